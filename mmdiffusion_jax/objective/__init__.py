@@ -1,0 +1,47 @@
+"""The variational bound and the training losses, pure functions of plain callables."""
+
+from mmdiffusion_jax.objective.bound import BoundTerms, bound, bound_at, bound_estimate, step_noise
+from mmdiffusion_jax.objective.losses import (
+    bound_loss,
+    min_snr_weighting,
+    no_weighting,
+    p2_weighting,
+    simple_loss,
+)
+from mmdiffusion_jax.objective.state import (
+    CleanState,
+    NoisyState,
+    drop_modalities,
+    encode,
+    observe,
+    present_in,
+)
+from mmdiffusion_jax.objective.terms import (
+    posterior_term,
+    prior_term,
+    reconstruction_term,
+    recovery_terms,
+)
+
+__all__ = [
+    "BoundTerms",
+    "CleanState",
+    "NoisyState",
+    "bound",
+    "bound_at",
+    "bound_estimate",
+    "bound_loss",
+    "drop_modalities",
+    "encode",
+    "min_snr_weighting",
+    "no_weighting",
+    "observe",
+    "p2_weighting",
+    "posterior_term",
+    "present_in",
+    "prior_term",
+    "reconstruction_term",
+    "recovery_terms",
+    "simple_loss",
+    "step_noise",
+]

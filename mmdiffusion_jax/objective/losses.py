@@ -1,0 +1,222 @@
+"""Training losses: "simple", a weighted regression with the heads' likelihoods, and "bound"."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.objective.bound import bound_estimate, draw_t_and_noise
+from mmdiffusion_jax.objective.state import (
+    Batch,
+    Masks,
+    NoisyState,
+    drop_modalities,
+    encode,
+    observe,
+    present_in,
+)
+from mmdiffusion_jax.objective.terms import posterior_term, reconstruction_term, recovery_terms
+from mmdiffusion_jax.process import (
+    ModalityWeights,
+    ModelFunctions,
+    Pivot,
+    Schedule,
+    check_model,
+    from_pivot,
+    noise_error_factor,
+)
+
+Weighting = Callable[[jax.Array], jax.Array]
+
+
+def no_weighting(snr: jax.Array) -> jax.Array:
+    """Weight 1 at every noise level: the plain mean squared error of the noise (Ho et al. 2020).
+
+    Args:
+        snr: (batch,) signal-to-noise ratios.
+    """
+    return jnp.ones_like(snr)
+
+
+def min_snr_weighting(gamma: float = 5.0) -> Weighting:
+    """min(SNR, γ) / SNR, as a weight of the noise error (Hang et al. 2023).
+
+    Args:
+        gamma: γ, above 0.
+
+    Raises:
+        ValueError: when γ is not above 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> min_snr_weighting(5.0)(jnp.array([1.0, 10.0])).tolist()
+        [1.0, 0.5]
+    """
+    if gamma <= 0:
+        raise ValueError(errors.message("gamma", gamma, "a number above 0", "raise it"))
+    return lambda snr: jnp.minimum(snr, gamma) / snr
+
+
+def p2_weighting(gamma: float = 1.0, k: float = 1.0) -> Weighting:
+    """1 / (k + SNR)^γ, as a weight of the noise error (Choi et al. 2022).
+
+    Args:
+        gamma: γ, at least 0; 0 is no weighting.
+        k: keeps the weight bounded at high noise, above 0.
+
+    Raises:
+        ValueError: when γ is negative or k is not above 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> p2_weighting()(jnp.array([1.0, 3.0])).tolist()
+        [0.5, 0.25]
+    """
+    if gamma < 0 or k <= 0:
+        raise ValueError(
+            errors.message("gamma, k", (gamma, k), "γ of at least 0 and k above 0", "raise them")
+        )
+    return lambda snr: (k + snr) ** -gamma
+
+
+def simple_loss(
+    key: jax.Array,
+    schedule: Schedule,
+    weights: ModalityWeights,
+    model: ModelFunctions,
+    batch: Batch,
+    presence: Masks | None = None,
+    *,
+    modality_scales: Mapping[str, float] | None = None,
+    weighting: Weighting = no_weighting,
+    dropout: Mapping[str, float] | None = None,
+    timesteps: str = "uniform",
+    variance_scale: float = 0.001,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """E_t [ weight(SNR_t) · ‖ε − ε_θ‖² / dims + Σ_i λ_i · ℓ_i(x_i, D_i(z_t, t)) / dims_i ].
+
+    The squared error is a mean over the latent's dimensions, measured in the noise whatever the
+    network predicts, and each ℓ_i = −log p(x_i | z_t) is a mean over the modality's own dimensions,
+    in nats. For the primary modality ℓ trains only the head: the gradient stops at ẑ_0. Means over
+    the batch count only the examples where the modality is present.
+
+    Args:
+        key: a typed key; splits into t, noise and dropout.
+        schedule: the noise schedule.
+        weights: the modality weights.
+        model: the model as plain functions.
+        batch: {name: x (batch, …)} for every modality.
+        presence: {name: (batch,) of 0 or 1}; left out, all is present.
+        modality_scales: {name: λ_i}; a name left out has λ = 1, the primary 0.
+        weighting: signal-to-noise ratio (batch,) → weight (batch,).
+        dropout: {name: probability} of dropping a modality from the state.
+        timesteps: how t is drawn: "uniform", "antithetic" or "stratified".
+        variance_scale: weight of L1 in nats per dimension with its mean's gradient stopped, for a
+            model of learned variance (Nichol & Dhariwal 2021, section 3.1); otherwise unused.
+
+    Returns:
+        The loss, a scalar, and a dictionary of scalars: `loss`, `<primary>/squared_error`,
+        `<name>/loss` for every modality, and `variance/loss` where the variance is learned.
+
+    Raises:
+        ValueError: bad weights, masks, batches, scales or rates; each names what is wrong.
+    """
+    scales = _scales(model, modality_scales)
+    check_model(weights, model)
+    present = present_in(model, batch, presence)
+    drop_key, draw_key = jax.random.split(key)
+    carried = drop_modalities(drop_key, present, dropout or {})
+    clean = encode(model, batch, carried)
+    t, noise = draw_t_and_noise(draw_key, schedule, clean, timesteps)
+    state = observe(schedule, weights, model, clean, carried, t, noise)
+
+    answer = from_pivot(schedule, t, Pivot(clean.z_0, noise), model.target)
+    error = _mean_square(answer - state.prediction.value)
+    error = error * noise_error_factor(schedule, t, model.target).astype(error.dtype)
+    error = error * weighting(schedule.snr[t].astype(error.dtype))
+    metrics = {f"{model.primary}/squared_error": _mean_where(error, carried[model.primary])}
+    loss = metrics[f"{model.primary}/squared_error"]
+    for name, nats in _modality_losses(model, batch, present, state).items():
+        value = _mean_where(nats / model.modalities[name].num_dims, present[name])
+        metrics[f"{name}/loss"] = value
+        loss = loss + scales[name] * value
+    if model.variance == "learned":
+        divergence = schedule.num_steps * posterior_term(
+            schedule, weights, model, clean, state, train_mean=False
+        )
+        per_dim = divergence / (noise.size // noise.shape[0])
+        metrics["variance/loss"] = _mean_where(per_dim, carried[model.primary])
+        loss = loss + variance_scale * metrics["variance/loss"]
+    return loss, {"loss": loss, **metrics}
+
+
+def bound_loss(
+    key: jax.Array,
+    schedule: Schedule,
+    weights: ModalityWeights,
+    model: ModelFunctions,
+    batch: Batch,
+    presence: Masks | None = None,
+    *,
+    timesteps: str = "uniform",
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The bound itself as a loss: the mean of the one-t estimate, in nats per dimension of X.
+
+    Args:
+        key: a typed key.
+        schedule: the noise schedule.
+        weights: the modality weights.
+        model: the model as plain functions.
+        batch: {name: x (batch, …)} for every modality.
+        presence: {name: (batch,) of 0 or 1}; left out, all is present.
+        timesteps: how t is drawn: "uniform", "antithetic" or "stratified".
+
+    Returns:
+        The loss, a scalar, and a dictionary of scalars: `loss` and, in nats per example,
+        `bound/prior`, `bound/posterior`, `bound/recovery` and `bound/reconstruction`.
+
+    Raises:
+        ValueError: as `bound_estimate`.
+    """
+    terms = bound_estimate(key, schedule, weights, model, batch, presence, timesteps=timesteps)
+    num_dims = sum(functions.num_dims for functions in model.modalities.values())
+    loss = jnp.mean(terms.total) / num_dims
+    return loss, {
+        "loss": loss,
+        "bound/prior": jnp.mean(terms.prior),
+        "bound/posterior": jnp.mean(terms.posterior),
+        "bound/recovery": jnp.mean(terms.recovery),
+        "bound/reconstruction": jnp.mean(terms.reconstruction),
+    }
+
+
+def _modality_losses(
+    model: ModelFunctions, batch: Batch, present: Masks, state: NoisyState
+) -> dict[str, jax.Array]:
+    losses = recovery_terms(model, batch, present, state)
+    losses[model.primary] = reconstruction_term(model, batch, present, state, train_mean=False)
+    return losses
+
+
+def _scales(model: ModelFunctions, given: Mapping[str, float] | None) -> dict[str, float]:
+    scales = {name: float(name != model.primary) for name in model.modalities}
+    for name, scale in (given or {}).items():
+        if name not in scales:
+            raise ValueError(errors.unknown("modality_scales", name, scales))
+        if scale < 0:
+            raise ValueError(
+                errors.message(f"modality_scales[{name!r}]", scale, "0 or more", "raise it")
+            )
+        scales[name] = scale
+    return scales
+
+
+def _mean_square(difference: jax.Array) -> jax.Array:
+    return jnp.mean(difference.reshape(difference.shape[0], -1) ** 2, axis=1)
+
+
+def _mean_where(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean of (batch,) values where the mask is 1; zero where it is 1 nowhere."""
+    mask = mask.astype(values.dtype)
+    return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1)

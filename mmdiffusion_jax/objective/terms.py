@@ -1,0 +1,138 @@
+"""The four terms of the bound, one function each; per example, in nats.
+
+−log p(X) ≤ L0 + L1 + L2 + L3, for a process that ends in noise (L0), whose steps back the model
+imitates (L1), from whose states every other modality is recovered (L2), and whose first state
+reconstructs the primary modality (L3).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from mmdiffusion_jax.objective.state import Batch, CleanState, Masks, NoisyState
+from mmdiffusion_jax.process import (
+    Gaussian,
+    ModalityWeights,
+    ModelFunctions,
+    Schedule,
+    gaussian_kl,
+    marginal,
+    posterior,
+    reverse_variance,
+)
+
+
+def prior_term(schedule: Schedule, weights: ModalityWeights, clean: CleanState) -> jax.Array:
+    """L0 = KL( q(z_T | X) ‖ N(0, I) ): what the last state still knows of the data.
+
+    Args:
+        schedule: the noise schedule.
+        weights: the modality weights.
+        clean: the encoded batch.
+
+    Returns:
+        (batch,), nats.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from mmdiffusion_jax import process
+        >>> schedule = process.schedule_from_betas([0.75])
+        >>> weights = process.modality_weights(schedule, {})
+        >>> nothing = CleanState(z_0=jnp.zeros((1, 1)), drift={})
+        >>> round(float(prior_term(schedule, weights, nothing)[0]), 4)
+        0.0188
+    """
+    last = jnp.full((clean.z_0.shape[0],), schedule.num_steps, jnp.int32)
+    end = marginal(schedule, weights, last, clean.z_0, clean.drift)
+    standard = Gaussian(jnp.zeros_like(end.mean), jnp.ones_like(end.variance))
+    return gaussian_kl(end, standard)
+
+
+def posterior_term(
+    schedule: Schedule,
+    weights: ModalityWeights,
+    model: ModelFunctions,
+    clean: CleanState,
+    state: NoisyState,
+    train_mean: bool = True,
+) -> jax.Array:
+    """One summand of L1: KL( q(z_{t−1} | z_t, X) ‖ p_θ(z_{t−1} | z_t) ), and 0 at t = 1.
+
+    p_θ has the posterior's form with the model's ẑ_0 and Ê_i in place of z_0 and E_i. With the
+    posterior's variance this is ‖μ̃_t − μ_θ‖² / (2 β̃_t), which keeps the cross term between the
+    error of the noise and the error of the encodings.
+
+    Args:
+        schedule: the noise schedule.
+        weights: the modality weights.
+        model: the model, for its variance.
+        clean: the encoded batch.
+        state: z_t and the model's answer to it.
+        train_mean: False stops the gradient of the mean, so that only the variance learns.
+
+    Returns:
+        (batch,), nats.
+    """
+    # t = 1 has no such summand; it is evaluated at t = 2 and masked, so that no variance is zero.
+    # A schedule of one step has no summand at all.
+    if schedule.num_steps == 1:
+        return jnp.zeros(state.t.shape, state.z_t.dtype)
+    t = jnp.maximum(state.t, 2)
+    truth = posterior(schedule, weights, t, state.z_t, clean.z_0, clean.drift)
+    guess = posterior(schedule, weights, t, state.z_t, state.belief.z_0, state.estimates)
+    mean = guess.mean if train_mean else jax.lax.stop_gradient(guess.mean)
+    variance = reverse_variance(
+        schedule, t, state.z_t, model.variance, state.prediction.variance_mix
+    )
+    divergence = gaussian_kl(truth, Gaussian(mean, variance))
+    return jnp.where(state.t > 1, divergence, jnp.zeros_like(divergence))
+
+
+def recovery_terms(
+    model: ModelFunctions, batch: Batch, present: Masks, state: NoisyState
+) -> dict[str, jax.Array]:
+    """The summands of L2 at one t: −log p_θ(x_i | z_t) of every secondary modality.
+
+    Args:
+        model: the model.
+        batch: {name: x}.
+        present: {name: (batch,) of 0 or 1}; an absent modality contributes zero.
+        state: z_t and the model's answer to it.
+
+    Returns:
+        {secondary: (batch,)}, nats.
+    """
+    return {
+        name: -model.modalities[name].log_prob(state.prediction.heads[name], batch[name])
+        * present[name]
+        for name in model.secondaries
+    }
+
+
+def reconstruction_term(
+    model: ModelFunctions,
+    batch: Batch,
+    present: Masks,
+    state: NoisyState,
+    train_mean: bool = True,
+) -> jax.Array:
+    """−log p_θ(x_primary | z_t); at t = 1 this is L3.
+
+    The primary's own encoding is read from the model's ẑ_0, and its head turns it into a
+    distribution.
+
+    Args:
+        model: the model.
+        batch: {name: x}.
+        present: {name: (batch,) of 0 or 1}; an absent primary contributes zero.
+        state: z_t and the model's answer to it.
+        train_mean: False stops the gradient through ẑ_0.
+
+    Returns:
+        (batch,), nats.
+    """
+    functions = model.modalities[model.primary]
+    encoding = model.primary_encoding(state.belief.z_0, state.estimates)
+    if not train_mean:
+        encoding = jax.lax.stop_gradient(encoding)
+    parameters = functions.reconstruct(encoding, state.prediction.heads.get(model.primary))
+    return -functions.log_prob(parameters, batch[model.primary]) * present[model.primary]

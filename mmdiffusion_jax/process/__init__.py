@@ -1,0 +1,95 @@
+"""Ground floor: the diffusion process as pure functions of arrays and {modality name: array}."""
+
+from mmdiffusion_jax.process.contract import (
+    ModalityFunctions,
+    ModelFunctions,
+    Prediction,
+    belief,
+    check_model,
+    estimate_encodings,
+    gate,
+)
+from mmdiffusion_jax.process.forward import (
+    VARIANCES,
+    marginal,
+    posterior,
+    reverse_variance,
+    shift,
+    transition,
+)
+from mmdiffusion_jax.process.gaussian import Gaussian, gaussian_kl, sum_per_example
+from mmdiffusion_jax.process.likelihoods import (
+    categorical_log_prob,
+    discretised_gaussian_log_prob,
+    gaussian_log_prob,
+)
+from mmdiffusion_jax.process.parameterisation import (
+    TARGETS,
+    Pivot,
+    from_pivot,
+    noise_error_factor,
+    to_pivot,
+)
+from mmdiffusion_jax.process.schedules import (
+    Schedule,
+    cosine_schedule,
+    linear_schedule,
+    schedule_from_betas,
+    sigmoid_schedule,
+)
+from mmdiffusion_jax.process.timesteps import (
+    TIMESTEP_DRAWS,
+    antithetic_timesteps,
+    stratified_timesteps,
+    uniform_timesteps,
+)
+from mmdiffusion_jax.process.weights import (
+    RULES,
+    Bump,
+    Constant,
+    Decay,
+    ModalityWeights,
+    modality_weights,
+)
+
+__all__ = [
+    "RULES",
+    "TARGETS",
+    "TIMESTEP_DRAWS",
+    "VARIANCES",
+    "Bump",
+    "Constant",
+    "Decay",
+    "Gaussian",
+    "ModalityFunctions",
+    "ModalityWeights",
+    "ModelFunctions",
+    "Pivot",
+    "Prediction",
+    "Schedule",
+    "antithetic_timesteps",
+    "belief",
+    "categorical_log_prob",
+    "check_model",
+    "cosine_schedule",
+    "discretised_gaussian_log_prob",
+    "estimate_encodings",
+    "from_pivot",
+    "gate",
+    "gaussian_kl",
+    "gaussian_log_prob",
+    "linear_schedule",
+    "marginal",
+    "modality_weights",
+    "noise_error_factor",
+    "posterior",
+    "reverse_variance",
+    "schedule_from_betas",
+    "shift",
+    "sigmoid_schedule",
+    "stratified_timesteps",
+    "sum_per_example",
+    "to_pivot",
+    "transition",
+    "uniform_timesteps",
+]

@@ -1,0 +1,262 @@
+"""A model as plain functions: all that the objective and the samplers ask of a network.
+
+Any framework can fill this in; the parameters are whatever the functions close over.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.process.forward import VARIANCES, shift
+from mmdiffusion_jax.process.parameterisation import TARGETS, Pivot, to_pivot
+from mmdiffusion_jax.process.schedules import Schedule
+from mmdiffusion_jax.process.weights import ModalityWeights
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What the shared denoiser and its heads say about z_t.
+
+    Attributes:
+        value: (batch, *latent), the prediction of the model's target about the shifted state.
+        heads: {modality: parameters of p(x_i | z_t)}, each a pytree its modality understands.
+        variance_mix: (batch, *latent), only for a model of learned variance.
+    """
+
+    value: jax.Array
+    heads: Mapping[str, Any]
+    variance_mix: jax.Array | None = None
+
+
+def _as_it_is(z_0: jax.Array, head: Any) -> jax.Array:
+    """The default reconstruction: the estimate of the encoding is the parameter."""
+    del head
+    return z_0
+
+
+@dataclasses.dataclass(frozen=True)
+class ModalityFunctions:
+    """One modality as plain functions.
+
+    Attributes:
+        encode: x (batch, …) → E(x) (batch, *latent).
+        log_prob: (head parameters, x) → log p(x | z_t), (batch,) nats.
+        expected_encoding: head parameters → E_p[E(x)], (batch, *latent); for secondary modalities.
+        draw: (key, head parameters) → x ~ p(x | z_t).
+        most_likely: head parameters → the most likely x.
+        reconstruct: (estimate of the encoding, head parameters) → parameters of p(x | z_t); for
+            the primary modality, whose encoding the process itself estimates.
+        num_dims: how many dimensions one x has; for bits per dimension and loss means.
+    """
+
+    encode: Callable[[jax.Array], jax.Array]
+    log_prob: Callable[[Any, jax.Array], jax.Array]
+    expected_encoding: Callable[[Any], jax.Array] | None = None
+    draw: Callable[[jax.Array, Any], jax.Array] | None = None
+    most_likely: Callable[[Any], jax.Array] | None = None
+    reconstruct: Callable[[jax.Array, Any], Any] = _as_it_is
+    num_dims: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFunctions:
+    """A multi-modal diffusion model as plain functions.
+
+    Attributes:
+        denoise: (z_t (batch, *latent), t (batch,)) → Prediction.
+        modalities: {name: its functions}.
+        primary: the modality that z_0 encodes; the others drive the process.
+        target: what `Prediction.value` is: "noise", "z_0" or "v" of the shifted state.
+        variance: of the step back: "posterior", "upper" or "learned".
+        shares: {name: a_i}, z_0 = Σ a_i E_i(x_i) / Σ a_i; left out, z_0 is the primary's encoding.
+
+    Raises:
+        ValueError: an unknown primary, target, variance or name in `shares`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> image = ModalityFunctions(encode=lambda x: x, log_prob=lambda mean, x: -(x - mean)[:, 0])
+        >>> model = ModelFunctions(
+        ...     denoise=lambda z_t, t: Prediction(value=jnp.zeros_like(z_t), heads={}),
+        ...     modalities={"image": image},
+        ...     primary="image",
+        ... )
+        >>> model.secondaries
+        ()
+    """
+
+    denoise: Callable[[jax.Array, jax.Array], Prediction]
+    modalities: Mapping[str, ModalityFunctions]
+    primary: str
+    target: str = "noise"
+    variance: str = "posterior"
+    shares: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.primary not in self.modalities:
+            raise ValueError(errors.unknown("primary", self.primary, self.modalities))
+        if self.target not in TARGETS:
+            raise ValueError(errors.unknown("target", self.target, TARGETS))
+        if self.variance not in VARIANCES:
+            raise ValueError(errors.unknown("variance", self.variance, VARIANCES))
+        for name in self.shares or {}:
+            if name not in self.modalities:
+                raise ValueError(errors.unknown("shares", name, self.modalities))
+        if self.shares is not None and not self.shares.get(self.primary, 0.0) > 0:
+            raise ValueError(
+                errors.message(
+                    "shares",
+                    dict(self.shares),
+                    f"a share above 0 for the primary {self.primary!r}",
+                    "it is read back from z_0",
+                )
+            )
+
+    @property
+    def secondaries(self) -> tuple[str, ...]:
+        """The modalities that drive the process, sorted by name."""
+        return tuple(sorted(name for name in self.modalities if name != self.primary))
+
+    def normalised_shares(self) -> dict[str, float]:
+        """{name: a_i / Σ a}, what each encoding gives to z_0."""
+        shares = dict(self.shares) if self.shares else {self.primary: 1.0}
+        total = sum(shares.values())
+        return {name: share / total for name, share in shares.items() if share}
+
+    def clean_state(self, encodings: Mapping[str, jax.Array]) -> jax.Array:
+        """z_0 = Σ_i a_i E_i from the encodings of all modalities, primary included."""
+        shares = self.normalised_shares()
+        total = shares[self.primary] * encodings[self.primary]
+        for name, share in shares.items():
+            if name != self.primary:
+                total = total + share * encodings[name]
+        return total
+
+    def primary_encoding(self, z_0: jax.Array, encodings: Mapping[str, jax.Array]) -> jax.Array:
+        """Solves z_0 = Σ_i a_i E_i for the primary's encoding, given the secondaries'."""
+        shares = self.normalised_shares()
+        rest = z_0
+        for name, share in shares.items():
+            if name != self.primary:
+                rest = rest - share * encodings[name]
+        return rest / shares[self.primary]
+
+
+def check_model(weights: ModalityWeights, model: ModelFunctions) -> None:
+    """Checks that every secondary modality has its weights and no other name has.
+
+    Raises:
+        ValueError: naming the modality on one side only.
+    """
+    for name in weights.transition:
+        if name not in model.secondaries:
+            raise ValueError(
+                errors.unknown(
+                    "weights", name, model.secondaries, "weights go with the secondary modalities"
+                )
+            )
+    for name in model.secondaries:
+        if name not in weights.transition:
+            raise ValueError(
+                errors.message(
+                    "weights",
+                    f"nothing for {name!r}",
+                    "weights for each secondary modality",
+                    "add them; all zeros switch its drift off",
+                )
+            )
+
+
+def estimate_encodings(
+    model: ModelFunctions, prediction: Prediction, key: jax.Array | None = None
+) -> dict[str, jax.Array]:
+    """Ê_i of every secondary modality from its own head.
+
+    Args:
+        model: the model.
+        prediction: what it said about z_t.
+        key: left out, the mean over p(x_i | z_t); given, the encoding of a draw x̂_i ~ p(x_i | z_t).
+
+    Returns:
+        {name: (batch, *latent)}.
+
+    Raises:
+        ValueError: a head or a function the model lacks.
+    """
+    estimates = {}
+    for index, name in enumerate(model.secondaries):
+        functions = model.modalities[name]
+        if name not in prediction.heads:
+            raise ValueError(
+                errors.unknown("modality", name, prediction.heads, "the denoiser has no such head")
+            )
+        head = prediction.heads[name]
+        wanted = "expected_encoding" if key is None else "draw"
+        function = getattr(functions, wanted)
+        if function is None:
+            raise ValueError(
+                errors.message(
+                    f"modalities[{name!r}].{wanted}", None, "a function", "give the modality one"
+                )
+            )
+        if key is None:
+            estimates[name] = function(head)
+        else:
+            estimates[name] = functions.encode(function(jax.random.fold_in(key, index), head))
+    return estimates
+
+
+def belief(
+    schedule: Schedule,
+    weights: ModalityWeights,
+    model: ModelFunctions,
+    t: jax.Array,
+    z_t: jax.Array,
+    prediction: Prediction,
+    estimates: Mapping[str, jax.Array],
+) -> Pivot:
+    """The model's own reading of z_t: ẑ_0 and ε from its prediction and its own estimates Ê_i.
+
+    ẑ_0 = ( z_t − Σ_i w̄_t^(i) Ê_i − sqrt(1 − ᾱ_t) ε_θ ) / sqrt(ᾱ_t)
+
+    The network's prediction averages over all it does not know, so this reading must use the
+    model's estimates even for a modality that is known; what is known enters afterwards.
+
+    Args:
+        schedule: the noise schedule.
+        weights: the modality weights.
+        model: the model, for its target.
+        t: (batch,) integers in 1 … T.
+        z_t: (batch, *latent).
+        prediction: what the model said about z_t.
+        estimates: {secondary: (batch, *latent)}, zero for a modality known to be absent.
+
+    Returns:
+        The pair (ẑ_0, ε̂), each (batch, *latent).
+    """
+    y_t = shift(schedule, weights, t, z_t, estimates)
+    return to_pivot(schedule, t, y_t, prediction.value, model.target)
+
+
+def gate(encodings: Mapping[str, jax.Array], carried: Mapping[str, jax.Array]) -> dict[str, Any]:
+    """Sets the encodings of absent or dropped modalities to zero.
+
+    Args:
+        encodings: {name: (batch, *latent)}.
+        carried: {name: (batch,) of 0 or 1}; a name left out counts as carried.
+
+    Returns:
+        {name: (batch, *latent)}.
+    """
+    gated = {}
+    for name, encoding in encodings.items():
+        if name in carried:
+            mask = jnp.asarray(carried[name]).astype(encoding.dtype)
+            encoding = encoding * mask.reshape(mask.shape + (1,) * (encoding.ndim - mask.ndim))
+        gated[name] = encoding
+    return gated

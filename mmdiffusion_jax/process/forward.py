@@ -1,0 +1,378 @@
+"""The multi-modal forward process: transition, marginal and posterior in closed form.
+
+The transition adds noise and a weighted sum of the modalities' encodings:
+
+    q(z_t | z_{t−1}, X) = N( sqrt(r_t) (z_{t−1} + Σ_i w_t^(i) E_i(x_i)), (1 − r_t) I )
+
+Everything else follows from it. All functions take any latent shape, any number of modalities from
+none, and run under `jit`, `vmap` and `grad`; the result has the dtype of the state they are given.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.process.gaussian import Gaussian
+from mmdiffusion_jax.process.schedules import Schedule
+from mmdiffusion_jax.process.weights import ModalityWeights
+
+VARIANCES = ("posterior", "upper", "learned")
+"""The choices of the reverse process' variance; see `reverse_variance`."""
+
+
+def transition(
+    schedule: Schedule,
+    weights: ModalityWeights,
+    t: ArrayLike,
+    z_prev: ArrayLike,
+    encodings: Mapping[str, ArrayLike],
+) -> Gaussian:
+    """One forward step, q(z_t | z_{t−1}, X).
+
+    mean = sqrt(r_t) (z_{t−1} + Σ_i w_t^(i) E_i),   variance = 1 − r_t
+
+    Args:
+        schedule: the noise schedule, T steps.
+        weights: the modality weights; the same names as `encodings`.
+        t: (batch,) integers in 1 … T, the step that is being taken.
+        z_prev: (batch, *latent), the state z_{t−1}.
+        encodings: {name: (batch, *latent)}, E_i(x_i); zeros where a modality is absent.
+
+    Returns:
+        A Gaussian with `.mean` (batch, *latent) and `.variance` (batch, 1, …).
+
+    Raises:
+        ValueError: shapes or names that do not agree; `t` out of range (outside jit).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from mmdiffusion_jax import process
+        >>> schedule = process.schedule_from_betas([0.75])
+        >>> weights = process.modality_weights(schedule, {"label": [0.0, 2.0]})
+        >>> t, ones = jnp.array([1]), jnp.ones((1, 2))
+        >>> step = process.transition(schedule, weights, t, ones, {"label": ones})
+        >>> step.mean.tolist(), step.variance.tolist()
+        ([[1.5, 1.5]], [[0.75]])
+    """
+    t, z_prev = check_state(schedule, t, z_prev, "z_prev")
+    drift = weighted_sum(weights.transition, t, z_prev, encodings)
+    return Gaussian(
+        mean=jnp.sqrt(at(schedule.retention, t, z_prev)) * (z_prev + drift),
+        variance=at(schedule.beta, t, z_prev),
+    )
+
+
+def marginal(
+    schedule: Schedule,
+    weights: ModalityWeights,
+    t: ArrayLike,
+    z_0: ArrayLike,
+    encodings: Mapping[str, ArrayLike],
+) -> Gaussian:
+    """The state after t steps, q(z_t | z_0, X).
+
+    mean = sqrt(ᾱ_t) z_0 + Σ_i w̄_t^(i) E_i,   variance = 1 − ᾱ_t
+
+    Args:
+        schedule: the noise schedule, T steps.
+        weights: the modality weights; the same names as `encodings`.
+        t: (batch,) integers in 1 … T.
+        z_0: (batch, *latent), the clean state.
+        encodings: {name: (batch, *latent)}, E_i(x_i); zeros where a modality is absent.
+
+    Returns:
+        A Gaussian with `.mean` (batch, *latent) and `.variance` (batch, 1, …).
+
+    Raises:
+        ValueError: shapes or names that do not agree; `t` out of range (outside jit).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from mmdiffusion_jax import process
+        >>> schedule = process.schedule_from_betas([0.75, 0.75])
+        >>> weights = process.modality_weights(schedule, {})
+        >>> state = process.marginal(schedule, weights, jnp.array([2]), jnp.ones((1, 2)), {})
+        >>> state.mean.tolist(), state.variance.tolist()
+        ([[0.25, 0.25]], [[0.9375]])
+    """
+    t, z_0 = check_state(schedule, t, z_0, "z_0")
+    drift = weighted_sum(weights.marginal, t, z_0, encodings)
+    return Gaussian(
+        mean=jnp.sqrt(at(schedule.alpha_bar, t, z_0)) * z_0 + drift,
+        variance=at(schedule.noise_variance, t, z_0),
+    )
+
+
+def posterior(
+    schedule: Schedule,
+    weights: ModalityWeights,
+    t: ArrayLike,
+    z_t: ArrayLike,
+    z_0: ArrayLike,
+    encodings: Mapping[str, ArrayLike],
+) -> Gaussian:
+    """One step back when the clean state is known, q(z_{t−1} | z_t, z_0, X).
+
+    mean = sqrt(r_t) (1 − ᾱ_{t−1}) / (1 − ᾱ_t) · (z_t − sqrt(r_t) Σ_i w_t^(i) E_i)
+           + (1 − r_t) / (1 − ᾱ_t) · (sqrt(ᾱ_{t−1}) z_0 + Σ_i w̄_{t−1}^(i) E_i)
+    variance = β̃_t = (1 − r_t) (1 − ᾱ_{t−1}) / (1 − ᾱ_t)
+
+    At t = 1 this is the clean state itself, with variance 0. The product of the transition and
+    the marginal at t − 1, by Bayes.
+
+    Args:
+        schedule: the noise schedule, T steps.
+        weights: the modality weights; the same names as `encodings`.
+        t: (batch,) integers in 1 … T, the time of `z_t`.
+        z_t: (batch, *latent).
+        z_0: (batch, *latent), the clean state.
+        encodings: {name: (batch, *latent)}, E_i(x_i); zeros where a modality is absent.
+
+    Returns:
+        A Gaussian with `.mean` (batch, *latent) and `.variance` (batch, 1, …).
+
+    Raises:
+        ValueError: shapes or names that do not agree; `t` out of range (outside jit).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from mmdiffusion_jax import process
+        >>> schedule = process.cosine_schedule(10)
+        >>> weights = process.modality_weights(schedule, {})
+        >>> z_t, z_0 = jnp.zeros((1, 2)), jnp.ones((1, 2))
+        >>> back = process.posterior(schedule, weights, jnp.array([1]), z_t, z_0, {})
+        >>> back.mean.tolist(), back.variance.tolist()
+        ([[1.0, 1.0]], [[0.0]])
+    """
+    t, z_t = check_state(schedule, t, z_t, "z_t")
+    _, z_0 = check_state(schedule, t, z_0, "z_0")
+    if z_0.shape != z_t.shape:
+        raise ValueError(
+            errors.message(
+                "z_0", f"shape {z_0.shape}", f"the shape of z_t, {z_t.shape}", "make them agree"
+            )
+        )
+    z_0 = z_0.astype(z_t.dtype)
+    retention, beta = at(schedule.retention, t, z_t), at(schedule.beta, t, z_t)
+    noise, noise_before = (at(schedule.noise_variance, s, z_t) for s in (t, t - 1))
+    unshifted = z_t - jnp.sqrt(retention) * weighted_sum(weights.transition, t, z_t, encodings)
+    before = jnp.sqrt(at(schedule.alpha_bar, t - 1, z_t)) * z_0 + weighted_sum(
+        weights.marginal, t - 1, z_t, encodings
+    )
+    return Gaussian(
+        mean=jnp.sqrt(retention) * (noise_before / noise) * unshifted + (beta / noise) * before,
+        variance=beta * (noise_before / noise),
+    )
+
+
+def reverse_variance(
+    schedule: Schedule,
+    t: ArrayLike,
+    like: jax.Array,
+    kind: str = "posterior",
+    mix: jax.Array | None = None,
+) -> jax.Array:
+    """The variance of the model's step back, p_θ(z_{t−1} | z_t).
+
+    "posterior": β̃_t, the posterior's own. "upper": 1 − r_t, the variance of the step forward.
+    "learned": exp(m log(1 − r_t) + (1 − m) log β̃_t) with m from the model (Nichol & Dhariwal
+    2021, eq. 15); β̃_1 = 0 is replaced there by β̃_2, or by 1 − r_1 where T = 1.
+
+    Args:
+        schedule: the noise schedule.
+        t: (batch,) integers in 1 … T.
+        like: an array (batch, *latent) that gives rank and dtype.
+        kind: "posterior", "upper" or "learned".
+        mix: m, (batch, *latent), for "learned" only.
+
+    Returns:
+        Variances, broadcastable to `like`.
+
+    Raises:
+        ValueError: an unknown `kind`, or "learned" without `mix`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from mmdiffusion_jax import process
+        >>> schedule = process.schedule_from_betas([0.5, 0.5])
+        >>> t, like = jnp.array([2]), jnp.zeros((1, 3))
+        >>> round(float(reverse_variance(schedule, t, like)[0, 0]), 4)
+        0.3333
+        >>> float(reverse_variance(schedule, t, like, "upper")[0, 0])
+        0.5
+    """
+    if kind not in VARIANCES:
+        raise ValueError(errors.unknown("variance", kind, VARIANCES))
+    t = jnp.asarray(t)
+    upper = at(schedule.beta, t, like)
+    if kind == "upper":
+        return upper
+    noise, noise_before = (at(schedule.noise_variance, s, like) for s in (t, t - 1))
+    lower = upper * (noise_before / noise)
+    if kind == "posterior":
+        return lower
+    if mix is None:
+        raise ValueError(
+            errors.message(
+                "mix",
+                None,
+                "(batch, *latent) from the model",
+                "give the model a variance head, or choose the variance 'posterior' or 'upper'",
+            )
+        )
+    second = min(2, schedule.num_steps)
+    floor = reverse_variance(
+        schedule, jnp.full_like(t, second), like, "posterior" if second == 2 else "upper"
+    )
+    lower = jnp.where(t.reshape(upper.shape) == 1, floor, lower)
+    return jnp.exp(mix * jnp.log(upper) + (1 - mix) * jnp.log(lower))
+
+
+def shift(
+    schedule: Schedule,
+    weights: ModalityWeights,
+    t: ArrayLike,
+    z_t: ArrayLike,
+    encodings: Mapping[str, ArrayLike],
+) -> jax.Array:
+    """The shifted state y_t = z_t − Σ_i w̄_t^(i) E_i, a plain variance-preserving diffusion.
+
+    Args:
+        schedule: the noise schedule, T steps.
+        weights: the modality weights; the same names as `encodings`.
+        t: (batch,) integers in 1 … T.
+        z_t: (batch, *latent).
+        encodings: {name: (batch, *latent)}, the known or estimated encodings.
+
+    Returns:
+        y_t, (batch, *latent).
+
+    Raises:
+        ValueError: shapes or names that do not agree; `t` out of range (outside jit).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from mmdiffusion_jax import process
+        >>> schedule = process.schedule_from_betas([0.5])
+        >>> weights = process.modality_weights(schedule, {"a": [0.0, 2.0]}, given="marginal")
+        >>> ones = jnp.ones((1, 2))
+        >>> process.shift(schedule, weights, jnp.array([1]), 5 * ones, {"a": ones}).tolist()
+        [[3.0, 3.0]]
+    """
+    t, z_t = check_state(schedule, t, z_t, "z_t")
+    return z_t - weighted_sum(weights.marginal, t, z_t, encodings)
+
+
+def at(table: jax.Array, t: jax.Array, like: jax.Array) -> jax.Array:
+    """Reads `table[t]`, shaped to broadcast against `like` and in its dtype.
+
+    Args:
+        table: (T + 1,) values.
+        t: integers whose axes are the leading axes of `like`, usually (batch,).
+        like: (batch, *latent).
+
+    Returns:
+        (batch, 1, …), as many axes as `like`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> at(jnp.array([0.0, 5.0]), jnp.array([1]), jnp.zeros((1, 2, 2))).shape
+        (1, 1, 1)
+    """
+    values = table[t].astype(like.dtype)
+    return values.reshape(values.shape + (1,) * (like.ndim - values.ndim))
+
+
+def weighted_sum(
+    tables: Mapping[str, jax.Array],
+    t: jax.Array,
+    like: jax.Array,
+    encodings: Mapping[str, ArrayLike],
+) -> jax.Array:
+    """Σ_i w_t^(i) E_i, the drift; a scalar zero when there are no modalities.
+
+    Args:
+        tables: {name: (T + 1,) weights}.
+        t: integers whose axes are the leading axes of `like`.
+        like: (batch, *latent), gives shape and dtype.
+        encodings: {name: (batch, *latent)}, the same names as `tables`.
+
+    Raises:
+        ValueError: a name that is on one side only, or an encoding of another shape than `like`.
+    """
+    for name in encodings:
+        if name not in tables:
+            raise ValueError(
+                errors.unknown("encodings", name, tables, "each modality needs its weights")
+            )
+    total = jnp.zeros((), like.dtype)
+    for name, table in tables.items():
+        if name not in encodings:
+            raise ValueError(
+                errors.message(
+                    "encodings",
+                    f"nothing for {name!r}",
+                    f"an encoding for each of {sorted(tables)}",
+                    "pass zeros where a modality is absent",
+                )
+            )
+        encoding = jnp.asarray(encodings[name])
+        if encoding.shape != like.shape:
+            raise ValueError(
+                errors.message(
+                    f"encodings[{name!r}]",
+                    f"shape {encoding.shape}",
+                    f"the shape of the state, {like.shape}",
+                    "encode every modality into the one latent shape",
+                )
+            )
+        total = total + at(table, t, like) * encoding.astype(like.dtype)
+    return total
+
+
+def check_state(
+    schedule: Schedule, t: ArrayLike, state: ArrayLike, name: str
+) -> tuple[jax.Array, jax.Array]:
+    """Checks `t` and a state once; returns both as arrays.
+
+    Args:
+        schedule: the noise schedule, T steps.
+        t: integers in 1 … T; the range is checked only where the values are known (outside jit).
+        state: (batch, *latent) of a floating dtype.
+        name: what the caller calls the state.
+
+    Raises:
+        ValueError: `t` not integer, out of range or of other leading axes than the state; a
+            state that is not floating.
+    """
+    t, state = jnp.asarray(t), jnp.asarray(state)
+    if not jnp.issubdtype(t.dtype, jnp.integer):
+        raise ValueError(errors.message("t", f"dtype {t.dtype}", "integers", "cast it to int32"))
+    if not jnp.issubdtype(state.dtype, jnp.floating):
+        raise ValueError(
+            errors.message(name, f"dtype {state.dtype}", "a floating dtype", "cast it to float32")
+        )
+    if state.shape[: t.ndim] != t.shape:
+        raise ValueError(
+            errors.message(
+                "t",
+                f"shape {t.shape}",
+                f"the leading axes of {name}, whose shape is {state.shape}",
+                "give one t an example",
+            )
+        )
+    if not isinstance(t, jax.core.Tracer) and t.size:
+        low, high = int(t.min()), int(t.max())
+        if low < 1 or high > schedule.num_steps:
+            raise ValueError(
+                errors.message(
+                    "t",
+                    f"{low if low < 1 else high}",
+                    f"values in 1 … {schedule.num_steps}",
+                    "t = 0 is the clean state and has no step of its own",
+                )
+            )
+    return t, state

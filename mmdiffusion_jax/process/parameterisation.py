@@ -1,0 +1,139 @@
+"""What a network predicts about the shifted state, and the one pivot every prediction goes through.
+
+The shifted state y_t = sqrt(ᾱ_t) z_0 + sqrt(1 − ᾱ_t) ε is a plain variance-preserving diffusion. A
+network may predict ε, z_0 or v = sqrt(ᾱ_t) ε − sqrt(1 − ᾱ_t) z_0 (Salimans & Ho 2022); the pair
+(z_0, ε) is the pivot between them.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.process.forward import at, check_state
+from mmdiffusion_jax.process.schedules import Schedule
+
+TARGETS = ("noise", "z_0", "v")
+"""What a network may predict."""
+
+
+class Pivot(NamedTuple):
+    """A clean state and a noise that together make up y_t; each (batch, *latent)."""
+
+    z_0: jax.Array
+    noise: jax.Array
+
+
+def to_pivot(
+    schedule: Schedule, t: ArrayLike, y_t: ArrayLike, prediction: ArrayLike, target: str
+) -> Pivot:
+    """Reads the clean state and the noise off a prediction.
+
+    "noise": z_0 = (y_t − sqrt(1 − ᾱ_t) ε) / sqrt(ᾱ_t). "z_0": ε = (y_t − sqrt(ᾱ_t) z_0) / sqrt(1 − ᾱ_t).
+    "v": z_0 = sqrt(ᾱ_t) y_t − sqrt(1 − ᾱ_t) v and ε = sqrt(1 − ᾱ_t) y_t + sqrt(ᾱ_t) v.
+
+    Args:
+        schedule: the noise schedule.
+        t: (batch,) integers in 1 … T.
+        y_t: (batch, *latent), the shifted state.
+        prediction: (batch, *latent), what the network gave.
+        target: what that is: "noise", "z_0" or "v".
+
+    Raises:
+        ValueError: an unknown target, shapes that do not agree.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from mmdiffusion_jax import process
+        >>> schedule = process.schedule_from_betas([0.75])
+        >>> t, y = jnp.array([1]), jnp.array([[2.0]])
+        >>> process.to_pivot(schedule, t, y, jnp.array([[0.0]]), "noise").z_0.tolist()
+        [[4.0]]
+    """
+    _check_target(target)
+    t, y_t = check_state(schedule, t, y_t, "y_t")
+    prediction = jnp.asarray(prediction)
+    if prediction.shape != y_t.shape:
+        raise ValueError(
+            errors.message(
+                "prediction",
+                f"shape {prediction.shape}",
+                f"the shape of the state, {y_t.shape}",
+                "the network must answer in the latent's shape",
+            )
+        )
+    signal, noise = _amplitudes(schedule, t, y_t)
+    if target == "noise":
+        return Pivot(z_0=(y_t - noise * prediction) / signal, noise=prediction)
+    if target == "z_0":
+        return Pivot(z_0=prediction, noise=(y_t - signal * prediction) / noise)
+    return Pivot(z_0=signal * y_t - noise * prediction, noise=noise * y_t + signal * prediction)
+
+
+def from_pivot(schedule: Schedule, t: ArrayLike, pivot: Pivot, target: str) -> jax.Array:
+    """What a perfect network of this target would predict for the pivot.
+
+    Args:
+        schedule: the noise schedule.
+        t: (batch,) integers in 1 … T.
+        pivot: the clean state and the noise, each (batch, *latent).
+        target: "noise", "z_0" or "v".
+
+    Returns:
+        (batch, *latent).
+
+    Raises:
+        ValueError: an unknown target.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from mmdiffusion_jax import process
+        >>> schedule = process.schedule_from_betas([0.75])
+        >>> pair = process.Pivot(z_0=jnp.array([[0.0]]), noise=jnp.array([[2.0]]))
+        >>> process.from_pivot(schedule, jnp.array([1]), pair, "v").tolist()
+        [[1.0]]
+    """
+    _check_target(target)
+    if target == "noise":
+        return pivot.noise
+    if target == "z_0":
+        return pivot.z_0
+    t, z_0 = check_state(schedule, t, pivot.z_0, "z_0")
+    signal, noise = _amplitudes(schedule, t, z_0)
+    return signal * pivot.noise - noise * z_0
+
+
+def noise_error_factor(schedule: Schedule, t: jax.Array, target: str) -> jax.Array:
+    """The factor from a squared error of this target to the squared error of the noise.
+
+    For one and the same y_t: ‖ε − ε_θ‖² = SNR ‖z_0 − ẑ_0‖² = ᾱ_t ‖v − v̂‖².
+
+    Args:
+        schedule: the noise schedule.
+        t: (batch,) integers in 1 … T.
+        target: "noise", "z_0" or "v".
+
+    Returns:
+        (batch,), above zero.
+
+    Raises:
+        ValueError: an unknown target.
+    """
+    _check_target(target)
+    if target == "noise":
+        return jnp.ones(t.shape, schedule.alpha_bar.dtype)
+    return schedule.snr[t] if target == "z_0" else schedule.alpha_bar[t]
+
+
+def _amplitudes(schedule: Schedule, t: jax.Array, like: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return (
+        jnp.sqrt(at(schedule.alpha_bar, t, like)),
+        jnp.sqrt(at(schedule.noise_variance, t, like)),
+    )
+
+
+def _check_target(target: str) -> None:
+    if target not in TARGETS:
+        raise ValueError(errors.unknown("target", target, TARGETS))

@@ -1,0 +1,80 @@
+"""Draws of t for training and for one-t estimates; every draw is uniform on 1 … T on its own."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+
+def uniform_timesteps(key: jax.Array, batch_size: int, num_steps: int) -> jax.Array:
+    """Independent uniform draws of t.
+
+    Args:
+        key: a typed key.
+        batch_size: how many.
+        num_steps: T.
+
+    Returns:
+        (batch,) int32 in 1 … T.
+
+    Example:
+        >>> t = uniform_timesteps(jax.random.key(0), 1000, 5)
+        >>> sorted(set(t.tolist()))
+        [1, 2, 3, 4, 5]
+    """
+    return jax.random.randint(key, (batch_size,), 1, num_steps + 1, dtype=jnp.int32)
+
+
+def antithetic_timesteps(key: jax.Array, batch_size: int, num_steps: int) -> jax.Array:
+    """Mirrored pairs: half the draws are uniform, the other half are T + 1 − t.
+
+    An odd batch leaves one draw without its mirror.
+
+    Args:
+        key: a typed key.
+        batch_size: how many.
+        num_steps: T.
+
+    Returns:
+        (batch,) int32 in 1 … T; draw k is the mirror of draw k + ceil(batch / 2).
+
+    Example:
+        >>> t = antithetic_timesteps(jax.random.key(0), 4, 100)
+        >>> (t[:2] + t[2:]).tolist()
+        [101, 101]
+    """
+    half = uniform_timesteps(key, (batch_size + 1) // 2, num_steps)
+    return jnp.concatenate([half, num_steps + 1 - half])[:batch_size]
+
+
+def stratified_timesteps(key: jax.Array, batch_size: int, num_steps: int) -> jax.Array:
+    """One shared offset u and t_k = 1 + floor(T · ((u + k / batch) mod 1)), in shuffled order.
+
+    The batch covers 1 … T evenly, which lowers the variance of its mean (Kingma et al. 2021,
+    "Variational diffusion models", appendix I.1).
+
+    Args:
+        key: a typed key.
+        batch_size: how many.
+        num_steps: T.
+
+    Returns:
+        (batch,) int32 in 1 … T.
+
+    Example:
+        >>> t = stratified_timesteps(jax.random.key(0), 8, 4)
+        >>> sorted(t.tolist())
+        [1, 1, 2, 2, 3, 3, 4, 4]
+    """
+    offset_key, order_key = jax.random.split(key)
+    places = jax.random.uniform(offset_key) + jnp.arange(batch_size, dtype=jnp.float32) / batch_size
+    t = 1 + jnp.floor(num_steps * (places % 1.0)).astype(jnp.int32)
+    return jax.random.permutation(order_key, jnp.minimum(t, num_steps))
+
+
+TIMESTEP_DRAWS: Mapping[str, Callable[[jax.Array, int, int], jax.Array]] = {
+    "uniform": uniform_timesteps,
+    "antithetic": antithetic_timesteps,
+    "stratified": stratified_timesteps,
+}
+"""The draws by the names that configs and the objective know them by."""

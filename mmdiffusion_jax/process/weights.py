@@ -1,0 +1,169 @@
+"""Modality weights: how strongly each modality's encoding drives the process at each step."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.process.schedules import Schedule
+
+Rule = Callable[[Schedule], ArrayLike]
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant:
+    """The rule w_t = scale for t = 1 … T.
+
+    Example:
+        >>> from mmdiffusion_jax.process import linear_schedule
+        >>> Constant(0.5)(linear_schedule(3)).tolist()
+        [0.0, 0.5, 0.5, 0.5]
+    """
+
+    scale: float = 1.0
+
+    def __call__(self, schedule: Schedule) -> np.ndarray:
+        """T + 1 values in float64, the first 0."""
+        return _from_first_step(np.full(schedule.num_steps, self.scale, np.float64))
+
+
+@dataclasses.dataclass(frozen=True)
+class Decay:
+    """The rule w_t = scale · sqrt(ᾱ_t) for t = 1 … T: strongest where the state is clean.
+
+    Example:
+        >>> from mmdiffusion_jax.process import schedule_from_betas
+        >>> Decay()(schedule_from_betas([0.19, 0.75])).round(2).tolist()
+        [0.0, 0.9, 0.45]
+    """
+
+    scale: float = 1.0
+
+    def __call__(self, schedule: Schedule) -> np.ndarray:
+        """T + 1 values in float64, the first 0."""
+        return _from_first_step(self.scale * np.sqrt(_table(schedule.alpha_bar)[1:]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Bump:
+    """The rule w_t = 2 · scale · sqrt(ᾱ_t (1 − ᾱ_t)): it peaks at `scale` where ᾱ_t = ½.
+
+    Near zero at both ends, so that the last state is pure noise and the first the data.
+
+    Example:
+        >>> from mmdiffusion_jax.process import schedule_from_betas
+        >>> Bump(3.0)(schedule_from_betas([0.5])).round(3).tolist()
+        [0.0, 3.0]
+    """
+
+    scale: float = 1.0
+
+    def __call__(self, schedule: Schedule) -> np.ndarray:
+        """T + 1 values in float64, the first 0."""
+        product = _table(schedule.alpha_bar) * _table(schedule.noise_variance)
+        return _from_first_step(2 * self.scale * np.sqrt(product[1:]))
+
+
+RULES: Mapping[str, Callable[..., Rule]] = {"constant": Constant, "decay": Decay, "bump": Bump}
+"""The rules by the names that configs and `modality_weights` know them by."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class ModalityWeights:
+    """The weights of every modality that drives the process.
+
+    Attributes:
+        transition: {name: w_t}, T + 1 values each, the first 0.
+        marginal: {name: w̄_t}, T + 1 values each, the first 0.
+    """
+
+    transition: dict[str, jax.Array]
+    marginal: dict[str, jax.Array]
+
+
+def modality_weights(
+    schedule: Schedule,
+    weights: Mapping[str, str | Rule | ArrayLike],
+    given: str = "transition",
+) -> ModalityWeights:
+    """Builds both kinds of weights from one: each is derived from the other.
+
+    w̄_t = sqrt(r_t) (w̄_{t−1} + w_t)   and so   w_t = w̄_t / sqrt(r_t) − w̄_{t−1},   w_0 = w̄_0 = 0.
+
+    Derived in float64 on the host, stored in JAX's default float type.
+
+    Args:
+        schedule: the noise schedule the weights go with.
+        weights: for each modality the name of a rule ("constant", "decay", "bump"; scale 1), a
+            rule such as `Bump(2.0)` or any function of the schedule, or T + 1 values, first 0.
+        given: what `weights` means: "transition" (w_t) or "marginal" (w̄_t).
+
+    Returns:
+        Both kinds, for the same names.
+
+    Raises:
+        ValueError: an unknown rule or `given`, values that are not T + 1 finite numbers that
+            start with 0.
+
+    Example:
+        >>> from mmdiffusion_jax.process import schedule_from_betas
+        >>> schedule = schedule_from_betas([0.75, 0.75])
+        >>> built = modality_weights(schedule, {"label": [0.0, 1.0, 1.0]})
+        >>> built.marginal["label"].tolist()
+        [0.0, 0.5, 0.75]
+    """
+    if given not in ("transition", "marginal"):
+        raise ValueError(errors.unknown("given", given, ("transition", "marginal")))
+    root = np.sqrt(_table(schedule.retention))
+    transition, marginal = {}, {}
+    for name, rule in weights.items():
+        values = _values(schedule, name, rule)
+        other = np.zeros_like(values)
+        if given == "transition":
+            for t in range(1, len(values)):
+                other[t] = root[t] * (other[t - 1] + values[t])
+            pair = values, other
+        else:
+            other[1:] = values[1:] / root[1:] - values[:-1]
+            pair = other, values
+        transition[name], marginal[name] = (jnp.asarray(table) for table in pair)
+    return ModalityWeights(transition=transition, marginal=marginal)
+
+
+def _values(schedule: Schedule, name: str, rule: str | Rule | ArrayLike) -> np.ndarray:
+    argument = f"weights[{name!r}]"
+    if isinstance(rule, str):
+        if rule not in RULES:
+            raise ValueError(errors.unknown(argument, rule, RULES))
+        rule = RULES[rule]()
+    values = np.asarray(rule(schedule) if callable(rule) else rule, dtype=np.float64)
+    if values.shape != (schedule.num_steps + 1,):
+        raise ValueError(
+            errors.message(
+                argument,
+                f"shape {values.shape}",
+                f"shape ({schedule.num_steps + 1},), one value for each t = 0 … T",
+                "give T + 1 values, the first 0, or a rule",
+            )
+        )
+    if not np.all(np.isfinite(values)) or values[0] != 0:
+        got = f"{values[0]} at t = 0" if values[0] != 0 else "a value that is not finite"
+        raise ValueError(
+            errors.message(
+                argument, got, "finite values, the first 0", "the clean state has no drift yet"
+            )
+        )
+    return values
+
+
+def _table(values: jax.Array) -> np.ndarray:
+    return np.asarray(values, dtype=np.float64)
+
+
+def _from_first_step(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0.0], values])
