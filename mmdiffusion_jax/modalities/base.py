@@ -1,0 +1,84 @@
+"""The contract of a modality: an encoder, a decoder head, a likelihood, and how to show it."""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+
+class Features(NamedTuple):
+    """What a backbone hands to the decoder heads.
+
+    Attributes:
+        grid: (batch, rows, columns, width), the last hidden map; rows and columns divide the
+            latent's height and width.
+        condition: (batch, width), the embedding of t.
+    """
+
+    grid: jax.Array
+    condition: jax.Array
+
+
+class Modality(nn.Module):
+    """One kind of data. A subclass is one file and fills in every method.
+
+    `encode`, `head` and `expected_encoding` may use parameters; the other methods are pure.
+
+    Attributes:
+        latent: the shape of the diffusion space, (height, width, channels).
+        is_primary: whether z_0 encodes this modality.
+    """
+
+    latent: tuple[int, int, int]
+    is_primary: bool = False
+
+    @property
+    def num_dims(self) -> int:
+        """How many dimensions one example x has."""
+        raise NotImplementedError
+
+    @property
+    def columns(self) -> tuple[tuple[int, ...], str]:
+        """The shape of one example in the data and the kind of its dtype ("integer", "floating")."""
+        raise NotImplementedError
+
+    def validate(self, name: str, x: np.ndarray) -> None:
+        """Checks values of the data on the host.
+
+        Raises:
+            ValueError: naming the modality, the offending value and the range.
+        """
+        raise NotImplementedError
+
+    def encode(self, x: jax.Array) -> jax.Array:
+        """x (batch, …) in data units → E(x), (batch, *latent)."""
+        raise NotImplementedError
+
+    def head(self, features: Features) -> Any:
+        """Features of the shared denoiser → parameters of p(x | z_t)."""
+        raise NotImplementedError
+
+    def expected_encoding(self, head: Any) -> jax.Array:
+        """E[ E(x) ] under p(x | z_t), (batch, *latent)."""
+        raise NotImplementedError
+
+    def reconstruct(self, encoding: jax.Array, head: Any) -> Any:
+        """Parameters of p(x | z_t) for the primary: from the estimate of its encoding."""
+        raise NotImplementedError
+
+    def log_prob(self, head: Any, x: jax.Array) -> jax.Array:
+        """log p(x | z_t), (batch,) nats."""
+        raise NotImplementedError
+
+    def draw(self, key: jax.Array, head: Any) -> jax.Array:
+        """x ~ p(x | z_t), in data units."""
+        raise NotImplementedError
+
+    def most_likely(self, head: Any) -> jax.Array:
+        """The most likely x, in data units."""
+        raise NotImplementedError
+
+    def show(self, x: np.ndarray) -> list[np.ndarray | str]:
+        """One picture (height, width, 3) uint8, or one caption, for each example."""
+        raise NotImplementedError

@@ -1,0 +1,112 @@
+"""Images: 8-bit pixels, encoded as themselves, with a discretised Gaussian likelihood."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.modalities.base import Features, Modality
+from mmdiffusion_jax.process import discretised_gaussian_log_prob
+
+_LOG_STD_RANGE = (-7.0, 2.0)
+
+
+class Image(Modality):
+    """An image of the latent's own shape, uint8 in 0 … 255.
+
+    E(x) = x / 127.5 − 1. The likelihood is a Gaussian discretised to `num_levels` evenly spaced
+    grey levels; data with fewer than 256 levels (the 17 of the digits) should say so, or its
+    likelihood is spread over levels that never occur.
+
+    As the primary modality the mean is the process' own estimate of the encoding and the head
+    gives the standard deviation alone; otherwise the head gives both.
+
+    Attributes:
+        num_levels: how many grey levels the data has, 2 … 256.
+
+    Example:
+        >>> image = Image(latent=(8, 8, 1), is_primary=True, num_levels=17)
+        >>> image.encode(jnp.full((1, 8, 8, 1), 255, jnp.uint8)).max().item()
+        1.0
+    """
+
+    num_levels: int = 256
+
+    @property
+    def num_dims(self) -> int:
+        """Height × width × channels."""
+        return int(np.prod(self.latent))
+
+    @property
+    def columns(self) -> tuple[tuple[int, ...], str]:
+        """Shape (height, width, channels), integers."""
+        return self.latent, "integer"
+
+    def validate(self, name: str, x: np.ndarray) -> None:
+        """Checks that the pixels lie in 0 … 255.
+
+        Raises:
+            ValueError: naming the modality and the pixel out of range.
+        """
+        if x.size and (x.min() < 0 or x.max() > 255):
+            raise ValueError(
+                errors.message(
+                    name,
+                    f"pixels from {x.min()} to {x.max()}",
+                    "pixels in 0 … 255",
+                    "store images as uint8",
+                )
+            )
+
+    def encode(self, x: jax.Array) -> jax.Array:
+        """Pixels (batch, height, width, channels) in 0 … 255 → [−1, 1] float32."""
+        return x.astype(jnp.float32) / 127.5 - 1
+
+    @nn.compact
+    def head(self, features: Features) -> dict[str, jax.Array]:
+        """→ {"log_std"} of shape (batch, *latent), and "mean" where the image is secondary."""
+        grid = nn.LayerNorm()(features.grid + features.condition[:, None, None, :])
+        rows, columns = grid.shape[1:3]
+        patch = self.latent[0] // rows, self.latent[1] // columns
+        names = ("log_std",) if self.is_primary else ("log_std", "mean")
+        out = nn.Dense(patch[0] * patch[1] * self.latent[2] * len(names))(grid)
+        out = out.reshape(out.shape[0], rows, columns, *patch, self.latent[2], len(names))
+        out = out.transpose(0, 1, 3, 2, 4, 5, 6).reshape(out.shape[0], *self.latent, len(names))
+        head = {name: out[..., index] for index, name in enumerate(names)}
+        return {**head, "log_std": jnp.clip(head["log_std"] - 2.0, *_LOG_STD_RANGE)}
+
+    def expected_encoding(self, head: dict[str, jax.Array]) -> jax.Array:
+        """The mean, kept within [−1, 1]."""
+        return jnp.clip(head["mean"], -1, 1)
+
+    def reconstruct(self, encoding: jax.Array, head: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """The estimate of the encoding is the mean."""
+        return {"mean": encoding, "log_std": head["log_std"]}
+
+    def log_prob(self, head: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+        """log p(x) of the discretised Gaussian, (batch,) nats over `num_levels` levels."""
+        centres = 2 * self._level(x.astype(jnp.float32) / 255) / (self.num_levels - 1) - 1
+        return discretised_gaussian_log_prob(
+            head["mean"], head["log_std"], centres, self.num_levels
+        )
+
+    def draw(self, key: jax.Array, head: dict[str, jax.Array]) -> jax.Array:
+        """A draw, rounded to the nearest level: (batch, *latent) uint8."""
+        noise = jax.random.normal(key, head["mean"].shape, head["mean"].dtype)
+        return self._pixels(head["mean"] + jnp.exp(head["log_std"]) * noise)
+
+    def most_likely(self, head: dict[str, jax.Array]) -> jax.Array:
+        """The level nearest the mean: (batch, *latent) uint8."""
+        return self._pixels(head["mean"])
+
+    def show(self, x: np.ndarray) -> list[np.ndarray | str]:
+        """RGB pictures (height, width, 3) uint8; one channel is repeated."""
+        return [np.broadcast_to(image[..., -3:], (*image.shape[:2], 3)) for image in np.asarray(x)]
+
+    def _level(self, share: jax.Array) -> jax.Array:
+        return jnp.round(jnp.clip(share, 0, 1) * (self.num_levels - 1))
+
+    def _pixels(self, value: jax.Array) -> jax.Array:
+        level = self._level((value + 1) / 2)
+        return jnp.round(level * (255 / (self.num_levels - 1))).astype(jnp.uint8)

@@ -1,0 +1,6 @@
+"""Flax Linen backbones under one contract, and the multi-modal model that joins the parts."""
+
+from mmdiffusion_jax.networks.dit import DiT
+from mmdiffusion_jax.networks.multimodal import MultiModalModel
+
+__all__ = ["DiT", "MultiModalModel"]

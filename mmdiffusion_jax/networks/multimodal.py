@@ -1,0 +1,89 @@
+"""The multi-modal model: encoders, one shared backbone and one head a modality, joined by name."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mmdiffusion_jax.modalities import Modality
+from mmdiffusion_jax.process import ModalityFunctions, ModelFunctions, Prediction
+
+
+class MultiModalModel(nn.Module):
+    """One model of many modalities.
+
+    The backbone is any module with (z_t, t) → (Features, prediction); its prediction has twice the
+    latent's channels where the variance is learned.
+
+    Attributes:
+        modalities: {name: modality}.
+        backbone: the shared denoiser.
+        primary: the modality that z_0 encodes.
+        target: what the backbone predicts: "noise", "z_0" or "v".
+        variance: "posterior", "upper" or "learned".
+        shares: {name: share in z_0}, or None for the primary alone.
+    """
+
+    modalities: Mapping[str, Modality]
+    backbone: nn.Module
+    primary: str
+    target: str = "noise"
+    variance: str = "posterior"
+    shares: Mapping[str, float] | None = None
+
+    def __call__(self, batch: Mapping[str, jax.Array], t: jax.Array) -> Prediction:
+        """Runs every part once, for initialisation."""
+        encodings = {name: self.encode(name, x) for name, x in batch.items()}
+        prediction = self.denoise(encodings[self.primary], t)
+        for name in self.modalities:
+            if name != self.primary:
+                self.expected_encoding(name, prediction.heads[name])
+        return prediction
+
+    def encode(self, name: str, x: jax.Array) -> jax.Array:
+        """E_name(x), (batch, *latent)."""
+        return self.modalities[name].encode(x)
+
+    def expected_encoding(self, name: str, head: Any) -> jax.Array:
+        """The mean of E_name over the head's distribution, (batch, *latent)."""
+        return self.modalities[name].expected_encoding(head)
+
+    def denoise(self, z_t: jax.Array, t: jax.Array) -> Prediction:
+        """The backbone's prediction about z_t and every head's parameters."""
+        features, value = self.backbone(z_t, t)
+        heads = {name: modality.head(features) for name, modality in self.modalities.items()}
+        if self.variance != "learned":
+            return Prediction(value, heads)
+        value, mix = jnp.split(value, 2, axis=-1)
+        return Prediction(value, heads, variance_mix=(mix + 1) / 2)
+
+    def functions(self, params: Any) -> ModelFunctions:
+        """The model with these parameters as plain functions, for the objective and the samplers.
+
+        Args:
+            params: the tree under "params" of `init`.
+        """
+        apply = functools.partial(self.apply, {"params": params})
+        modalities = {
+            name: ModalityFunctions(
+                encode=functools.partial(apply, name, method="encode"),
+                log_prob=modality.log_prob,
+                expected_encoding=functools.partial(apply, name, method="expected_encoding"),
+                draw=modality.draw,
+                most_likely=modality.most_likely,
+                reconstruct=modality.reconstruct,
+                num_dims=modality.num_dims,
+            )
+            for name, modality in self.modalities.items()
+        }
+        return ModelFunctions(
+            denoise=functools.partial(apply, method="denoise"),
+            modalities=modalities,
+            primary=self.primary,
+            target=self.target,
+            variance=self.variance,
+            shares=self.shares,
+        )
