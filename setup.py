@@ -21,6 +21,7 @@ setup(
         "chex>=0.1.90",
         "flax>=0.10.4",
         "grain>=0.2.10",
+        "importlib_resources>=5.0",  # TFDS asks for it without naming it
         "jax>=0.7",
         "ml-collections>=1.0",
         "numpy>=2.0",

@@ -59,7 +59,9 @@ class TrainingOptions:
         for name, least in (("num_steps", 1), ("batch_size", 1), ("keep", 1), ("log_every", 1)):
             if getattr(self, name) < least:
                 raise ValueError(
-                    errors.message(f"training.{name}", getattr(self, name), f"{least} or more", "raise it")
+                    errors.message(
+                        f"training.{name}", getattr(self, name), f"{least} or more", "raise it"
+                    )
                 )
         for name in ("learning_rate", "gradient_clip"):
             if not getattr(self, name) > 0:
@@ -68,7 +70,9 @@ class TrainingOptions:
                 )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(
-                errors.message("training.ema_decay", self.ema_decay, "a decay in [0, 1)", "change it")
+                errors.message(
+                    "training.ema_decay", self.ema_decay, "a decay in [0, 1)", "change it"
+                )
             )
 
 
@@ -102,7 +106,10 @@ def train(
         FloatingPointError: when the loss is no longer finite; the checkpoints are left as they are.
         ValueError: when no checkpoint in `workdir` can be read.
     """
-    with Checkpoints(workdir / "checkpoints", keep=options.keep) as checkpoints, StopSignal() as stop:
+    with (
+        Checkpoints(workdir / "checkpoints", keep=options.keep) as checkpoints,
+        StopSignal() as stop,
+    ):
         restored = checkpoints.restore(state)
         start = 0
         if restored is not None:
@@ -128,18 +135,21 @@ def train(
                 if last or index % options.log_every == 0:
                     means = _means(pending)
                     rate = len(pending) / (time.monotonic() - begun)
-                    writer.write(index, {**_prefixed("train", means), "train/steps_per_second": rate})
+                    writer.write(
+                        index, {**_prefixed("train", means), "train/steps_per_second": rate}
+                    )
                     _require_finite(index, means)
                     bar.set_postfix(loss=f"{means['loss']:.4f}")
                     checkpoints.poll()
                     pending, begun = [], time.monotonic()
                 paused = time.monotonic()
-                if last or _due(index, options.checkpoint_every):
-                    checkpoints.save(index, state, {"next_example": index * options.batch_size})
                 if index == options.num_steps or _due(index, options.eval_every):
                     writer.write(index, _prefixed("eval", evaluate(state.ema)))
                 if index == options.num_steps or _due(index, options.sample_every):
                     writer.write_image(index, "samples", picture(state.ema))
+                # Last, so that a run cut off before it repeats the evaluation when it resumes.
+                if last or _due(index, options.checkpoint_every):
+                    checkpoints.save(index, state, {"next_example": index * options.batch_size})
                 begun += time.monotonic() - paused
                 if stop.received:
                     logging.warning("Stopped by a signal at step %d; run again to go on.", index)

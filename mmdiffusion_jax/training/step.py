@@ -73,9 +73,7 @@ def make_step(
         (state, batch) → (state, scalars); the state passed in is given up.
     """
 
-    def step(
-        state: TrainState, batch: Mapping[str, jax.Array]
-    ) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
         gradients, metrics = jax.grad(loss, has_aux=True)(state.params, key, batch)
         updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)

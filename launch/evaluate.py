@@ -1,0 +1,19 @@
+"""Evaluates trained models: --workdir=W; more than one gives their mean and spread."""
+
+from absl import app, flags
+
+from mmdiffusion_jax import run
+
+_WORKDIR = flags.DEFINE_multi_string("workdir", None, "Where a run is kept; may be repeated.")
+flags.mark_flag_as_required("workdir")
+
+
+def main(argv: list[str]) -> None:
+    """Parses the flags and evaluates."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    run.evaluate(_WORKDIR.value)
+
+
+if __name__ == "__main__":
+    run.start(main)

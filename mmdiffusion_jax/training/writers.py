@@ -1,0 +1,238 @@
+"""Metrics as JSON lines, always, and to TensorBoard beside them; images to both as PNG."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+import numpy as np
+import tensorboardX
+from PIL import Image
+
+from mmdiffusion_jax import errors
+
+
+class MetricWriter:
+    """Writes scalars and images of a run into its work folder; use it as a context manager.
+
+    The scalars go to `<workdir>/metrics.jsonl`, one JSON object a line, and to TensorBoard in
+    `<workdir>/tensorboard`; the images go to `<workdir>/samples` and to TensorBoard. In a run of
+    several processes only process 0 writes, and the calls of the others do nothing.
+
+    A run that goes on from step k repeats the steps after k. What the interrupted run left of
+    them is dropped first, with a last line that was cut off in the middle: the file then reads as
+    if nothing had happened.
+
+    Args:
+        workdir: the folder of the run; made when missing.
+        resume_step: the step k that the run goes on from, 0 for a run from the start.
+
+    Raises:
+        ValueError: if `resume_step` is negative, or `metrics.jsonl` has a broken line before its
+            last.
+
+    Example:
+        >>> import tempfile
+        >>> workdir = tempfile.mkdtemp()
+        >>> with MetricWriter(workdir) as writer:
+        ...     writer.write(10, {"train/loss": 0.5, "train/label/loss": 0.25})
+        >>> read_metrics(f"{workdir}/metrics.jsonl")
+        [{'step': 10, 'train/loss': 0.5, 'train/label/loss': 0.25}]
+    """
+
+    def __init__(self, workdir: str | os.PathLike[str], resume_step: int = 0) -> None:
+        if resume_step < 0:
+            raise ValueError(
+                errors.message("resume_step", resume_step, "0 or more", "use 0 for a fresh run")
+            )
+        self._workdir = Path(workdir)
+        self._writes = jax.process_index() == 0
+        if not self._writes:
+            return
+        self._workdir.mkdir(parents=True, exist_ok=True)
+        path = self._workdir / "metrics.jsonl"
+        if path.exists():
+            _truncate(path, resume_step)
+        self._lines = path.open("a", encoding="utf-8")
+        self._tensorboard = tensorboardX.SummaryWriter(
+            str(self._workdir / "tensorboard"), purge_step=resume_step + 1
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Appends one line of scalars; several lines may share a step.
+
+        JSON has no number that is not finite: such a value is written as the string "nan", "inf"
+        or "-inf", and `read_metrics` turns it back.
+
+        Args:
+            step: the step the scalars belong to.
+            metrics: a value for each name, such as `train/loss`; a scalar array counts as a
+                value.
+
+        Raises:
+            ValueError: if a metric is named `step`, or a value is no single number.
+
+        Example:
+            >>> import pathlib, tempfile
+            >>> workdir = tempfile.mkdtemp()
+            >>> with MetricWriter(workdir) as writer:
+            ...     writer.write(7, {"train/loss": float("nan")})
+            >>> print(pathlib.Path(workdir, "metrics.jsonl").read_text(), end="")
+            {"step": 7, "train/loss": "nan"}
+        """
+        if not self._writes:
+            return
+        if "step" in metrics:
+            raise ValueError(
+                errors.message("metrics", "'step'", "other names", "the line starts with the step")
+            )
+        values = {name: _number(name, value) for name, value in metrics.items()}
+        shown = {
+            name: value if math.isfinite(value) else str(value) for name, value in values.items()
+        }
+        self._lines.write(json.dumps({"step": int(step), **shown}, allow_nan=False) + "\n")
+        self._lines.flush()
+        for name, value in values.items():
+            self._tensorboard.add_scalar(name, value, step)
+
+    def write_image(self, step: int, name: str, image: np.ndarray) -> None:
+        """Writes one image as `<workdir>/samples/<name>_<step:08d>.png` and to TensorBoard.
+
+        Args:
+            step: the step the image belongs to.
+            name: what the image shows; a `/` in it makes a folder.
+            image: uint8 of shape (height, width, 3).
+
+        Raises:
+            ValueError: if `image` has another dtype or shape, or `name` leads out of the folder.
+
+        Example:
+            >>> import pathlib, tempfile
+            >>> workdir = tempfile.mkdtemp()
+            >>> with MetricWriter(workdir) as writer:
+            ...     writer.write_image(7, "grid", np.zeros((2, 3, 3), np.uint8))
+            >>> [path.name for path in pathlib.Path(workdir, "samples").iterdir()]
+            ['grid_00000007.png']
+        """
+        if not self._writes:
+            return
+        image = np.asarray(image)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or not image.size:
+            raise ValueError(
+                errors.message(
+                    "image",
+                    f"{image.dtype} of shape {image.shape}",
+                    "uint8 of shape (height, width, 3)",
+                    "scale to 0..255, round and cast",
+                )
+            )
+        samples = (self._workdir / "samples").resolve()
+        path = samples / f"{name}_{step:08d}.png"
+        if not path.resolve().is_relative_to(samples):
+            raise ValueError(
+                errors.message("name", name, "a path below `samples`", "leave out '..' and '/'")
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".tmp")
+        Image.fromarray(image).save(unfinished, format="png")
+        os.replace(unfinished, path)
+        self._tensorboard.add_image(name, image, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Flushes and closes the files; the `with` block calls it.
+
+        Example:
+            >>> import tempfile
+            >>> MetricWriter(tempfile.mkdtemp()).close()
+        """
+        if self._writes:
+            self._lines.close()
+            self._tensorboard.close()
+
+
+def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Reads the lines of a `metrics.jsonl`, with "nan", "inf" and "-inf" as floats again.
+
+    A last line without its line break is left out: its writer was stopped, or is not done yet.
+
+    Args:
+        path: the file.
+
+    Returns:
+        One dict a line: `step`, and a float for each metric.
+
+    Raises:
+        ValueError: if a line before the last is no JSON object with a `step`.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "metrics.jsonl")
+        >>> _ = path.write_text('{"step": 1, "train/loss": "inf"}\\n{"step": 2, "tra')
+        >>> read_metrics(path)
+        [{'step': 1, 'train/loss': inf}]
+    """
+    return [
+        {name: float(value) if isinstance(value, str) else value for name, value in line.items()}
+        for _, line in _whole_lines(Path(path))
+    ]
+
+
+def _whole_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
+    # A stopped machine can leave zero bytes or half a character at the end: read bytes, and leave
+    # out the last line if it does not parse, even with its line break.
+    raw = path.read_bytes().split(b"\n")[:-1]
+    lines = []
+    for number, text in enumerate(raw, start=1):
+        try:
+            line = json.loads(text)
+            whole = isinstance(line, dict) and isinstance(line.get("step"), int)
+        except ValueError:
+            whole = False
+        if whole:
+            lines.append((text, line))
+        elif number < len(raw):
+            raise ValueError(
+                errors.message(
+                    "path",
+                    f"line {number} of {path}, {text[:40]!r}",
+                    "a JSON object with a `step`",
+                    "mend or remove the line",
+                )
+            )
+    return lines
+
+
+def _truncate(path: Path, step: int) -> None:
+    unfinished = path.with_suffix(".tmp")
+    kept = [text + b"\n" for text, line in _whole_lines(path) if line["step"] <= step]
+    with unfinished.open("wb") as file:
+        file.writelines(kept)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(np.asarray(value).item())
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            errors.message(
+                "metrics", f"{value!r} for {name!r}", "one number", "reduce it to a scalar first"
+            )
+        ) from error
