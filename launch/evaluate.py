@@ -4,8 +4,9 @@ from absl import app, flags
 
 from mmdiffusion_jax import run
 
-_WORKDIR = flags.DEFINE_multi_string("workdir", None, "Where a run is kept; may be repeated.")
-flags.mark_flag_as_required("workdir")
+_WORKDIR = flags.DEFINE_multi_string(
+    "workdir", None, "Where a run is kept; may be repeated.", required=True
+)
 
 
 def main(argv: list[str]) -> None:

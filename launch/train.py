@@ -6,8 +6,10 @@ from ml_collections import config_flags
 from mmdiffusion_jax import run
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; run again to go on.")
-flags.mark_flags_as_required(["config", "workdir"])
+flags.mark_flag_as_required("config")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Where the run is kept; run again to go on.", required=True
+)
 
 
 def main(argv: list[str]) -> None:

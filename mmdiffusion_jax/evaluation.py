@@ -5,11 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mmdiffusion_jax import data, errors, metrics, objective
-from mmdiffusion_jax.generation import generate
 from mmdiffusion_jax.modalities import Image, Label
 
 if TYPE_CHECKING:
@@ -72,16 +70,7 @@ def evaluate(
     count = experiment.evaluation.num_samples
 
     def draw(index: int, number: int, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return generate(
-            jax.random.fold_in(key, index),
-            experiment.schedule,
-            experiment.weights,
-            experiment.model,
-            params,
-            number,
-            given,
-            experiment.sampling,
-        )
+        return experiment.generate(jax.random.fold_in(key, index), params, number, given)
 
     real = {split: _all(source) for split, source in (("train", train), ("test", test))}
     joint = draw(0, count, {})
@@ -102,7 +91,7 @@ def evaluate(
         figures[f"{name}/joint_agreement"] = metrics.agreement(
             judge.predict(joint[primary]), joint[name]
         )
-        asked = (np.arange(count) % modalities[name].num_classes).astype(np.int32)  # type: ignore[attr-defined]
+        asked = (np.arange(count) % modalities[name].num_classes).astype(np.int32)
         made = draw(2 * index, count, {name: asked})
         figures[f"{name}/conditional_accuracy"] = metrics.agreement(
             judge.predict(made[primary]), asked
@@ -201,7 +190,6 @@ def _mean_over(
     size = min(experiment.evaluation.batch_size, len(source))
     parts: dict[str, list[np.ndarray]] = {}
     for index, (batch, valid) in enumerate(data.eval_batches(source, size)):
-        batch = {name: jnp.asarray(x) for name, x in batch.items()}
         values = jax.device_get(compiled(jax.random.fold_in(key, index), params, batch))
         for name, value in values.items():
             parts.setdefault(name, []).append(value[valid])

@@ -1,6 +1,7 @@
 """From a config to an experiment: the only reader of the config, and the judge of its keys."""
 
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -15,12 +16,12 @@ from ml_collections import ConfigDict
 
 from mmdiffusion_jax import data, errors, objective, process
 from mmdiffusion_jax.evaluation import EvaluationOptions
-from mmdiffusion_jax.generation import SamplingOptions
+from mmdiffusion_jax.generation import Generator, SamplingOptions
 from mmdiffusion_jax.modalities import MODALITIES, Modality
 from mmdiffusion_jax.networks import DiT, MultiModalModel
 from mmdiffusion_jax.training import TrainingOptions
 
-SCHEDULES = {
+SCHEDULES: Mapping[str, Callable[[int], process.Schedule]] = {
     "linear": process.linear_schedule,
     "cosine": process.cosine_schedule,
     "sigmoid": process.sigmoid_schedule,
@@ -73,6 +74,11 @@ class Experiment:
     training: TrainingOptions
     sampling: SamplingOptions
     evaluation: EvaluationOptions
+
+    @functools.cached_property
+    def generate(self) -> Generator:
+        """Draws samples with this experiment's model and options."""
+        return Generator(self.schedule, self.weights, self.model, self.sampling)
 
     def init(self, key: jax.Array) -> Any:
         """Fresh parameters of the model."""
@@ -188,8 +194,8 @@ def check_config(config: ConfigDict) -> None:
         _check_name(f"config.modalities.{name}.kind", spec.get("kind", ""), MODALITIES)
         known = {"kind": "", **_field_defaults(MODALITIES[spec.kind])}
         _check_keys(spec.to_dict(), known, f"config.modalities.{name}")
-    names = set(config.modalities)
-    _check_name("config.primary", config.primary, names)
+    present = set(config.modalities)
+    _check_name("config.primary", config.primary, present)
     for path, section in (
         ("config.process.weights", config.process.weights),
         ("config.process.shares", config.process.shares),
@@ -197,8 +203,8 @@ def check_config(config: ConfigDict) -> None:
         ("config.loss.dropout", config.loss.dropout),
     ):
         for name in section:
-            _check_name(f"{path}.{name}", name, names)
-    for name in sorted(names - {config.primary}):
+            _check_name(f"{path}.{name}", name, present)
+    for name in sorted(present - {config.primary}):
         if name not in config.process.weights:
             raise ValueError(
                 errors.message(
@@ -216,7 +222,7 @@ def check_config(config: ConfigDict) -> None:
             )
         _check_keys(spec.to_dict(), {"rule": "", "scale": 1.0}, path)
         _check_name(f"{path}.rule", spec.rule, process.RULES)
-    for path, value, known in (
+    choices: tuple[tuple[str, str, Iterable[str]], ...] = (
         ("config.data.source", config.data.source, SOURCES),
         ("config.process.schedule", config.process.schedule, SCHEDULES),
         ("config.process.given", config.process.given, ("transition", "marginal")),
@@ -226,8 +232,31 @@ def check_config(config: ConfigDict) -> None:
         ("config.loss.kind", config.loss.kind, LOSSES),
         ("config.loss.weighting", config.loss.weighting, WEIGHTINGS),
         ("config.loss.timesteps", config.loss.timesteps, process.TIMESTEP_DRAWS),
-    ):
-        _check_name(path, value, known)
+    )
+    for path, value, names in choices:
+        _check_name(path, value, names)
+
+
+def unknown_override(arguments: Iterable[str]) -> str | None:
+    """The error for the first argument `--config.x.y=…` whose key does not exist, or None.
+
+    Example:
+        >>> unknown_override(["--config.training.num_step=5"]).split("; ")[-1]
+        "did you mean 'num_steps'?"
+    """
+    for argument in arguments:
+        if not argument.startswith("--config."):
+            continue
+        section: Any = default_config().to_dict()
+        path = "config"
+        for key in argument.partition("=")[0].split(".")[1:]:
+            # Sections named by the modalities are empty in the default.
+            if not isinstance(section, Mapping) or not section:
+                break
+            if key not in section:
+                return errors.unknown(path, key, section)
+            path, section = f"{path}.{key}", section[key]
+    return None
 
 
 def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
@@ -238,6 +267,7 @@ def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
     """
     experiment_modalities = build(config).model.modalities
     section = config.data
+    sources: tuple[data.Source, data.Source]
     if section.source == "npz":
         sources = data.open_npz(section.train), data.open_npz(section.test)
     else:

@@ -44,83 +44,84 @@ class SamplingOptions:
             raise ValueError(errors.unknown("sampling.estimate", self.estimate, sampling.ESTIMATES))
 
 
-def generate(
-    key: jax.Array,
-    schedule: process.Schedule,
-    weights: process.ModalityWeights,
-    model: MultiModalModel,
-    params: Any,
-    num_samples: int,
-    given: Mapping[str, np.ndarray] | None = None,
-    options: SamplingOptions | None = None,
-) -> dict[str, np.ndarray]:
-    """Generates every modality that is not given, in batches of one compiled shape.
-
-    Warns when all is to be generated from pure noise although the process does not end there.
+class Generator:
+    """Generates with one model; compiled once for each set of known modalities and batch size.
 
     Args:
-        key: a typed key; batch b uses `fold_in(key, b)`.
         schedule: the noise schedule.
         weights: the modality weights.
         model: the Flax model.
-        params: its parameters.
-        num_samples: how many.
-        given: {name: x (num_samples, …)} in data units.
-        options: how; left out, the defaults.
-
-    Returns:
-        {name: (num_samples, …)} in data units, the given ones as they came.
-
-    Raises:
-        ValueError: `num_samples` below 1; an unknown modality, a given value of the wrong shape,
-            kind or range, or nothing left to generate.
+        options: how samples are drawn.
     """
-    options = options or SamplingOptions()
-    given = {name: np.asarray(x) for name, x in (given or {}).items()}
-    if num_samples < 1:
-        raise ValueError(errors.message("num_samples", num_samples, "1 or more", "raise it"))
-    for name, x in given.items():
-        _check_given(model, name, x, num_samples)
-    if model.primary not in given:
-        _warn_of_the_prior(model, weights, given)
-    size = min(options.batch_size, num_samples)
-    parts: list[dict[str, np.ndarray]] = []
-    for index, start in enumerate(range(0, num_samples, size)):
-        # The last batch is filled up with repeats, so that one compiled shape serves all.
-        rows = np.minimum(np.arange(start, start + size), num_samples - 1)
-        known = {name: jnp.asarray(x[rows]) for name, x in given.items()}
-        part = _sampler(model, size, options.estimate, options.clip)(
-            jax.random.fold_in(key, index), schedule, weights, params, known
-        )
-        parts.append(jax.device_get(part))
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return {name: given.get(name, x[:num_samples]) for name, x in joined.items()}
 
-
-@functools.lru_cache(maxsize=16)
-def _sampler(model: MultiModalModel, size: int, estimate: str, clip: bool) -> Any:
-    latent = model.modalities[model.primary].latent
-
-    @jax.jit
-    def run(
-        key: jax.Array,
+    def __init__(
+        self,
         schedule: process.Schedule,
         weights: process.ModalityWeights,
-        params: Any,
-        known: Mapping[str, jax.Array],
-    ) -> dict[str, jax.Array]:
-        return sampling.sample(
-            key,
-            schedule,
-            weights,
-            model.functions(params),
-            (size, *latent),
-            given=known,
-            estimate=estimate,
-            clip=(-1.0, 1.0) if clip else None,
-        )
+        model: MultiModalModel,
+        options: SamplingOptions,
+    ) -> None:
+        self._weights, self._model, self._options = weights, model, options
+        latent = model.modalities[model.primary].latent
 
-    return run
+        @functools.partial(jax.jit, static_argnums=3)
+        def run(
+            key: jax.Array, params: Any, known: Mapping[str, jax.Array], size: int
+        ) -> dict[str, jax.Array]:
+            return sampling.sample(
+                key,
+                schedule,
+                weights,
+                model.functions(params),
+                (size, *latent),
+                given=known,
+                estimate=options.estimate,
+                clip=(-1.0, 1.0) if options.clip else None,
+            )
+
+        self._run = run
+
+    def __call__(
+        self,
+        key: jax.Array,
+        params: Any,
+        num_samples: int,
+        given: Mapping[str, np.ndarray] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Generates every modality that is not given, in batches of one compiled shape.
+
+        Warns when all is to be generated from pure noise although the process does not end there.
+
+        Args:
+            key: a typed key; batch b uses `fold_in(key, b)`.
+            params: the model's parameters.
+            num_samples: how many.
+            given: {name: x (num_samples, …)} in data units.
+
+        Returns:
+            {name: (num_samples, …)} in data units, the given ones as they came.
+
+        Raises:
+            ValueError: `num_samples` below 1; an unknown modality, a given value of the wrong
+                shape, kind or range, or nothing left to generate.
+        """
+        given = {name: np.asarray(x) for name, x in (given or {}).items()}
+        if num_samples < 1:
+            raise ValueError(errors.message("num_samples", num_samples, "1 or more", "raise it"))
+        for name, x in given.items():
+            _check_given(self._model, name, x, num_samples)
+        if self._model.primary not in given:
+            _warn_of_the_prior(self._model, self._weights, given)
+        size = min(self._options.batch_size, num_samples)
+        parts: list[dict[str, np.ndarray]] = []
+        for index, start in enumerate(range(0, num_samples, size)):
+            # The last batch is filled up with repeats, so that one compiled shape serves all.
+            rows = np.minimum(np.arange(start, start + size), num_samples - 1)
+            known = {name: jnp.asarray(x[rows]) for name, x in given.items()}
+            part = self._run(jax.random.fold_in(key, index), params, known, size)
+            parts.append(jax.device_get(part))
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return {name: given.get(name, x[:num_samples]) for name, x in joined.items()}
 
 
 def contact_sheet(

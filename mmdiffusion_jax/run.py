@@ -1,9 +1,10 @@
 """What the launch scripts run: train, sample and evaluate an experiment in its workdir."""
 
 import json
+import logging as stdlib_logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def start(main: Callable[[list[str]], None]) -> None:
 
     def guarded(argv: list[str]) -> None:
         logging.set_verbosity(logging.INFO)
+        logging.get_absl_handler().addFilter(_is_worth_reading)
         folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/mmdiffusion_jax/xla")
         jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
@@ -40,7 +42,16 @@ def start(main: Callable[[list[str]], None]) -> None:
         app.run(guarded)
     except (AttributeError, KeyError, TypeError) as error:
         # A flag such as --config.x for a key the config lacks fails while flags are parsed.
-        sys.exit(f"error: {error.args[0] if error.args else error}")
+        unknown = experiment.unknown_override(sys.argv[1:])
+        if unknown is None:
+            raise
+        sys.exit(f"error: {unknown}")
+
+
+def _is_worth_reading(record: stdlib_logging.LogRecord) -> bool:
+    """Our own messages, and errors of the libraries underneath."""
+    ours = Path(record.pathname).is_relative_to(Path(__file__).parent)
+    return ours or record.levelno >= stdlib_logging.ERROR
 
 
 def train(config: ConfigDict, workdir: str) -> training.TrainState:
@@ -80,7 +91,9 @@ def train(config: ConfigDict, workdir: str) -> training.TrainState:
         return data.to_device(batches, split)
 
     def picture(params: Any) -> np.ndarray:
-        return generation.contact_sheet(built.model, _draw(built, params, _SHEET, {}, built.seed))
+        return generation.contact_sheet(
+            built.model, built.generate(jax.random.key(built.seed), params, _SHEET)
+        )
 
     return training.train(
         built.training,
@@ -154,7 +167,7 @@ def sample(
     """
     _, built, params = load(workdir)
     known = parse_given(given, num_samples, built)
-    samples = _draw(built, params, num_samples, known, seed)
+    samples = built.generate(jax.random.key(seed), params, num_samples, known)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(folder / "samples.tmp.npz", **samples)  # type: ignore[arg-type]
@@ -240,22 +253,3 @@ def _given_values(name: str, value: str, num_samples: int) -> np.ndarray:
                 f"given {name}", repr(value), "a whole number or a .npz or .npy file", "as in 3"
             )
         ) from error
-
-
-def _draw(
-    built: experiment.Experiment,
-    params: Any,
-    num_samples: int,
-    given: Mapping[str, np.ndarray],
-    seed: int,
-) -> dict[str, np.ndarray]:
-    return generation.generate(
-        jax.random.key(seed),
-        built.schedule,
-        built.weights,
-        built.model,
-        params,
-        num_samples,
-        given,
-        built.sampling,
-    )

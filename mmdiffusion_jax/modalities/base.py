@@ -40,7 +40,7 @@ class Modality(nn.Module):
 
     @property
     def columns(self) -> tuple[tuple[int, ...], str]:
-        """The shape of one example in the data and the kind of its dtype ("integer", "floating")."""
+        """The shape of one example in the data, and its kind: "integer" or "floating"."""
         raise NotImplementedError
 
     def validate(self, name: str, x: np.ndarray) -> None:

@@ -81,8 +81,8 @@ class Image(Modality):
         return jnp.clip(head["mean"], -1, 1)
 
     def reconstruct(self, encoding: jax.Array, head: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        """The estimate of the encoding is the mean."""
-        return {"mean": encoding, "log_std": head["log_std"]}
+        """The estimate of the encoding, kept within [−1, 1] as the data is, is the mean."""
+        return {"mean": jnp.clip(encoding, -1, 1), "log_std": head["log_std"]}
 
     def log_prob(self, head: dict[str, jax.Array], x: jax.Array) -> jax.Array:
         """log p(x) of the discretised Gaussian, (batch,) nats over `num_levels` levels."""

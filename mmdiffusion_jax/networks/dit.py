@@ -26,7 +26,7 @@ class DiT(nn.Module):
             width.
 
     Example:
-        >>> net = DiT(latent=(8, 8, 1), out_channels=1, num_steps=10, width=16, depth=1, num_heads=2)
+        >>> net = DiT((8, 8, 1), out_channels=1, num_steps=10, width=16, depth=1, num_heads=2)
         >>> z, t = jnp.zeros((2, 8, 8, 1)), jnp.array([1, 10])
         >>> (features, prediction), _ = net.init_with_output(jax.random.key(0), z, t)
         >>> features.grid.shape, prediction.shape

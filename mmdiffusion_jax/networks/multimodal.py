@@ -66,7 +66,7 @@ class MultiModalModel(nn.Module):
         Args:
             params: the tree under "params" of `init`.
         """
-        apply = functools.partial(self.apply, {"params": params})
+        apply: Any = functools.partial(self.apply, {"params": params})
         modalities = {
             name: ModalityFunctions(
                 encode=functools.partial(apply, name, method="encode"),

@@ -1,4 +1,4 @@
-"""One noisy state and what the model says about it: what every term of the objective starts from."""
+"""One noisy state and what the model says about it: where every term of the objective starts."""
 
 import dataclasses
 from collections.abc import Mapping

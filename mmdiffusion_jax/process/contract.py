@@ -80,7 +80,7 @@ class ModelFunctions:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> image = ModalityFunctions(encode=lambda x: x, log_prob=lambda mean, x: -(x - mean)[:, 0])
+        >>> image = ModalityFunctions(encode=lambda x: x, log_prob=lambda mean, x: mean[:, 0])
         >>> model = ModelFunctions(
         ...     denoise=lambda z_t, t: Prediction(value=jnp.zeros_like(z_t), heads={}),
         ...     modalities={"image": image},

@@ -31,7 +31,8 @@ def to_pivot(
 ) -> Pivot:
     """Reads the clean state and the noise off a prediction.
 
-    "noise": z_0 = (y_t − sqrt(1 − ᾱ_t) ε) / sqrt(ᾱ_t). "z_0": ε = (y_t − sqrt(ᾱ_t) z_0) / sqrt(1 − ᾱ_t).
+    "noise": z_0 = (y_t − sqrt(1 − ᾱ_t) ε) / sqrt(ᾱ_t).
+    "z_0": ε = (y_t − sqrt(ᾱ_t) z_0) / sqrt(1 − ᾱ_t).
     "v": z_0 = sqrt(ᾱ_t) y_t − sqrt(1 − ᾱ_t) v and ε = sqrt(1 − ᾱ_t) y_t + sqrt(ᾱ_t) v.
 
     Args:

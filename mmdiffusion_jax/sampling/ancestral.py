@@ -64,7 +64,9 @@ def sample(
         >>> import jax, jax.numpy as jnp
         >>> from mmdiffusion_jax import process, sampling
         >>> pixels = process.ModalityFunctions(
-        ...     encode=lambda x: x, log_prob=lambda mean, x: mean[:, 0], most_likely=lambda mean: mean
+        ...     encode=lambda x: x,
+        ...     log_prob=lambda mean, x: mean[:, 0],
+        ...     most_likely=lambda mean: mean,
         ... )
         >>> model = process.ModelFunctions(
         ...     denoise=lambda z_t, t: process.Prediction(jnp.full_like(z_t, 0.5), {}),
