@@ -71,6 +71,10 @@ class Modality(nn.Module):
         """log p(x | z_t), (batch,) nats."""
         raise NotImplementedError
 
+    def pool(self, heads: Any) -> Any:
+        """Heads stacked over several t (leading axis) → one, their normalised geometric mean."""
+        raise NotImplementedError
+
     def draw(self, key: jax.Array, head: Any) -> jax.Array:
         """x ~ p(x | z_t), in data units."""
         raise NotImplementedError

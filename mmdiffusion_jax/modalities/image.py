@@ -91,6 +91,12 @@ class Image(Modality):
             head["mean"], head["log_std"], centres, self.num_levels
         )
 
+    def pool(self, heads: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """The Gaussian proportional to the geometric mean: precisions average."""
+        precision = jnp.exp(-2 * heads["log_std"])
+        mean = jnp.sum(precision * heads["mean"], axis=0) / jnp.sum(precision, axis=0)
+        return {"mean": mean, "log_std": -0.5 * jnp.log(jnp.mean(precision, axis=0))}
+
     def draw(self, key: jax.Array, head: dict[str, jax.Array]) -> jax.Array:
         """A draw, rounded to the nearest level: (batch, *latent) uint8."""
         noise = jax.random.normal(key, head["mean"].shape, head["mean"].dtype)

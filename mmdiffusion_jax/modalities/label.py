@@ -86,6 +86,10 @@ class Label(Modality):
         """log p(x), (batch,) nats."""
         return categorical_log_prob(head, x)
 
+    def pool(self, heads: jax.Array) -> jax.Array:
+        """Mean of the log-probabilities over the leading axis."""
+        return jnp.mean(jax.nn.log_softmax(heads), axis=0)
+
     def draw(self, key: jax.Array, head: jax.Array) -> jax.Array:
         """A draw, (batch,) int32."""
         return jax.random.categorical(key, head).astype(jnp.int32)

@@ -15,7 +15,7 @@ from mmdiffusion_jax.process import ModalityFunctions, ModelFunctions, Predictio
 class MultiModalModel(nn.Module):
     """One model of many modalities.
 
-    The backbone is any module with (z_t, t) → (Features, prediction); its prediction has twice the
+    The backbone is any module with (z_t, t, carried) → (Features, prediction); its prediction has twice the
     latent's channels where the variance is learned.
 
     Attributes:
@@ -37,7 +37,8 @@ class MultiModalModel(nn.Module):
     def __call__(self, batch: Mapping[str, jax.Array], t: jax.Array) -> Prediction:
         """Runs every part once, for initialisation."""
         encodings = {name: self.encode(name, x) for name, x in batch.items()}
-        prediction = self.denoise(encodings[self.primary], t)
+        carried = {name: jnp.ones(t.shape) for name in self.modalities if name != self.primary}
+        prediction = self.denoise(encodings[self.primary], t, carried)
         for name in self.modalities:
             if name != self.primary:
                 self.expected_encoding(name, prediction.heads[name])
@@ -51,9 +52,16 @@ class MultiModalModel(nn.Module):
         """The mean of E_name over the head's distribution, (batch, *latent)."""
         return self.modalities[name].expected_encoding(head)
 
-    def denoise(self, z_t: jax.Array, t: jax.Array) -> Prediction:
-        """The backbone's prediction about z_t and every head's parameters."""
-        features, value = self.backbone(z_t, t)
+    def denoise(self, z_t: jax.Array, t: jax.Array, carried: Mapping[str, jax.Array]) -> Prediction:
+        """The backbone's prediction about z_t and every head's parameters.
+
+        Args:
+            z_t: (batch, *latent).
+            t: (batch,).
+            carried: {secondary: (batch,) of 0 or 1}, what the state carries.
+        """
+        flags = [carried[name].astype(z_t.dtype) for name in sorted(carried)]
+        features, value = self.backbone(z_t, t, jnp.stack(flags, axis=-1) if flags else None)
         heads = {name: modality.head(features) for name, modality in self.modalities.items()}
         if self.variance != "learned":
             return Prediction(value, heads)
@@ -75,6 +83,7 @@ class MultiModalModel(nn.Module):
                 draw=modality.draw,
                 most_likely=modality.most_likely,
                 reconstruct=modality.reconstruct,
+                pool=modality.pool,
                 num_dims=modality.num_dims,
             )
             for name, modality in self.modalities.items()
@@ -86,4 +95,5 @@ class MultiModalModel(nn.Module):
             target=self.target,
             variance=self.variance,
             shares=self.shares,
+            sees_carried=True,
         )

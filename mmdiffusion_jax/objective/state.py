@@ -206,7 +206,7 @@ def observe(
     """
     state = marginal(schedule, weights, t, clean.z_0, clean.drift)
     z_t = state.mean + jnp.sqrt(state.variance) * noise
-    prediction = model.denoise(z_t, t)
+    prediction = model.ask(z_t, t, carried)
     estimates = gate(estimate_encodings(model, prediction), carried)
     own = belief(schedule, weights, model, t, z_t, prediction, estimates)
     return NoisyState(t, z_t, noise, prediction, estimates, own)

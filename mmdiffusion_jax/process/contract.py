@@ -51,6 +51,8 @@ class ModalityFunctions:
         most_likely: head parameters → the most likely x.
         reconstruct: (estimate of the encoding, head parameters) → parameters of p(x | z_t); for
             the primary modality, whose encoding the process itself estimates.
+        pool: head parameters with a leading axis of several t → one set of parameters, the
+            normalised geometric mean of their distributions; left out, the last t counts alone.
         num_dims: how many dimensions one x has; for bits per dimension and loss means.
     """
 
@@ -60,6 +62,7 @@ class ModalityFunctions:
     draw: Callable[[jax.Array, Any], jax.Array] | None = None
     most_likely: Callable[[Any], jax.Array] | None = None
     reconstruct: Callable[[jax.Array, Any], Any] = _as_it_is
+    pool: Callable[[Any], Any] | None = None
     num_dims: int = 1
 
 
@@ -68,11 +71,15 @@ class ModelFunctions:
     """A multi-modal diffusion model as plain functions.
 
     Attributes:
-        denoise: (z_t (batch, *latent), t (batch,)) → Prediction.
+        denoise: (z_t (batch, *latent), t (batch,)) → Prediction; a third argument where
+            `sees_carried` is set.
         modalities: {name: its functions}.
         primary: the modality that z_0 encodes; the others drive the process.
         target: what `Prediction.value` is: "noise", "z_0" or "v" of the shifted state.
         variance: of the step back: "posterior", "upper" or "learned".
+        sees_carried: whether `denoise` is also told which secondary modalities z_t carries, as
+            {name: (batch,) of 0 or 1}. Without it a network trained with dropped modalities cannot
+            tell a state without drift from one with another value, and averages the two.
         shares: {name: a_i}, z_0 = Σ a_i E_i(x_i) / Σ a_i; left out, z_0 is the primary's encoding.
 
     Raises:
@@ -90,12 +97,13 @@ class ModelFunctions:
         ()
     """
 
-    denoise: Callable[[jax.Array, jax.Array], Prediction]
+    denoise: Callable[..., Prediction]
     modalities: Mapping[str, ModalityFunctions]
     primary: str
     target: str = "noise"
     variance: str = "posterior"
     shares: Mapping[str, float] | None = None
+    sees_carried: bool = False
 
     def __post_init__(self) -> None:
         if self.primary not in self.modalities:
@@ -121,6 +129,23 @@ class ModelFunctions:
     def secondaries(self) -> tuple[str, ...]:
         """The modalities that drive the process, sorted by name."""
         return tuple(sorted(name for name in self.modalities if name != self.primary))
+
+    def ask(
+        self, z_t: jax.Array, t: jax.Array, carried: Mapping[str, jax.Array] | None = None
+    ) -> Prediction:
+        """Calls `denoise`, and tells it what z_t carries if it wants to know.
+
+        Args:
+            z_t: (batch, *latent).
+            t: (batch,).
+            carried: {secondary: (batch,) of 0 or 1}; a name left out is carried.
+        """
+        if not self.sees_carried:
+            return self.denoise(z_t, t)
+        ones = jnp.ones(z_t.shape[:1], z_t.dtype)
+        return self.denoise(
+            z_t, t, {name: (carried or {}).get(name, ones) for name in self.secondaries}
+        )
 
     def normalised_shares(self) -> dict[str, float]:
         """{name: a_i / Σ a}, what each encoding gives to z_0."""

@@ -1,0 +1,27 @@
+"""Settings of every test: CPU, a compilation cache, and strict promotion for the pure floors."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import pytest
+from absl import flags
+
+_PURE = ("process", "objective", "sampling")
+
+_cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/mmdiffusion_jax/xla")
+jax.config.update("jax_compilation_cache_dir", str(Path(_cache).expanduser()))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture(autouse=True)
+def _settings(request: pytest.FixtureRequest) -> Iterator[None]:
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    strict = any(f"/{floor}/" in str(request.path) for floor in _PURE)
+    with jax.numpy_dtype_promotion("strict" if strict else "standard"):
+        yield

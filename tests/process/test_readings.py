@@ -1,0 +1,139 @@
+"""The pivot and the likelihoods against algebra, SciPy and PyTorch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from mmdiffusion_jax import process
+
+
+@pytest.mark.parametrize("target", process.TARGETS)
+def test_pivot_round_trip_and_error_factor(target):
+    with jax.enable_x64(True):
+        schedule = process.cosine_schedule(30)
+        rng = np.random.default_rng(0)
+        z_0, noise, wrong = (jnp.asarray(rng.normal(size=(5, 3))) for _ in range(3))
+        t = jnp.array([1, 2, 10, 20, 29])
+        bar = np.asarray(schedule.alpha_bar)[np.asarray(t)][:, None]
+        y = np.sqrt(bar) * z_0 + np.sqrt(1 - bar) * noise
+        pair = process.Pivot(z_0, noise)
+        truth = process.from_pivot(schedule, t, pair, target)
+        back = process.to_pivot(schedule, t, y, truth, target)
+        np.testing.assert_allclose(back.z_0, z_0, atol=1e-7)
+        np.testing.assert_allclose(back.noise, noise, atol=1e-7)
+        off = process.to_pivot(schedule, t, y, truth + wrong, target)
+        factor = process.noise_error_factor(schedule, t, target)
+        np.testing.assert_allclose(
+            ((off.noise - noise) ** 2).sum(1), factor * (wrong**2).sum(1), rtol=1e-6
+        )
+
+
+def test_categorical_against_scipy():
+    rng = np.random.default_rng(0)
+    logits, classes = rng.normal(size=(4, 3, 5)), rng.integers(0, 5, size=(4, 3))
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    want = [
+        sum(stats.multinomial.logpmf(np.eye(5)[k], 1, q) for k, q in zip(row, ps, strict=True))
+        for row, ps in zip(classes, p, strict=True)
+    ]
+    got = process.categorical_log_prob(jnp.asarray(logits, jnp.float32), jnp.asarray(classes))
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def test_gaussian_against_scipy():
+    rng = np.random.default_rng(1)
+    mean, log_std, x = (rng.normal(size=(3, 4)).astype(np.float32) for _ in range(3))
+    want = stats.norm.logpdf(x, mean, np.exp(log_std)).sum(1)
+    got = process.gaussian_log_prob(jnp.asarray(mean), jnp.asarray(log_std), jnp.asarray(x))
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_levels", [2, 17, 256])
+@pytest.mark.parametrize("log_std", [-4.0, -1.0, 1.0])
+def test_discretised_gaussian_against_scipy(num_levels, log_std):
+    with jax.enable_x64(True):
+        centres = np.linspace(-1, 1, num_levels)
+        mean, std, half = 0.3, np.exp(log_std), 1 / (num_levels - 1)
+        edges = np.concatenate([[-np.inf], centres[:-1] + half, [np.inf]])
+        cdf, survival = stats.norm.cdf(edges, mean, std), stats.norm.sf(edges, mean, std)
+        mass = np.where(edges[:-1] < mean, np.diff(cdf), -np.diff(survival))
+        got = process.discretised_gaussian_log_prob(
+            jnp.full((num_levels, 1), mean),
+            jnp.full((num_levels, 1), log_std),
+            jnp.asarray(centres)[:, None],
+            num_levels,
+        )
+        assert abs(np.exp(got).sum() - 1) < 1e-9
+        kept = mass > 1e-250
+        np.testing.assert_allclose(got[kept], np.log(mass[kept]), rtol=1e-6, atol=1e-9)
+
+
+def test_discretised_gaussian_is_finite_in_float32():
+    def total(parameters):
+        x = jnp.linspace(-1, 1, 256).reshape(-1, 1)
+        mean, log_std = (jnp.broadcast_to(p, x.shape) for p in parameters)
+        return process.discretised_gaussian_log_prob(mean, log_std, x, 256).sum()
+
+    for mean in (-1.0, 0.0, 0.4, 1.0):
+        for log_std in (-7.0, -2.0, 2.0, 5.0):
+            value, gradient = jax.value_and_grad(total)((jnp.float32(mean), jnp.float32(log_std)))
+            assert np.isfinite(value), (mean, log_std)
+            assert np.isfinite(np.asarray(gradient)).all(), (mean, log_std)
+
+
+def test_kl_against_torch():
+    rng = np.random.default_rng(2)
+    means = rng.normal(size=(2, 3, 4)).astype(np.float32)
+    variances = rng.uniform(0.1, 2, size=(2, 3, 4)).astype(np.float32)
+    ours = process.gaussian_kl(
+        *(process.Gaussian(jnp.asarray(m), jnp.asarray(v)) for m, v in zip(means, variances))
+    )
+    p, q = (
+        torch.distributions.Normal(torch.tensor(m), torch.tensor(v).sqrt())
+        for m, v in zip(means, variances)
+    )
+    want = torch.distributions.kl_divergence(p, q).sum(1).numpy()
+    np.testing.assert_allclose(ours, want, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            lambda: process.to_pivot(
+                process.cosine_schedule(3),
+                jnp.ones(1, int),
+                jnp.ones((1, 2)),
+                jnp.ones((1, 2)),
+                "x",
+            ),
+            "`target`: got 'x', expected one of 'noise', 'v', 'z_0'",
+        ),
+        (
+            lambda: process.to_pivot(
+                process.cosine_schedule(3),
+                jnp.ones(1, int),
+                jnp.ones((1, 2)),
+                jnp.ones((1, 3)),
+                "v",
+            ),
+            r"`prediction`: got shape \(1, 3\)",
+        ),
+        (
+            lambda: process.categorical_log_prob(jnp.ones((1, 3)), jnp.ones((1,))),
+            "`classes`: got .* of float32",
+        ),
+        (
+            lambda: process.reverse_variance(
+                process.cosine_schedule(3), jnp.ones(1, int), jnp.ones((1, 2)), "learned"
+            ),
+            "`mix`: got None",
+        ),
+    ],
+)
+def test_bad_input(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()

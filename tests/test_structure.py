@@ -1,0 +1,108 @@
+"""The house itself: imports run downward, modules stay short, every public name is documented."""
+
+import ast
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "mmdiffusion_jax"
+FLOORS = (
+    "errors",
+    "process",
+    "sampling",
+    "objective",
+    "modalities",
+    "networks",
+    "metrics",
+    "data",
+    "training",
+    "generation",
+    "evaluation",
+    "experiment",
+    "run",
+)
+ALONE = {"metrics": {"errors"}, "data": {"errors"}, "training": {"errors"}}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def upward_imports(package: Path) -> list[str]:
+    found = []
+    for file in sorted(package.rglob("*.py")):
+        parts = file.relative_to(package).with_suffix("").parts
+        floor = parts[0]
+        if floor == "__init__":
+            continue
+        skipped = set()
+        tree = ast.parse(file.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                skipped |= {id(inner) for inner in ast.walk(node)}
+        for node in ast.walk(tree):
+            if id(node) in skipped:
+                continue
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module == "mmdiffusion_jax":
+                names = [f"mmdiffusion_jax.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            for name in names:
+                if not name.startswith("mmdiffusion_jax."):
+                    continue
+                other = name.split(".")[1]
+                below = ALONE.get(floor, set(FLOORS[: FLOORS.index(floor)])) | {floor}
+                if other not in below:
+                    found.append(f"{file.name}: {floor} imports {other}")
+    return found
+
+
+def test_imports_run_downward():
+    assert upward_imports(PACKAGE) == []
+
+
+def test_an_upward_import_is_seen(tmp_path):
+    (tmp_path / "process").mkdir()
+    (tmp_path / "process" / "bad.py").write_text("from mmdiffusion_jax import networks\n")
+    assert upward_imports(tmp_path) == ["bad.py: process imports networks"]
+
+
+@pytest.mark.parametrize("floor", ["process", "objective", "sampling"])
+def test_pure_floors_need_jax_only(floor):
+    code = (
+        f"import sys, mmdiffusion_jax.{floor}\n"
+        "heavy = {'flax', 'orbax', 'tensorflow_datasets', 'grain', 'optax', 'sklearn'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_modules_stay_short():
+    lines = {
+        file.relative_to(ROOT): len(file.read_text().splitlines())
+        for folder in ("mmdiffusion_jax", "tests", "configs", "launch")
+        for file in (ROOT / folder).rglob("*.py")
+    }
+    assert max(lines.values()) < 500, max(lines, key=lines.__getitem__)
+    ours = [count for file, count in lines.items() if file.parts[0] == "mmdiffusion_jax"]
+    assert statistics.median(ours) < 200
+    launch = {file: count for file, count in lines.items() if file.parts[0] == "launch"}
+    assert launch
+    assert max(launch.values()) <= 60, launch
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_public_names_are_documented(file):
+    tree = ast.parse(file.read_text())
+    assert ast.get_docstring(tree), "the module"
+    for outer in ast.walk(tree):
+        if not isinstance(outer, ast.Module | ast.ClassDef):
+            continue
+        for node in outer.body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                assert ast.get_docstring(node), node.name
