@@ -119,9 +119,7 @@ def bound_on(experiment: "Experiment", params: Any, source: data.Source) -> dict
     """
 
     def terms(key: jax.Array, params: Any, batch: Mapping[str, jax.Array]) -> Any:
-        from mmdiffusion_jax.experiment import split_presence
-
-        values, presence = split_presence(batch)
+        values, presence = objective.split_presence(batch)
         functions = experiment.model.functions(params)
         found = objective.bound(
             key, experiment.schedule, experiment.weights, functions, values, presence

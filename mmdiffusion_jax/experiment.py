@@ -392,28 +392,12 @@ def _loss(
         options["weighting"] = WEIGHTINGS[section.weighting]()
 
     def loss(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
-        values, presence = split_presence(batch)
+        values, presence = objective.split_presence(batch)
         return function(
             key, schedule, weights, model.functions(params), values, presence, **options
         )
 
     return loss
-
-
-def split_presence(
-    batch: Mapping[str, jax.Array],
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """Splits columns `<name>_present` off a batch: (values, presence masks).
-
-    Example:
-        >>> values, presence = split_presence({"label": 1, "label_present": 2})
-        >>> values, presence
-        ({'label': 1}, {'label': 2})
-    """
-    suffix = "_present"
-    values = {name: x for name, x in batch.items() if not name.endswith(suffix)}
-    masks = {name.removesuffix(suffix): x for name, x in batch.items() if name.endswith(suffix)}
-    return values, {name: mask for name, mask in masks.items() if name in values}
 
 
 def _field_defaults(module: type[nn.Module]) -> dict[str, Any]:

@@ -25,6 +25,8 @@ class SamplingOptions:
     Attributes:
         estimate: of an unknown modality's encoding, "mean" or "draw".
         clip: keep ẑ_0 within [−1, 1].
+        unknown: with a known primary, whether the states leave the others out ("absent") or carry
+            their current estimates ("estimated").
         batch_size: how many are drawn at once; bounds the memory.
 
     Raises:
@@ -33,6 +35,7 @@ class SamplingOptions:
 
     estimate: str = "mean"
     clip: bool = True
+    unknown: str = "absent"
     batch_size: int = 250
 
     def __post_init__(self) -> None:
@@ -42,6 +45,8 @@ class SamplingOptions:
             )
         if self.estimate not in sampling.ESTIMATES:
             raise ValueError(errors.unknown("sampling.estimate", self.estimate, sampling.ESTIMATES))
+        if self.unknown not in sampling.UNKNOWNS:
+            raise ValueError(errors.unknown("sampling.unknown", self.unknown, sampling.UNKNOWNS))
 
 
 class Generator:
@@ -77,6 +82,7 @@ class Generator:
                 given=known,
                 estimate=options.estimate,
                 clip=(-1.0, 1.0) if options.clip else None,
+                unknown=options.unknown,
             )
 
         self._run = run

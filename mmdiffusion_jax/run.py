@@ -40,7 +40,7 @@ def start(main: Callable[[list[str]], None]) -> None:
 
     try:
         app.run(guarded)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError):
         # A flag such as --config.x for a key the config lacks fails while flags are parsed.
         unknown = experiment.unknown_override(sys.argv[1:])
         if unknown is None:

@@ -15,8 +15,8 @@ from mmdiffusion_jax.process import ModalityFunctions, ModelFunctions, Predictio
 class MultiModalModel(nn.Module):
     """One model of many modalities.
 
-    The backbone is any module with (z_t, t, carried) → (Features, prediction); its prediction has twice the
-    latent's channels where the variance is learned.
+    The backbone is any module with (z_t, t, carried) → (Features, prediction); its prediction has
+    twice the latent's channels where the variance is learned.
 
     Attributes:
         modalities: {name: modality}.

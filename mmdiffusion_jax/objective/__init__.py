@@ -15,6 +15,7 @@ from mmdiffusion_jax.objective.state import (
     encode,
     observe,
     present_in,
+    split_presence,
 )
 from mmdiffusion_jax.objective.terms import (
     posterior_term,
@@ -43,5 +44,6 @@ __all__ = [
     "reconstruction_term",
     "recovery_terms",
     "simple_loss",
+    "split_presence",
     "step_noise",
 ]

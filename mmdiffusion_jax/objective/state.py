@@ -116,6 +116,22 @@ def present_in(model: ModelFunctions, batch: Batch, presence: Masks | None) -> d
     return masks
 
 
+def split_presence(
+    batch: Mapping[str, jax.Array],
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    """Splits columns `<name>_present` off a batch: (values, presence masks).
+
+    Example:
+        >>> values, presence = split_presence({"label": 1, "label_present": 2})
+        >>> values, presence
+        ({'label': 1}, {'label': 2})
+    """
+    suffix = "_present"
+    values = {name: x for name, x in batch.items() if not name.endswith(suffix)}
+    masks = {name.removesuffix(suffix): x for name, x in batch.items() if name.endswith(suffix)}
+    return values, {name: mask for name, mask in masks.items() if name in values}
+
+
 def drop_modalities(
     key: jax.Array, present: Masks, rates: Mapping[str, float]
 ) -> dict[str, jax.Array]:
