@@ -1,0 +1,99 @@
+"""A world where all is Gaussian and linear, so that the best model and log p(X) are known exactly.
+
+x_p ~ N(m, diag v), x_i = A_i x_p + noise; encoders are linear maps into the latent; the optimal
+denoiser and heads are conditional expectations of one joint Gaussian.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+from mmdiffusion_jax import process
+
+DIMS = 2
+
+
+class LinearWorld:
+    def __init__(self, count: int, num_steps: int, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        self.names = tuple(f"x{i}" for i in range(count))
+        self.schedule = process.cosine_schedule(num_steps)
+        self.weights = process.modality_weights(
+            self.schedule, {name: process.Bump(0.7) for name in self.names}, given="marginal"
+        )
+        maps = [rng.normal(size=(DIMS, DIMS)) for _ in self.names]
+        self.encoders = [rng.normal(size=(DIMS, DIMS)) for _ in self.names]
+        mean, spread = np.array([0.5, -0.3]), np.diag([0.5, 1.2])
+        self.mean = np.concatenate([mean, *(a @ mean for a in maps)])
+        lift = np.vstack([np.eye(DIMS), *maps])
+        noise = np.diag([0.0] * DIMS + [0.3] * (DIMS * count))
+        self.covariance = lift @ spread @ lift.T + noise
+        self.gain, self.left = self._conditionals()
+
+    def _conditionals(self) -> tuple[np.ndarray, np.ndarray]:
+        """For each t the matrix of E[u | z_t] and the covariance that is left."""
+        bar = np.asarray(self.schedule.alpha_bar, np.float64)
+        self.observe = np.zeros((len(bar), DIMS, len(self.mean)))
+        gains, lefts = [], []
+        for t in range(len(bar)):
+            blocks = [np.sqrt(bar[t]) * np.eye(DIMS)]
+            for name, encoder in zip(self.names, self.encoders, strict=True):
+                blocks.append(float(self.weights.marginal[name][t]) * encoder)
+            m = self.observe[t] = np.hstack(blocks)
+            noise = float(self.schedule.noise_variance[t])
+            inside = m @ self.covariance @ m.T + noise * np.eye(DIMS)
+            gain = np.linalg.solve(inside, m @ self.covariance).T
+            gains.append(gain)
+            lefts.append(self.covariance - gain @ m @ self.covariance)
+        return np.array(gains), np.array(lefts)
+
+    def draw(self, count: int, seed: int = 1) -> tuple[dict[str, jax.Array], np.ndarray]:
+        """Examples and their exact −log p(X)."""
+        law = stats.multivariate_normal(self.mean, self.covariance)
+        u = law.rvs(count, random_state=seed)
+        parts = np.split(u, len(self.names) + 1, axis=1)
+        batch = dict(zip(("p", *self.names), map(jnp.float32, parts), strict=True))
+        return batch, -law.logpdf(u)
+
+    def model(self, **options: object) -> process.ModelFunctions:
+        """The optimal model of this world, as plain functions."""
+        observe, gain, left = map(jnp.float32, (self.observe, self.gain, self.left))
+        mu = jnp.float32(self.mean)
+
+        def denoise(z_t: jax.Array, t: jax.Array) -> process.Prediction:
+            residual = z_t - jnp.einsum("bij,j->bi", observe[t], mu)
+            u = mu + jnp.einsum("bij,bj->bi", gain[t], residual)
+            noise = z_t - jnp.einsum("bij,bj->bi", observe[t], u)
+            noise = noise / jnp.sqrt(self.schedule.noise_variance[t])[:, None]
+            heads = {}
+            for index, name in enumerate(("p", *self.names)):
+                part = slice(DIMS * index, DIMS * (index + 1))
+                heads[name] = (u[:, part], left[t][:, part, part])
+            return process.Prediction(noise, heads)
+
+        def log_prob(head: tuple[jax.Array, jax.Array], x: jax.Array) -> jax.Array:
+            return jax.vmap(jax.scipy.stats.multivariate_normal.logpdf)(x, *head)
+
+        def modality(encoder: np.ndarray) -> process.ModalityFunctions:
+            matrix = jnp.float32(encoder)
+            return process.ModalityFunctions(
+                encode=lambda x: x @ matrix.T,
+                log_prob=log_prob,
+                expected_encoding=lambda head: head[0] @ matrix.T,
+                draw=lambda key, head: jax.random.multivariate_normal(key, *head),
+                most_likely=lambda head: head[0],
+                reconstruct=lambda z_0, head: (z_0, head[1]),
+                num_dims=DIMS,
+            )
+
+        encoders = dict(zip(self.names, self.encoders, strict=True))
+        return process.ModelFunctions(
+            denoise=denoise,
+            modalities={
+                "p": modality(np.eye(DIMS)),
+                **{n: modality(e) for n, e in encoders.items()},
+            },
+            primary="p",
+            **options,
+        )

@@ -1,0 +1,217 @@
+"""Training losses: perfect models, masks, dropout, weightings, and a model without a framework."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmdiffusion_jax import objective, process
+from tests.linear_world import LinearWorld
+
+
+@pytest.mark.parametrize("target", process.TARGETS)
+def test_a_model_that_knows_the_answer_has_no_error(target):
+    schedule = process.cosine_schedule(10)
+    weights = process.modality_weights(schedule, {})
+    x = jnp.full((64, 3), 0.5)
+
+    def denoise(z_t, t):
+        # The data is one point, so the noise can be read off the state.
+        bar = schedule.alpha_bar[t][:, None]
+        noise = (z_t - jnp.sqrt(bar) * 0.5) / jnp.sqrt(schedule.noise_variance[t][:, None])
+        pair = process.Pivot(jnp.full_like(z_t, 0.5), noise)
+        return process.Prediction(process.from_pivot(schedule, t, pair, target), {})
+
+    point = process.ModalityFunctions(
+        encode=lambda x: x, log_prob=lambda m, x: -((x - m) ** 2).sum(1)
+    )
+    model = process.ModelFunctions(denoise, {"x": point}, "x", target)
+    loss, metrics = objective.simple_loss(
+        jax.random.key(0), schedule, weights, model, {"x": x}, timesteps="stratified"
+    )
+    assert float(metrics["x/squared_error"]) < 1e-6
+    assert float(loss) == float(metrics["loss"])
+
+
+@pytest.mark.parametrize("target", process.TARGETS)
+def test_squared_error_is_measured_in_the_noise_whatever_the_target(target):
+    world = LinearWorld(1, 8)
+    batch, _ = world.draw(100)
+    plain = world.model()
+
+    def denoise(z_t, t):
+        # The same belief in another target: the model's own shifted state is what it refers to;
+        # training measures against the true shifted state, so give both the true drift.
+        answer = plain.denoise(z_t, t)
+        shift = process.shift(world.schedule, world.weights, t, z_t, {"x0": encoding})
+        pair = process.to_pivot(world.schedule, t, shift, answer.value, "noise")
+        value = process.from_pivot(world.schedule, t, pair, target)
+        return dataclasses.replace(answer, value=value)
+
+    encoding = plain.modalities["x0"].encode(batch["x0"])
+    model = dataclasses.replace(plain, denoise=denoise, target=target)
+    losses = [
+        objective.simple_loss(jax.random.key(1), world.schedule, world.weights, m, batch)[1][
+            "p/squared_error"
+        ]
+        for m in (plain, model)
+    ]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
+
+
+def loss_of(world, batch, presence=None, **options):
+    return objective.simple_loss(
+        jax.random.key(0), world.schedule, world.weights, world.model(), batch, presence, **options
+    )
+
+
+def test_an_absent_modality_changes_nothing():
+    world = LinearWorld(2, 6)
+    batch, _ = world.draw(8)
+    absent = {"x0": jnp.arange(8) % 2 == 0}
+
+    def both(x0):
+        given = {**batch, "x0": x0}
+        simple = loss_of(world, given, absent)[0]
+        bound = objective.bound(
+            jax.random.key(0), world.schedule, world.weights, world.model(), given, absent
+        )
+        return simple, bound.total
+
+    rows = jnp.where(absent["x0"][:, None], batch["x0"], 100.0)
+    for a, b in zip(both(batch["x0"]), both(rows), strict=True):
+        np.testing.assert_array_equal(a, b)
+    gradient = jax.grad(lambda x0: both(x0)[0])(batch["x0"])
+    assert float(jnp.abs(gradient[1::2]).max()) == 0
+    assert float(jnp.abs(gradient[0::2]).max()) > 0
+
+
+def test_a_dropped_modality_leaves_the_state_but_not_the_loss():
+    world = LinearWorld(1, 6)
+    batch, _ = world.draw(8)
+    plain, seen = world.model(), []
+
+    def denoise(z_t, t):
+        seen.append(z_t)
+        return plain.denoise(z_t, t)
+
+    model = dataclasses.replace(plain, denoise=denoise)
+
+    def run(x0):
+        return objective.simple_loss(
+            jax.random.key(0), world.schedule, world.weights, model, {**batch, "x0": x0},
+            dropout={"x0": 1.0},
+        )[1]  # fmt: skip
+
+    first, second = run(batch["x0"]), run(batch["x0"] + 1)
+    np.testing.assert_array_equal(seen[0], seen[1])
+    assert float(first["x0/loss"]) != float(second["x0/loss"])
+    assert float(first["p/squared_error"]) == float(second["p/squared_error"])
+
+
+def test_weightings():
+    snr = jnp.array([0.1, 1.0, 5.0, 50.0])
+    np.testing.assert_allclose(objective.min_snr_weighting(5.0)(snr), [1, 1, 1, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(
+        objective.p2_weighting(2.0, 1.0)(snr), 1 / (1 + np.asarray(snr)) ** 2, rtol=1e-6
+    )
+    world = LinearWorld(0, 6)
+    batch, _ = world.draw(50)
+    plain = loss_of(world, batch)[1]["p/squared_error"]
+    doubled = loss_of(world, batch, weighting=lambda snr: 2 * jnp.ones_like(snr))[1]
+    np.testing.assert_allclose(2 * plain, doubled["p/squared_error"], rtol=1e-6)
+
+
+def test_scales_add_up():
+    world = LinearWorld(1, 6)
+    batch, _ = world.draw(50)
+    loss, metrics = loss_of(world, batch, modality_scales={"x0": 0.3, "p": 0.2})
+    want = metrics["p/squared_error"] + 0.3 * metrics["x0/loss"] + 0.2 * metrics["p/loss"]
+    np.testing.assert_allclose(loss, want, rtol=1e-5)
+
+
+def test_bound_loss_is_the_mean_estimate_per_dimension():
+    world = LinearWorld(1, 6)
+    batch, _ = world.draw(50)
+    arguments = (jax.random.key(2), world.schedule, world.weights, world.model(), batch)
+    loss, metrics = objective.bound_loss(*arguments)
+    terms = objective.bound_estimate(*arguments)
+    np.testing.assert_allclose(loss, terms.total.mean() / 4, rtol=1e-5)
+    np.testing.assert_allclose(metrics["bound/recovery"], terms.recovery.mean(), rtol=1e-5)
+
+
+def test_a_bare_function_trains():
+    """No framework: the parameters are a dictionary, the model a closure over it."""
+    schedule = process.cosine_schedule(20)
+    weights = process.modality_weights(schedule, {"side": "bump"}, given="marginal")
+
+    def data(seed):
+        side = jax.random.bernoulli(jax.random.key(seed), 0.5, (512,)).astype(jnp.int32)
+        spread = 0.1 * jax.random.normal(jax.random.key(seed + 1), (512, 2))
+        return {"point": (2 * side.astype(jnp.float32) - 1)[:, None] + spread, "side": side}
+
+    def model(params):
+        def denoise(z_t, t):
+            time = (t / 20).astype(jnp.float32)[:, None]
+            hidden = jnp.tanh(jnp.concatenate([z_t, time], 1) @ params["in"] + params["bias"])
+            return process.Prediction(hidden @ params["noise"], {"side": hidden @ params["side"]})
+
+        table = jnp.array([[-1.0, 1.0], [1.0, -1.0]])
+        return process.ModelFunctions(
+            denoise=denoise,
+            modalities={
+                "point": process.ModalityFunctions(
+                    encode=lambda x: x,
+                    log_prob=lambda m, x: process.gaussian_log_prob(m, jnp.full_like(m, -2.0), x),
+                    num_dims=2,
+                ),
+                "side": process.ModalityFunctions(
+                    encode=lambda k: table[k],
+                    log_prob=process.categorical_log_prob,
+                    expected_encoding=lambda logits: jax.nn.softmax(logits) @ table,
+                ),
+            },
+            primary="point",
+        )
+
+    shapes = {"in": (3, 32), "bias": (32,), "noise": (32, 2), "side": (32, 2)}
+    params = {
+        name: 0.5 * jax.random.normal(jax.random.key(i), shape)
+        for i, (name, shape) in enumerate(shapes.items())
+    }
+
+    def loss(params, key, batch):
+        return objective.simple_loss(key, schedule, weights, model(params), batch)[0]
+
+    def bound(params):
+        terms = objective.bound(jax.random.key(7), schedule, weights, model(params), data(100))
+        return float(terms.total.mean())
+
+    @jax.jit
+    def descend(params, key):
+        gradient = jax.grad(loss)(params, key, data(0))
+        return jax.tree.map(lambda p, g: p - 0.2 * g, params, gradient)
+
+    before, bound_before = float(loss(params, jax.random.key(9), data(100))), bound(params)
+    for step in range(200):
+        params = descend(params, jax.random.key(step))
+    assert float(loss(params, jax.random.key(9), data(100))) < 0.6 * before
+    assert bound(params) < bound_before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"modality_scales": {"q": 1.0}}, "`modality_scales`: got 'q'"),
+        ({"modality_scales": {"p": -1.0}}, "got -1.0, expected 0 or more"),
+        ({"dropout": {"x": 0.1}}, "`dropout`: got 'x'"),
+        ({"dropout": {"x0": 1.1}}, "got 1.1, expected a probability"),
+    ],
+)
+def test_bad_input(options, words):
+    world = LinearWorld(1, 6)
+    batch, _ = world.draw(5)
+    with pytest.raises(ValueError, match=words):
+        loss_of(world, batch, **options)
