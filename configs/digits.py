@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.process.num_steps = 100
     config.process.weights = ConfigDict({"label": {"rule": "bump", "scale": 1.0}})
     config.loss.scales = ConfigDict({"image": 0.001, "label": 0.1})
-    config.loss.dropout = ConfigDict({"label": 0.2})
-    config.training.num_steps = 4000
+    config.loss.dropout = ConfigDict({"label": 0.1})
+    config.training.num_steps = 6000
     config.training.batch_size = 64
     return config

@@ -143,7 +143,9 @@ def open_npz(path: str | os.PathLike[str]) -> ArraySource:
             )
         )
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        # NumPy does not close a damaged file it was given by name.
+        with file.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
             if not hasattr(archive, "files"):
                 raise ValueError("not an .npz archive")
             arrays = {name: archive[name] for name in archive.files}

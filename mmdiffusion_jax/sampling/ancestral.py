@@ -46,7 +46,8 @@ def sample(
     primary modality is given, z_t is drawn anew from the marginal of its z_0 at every t.
     An unknown modality is then either "absent" from those states, so that its head cannot read its
     own guess back (it must have been trained with modality dropout), or "estimated": its current
-    Ê_i drives the next state and is refined from t to t. The heads of all t are pooled,
+    Ê_i drives the next state and is refined from t to t, which confirms an early wrong guess as
+    readily as a right one where the drift is strong. The heads of all t are pooled,
     Σ_t log p(x_i | z_t) / T, as in the bound's L2.
 
     Args:

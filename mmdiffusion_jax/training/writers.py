@@ -166,7 +166,7 @@ class MetricWriter:
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Reads the lines of a `metrics.jsonl`, with "nan", "inf" and "-inf" as floats again.
+    r"""Reads the lines of a `metrics.jsonl`, with "nan", "inf" and "-inf" as floats again.
 
     A last line without its line break is left out: its writer was stopped, or is not done yet.
 
@@ -182,7 +182,7 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     Example:
         >>> import pathlib, tempfile
         >>> path = pathlib.Path(tempfile.mkdtemp(), "metrics.jsonl")
-        >>> _ = path.write_text('{"step": 1, "train/loss": "inf"}\\n{"step": 2, "tra')
+        >>> _ = path.write_text('{"step": 1, "train/loss": "inf"}\n{"step": 2, "tra')
         >>> read_metrics(path)
         [{'step': 1, 'train/loss': inf}]
     """

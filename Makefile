@@ -1,0 +1,37 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKDIR ?= workdirs/digits
+
+.PHONY: quickstart test lint benchmark clean
+
+# One command from a fresh clone to generated digits with their labels.
+quickstart: $(VENV)/.base
+	$(BIN)/python launch/train.py --config=configs/digits.py --workdir=$(WORKDIR)
+	$(BIN)/python launch/evaluate.py --workdir=$(WORKDIR)
+	$(BIN)/python launch/sample.py --workdir=$(WORKDIR) --num_samples=100 --out=$(WORKDIR)/generated
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+benchmark: $(VENV)/.test
+	$(BIN)/python launch/benchmark.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: $(BIN)/python setup.py constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.test: $(BIN)/python setup.py constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@

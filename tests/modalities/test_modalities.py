@@ -1,0 +1,68 @@
+"""Image and label: encodings, likelihoods, readings and range checks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmdiffusion_jax.modalities import Image, Label
+
+LATENT = (4, 4, 1)
+
+
+def test_label_encodings_have_unit_rms_and_the_expected_one_is_their_mean():
+    label = Label(latent=LATENT, num_classes=5)
+    params = label.init(jax.random.key(0), jnp.arange(5), method="encode")
+    rows = label.apply(params, jnp.arange(5), method="encode")
+    np.testing.assert_allclose((rows**2).mean((1, 2, 3)), 1.0, rtol=1e-5)
+    logits = jax.random.normal(jax.random.key(1), (3, 5))
+    got = label.apply(params, logits, method="expected_encoding")
+    want = sum(jax.nn.softmax(logits)[:, k, None, None, None] * rows[k] for k in range(5))
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_label_draws_follow_its_probabilities():
+    label = Label(latent=LATENT, num_classes=3)
+    logits = jnp.log(jnp.tile(jnp.array([0.2, 0.5, 0.3]), (20_000, 1)))
+    counts = np.bincount(label.draw(jax.random.key(0), logits), minlength=3) / 20_000
+    np.testing.assert_allclose(counts, [0.2, 0.5, 0.3], atol=0.02)
+    assert label.most_likely(logits)[0] == 1
+    pooled = label.pool(jnp.stack([logits, jnp.zeros_like(logits)]))
+    want = jnp.sqrt(jnp.exp(logits[0]))
+    np.testing.assert_allclose(jax.nn.softmax(pooled[0]), want / want.sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_levels", [2, 17, 256])
+def test_image_levels_survive_the_round_trip_and_their_probabilities_sum_to_one(num_levels):
+    image = Image(latent=(num_levels, 1, 1), is_primary=True, num_levels=num_levels)
+    levels = np.round(np.arange(num_levels) * 255 / (num_levels - 1)).astype(np.uint8)
+    x = jnp.asarray(levels)[None, :, None, None]
+    head = {"log_std": jnp.zeros_like(x, jnp.float32)}
+    read = image.reconstruct(image.encode(x), head)
+    np.testing.assert_array_equal(image.most_likely(read), x)
+    one = Image(latent=(1, 1, 1), is_primary=True, num_levels=num_levels)
+    pixels = jnp.asarray(levels)[:, None, None, None]
+    flat = jnp.full(pixels.shape, 0.2), jnp.full(pixels.shape, -1.0)
+    mass = jnp.exp(one.log_prob(dict(zip(("mean", "log_std"), flat, strict=True)), pixels))
+    np.testing.assert_allclose(mass.sum(), 1.0, rtol=1e-4)
+
+
+def test_image_pool_averages_precisions():
+    image = Image(latent=LATENT)
+    heads = {"mean": jnp.array([[0.0], [1.0]]), "log_std": jnp.log(jnp.array([[1.0], [0.5]]))}
+    pooled = image.pool(heads)
+    np.testing.assert_allclose(pooled["mean"], [0.8], rtol=1e-5)
+    np.testing.assert_allclose(jnp.exp(-2 * pooled["log_std"]), [2.5], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("modality", "values", "words"),
+    [
+        (Label(latent=LATENT, num_classes=3), [0, 3], "`labels`: got label 3, expected .* 0 … 2"),
+        (Label(latent=LATENT, num_classes=3), [-1, 2], "got label -1"),
+        (Image(latent=LATENT), [0, 256], "pixels from 0 to 256"),
+    ],
+)
+def test_values_out_of_range(modality, values, words):
+    with pytest.raises(ValueError, match=words):
+        modality.validate("labels", np.array(values))

@@ -1,0 +1,87 @@
+"""The DiT and the model that joins the parts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from mmdiffusion_jax.modalities import Image, Label
+from mmdiffusion_jax.networks import DiT, MultiModalModel
+from mmdiffusion_jax.networks.dit import explicit_attention
+
+LATENT = (8, 8, 1)
+
+
+def small(**options):
+    channels = 2 if options.get("variance") == "learned" else 1
+    return MultiModalModel(
+        modalities={
+            "image": Image(latent=LATENT, is_primary=True, num_levels=17),
+            "label": Label(latent=LATENT, num_classes=10),
+        },
+        backbone=DiT(LATENT, channels, num_steps=10, width=16, depth=1, num_heads=2),
+        primary="image",
+        **options,
+    )
+
+
+def parameters(model):
+    batch = {"image": jnp.zeros((1, 8, 8, 1), jnp.uint8), "label": jnp.zeros((1,), jnp.int32)}
+    return model.init(jax.random.key(0), batch, jnp.ones((1,), jnp.int32))["params"]
+
+
+def test_attention_equals_torch():
+    query, key, value = (
+        np.random.default_rng(i).normal(size=(2, 5, 3, 4)).astype(np.float32) for i in range(3)
+    )
+    got = explicit_attention(*map(jnp.asarray, (query, key, value)))
+    heads = (torch.tensor(x).transpose(1, 2) for x in (query, key, value))
+    want = torch.nn.functional.scaled_dot_product_attention(*heads).transpose(1, 2)
+    np.testing.assert_allclose(got, want.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("variance", ["posterior", "learned"])
+def test_answers_have_the_contracts_shapes(variance):
+    model = small(variance=variance)
+    functions = model.functions(parameters(model))
+    z, t = jnp.ones((3, *LATENT)), jnp.array([1, 5, 10])
+    answer = functions.ask(z, t)
+    assert answer.value.shape == z.shape
+    assert (answer.variance_mix is not None) == (variance == "learned")
+    assert answer.heads["label"].shape == (3, 10)
+    assert answer.heads["image"]["log_std"].shape == z.shape
+    # adaLN-zero starts as the zero function.
+    assert float(jnp.abs(answer.value).max()) == 0
+
+
+def test_patches_are_local():
+    """With one block's gates at zero, a pixel touches its own patch's features alone."""
+    net = DiT(LATENT, 1, num_steps=10, width=16, depth=1, num_heads=2)
+    z, t = jnp.zeros((1, *LATENT)), jnp.array([3])
+    params = net.init(jax.random.key(0), z, t)
+    base = net.apply(params, z, t)[0].grid
+    moved = net.apply(params, z.at[0, 5, 2, 0].set(1.0), t)[0].grid
+    touched = np.argwhere(np.abs(np.asarray(moved - base)).max(-1) > 0)
+    assert touched.tolist() == [[0, 2, 1]]
+
+
+def test_the_network_knows_what_the_state_carries():
+    model = small()
+    params = parameters(model)
+    assert params["backbone"]["carried"]["kernel"].shape == (1, 16)
+    functions = model.functions(params)
+    z, t = jnp.ones((2, *LATENT)), jnp.array([5, 5])
+    logits = functions.ask(z, t, {"label": jnp.array([1.0, 0.0])}).heads["label"]
+    assert float(jnp.abs(logits[0] - logits[1]).max()) > 1e-3
+    np.testing.assert_array_equal(functions.ask(z, t).heads["label"][0], logits[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"patch_size": 3}, "`patch_size`: got 3"), ({"num_heads": 5}, "`num_heads`: got 5")],
+)
+def test_bad_sizes(options, words):
+    net = DiT(LATENT, 1, num_steps=10, width=16, depth=1, **options)
+    with pytest.raises(ValueError, match=words):
+        net.init(jax.random.key(0), jnp.zeros((1, *LATENT)), jnp.array([1]))
