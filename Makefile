@@ -20,7 +20,7 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 
 benchmark: $(VENV)/.test
-	$(BIN)/python launch/benchmark.py
+	PYTHONPATH=. $(BIN)/python launch/benchmark.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build *.egg-info

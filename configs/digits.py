@@ -23,6 +23,6 @@ def get_config() -> ConfigDict:
     config.process.weights = ConfigDict({"label": {"rule": "bump", "scale": 1.0}})
     config.loss.scales = ConfigDict({"image": 0.001, "label": 0.1})
     config.loss.dropout = ConfigDict({"label": 0.1})
-    config.training.num_steps = 6000
+    config.training.num_steps = 5000
     config.training.batch_size = 64
     return config

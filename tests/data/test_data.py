@@ -30,7 +30,7 @@ def test_digits_are_scikit_learns_split_by_class(digits_folder):
         source = data.open_tfds(digits_folder, split)
         assert len(source) == count
         batch = source.take(np.arange(count))
-        levels = np.round(batch["image"][..., 0] * 16 / 255).astype(int)
+        levels = np.round(batch["image"][..., 0] * (16 / 255)).astype(int)
         pairs = [(image.tobytes(), int(k)) for image, k in zip(levels, batch["label"])]
         assert set(pairs) <= rows
         seen += pairs
@@ -64,9 +64,9 @@ def test_records_on_access_equal_those_in_memory(digits_folder):
 
 
 def test_tfds_errors(digits_folder, tmp_path):
-    with pytest.raises(ValueError, match="has no dataset_info.json"):
+    with pytest.raises(ValueError, match=r"has no dataset_info\.json"):
         data.open_tfds(tmp_path, "train")
-    with pytest.raises(ValueError, match="`split`: got 'tran'.*did you mean 'train'"):
+    with pytest.raises(ValueError, match=r"`split`: got 'tran'.*did you mean 'train'"):
         data.open_tfds(digits_folder, "tran")
 
 

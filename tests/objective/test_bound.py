@@ -174,5 +174,5 @@ def test_weights_for_no_modality():
     world = LinearWorld(1, 5)
     batch, _ = world.draw(3)
     other = process.modality_weights(world.schedule, {"x1": "bump"})
-    with pytest.raises(ValueError, match="`weights`: got 'x1'.*did you mean 'x0'"):
+    with pytest.raises(ValueError, match=r"`weights`: got 'x1'.*did you mean 'x0'"):
         objective.bound(jax.random.key(0), world.schedule, other, world.model(), batch)

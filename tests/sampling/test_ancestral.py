@@ -38,7 +38,7 @@ def test_trajectory_equals_another_library(variance, theirs, zero_weights, monke
         value = 0.5 * jnp.tanh(z_t) + 0.01 * t.astype(z_t.dtype)[:, None]
         return process.Prediction(value, {"other": 7 + z_t})
 
-    modalities = {name: identity for name in ("x", *zeros)}
+    modalities = dict.fromkeys(("x", *zeros), identity)
     model = process.ModelFunctions(denoise, modalities, "x", variance=variance)
     key = jax.random.key(5)
     ours = sampling.sample(key, schedule, weights, model, shape)["x"]

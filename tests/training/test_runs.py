@@ -117,7 +117,8 @@ def test_samples_in_data_units(finished, tmp_path):
         assert samples["image"].shape == (7, 8, 8, 1)
         assert samples["image"].dtype == np.uint8
         assert samples["label"].tolist() == [3] * 7
-    assert Image.open(tmp_path / "samples.png").size[0] > 100
+    with Image.open(tmp_path / "samples.png") as sheet:
+        assert sheet.size[0] > 100
     given = tmp_path / "given.npz"
     np.savez(given, image=np.zeros((7, 8, 8, 1), np.uint8))
     done = launch(
