@@ -66,7 +66,11 @@ class Image(Modality):
     @nn.compact
     def head(self, features: Features) -> dict[str, jax.Array]:
         """→ {"log_std"} of shape (batch, *latent), and "mean" where the image is secondary."""
-        grid = nn.LayerNorm()(features.grid + features.condition[:, None, None, :])
+        # Scaled and shifted by t: the deviation falls with the noise by orders of magnitude.
+        width = features.grid.shape[-1]
+        modulation = nn.Dense(2 * width)(nn.silu(features.condition))[:, None, None, :]
+        scale, shift = jnp.split(modulation, 2, axis=-1)
+        grid = nn.LayerNorm()(features.grid) * (1 + scale) + shift
         rows, columns = grid.shape[1:3]
         patch = self.latent[0] // rows, self.latent[1] // columns
         names = ("log_std",) if self.is_primary else ("log_std", "mean")
