@@ -3,6 +3,7 @@
 import copy
 import statistics
 import time
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ ROUNDS = 5
 
 
 class Block(nn.Module):
-    def __init__(self, width, heads):
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
@@ -26,7 +27,7 @@ class Block(nn.Module):
             nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width)
         )
 
-    def forward(self, x, condition):
+    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         a, b, c, d, e, f = self.modulation(nn.functional.silu(condition))[:, None].chunk(6, -1)
         batch, length, width = x.shape
         query, key, value = self.qkv(self.norm(x) * (1 + b) + a).chunk(3, -1)
@@ -41,7 +42,7 @@ class Block(nn.Module):
 class Network(nn.Module):
     """The DiT with its label table and both heads, at the sizes of the config."""
 
-    def __init__(self, width, depth, heads):
+    def __init__(self, width: int, depth: int, heads: int) -> None:
         super().__init__()
         self.table = nn.Parameter(torch.randn(10, 64))
         self.patches, self.position = nn.Linear(4, width), nn.Parameter(torch.zeros(16, width))
@@ -52,14 +53,16 @@ class Network(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.label = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 10))
         self.spread = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4))
-        self.half = width // 2
+        self.pairs = width // 2
 
-    def encode(self, labels):
+    def encode(self, labels: torch.Tensor) -> torch.Tensor:
         rows = self.table / self.table.square().mean(1, keepdim=True).sqrt()
         return rows[labels]
 
-    def forward(self, z, t, carried):
-        angles = 10 * t[:, None] * torch.exp(-9.21 * torch.arange(self.half) / self.half)
+    def forward(
+        self, z: torch.Tensor, t: torch.Tensor, carried: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        angles = 10 * t[:, None] * torch.exp(-9.21 * torch.arange(self.pairs) / self.pairs)
         condition = self.time(torch.cat([angles.cos(), angles.sin()], -1)) + self.carried(carried)
         x = z.view(-1, 4, 2, 4, 2).transpose(2, 3).reshape(-1, 16, 4)
         x = self.patches(x) + self.position
@@ -71,7 +74,7 @@ class Network(nn.Module):
         return noise, self.label(x.mean(1) + condition), self.spread(x + condition[:, None])
 
 
-def torch_steps(built: experiment.Experiment):
+def torch_steps(built: experiment.Experiment) -> Callable[[int, np.ndarray, np.ndarray], None]:
     """A function that takes so many steps in PyTorch, every part of ours included."""
     net = built.model.backbone
     model = Network(net.width, net.depth, net.num_heads)
@@ -80,8 +83,8 @@ def torch_steps(built: experiment.Experiment):
     bar = torch.tensor(np.asarray(built.schedule.alpha_bar))
     drift = torch.tensor(np.asarray(built.weights.marginal["label"]))
 
-    def take(count, images, labels):
-        pixels, labels = torch.tensor(images).view(-1, 64), torch.tensor(labels).long()
+    def take(count: int, images: np.ndarray, classes: np.ndarray) -> None:
+        pixels, labels = torch.tensor(images).view(-1, 64), torch.tensor(classes).long()
         for _ in range(count):
             t = torch.randint(1, len(bar), (len(pixels),))
             carried = (torch.rand(len(pixels), 1) > 0.1).float()
