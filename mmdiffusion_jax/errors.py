@@ -21,7 +21,8 @@ def message(argument: str, got: object, expected: str, mend: str) -> str:
         '`num_steps`: got 0, expected a whole number of at least 1; raise it.'
     """
     shown = got if isinstance(got, str) else repr(got)
-    return f"`{argument}`: got {shown}, expected {expected}; {mend}."
+    end = "" if mend.endswith("?") else "."
+    return f"`{argument}`: got {shown}, expected {expected}; {mend}{end}"
 
 
 def unknown(argument: str, got: str, known: Iterable[str], mend: str = "") -> str:
@@ -47,7 +48,7 @@ def unknown(argument: str, got: str, known: Iterable[str], mend: str = "") -> st
     near = difflib.get_close_matches(str(got), names, n=1, cutoff=0.5)
     if near:
         text = message(argument, repr(got), expected, f"did you mean {near[0]!r}?")
-        return text[:-1] + (f" {mend}." if mend else "")
+        return text + (f" {mend}." if mend else "")
     return message(
         argument, repr(got), expected, mend or ("use one of these" if names else "leave it out")
     )
