@@ -1,5 +1,8 @@
 """The handwritten digits that ship with scikit-learn, as a TFDS data set."""
 
+import contextlib
+import fnmatch
+import io
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,14 +13,27 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.data.prepared import open_tfds
+
 _TEST_FRACTION = 0.2
+_COUNTS = {"train": 1437, "test": 360}
+_COLUMNS = {"image": ((8, 8, 1), np.dtype(np.uint8)), "label": ((), np.dtype(np.int64))}
+_FILES = ("dataset_info.json", "features.json", "digits-*.array_record-*")
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):
     """1,797 real 8×8 digits: 1,437 to train on and 360 to test on, stratified by class.
 
     The 17 grey levels 0 … 16 are stored as round(level · 255 / 16), from which
-    round(pixel · 16 / 255) gives them back.
+    round(pixel · 16 / 255) gives them back. The split is fixed: the same rows in every preparation.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as data_dir:
+        ...     builder = Digits(data_dir=data_dir, file_format="array_record")
+        ...     builder.info.features["image"].shape
+        (8, 8, 1)
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -67,33 +83,62 @@ def prepare(data_dir: str | os.PathLike[str]) -> str:
     """Prepares the digits under `data_dir`, once.
 
     A preparation that was cut off is not taken for a whole one: its folder gets its final name
-    only at the end. One whose record files were lost or cut afterwards is made anew.
+    only at the end. One whose files were lost or damaged afterwards is made anew; every record is
+    read to find out. A whole one is only read.
 
     Args:
         data_dir: where TFDS data sets live.
 
     Returns:
         The data set's own folder, for `open_tfds`.
+
+    Raises:
+        ValueError: another data set of the same name and version lies there; it is left alone.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as data_dir:
+        ...     Path(prepare(data_dir)).relative_to(data_dir).as_posix()
+        'digits/1.0.0'
     """
-    Path(data_dir).mkdir(parents=True, exist_ok=True)
+    parent = Path(data_dir).expanduser()
+    parent.mkdir(parents=True, exist_ok=True)
     tfds.disable_progress_bar()
-    builder = Digits(data_dir=str(data_dir), file_format="array_record")
-    folder = Path(str(builder.data_dir))
-    if folder.exists() and not _whole(folder):
+    folder = parent / Digits.name / str(Digits.VERSION)
+    if folder.exists():
+        if _whole(folder):
+            return str(folder)
         shutil.rmtree(folder)
-        builder = Digits(data_dir=str(data_dir), file_format="array_record")
-    builder.download_and_prepare()
+    builder = Digits(data_dir=str(parent), file_format="array_record")
+    # TFDS announces its preparation by plain prints.
+    with contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare()
     return str(folder)
 
 
 def _whole(folder: Path) -> bool:
+    different = False
     try:
-        splits = tfds.builder_from_directory(folder).info.splits
-        return bool(splits) and all(
-            len(tfds.builder_from_directory(folder).as_data_source(split=name)) == info.num_examples
-            and all(Path(file).is_file() for file in info.filepaths)
-            for name, info in splits.items()
+        for split, count in _COUNTS.items():
+            source = open_tfds(folder, split)
+            different |= source.columns != _COLUMNS or len(source) != count
+        if not different:
+            return True
+    except ValueError:
+        pass
+    strange = [
+        path.name
+        for path in sorted(folder.iterdir())
+        if not any(fnmatch.fnmatch(path.name, pattern) for pattern in _FILES)
+    ]
+    # What is made anew is deleted first, so it has to be ours beyond doubt.
+    if strange or different:
+        raise ValueError(
+            errors.message(
+                "data_dir",
+                f"{str(folder)!r} with " + (f"{strange[0]!r}" if strange else "other examples"),
+                "nothing there, or these digits",
+                "choose another folder for the data",
+            )
         )
-    except Exception:
-        # Whatever is wrong with it, it is ours to make again from the installed package.
-        return False
+    return False

@@ -1,19 +1,29 @@
-"""Where examples come from: arrays in memory, `.npz` files, prepared TFDS data sets."""
+"""Where examples come from: arrays in memory, a user's `.npz` file, a part of another source."""
 
 import difflib
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from absl import logging
 
 from mmdiffusion_jax import errors
 
 Columns = dict[str, tuple[tuple[int, ...], np.dtype]]
+
+# What a damaged archive makes zipfile and NumPy raise, each bit of a small one having been flipped.
+_UNREADABLE = (
+    ValueError,
+    EOFError,
+    OSError,
+    KeyError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class Source(Protocol):
@@ -37,7 +47,8 @@ class ArraySource:
         name: what errors call it.
 
     Raises:
-        ValueError: no columns, columns of different lengths, no examples, or objects.
+        ValueError: no columns, columns of different lengths, no examples, or values that are
+            neither numbers nor booleans.
 
     Example:
         >>> source = ArraySource({"label": np.array([3, 1, 4])})
@@ -89,38 +100,101 @@ class ArraySource:
         return {column: array[indices] for column, array in self._arrays.items()}
 
 
-class RecordSource:
-    """Examples that are read and decoded on access, from a TFDS data source.
+class Subset:
+    """Some examples of another source, which are read from there.
 
     Args:
-        records: random access with `__len__` and `__getitems__`.
-        columns: {column: (shape of one example, dtype)}; other features are left out.
+        source: the other source.
+        indices: (examples,) whole numbers, in the order wanted here.
+
+    Raises:
+        ValueError: indices that are not a vector of whole numbers, are none, or lie outside.
+
+    Example:
+        >>> source = Subset(ArraySource({"label": np.array([3, 1, 4])}), np.array([2, 0]))
+        >>> len(source), source.take(np.array([0]))["label"].tolist()
+        (2, [4])
     """
 
-    def __init__(self, records: Any, columns: Columns) -> None:
-        self._records = records
-        self._columns = columns
+    def __init__(self, source: Source, indices: np.ndarray) -> None:
+        self._source = source
+        self._indices = np.asarray(indices)
+        if self._indices.ndim != 1 or self._indices.dtype.kind not in "iu" or not len(self):
+            raise ValueError(
+                errors.message(
+                    "indices",
+                    f"shape {self._indices.shape} and dtype {self._indices.dtype}",
+                    "a vector of at least one whole number",
+                    "correct them",
+                )
+            )
+        if self._indices.min() < 0 or self._indices.max() >= len(source):
+            raise ValueError(
+                errors.message(
+                    "indices",
+                    f"{self._indices.min()} … {self._indices.max()}",
+                    f"0 … {len(source) - 1}",
+                    "the source has no other examples",
+                )
+            )
 
     @property
     def columns(self) -> Columns:
         """{column: (shape of one example, dtype)}."""
-        return self._columns
+        return self._source.columns
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._indices)
 
     def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """The examples at `indices` (batch,): {column: (batch, …)}."""
-        rows: Sequence[Mapping[str, Any]] = self._records.__getitems__([int(i) for i in indices])
-        return {
-            column: np.stack([np.asarray(row[column]) for row in rows]) for column in self._columns
-        }
+        """The examples at `indices` (batch,) of this subset: {column: (batch, …)}."""
+        return self._source.take(self._indices[indices])
+
+
+def split_off(source: Source, fraction: float, seed: int) -> tuple[Subset, Subset]:
+    """Holds out a random part of a source that has no test split of its own.
+
+    Args:
+        source: all examples.
+        fraction: how much to hold out, above 0 and below 1, rounded to whole examples.
+        seed: of the draw, 0 or more; the same seed holds out the same examples.
+
+    Returns:
+        (the rest, what is held out), both in the source's order.
+
+    Raises:
+        ValueError: a fraction that leaves either part empty, a negative seed.
+
+    Example:
+        >>> rest, held_out = split_off(ArraySource({"label": np.arange(10)}), 0.2, seed=0)
+        >>> len(rest), len(held_out)
+        (8, 2)
+    """
+    count = len(source)
+    held_out = round(count * fraction) if 0 < fraction < 1 else 0
+    if not 0 < held_out < count:
+        raise ValueError(
+            errors.message(
+                "fraction",
+                fraction,
+                f"a share of {count} examples that leaves neither part empty",
+                "choose it between 0 and 1, or bring more examples",
+            )
+        )
+    if seed < 0:
+        raise ValueError(errors.message("seed", seed, "0 or more", "raise it"))
+    order = np.random.default_rng(seed).permutation(count)
+    return (
+        Subset(source, np.sort(order[held_out:])),
+        Subset(source, np.sort(order[:held_out])),
+    )
 
 
 def open_npz(path: str | os.PathLike[str]) -> ArraySource:
     """Opens a user's own data: an `.npz` file with one array a modality.
 
-    An array `<modality>_present` of booleans says in which examples that modality is there.
+    An array `<modality>_present` of booleans says in which examples that modality is there. The
+    file is only read, and all of it is held against its checksums first.
 
     Args:
         path: the file.
@@ -128,11 +202,18 @@ def open_npz(path: str | os.PathLike[str]) -> ArraySource:
     Raises:
         ValueError: a file that is missing, empty, damaged, or holds anything but arrays of numbers
             with one leading length.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.savez(f"{folder}/mine.npz", label=np.array([3, 1, 4]))
+        ...     len(open_npz(f"{folder}/mine.npz"))
+        3
     """
     file = Path(path)
     if not file.is_file():
         near = difflib.get_close_matches(
-            file.name, [p.name for p in file.parent.glob("*.npz")] if file.parent.is_dir() else []
+            file.name, [p.name for p in file.parent.iterdir()] if file.parent.is_dir() else []
         )
         raise ValueError(
             errors.message(
@@ -143,13 +224,8 @@ def open_npz(path: str | os.PathLike[str]) -> ArraySource:
             )
         )
     try:
-        # NumPy does not close a damaged file it was given by name.
-        with file.open("rb") as stream:
-            archive = np.load(stream, allow_pickle=False)
-            if not hasattr(archive, "files"):
-                raise ValueError("not an .npz archive")
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        arrays = _read_npz(file)
+    except _UNREADABLE as error:
         raise ValueError(
             errors.message(
                 "path",
@@ -168,87 +244,22 @@ def open_npz(path: str | os.PathLike[str]) -> ArraySource:
     return ArraySource(arrays, name=str(file))
 
 
-def open_tfds(
-    folder: str | os.PathLike[str], split: str, max_in_memory_bytes: int = 2**30
-) -> Source:
-    """Opens one split of an already prepared TFDS data set by its folder, without TensorFlow.
-
-    The data set must be stored as array_record. A small split is decoded once into memory; a
-    larger one is decoded on access. Features that are not numbers of one fixed shape are left out.
-
-    Args:
-        folder: the folder with `dataset_info.json` (…/name/version).
-        split: its name, such as "train".
-        max_in_memory_bytes: the greatest decoded size that is kept in memory.
-
-    Raises:
-        ValueError: no data set there, another file format, an unknown split, no usable feature,
-            or record files that are missing or damaged.
-    """
-    import tensorflow_datasets as tfds
-
-    path = Path(folder)
-    if not (path / "dataset_info.json").is_file():
-        inner = sorted(p.parent.name for p in path.glob("*/dataset_info.json"))
-        raise ValueError(
-            errors.message(
-                "folder",
-                f"{str(path)!r}, which has no dataset_info.json",
-                "the folder of a prepared TFDS data set",
-                f"did you mean its folder {inner[-1]!r}?"
-                if inner
-                else "prepare the data set first",
-            )
-        )
-    try:
-        builder = tfds.builder_from_directory(path)
-        splits = dict(builder.info.splits)
-    except Exception as error:
-        raise ValueError(
-            errors.message(
-                "folder", f"{str(path)!r} ({error})", "readable metadata", "prepare it again"
-            )
-        ) from error
-    if split not in splits:
-        raise ValueError(errors.unknown("split", split, splits))
-    file_format = builder.info.file_format
-    if file_format is None or file_format.value != "array_record":
-        raise ValueError(
-            errors.message(
-                "folder",
-                f"{str(path)!r} in the format {file_format and file_format.value!r}",
-                "the format 'array_record'",
-                "prepare it with file_format='array_record'",
-            )
-        )
-    try:
-        records: Any = builder.as_data_source(split=split)
-        first = records[0]
-        columns = _fixed_columns(first, str(path))
-        source: Source = RecordSource(records, columns)
-        size = sum(np.prod(shape) * dtype.itemsize for shape, dtype in columns.values())
-        if size * len(source) <= max_in_memory_bytes:
-            source = ArraySource(source.take(np.arange(len(source))), name=str(path))
-    except Exception as error:
-        raise ValueError(
-            errors.message(
-                "folder",
-                f"{str(path)!r}, whose split {split!r} cannot be read ({error})",
-                f"{splits[split].num_examples} whole examples",
-                "prepare it again",
-            )
-        ) from error
-    return source
-
-
-def _fixed_columns(example: Mapping[str, Any], name: str) -> Columns:
-    columns: Columns = {}
-    for column, value in example.items():
-        array = np.asarray(value) if not isinstance(value, Mapping) else None
-        if array is None or array.dtype.kind not in "biuf":
-            logging.info("Feature %r of %s is no array of numbers; left out.", column, name)
-            continue
-        columns[column] = (array.shape, array.dtype)
-    if not columns:
-        raise ValueError("no feature is an array of numbers")
-    return columns
+def _read_npz(file: Path) -> dict[str, np.ndarray]:
+    # NumPy does not close a damaged file it was given by name.
+    with file.open("rb") as stream:
+        # NumPy stops at the length a member's header states, which may be before its checksum.
+        with zipfile.ZipFile(stream) as members:
+            damaged = members.testzip()
+            found = len(members.infolist())
+        if damaged:
+            raise ValueError(f"the checksum of {damaged!r} does not hold")
+        # The archive's end counts its members, of which zipfile passes over those it cannot find;
+        # 0xFFFF refers to a longer record, and a comment after the end hides it from this look.
+        stream.seek(-22, os.SEEK_END)
+        end = stream.read()
+        stated = int.from_bytes(end[10:12], "little")
+        if end.startswith(b"PK\5\6") and stated not in (found, 0xFFFF):
+            raise ValueError(f"it lists {found} of its {stated} arrays")
+        stream.seek(0)
+        archive = np.load(stream, allow_pickle=False)
+        return {name: np.asarray(archive[name]) for name in archive.files}

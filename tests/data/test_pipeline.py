@@ -1,0 +1,81 @@
+"""The pipeline: the order of examples, resuming, processes, prefetching."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from mmdiffusion_jax import data
+
+
+def labels(batches, count):
+    return np.concatenate([batch["label"] for batch in itertools.islice(batches, count)])
+
+
+@pytest.fixture
+def source():
+    return data.ArraySource({"label": np.arange(24)})
+
+
+def test_every_epoch_is_another_permutation(source):
+    order = labels(data.train_batches(source, batch_size=8, seed=0), 9).reshape(3, 24)
+    for epoch in order:
+        assert sorted(epoch) == list(range(24))
+    assert (order[0] != order[1]).any()
+    assert (order[1] != order[2]).any()
+
+
+def test_order_depends_on_the_seed_alone(source):
+    first = labels(data.train_batches(source, batch_size=8, seed=0, num_threads=1), 10)
+    again = labels(data.train_batches(source, batch_size=8, seed=0, num_threads=4), 10)
+    other = labels(data.train_batches(source, batch_size=8, seed=1), 10)
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_resume_is_the_uninterrupted_run(source):
+    whole = labels(data.train_batches(source, batch_size=8, seed=0), 12)
+    rest = labels(data.train_batches(source, batch_size=8, seed=0, start_example=56), 5)
+    np.testing.assert_array_equal(whole[56:], rest)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_share_the_batches_of_one(source, count):
+    whole = labels(data.train_batches(source, batch_size=8, seed=0), 6).reshape(6, 8)
+    parts = [
+        labels(
+            data.train_batches(source, batch_size=8, seed=0, process_index=i, process_count=count),
+            6,
+        ).reshape(6, 8 // count)
+        for i in range(count)
+    ]
+    np.testing.assert_array_equal(np.sort(np.hstack(parts)), np.sort(whole))
+
+
+def test_evaluation_covers_all_once(source):
+    pairs = list(data.eval_batches(source, 10))
+    assert {len(batch["label"]) for batch, _ in pairs} == {10}
+    seen = np.concatenate([batch["label"][valid] for batch, valid in pairs])
+    np.testing.assert_array_equal(seen, np.arange(24))
+
+
+def test_prefetching_keeps_order_and_end(source):
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    batches = [batch for batch, _ in data.eval_batches(source, 8)]
+    moved = [np.asarray(batch["label"]) for batch in data.to_device(batches, device)]
+    np.testing.assert_array_equal(np.concatenate(moved), np.arange(24))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batch_size": 0}, "`batch_size`: got 0"),
+        ({"batch_size": 9, "process_count": 2}, "`batch_size`: got 9"),
+        ({"start_example": 4}, "`start_example`: got 4"),
+        ({"process_index": 1}, "`process_index`: got 1"),
+    ],
+)
+def test_bad_options(source, options, words):
+    with pytest.raises(ValueError, match=words):
+        data.train_batches(source, **{"batch_size": 8, "seed": 0, **options})
