@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from mmdiffusion_jax import data, errors, objective, process
 from mmdiffusion_jax.evaluation import EvaluationOptions
@@ -123,7 +123,10 @@ def default_config() -> ConfigDict:
             "timesteps": "uniform",
         },
         "training": dataclasses.asdict(TrainingOptions()),
-        "sampling": dataclasses.asdict(SamplingOptions()),
+        "sampling": {
+            **dataclasses.asdict(SamplingOptions()),
+            "num_steps": config_dict.placeholder(int),
+        },
         "evaluation": dataclasses.asdict(EvaluationOptions()),
     }
     return ConfigDict(config)
@@ -166,6 +169,7 @@ def build(config: ConfigDict) -> Experiment:
         target=config.process.target,
         variance=config.process.variance,
         shares=config.process.shares.to_dict() or None,
+        trained_without=_trained_without(config),
     )
     return Experiment(
         seed=config.seed,
@@ -174,9 +178,15 @@ def build(config: ConfigDict) -> Experiment:
         model=model,
         loss=_loss(config, schedule, weights, model),
         training=TrainingOptions(**config.training),
-        sampling=SamplingOptions(**config.sampling),
+        sampling=SamplingOptions(**config.sampling.to_dict()),
         evaluation=EvaluationOptions(**config.evaluation),
     )
+
+
+def _trained_without(config: ConfigDict) -> tuple[str, ...]:
+    """The modalities that the loss drops from some states."""
+    rates = config.loss.dropout if config.loss.kind == "simple" else {}
+    return tuple(sorted(n for n in rates if rates[n] > 0 and n != config.primary))
 
 
 def check_config(config: ConfigDict) -> None:
@@ -201,6 +211,8 @@ def check_config(config: ConfigDict) -> None:
         ("config.process.shares", config.process.shares),
         ("config.loss.scales", config.loss.scales),
         ("config.loss.dropout", config.loss.dropout),
+        ("config.sampling.guidance", config.sampling.guidance),
+        ("config.sampling.decoder_guidance", config.sampling.decoder_guidance),
     ):
         for name in section:
             _check_name(f"{path}.{name}", name, present)

@@ -1,8 +1,7 @@
 """Generating in batches with a trained model, and showing what came out."""
 
 import dataclasses
-import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -18,35 +17,116 @@ from mmdiffusion_jax.networks import MultiModalModel
 _TILE, _CAPTION = 48, 14
 
 
+THRESHOLDS = ("none", "static", "dynamic")
+"""How ẑ_0 is kept within [−1, 1]."""
+
+
 @dataclasses.dataclass(frozen=True)
 class SamplingOptions:
-    """How samples are drawn.
+    """How samples are drawn; the terms are those of `sampling.sample`.
 
     Attributes:
-        estimate: of an unknown modality's encoding, "mean" or "draw".
-        clip: keep ẑ_0 within [−1, 1].
-        unknown: with a known primary, whether the states leave the others out ("absent") or carry
-            their current estimates ("estimated").
+        sampler: a name of `sampling.SAMPLERS`.
+        num_steps: how many states are visited; None visits every t.
+        grid: which ones, a name of `sampling.GRIDS`.
+        eta: of the sampler "ddim", in [0, 1].
+        guidance: {secondary: scale}, classifier-free; 1 is none.
+        decoder_guidance: {given secondary: scale}, by the model's own heads; 0 is none.
+        guidance_interval: (low, high) in σ; empty for all noise levels.
+        guidance_rescale: φ in [0, 1].
+        threshold: of ẑ_0, "none", "static" (to [−1, 1]) or "dynamic".
+        estimate: of an unknown modality's encoding, "mean", "draw" or "moments".
+        unknown: what states carry of unknown modalities, "auto", "absent" or "estimated".
+        read: the "most_likely" values in the end, or a "draw".
+        corrections: Langevin steps at each state.
         batch_size: how many are drawn at once; bounds the memory.
 
     Raises:
-        ValueError: a batch size below 1 or an unknown estimate.
+        ValueError: an unknown name, or a number out of its range.
     """
 
+    sampler: str = "ancestral"
+    num_steps: int | None = None
+    grid: str = "uniform"
+    eta: float = 0.0
+    guidance: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    decoder_guidance: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    guidance_interval: tuple[float, ...] = ()
+    guidance_rescale: float = 0.0
+    threshold: str = "static"
     estimate: str = "mean"
-    clip: bool = True
-    unknown: str = "absent"
-    batch_size: int = 250
+    unknown: str = "auto"
+    read: str = "most_likely"
+    corrections: int = 0
+    batch_size: int = 500
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
+        choices: tuple[tuple[str, Iterable[str]], ...] = (
+            ("sampler", sampling.SAMPLERS),
+            ("grid", sampling.GRIDS),
+            ("threshold", THRESHOLDS),
+            ("estimate", sampling.ESTIMATES),
+            ("unknown", sampling.UNKNOWNS),
+            ("read", sampling.READS),
+        )
+        for name, known in choices:
+            if getattr(self, name) not in known:
+                raise ValueError(errors.unknown(f"sampling.{name}", getattr(self, name), known))
+        for name, least in (("num_steps", 1), ("batch_size", 1), ("corrections", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(
+                    errors.message(f"sampling.{name}", value, f"{least} or more", "raise it")
+                )
+        if len(self.guidance_interval) not in (0, 2):
             raise ValueError(
-                errors.message("sampling.batch_size", self.batch_size, "1 or more", "raise it")
+                errors.message(
+                    "sampling.guidance_interval",
+                    self.guidance_interval,
+                    "(low, high), or empty for all noise levels",
+                    "give two numbers",
+                )
             )
-        if self.estimate not in sampling.ESTIMATES:
-            raise ValueError(errors.unknown("sampling.estimate", self.estimate, sampling.ESTIMATES))
-        if self.unknown not in sampling.UNKNOWNS:
-            raise ValueError(errors.unknown("sampling.unknown", self.unknown, sampling.UNKNOWNS))
+        if self.eta and self.sampler != "ddim":
+            raise ValueError(
+                errors.message(
+                    "sampling.eta",
+                    f"{self.eta} with the sampler {self.sampler!r}",
+                    "0, as only 'ddim' has it",
+                    "leave it out, or choose 'ddim'",
+                )
+            )
+        self.stepper()
+        self.decorators()
+
+    def stepper(self) -> sampling.Stepper:
+        """The stepper these options name."""
+        options = {"eta": self.eta} if self.sampler == "ddim" else {}
+        return sampling.SAMPLERS[self.sampler](**options)
+
+    def times(self, schedule: process.Schedule) -> np.ndarray:
+        """The grid these options name.
+
+        Raises:
+            ValueError: more steps than the schedule has.
+        """
+        count = schedule.num_steps if self.num_steps is None else self.num_steps
+        return sampling.GRIDS[self.grid](schedule, count)
+
+    def decorators(self) -> list[sampling.Decorator]:
+        """Guidance and thresholding, innermost first."""
+        low, high = self.guidance_interval or sampling.EVERYWHERE
+        limits = (low, high), self.guidance_rescale
+        found = [
+            sampling.classifier_free_guidance(name, scale, *limits)
+            for name, scale in sorted(self.guidance.items())
+        ]
+        if self.decoder_guidance:
+            found.append(sampling.decoder_guidance(self.decoder_guidance, *limits))
+        if self.threshold != "none":
+            static = self.threshold == "static"
+            found.append(sampling.static_threshold() if static else sampling.dynamic_threshold())
+        return found
 
 
 class Generator:
@@ -68,21 +148,26 @@ class Generator:
     ) -> None:
         self._weights, self._model, self._options = weights, model, options
         latent = model.modalities[model.primary].latent
+        times = options.times(schedule)
 
-        @functools.partial(jax.jit, static_argnums=3)
+        @jax.jit
         def run(
-            key: jax.Array, params: Any, known: Mapping[str, jax.Array], size: int
+            key: jax.Array, params: Any, known: Mapping[str, jax.Array], rows: jax.Array
         ) -> dict[str, jax.Array]:
             return sampling.sample(
-                key,
+                jax.vmap(lambda row: jax.random.fold_in(key, row))(rows),
                 schedule,
                 weights,
                 model.functions(params),
-                (size, *latent),
+                (rows.shape[0], *latent),
                 given=known,
+                stepper=options.stepper(),
+                times=times,
+                decorators=options.decorators(),
                 estimate=options.estimate,
-                clip=(-1.0, 1.0) if options.clip else None,
                 unknown=options.unknown,
+                read=options.read,
+                corrections=options.corrections,
             )
 
         self._run = run
@@ -93,16 +178,20 @@ class Generator:
         params: Any,
         num_samples: int,
         given: Mapping[str, np.ndarray] | None = None,
+        first: int = 0,
     ) -> dict[str, np.ndarray]:
         """Generates every modality that is not given, in batches of one compiled shape.
 
-        Warns when all is to be generated from pure noise although the process does not end there.
+        Warns when all is to be generated from pure noise although the process does not end there,
+        and when guidance has nothing to guide because the primary is given.
 
         Args:
-            key: a typed key; batch b uses `fold_in(key, b)`.
+            key: a typed key; example k uses `fold_in(key, first + k)`, so that it is the same
+                whatever the batch size and however a run is split.
             params: the model's parameters.
             num_samples: how many.
             given: {name: x (num_samples, …)} in data units.
+            first: the number of the first example.
 
         Returns:
             {name: (num_samples, …)} in data units, the given ones as they came.
@@ -118,13 +207,19 @@ class Generator:
             _check_given(self._model, name, x, num_samples)
         if self._model.primary not in given:
             _warn_of_the_prior(self._model, self._weights, given)
+        elif self._options.guidance or self._options.decoder_guidance:
+            logging.warning(
+                "Guidance has nothing to do: %r is given, so no state is denoised and the other "
+                "modalities are read by their heads.",
+                self._model.primary,
+            )
         size = min(self._options.batch_size, num_samples)
         parts: list[dict[str, np.ndarray]] = []
-        for index, start in enumerate(range(0, num_samples, size)):
+        for start in range(0, num_samples, size):
             # The last batch is filled up with repeats, so that one compiled shape serves all.
             rows = np.minimum(np.arange(start, start + size), num_samples - 1)
             known = {name: jnp.asarray(x[rows]) for name, x in given.items()}
-            part = self._run(jax.random.fold_in(key, index), params, known, size)
+            part = self._run(key, params, known, jnp.asarray(first + rows, jnp.uint32))
             parts.append(jax.device_get(part))
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return {name: given.get(name, x[:num_samples]) for name, x in joined.items()}

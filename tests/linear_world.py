@@ -15,12 +15,14 @@ DIMS = 2
 
 
 class LinearWorld:
-    def __init__(self, count: int, num_steps: int, seed: int = 0) -> None:
+    def __init__(
+        self, count: int, num_steps: int, seed: int = 0, log_snr: tuple[float, float] = (5.0, -8.0)
+    ) -> None:
         rng = np.random.default_rng(seed)
         self.names = tuple(f"x{i}" for i in range(count))
         # Steps of equal log-SNR between fixed ends: more steps refine one and the same process.
         # (A cosine keeps SNR_1 / SNR_2 near 4 however many steps there are, and its gap with it.)
-        alpha_bar = 1 / (1 + np.exp(-np.linspace(5.0, -8.0, num_steps)))
+        alpha_bar = 1 / (1 + np.exp(-np.linspace(*log_snr, num_steps)))
         ratios = alpha_bar / np.concatenate([[1.0], alpha_bar[:-1]])
         self.schedule = process.schedule_from_betas(1 - ratios)
         self.weights = process.modality_weights(
@@ -33,54 +35,63 @@ class LinearWorld:
         lift = np.vstack([np.eye(DIMS), *maps])
         noise = np.diag([0.0] * DIMS + [0.3] * (DIMS * count))
         self.covariance = lift @ spread @ lift.T + noise
-        self.gain, self.left = self._conditionals()
+        # One set of tables for each choice of what the state carries; bit i stands for x_i.
+        self.by_carried = [self._conditionals(bits) for bits in range(2**count)]
+        self.observe, self.gain, self.left = self.by_carried[-1]
 
-    def _conditionals(self) -> tuple[np.ndarray, np.ndarray]:
-        """For each t the matrix of E[u | z_t] and the covariance that is left."""
+    def _conditionals(self, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For each t: z_t as a map of u, the matrix of E[u | z_t] and the covariance left."""
         bar = np.asarray(self.schedule.alpha_bar, np.float64)
-        self.observe = np.zeros((len(bar), DIMS, len(self.mean)))
-        gains, lefts = [], []
+        maps, gains, lefts = [], [], []
         for t in range(len(bar)):
             blocks = [np.sqrt(bar[t]) * np.eye(DIMS)]
-            for name, encoder in zip(self.names, self.encoders, strict=True):
-                blocks.append(float(self.weights.marginal[name][t]) * encoder)
-            m = self.observe[t] = np.hstack(blocks)
+            for i, (name, encoder) in enumerate(zip(self.names, self.encoders, strict=True)):
+                carried = bits >> i & 1
+                blocks.append(carried * float(self.weights.marginal[name][t]) * encoder)
+            m = np.hstack(blocks)
             noise = float(self.schedule.noise_variance[t])
             inside = m @ self.covariance @ m.T + noise * np.eye(DIMS)
             gain = np.linalg.solve(inside, m @ self.covariance).T
+            maps.append(m)
             gains.append(gain)
             lefts.append(self.covariance - gain @ m @ self.covariance)
-        return np.array(gains), np.array(lefts)
+        return np.array(maps), np.array(gains), np.array(lefts)
 
     def draw(self, count: int, seed: int = 1) -> tuple[dict[str, jax.Array], np.ndarray]:
         """Examples and their exact −log p(X)."""
         law = stats.multivariate_normal(self.mean, self.covariance)
         u = law.rvs(count, random_state=seed)
         parts = np.split(u, len(self.names) + 1, axis=1)
-        batch = dict(zip(("p", *self.names), map(jnp.float32, parts), strict=True))
+        batch = dict(zip(("p", *self.names), map(jnp.asarray, parts), strict=True))
         return batch, -law.logpdf(u)
 
     def model(self, **options: object) -> process.ModelFunctions:
         """The optimal model of this world, as plain functions."""
-        observe, gain, left = map(jnp.float32, (self.observe, self.gain, self.left))
-        mu = jnp.float32(self.mean)
+        observe, gain, left = (jnp.asarray(np.array(x)) for x in zip(*self.by_carried))
+        mu = jnp.asarray(self.mean)
 
-        def denoise(z_t: jax.Array, t: jax.Array) -> process.Prediction:
-            residual = z_t - jnp.einsum("bij,j->bi", observe[t], mu)
-            u = mu + jnp.einsum("bij,bj->bi", gain[t], residual)
-            noise = z_t - jnp.einsum("bij,bj->bi", observe[t], u)
+        def denoise(
+            z_t: jax.Array, t: jax.Array, carried: dict[str, jax.Array]
+        ) -> process.Prediction:
+            bits = sum(
+                (carried[name].astype(t.dtype) << i for i, name in enumerate(self.names)),
+                jnp.zeros_like(t),
+            )
+            residual = z_t - jnp.einsum("bij,j->bi", observe[bits, t], mu)
+            u = mu + jnp.einsum("bij,bj->bi", gain[bits, t], residual)
+            noise = z_t - jnp.einsum("bij,bj->bi", observe[bits, t], u)
             noise = noise / jnp.sqrt(self.schedule.noise_variance[t])[:, None]
             heads = {}
             for index, name in enumerate(("p", *self.names)):
                 part = slice(DIMS * index, DIMS * (index + 1))
-                heads[name] = (u[:, part], left[t][:, part, part])
+                heads[name] = (u[:, part], left[bits, t][:, part, part])
             return process.Prediction(noise, heads)
 
         def log_prob(head: tuple[jax.Array, jax.Array], x: jax.Array) -> jax.Array:
             return jax.vmap(jax.scipy.stats.multivariate_normal.logpdf)(x, *head)
 
         def modality(encoder: np.ndarray) -> process.ModalityFunctions:
-            matrix = jnp.float32(encoder)
+            matrix = jnp.asarray(encoder)
             return process.ModalityFunctions(
                 encode=lambda x: x @ matrix.T,
                 log_prob=log_prob,
@@ -99,5 +110,6 @@ class LinearWorld:
                 **{n: modality(e) for n, e in encoders.items()},
             },
             primary="p",
+            sees_carried=True,
             **options,
         )

@@ -23,7 +23,8 @@ class Features(NamedTuple):
 class Modality(nn.Module):
     """One kind of data. A subclass is one file and fills in every method.
 
-    `encode`, `head` and `expected_encoding` may use parameters; the other methods are pure.
+    `encode`, `head`, `expected_encoding` and `encoding_variance` may use parameters; the other
+    methods are pure.
 
     Attributes:
         latent: the shape of the diffusion space, (height, width, channels).
@@ -61,6 +62,10 @@ class Modality(nn.Module):
 
     def expected_encoding(self, head: Any) -> jax.Array:
         """E[ E(x) ] under p(x | z_t), (batch, *latent)."""
+        raise NotImplementedError
+
+    def encoding_variance(self, head: Any) -> jax.Array:
+        """Var[ E(x) ] under p(x | z_t), entry by entry, (batch, *latent)."""
         raise NotImplementedError
 
     def reconstruct(self, encoding: jax.Array, head: Any) -> Any:

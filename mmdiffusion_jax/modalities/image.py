@@ -84,6 +84,10 @@ class Image(Modality):
         """The mean, kept within [−1, 1]."""
         return jnp.clip(head["mean"], -1, 1)
 
+    def encoding_variance(self, head: dict[str, jax.Array]) -> jax.Array:
+        """The square of the standard deviation."""
+        return jnp.exp(2 * head["log_std"])
+
     def reconstruct(self, encoding: jax.Array, head: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """The estimate of the encoding, kept within [−1, 1] as the data is, is the mean."""
         return {"mean": jnp.clip(encoding, -1, 1), "log_std": head["log_std"]}

@@ -77,6 +77,11 @@ class Label(Modality):
         """Σ_k softmax(logits)_k E(k), (batch, *latent)."""
         return jnp.tensordot(jax.nn.softmax(head), self._rows(), axes=1)
 
+    def encoding_variance(self, head: jax.Array) -> jax.Array:
+        """Σ_k softmax(logits)_k (E(k) − Ê)², (batch, *latent)."""
+        square = jnp.tensordot(jax.nn.softmax(head), self._rows() ** 2, axes=1)
+        return jnp.maximum(square - self.expected_encoding(head) ** 2, 0)
+
     def reconstruct(self, encoding: jax.Array, head: jax.Array) -> jax.Array:
         """The head's logits; an estimate of the encoding adds nothing to them."""
         del encoding

@@ -25,6 +25,7 @@ class MultiModalModel(nn.Module):
         target: what the backbone predicts: "noise", "z_0" or "v".
         variance: "posterior", "upper" or "learned".
         shares: {name: share in z_0}, or None for the primary alone.
+        trained_without: the modalities that training leaves out of some states.
     """
 
     modalities: Mapping[str, Modality]
@@ -33,6 +34,7 @@ class MultiModalModel(nn.Module):
     target: str = "noise"
     variance: str = "posterior"
     shares: Mapping[str, float] | None = None
+    trained_without: tuple[str, ...] | None = None
 
     def __call__(self, batch: Mapping[str, jax.Array], t: jax.Array) -> Prediction:
         """Runs every part once, for initialisation."""
@@ -51,6 +53,10 @@ class MultiModalModel(nn.Module):
     def expected_encoding(self, name: str, head: Any) -> jax.Array:
         """The mean of E_name over the head's distribution, (batch, *latent)."""
         return self.modalities[name].expected_encoding(head)
+
+    def encoding_variance(self, name: str, head: Any) -> jax.Array:
+        """The variance of E_name over the head's distribution, (batch, *latent)."""
+        return self.modalities[name].encoding_variance(head)
 
     def denoise(self, z_t: jax.Array, t: jax.Array, carried: Mapping[str, jax.Array]) -> Prediction:
         """The backbone's prediction about z_t and every head's parameters.
@@ -80,6 +86,7 @@ class MultiModalModel(nn.Module):
                 encode=functools.partial(apply, name, method="encode"),
                 log_prob=modality.log_prob,
                 expected_encoding=functools.partial(apply, name, method="expected_encoding"),
+                encoding_variance=functools.partial(apply, name, method="encoding_variance"),
                 draw=modality.draw,
                 most_likely=modality.most_likely,
                 reconstruct=modality.reconstruct,
@@ -96,4 +103,5 @@ class MultiModalModel(nn.Module):
             variance=self.variance,
             shares=self.shares,
             sees_carried=True,
+            trained_without=self.trained_without,
         )

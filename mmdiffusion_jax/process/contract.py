@@ -47,6 +47,8 @@ class ModalityFunctions:
         encode: x (batch, …) → E(x) (batch, *latent).
         log_prob: (head parameters, x) → log p(x | z_t), (batch,) nats.
         expected_encoding: head parameters → E_p[E(x)], (batch, *latent); for secondary modalities.
+        encoding_variance: head parameters → Var_p[E(x)] of each entry, (batch, *latent); for
+            samplers that add the second moment of the drift.
         draw: (key, head parameters) → x ~ p(x | z_t).
         most_likely: head parameters → the most likely x.
         reconstruct: (estimate of the encoding, head parameters) → parameters of p(x | z_t); for
@@ -59,6 +61,7 @@ class ModalityFunctions:
     encode: Callable[[jax.Array], jax.Array]
     log_prob: Callable[[Any, jax.Array], jax.Array]
     expected_encoding: Callable[[Any], jax.Array] | None = None
+    encoding_variance: Callable[[Any], jax.Array] | None = None
     draw: Callable[[jax.Array, Any], jax.Array] | None = None
     most_likely: Callable[[Any], jax.Array] | None = None
     reconstruct: Callable[[jax.Array, Any], Any] = _as_it_is
@@ -81,9 +84,11 @@ class ModelFunctions:
             {name: (batch,) of 0 or 1}. Without it a network trained with dropped modalities cannot
             tell a state without drift from one with another value, and averages the two.
         shares: {name: a_i}, z_0 = Σ a_i E_i(x_i) / Σ a_i; left out, z_0 is the primary's encoding.
+        trained_without: the secondary modalities that training left out of some states, so that a
+            state without them is nothing new to the model; left out, all of them are taken to be.
 
     Raises:
-        ValueError: an unknown primary, target, variance or name in `shares`.
+        ValueError: an unknown primary, target, variance or name in `shares` or `trained_without`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -104,6 +109,7 @@ class ModelFunctions:
     variance: str = "posterior"
     shares: Mapping[str, float] | None = None
     sees_carried: bool = False
+    trained_without: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.primary not in self.modalities:
@@ -115,6 +121,9 @@ class ModelFunctions:
         for name in self.shares or {}:
             if name not in self.modalities:
                 raise ValueError(errors.unknown("shares", name, self.modalities))
+        for name in self.trained_without or ():
+            if name not in self.secondaries:
+                raise ValueError(errors.unknown("trained_without", name, self.secondaries))
         if self.shares is not None and not self.shares.get(self.primary, 0.0) > 0:
             raise ValueError(
                 errors.message(
@@ -124,6 +133,10 @@ class ModelFunctions:
                     "it is read back from z_0",
                 )
             )
+
+    def may_leave_out(self, name: str) -> bool:
+        """Whether a state without this secondary modality is nothing new to the model."""
+        return self.trained_without is None or name in self.trained_without
 
     @property
     def secondaries(self) -> tuple[str, ...]:
@@ -198,14 +211,15 @@ def check_model(weights: ModalityWeights, model: ModelFunctions) -> None:
 
 
 def estimate_encodings(
-    model: ModelFunctions, prediction: Prediction, key: jax.Array | None = None
+    model: ModelFunctions, prediction: Prediction, keys: jax.Array | None = None
 ) -> dict[str, jax.Array]:
     """Ê_i of every secondary modality from its own head.
 
     Args:
         model: the model.
         prediction: what it said about z_t.
-        key: left out, the mean over p(x_i | z_t); given, the encoding of a draw x̂_i ~ p(x_i | z_t).
+        keys: left out, the mean over p(x_i | z_t); given, (batch,) typed keys, one an example, the
+            encoding of a draw x̂_i ~ p(x_i | z_t).
 
     Returns:
         {name: (batch, *latent)}.
@@ -215,25 +229,65 @@ def estimate_encodings(
     """
     estimates = {}
     for index, name in enumerate(model.secondaries):
-        functions = model.modalities[name]
-        if name not in prediction.heads:
-            raise ValueError(
-                errors.unknown("modality", name, prediction.heads, "the denoiser has no such head")
-            )
-        head = prediction.heads[name]
-        wanted = "expected_encoding" if key is None else "draw"
-        function = getattr(functions, wanted)
-        if function is None:
-            raise ValueError(
-                errors.message(
-                    f"modalities[{name!r}].{wanted}", None, "a function", "give the modality one"
-                )
-            )
-        if key is None:
-            estimates[name] = function(head)
+        head = head_of(prediction, name)
+        if keys is None:
+            estimates[name] = function_of(model, name, "expected_encoding")(head)
         else:
-            estimates[name] = functions.encode(function(jax.random.fold_in(key, index), head))
+            own = jax.vmap(lambda key, index=index: jax.random.fold_in(key, index))(keys)
+            estimates[name] = model.modalities[name].encode(draw(model, name, own, head))
     return estimates
+
+
+def draw(model: ModelFunctions, name: str, keys: jax.Array, head: Any) -> jax.Array:
+    """x ~ p(x_name | z_t), each example from its own key.
+
+    Args:
+        model: the model.
+        name: a modality that can draw.
+        keys: (batch,) typed keys.
+        head: the parameters of the distributions.
+
+    Returns:
+        (batch, …) in data units; an example's draw does not depend on the others.
+
+    Raises:
+        ValueError: a modality that cannot draw.
+    """
+    function = function_of(model, name, "draw")
+
+    def one(key: jax.Array, parameters: Any) -> jax.Array:
+        return function(key, jax.tree.map(lambda leaf: leaf[None], parameters))[0]
+
+    return jax.vmap(one)(keys, head)
+
+
+def head_of(prediction: Prediction, name: str) -> Any:
+    """The head parameters of one modality.
+
+    Raises:
+        ValueError: a head the denoiser does not have.
+    """
+    if name not in prediction.heads:
+        raise ValueError(
+            errors.unknown("modality", name, prediction.heads, "the denoiser has no such head")
+        )
+    return prediction.heads[name]
+
+
+def function_of(model: ModelFunctions, name: str, wanted: str) -> Callable[..., Any]:
+    """One of the functions of a modality that may be left out.
+
+    Raises:
+        ValueError: naming the function that is missing.
+    """
+    function = getattr(model.modalities[name], wanted)
+    if function is None:
+        raise ValueError(
+            errors.message(
+                f"modalities[{name!r}].{wanted}", None, "a function", "give the modality one"
+            )
+        )
+    return function
 
 
 def belief(

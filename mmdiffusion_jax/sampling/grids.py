@@ -1,0 +1,204 @@
+"""Time grids: which of the steps T … 1 a sampler visits, from noise to data."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.process import Schedule
+
+
+def uniform_grid(schedule: Schedule, num_steps: int) -> np.ndarray:
+    """Evenly spaced in t, both ends included.
+
+    Args:
+        schedule: the noise schedule, T steps.
+        num_steps: how many states are visited, 1 … T; each costs one call of the network.
+
+    Returns:
+        (num_steps,) int32, strictly decreasing from T to 1.
+
+    Raises:
+        ValueError: `num_steps` out of range.
+
+    Example:
+        >>> from mmdiffusion_jax.process import cosine_schedule
+        >>> uniform_grid(cosine_schedule(100), 4).tolist()
+        [100, 67, 34, 1]
+    """
+    return _nearest(schedule, num_steps, lambda s: schedule.num_steps * (1 - s) + s)
+
+
+def quadratic_grid(schedule: Schedule, num_steps: int) -> np.ndarray:
+    """Evenly spaced in the root of t: denser near the data (Song et al. 2021, "DDIM", appendix D).
+
+    Args:
+        schedule: the noise schedule, T steps.
+        num_steps: how many states are visited, 1 … T.
+
+    Returns:
+        (num_steps,) int32, strictly decreasing from T to 1.
+
+    Raises:
+        ValueError: `num_steps` out of range.
+
+    Example:
+        >>> from mmdiffusion_jax.process import cosine_schedule
+        >>> quadratic_grid(cosine_schedule(100), 4).tolist()
+        [100, 49, 16, 1]
+    """
+    root = np.sqrt(schedule.num_steps)
+    return _nearest(schedule, num_steps, lambda s: (root * (1 - s) + s) ** 2)
+
+
+def log_snr_grid(schedule: Schedule, num_steps: int) -> np.ndarray:
+    """Evenly spaced in the log signal-to-noise ratio (Lu et al. 2022, "DPM-Solver").
+
+    Args:
+        schedule: the noise schedule, T steps.
+        num_steps: how many states are visited, 1 … T.
+
+    Returns:
+        (num_steps,) int32, strictly decreasing from T to 1.
+
+    Raises:
+        ValueError: `num_steps` out of range.
+
+    Example:
+        >>> from mmdiffusion_jax.process import schedule_from_betas
+        >>> log_snr_grid(schedule_from_betas([0.1, 0.1, 0.1, 0.9]), 3).tolist()
+        [4, 2, 1]
+    """
+    return _through_noise(schedule, num_steps, np.log, np.exp)
+
+
+def karras_grid(schedule: Schedule, num_steps: int, rho: float = 7.0) -> np.ndarray:
+    """Evenly spaced in σ^(1/ρ), σ = sqrt((1 − ᾱ_t)/ᾱ_t) (Karras et al. 2022, eq. 5).
+
+    Args:
+        schedule: the noise schedule, T steps.
+        num_steps: how many states are visited, 1 … T.
+        rho: ρ > 0; 1 is even in σ, larger is denser near the data.
+
+    Returns:
+        (num_steps,) int32, strictly decreasing from T to 1.
+
+    Raises:
+        ValueError: `num_steps` out of range or ρ not above 0.
+
+    Example:
+        >>> from mmdiffusion_jax.process import cosine_schedule
+        >>> karras_grid(cosine_schedule(100), 4).tolist()
+        [100, 96, 53, 1]
+    """
+    if rho <= 0:
+        raise ValueError(errors.message("rho", rho, "a number above 0", "7 is usual"))
+    return _through_noise(schedule, num_steps, lambda x: x ** (1 / rho), lambda x: x**rho)
+
+
+GRIDS: Mapping[str, Callable[[Schedule, int], np.ndarray]] = {
+    "uniform": uniform_grid,
+    "quadratic": quadratic_grid,
+    "log_snr": log_snr_grid,
+    "karras": karras_grid,
+}
+"""The grids by the names that configs and launchers know them by."""
+
+
+def check_grid(schedule: Schedule, times: ArrayLike) -> np.ndarray:
+    """Checks a grid of one's own.
+
+    Args:
+        schedule: the noise schedule, T steps.
+        times: integers in 1 … T, strictly decreasing.
+
+    Returns:
+        (num_steps,) int32.
+
+    Raises:
+        ValueError: an empty grid, values that are not integers in 1 … T, or that do not decrease.
+
+    Example:
+        >>> from mmdiffusion_jax.process import cosine_schedule
+        >>> check_grid(cosine_schedule(10), [10, 5, 1]).tolist()
+        [10, 5, 1]
+    """
+    if isinstance(times, jax.core.Tracer):
+        raise ValueError(
+            errors.message("times", "traced values", "a grid known outside jit", "close over it")
+        )
+    grid = np.asarray(times)
+    if grid.ndim != 1 or not grid.size or not np.issubdtype(grid.dtype, np.integer):
+        raise ValueError(
+            errors.message(
+                "times",
+                f"shape {grid.shape} and dtype {grid.dtype}",
+                "one axis of integers, at least one",
+                "use a grid of this module",
+            )
+        )
+    if grid.min() < 1 or grid.max() > schedule.num_steps:
+        raise ValueError(
+            errors.message(
+                "times",
+                f"values from {grid.min()} to {grid.max()}",
+                f"values in 1 … {schedule.num_steps}",
+                "the state at t = 0 is read off, not visited",
+            )
+        )
+    rises = np.flatnonzero(np.diff(grid) >= 0)
+    if rises.size:
+        place = int(rises[0])
+        raise ValueError(
+            errors.message(
+                "times",
+                f"{grid[place]} and then {grid[place + 1]}",
+                "strictly decreasing values, from noise to data",
+                "sort it downward without repeats",
+            )
+        )
+    return grid.astype(np.int32)
+
+
+def _nearest(
+    schedule: Schedule, num_steps: int, curve: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """The whole numbers nearest to curve(0 … 1), pushed apart where two would be the same."""
+    whole = isinstance(num_steps, int | np.integer) and not isinstance(num_steps, bool)
+    if not whole or not 1 <= num_steps <= schedule.num_steps:
+        raise ValueError(
+            errors.message(
+                "num_steps",
+                num_steps,
+                f"a whole number in 1 … {schedule.num_steps}, the schedule's steps",
+                "change it",
+            )
+        )
+    grid = np.round(curve(np.linspace(0.0, 1.0, num_steps))).astype(np.int32)
+    grid = np.minimum(grid, schedule.num_steps - np.arange(num_steps))
+    grid = np.maximum(grid, np.arange(num_steps, 0, -1))
+    for place in range(num_steps - 2, -1, -1):
+        grid[place] = max(grid[place], grid[place + 1] + 1)
+    return grid
+
+
+def _through_noise(
+    schedule: Schedule,
+    num_steps: int,
+    forth: Callable[[np.ndarray], np.ndarray],
+    back: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Evenly spaced in forth(σ)."""
+    kept, noise = (
+        np.asarray(table, np.float64)[1:] for table in (schedule.alpha_bar, schedule.noise_variance)
+    )
+    sigma = np.sqrt(noise / kept)
+    steps = np.arange(1, schedule.num_steps + 1, dtype=np.float64)
+
+    def curve(s: np.ndarray) -> np.ndarray:
+        wanted = back(forth(sigma[-1]) * (1 - s) + forth(sigma[0]) * s)
+        return np.interp(np.log(wanted), np.log(sigma), steps)
+
+    return _nearest(schedule, num_steps, curve)

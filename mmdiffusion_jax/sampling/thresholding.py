@@ -1,0 +1,71 @@
+"""Thresholding: decorators denoiser → denoiser that keep ẑ_0 within the range of the data."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.sampling.denoiser import Carried, Decorator, Denoiser, Question, Reading
+
+
+def static_threshold(low: float = -1.0, high: float = 1.0) -> Decorator:
+    """ẑ_0 ← min(max(ẑ_0, low), high), entry by entry.
+
+    Args:
+        low: the least entry of a clean state.
+        high: the greatest.
+
+    Raises:
+        ValueError: when low is not below high.
+
+    Example:
+        >>> decorate = static_threshold(-1.0, 1.0)
+    """
+    if not low < high:
+        raise ValueError(errors.message("low, high", (low, high), "low < high", "swap them"))
+    return _on_clean(lambda z_0: jnp.clip(z_0, low, high))
+
+
+def dynamic_threshold(quantile: float = 0.995, bound: float = 1.0) -> Decorator:
+    """ẑ_0 ← clip(ẑ_0, ±s) · bound / s, s = max(bound, quantile of |ẑ_0|), per example.
+
+    Keeps strong guidance from saturating (Saharia et al. 2022, "Imagen", section 2.3).
+
+    Args:
+        quantile: in (0, 1].
+        bound: the greatest size of an entry of a clean state, above 0.
+
+    Raises:
+        ValueError: a quantile or a bound out of range.
+
+    Example:
+        >>> decorate = dynamic_threshold(0.99)
+    """
+    if not 0 < quantile <= 1:
+        raise ValueError(errors.message("quantile", quantile, "a share in (0, 1]", "change it"))
+    if not bound > 0:
+        raise ValueError(errors.message("bound", bound, "a number above 0", "change it"))
+
+    def apply(z_0: jax.Array) -> jax.Array:
+        sizes = jnp.abs(z_0).reshape(z_0.shape[0], -1)
+        limit = jnp.maximum(jnp.quantile(sizes, quantile, axis=1), bound)
+        limit = limit.reshape((-1,) + (1,) * (z_0.ndim - 1)).astype(z_0.dtype)
+        return jnp.clip(z_0, -limit, limit) * (bound / limit)
+
+    return _on_clean(apply)
+
+
+def _on_clean(function: Callable[[jax.Array], jax.Array]) -> Decorator:
+    """Applies a function to every ẑ_0."""
+
+    def decorate(denoiser: Denoiser, question: Question) -> Denoiser:
+        del question
+
+        def read(t: jax.Array, z_t: jax.Array, carried: Carried) -> Reading:
+            reading = denoiser(t, z_t, carried)
+            return reading._replace(clean=reading.clean._replace(z_0=function(reading.clean.z_0)))
+
+        return read
+
+    return decorate
