@@ -1,6 +1,7 @@
 """The variational bound and the training losses, pure functions of plain callables."""
 
 from mmdiffusion_jax.objective.bound import BoundTerms, bound, bound_at, bound_estimate, step_noise
+from mmdiffusion_jax.objective.flow import flow_bound, flow_log_density
 from mmdiffusion_jax.objective.losses import (
     bound_loss,
     min_snr_weighting,
@@ -34,6 +35,8 @@ __all__ = [
     "bound_loss",
     "drop_modalities",
     "encode",
+    "flow_bound",
+    "flow_log_density",
     "min_snr_weighting",
     "no_weighting",
     "observe",

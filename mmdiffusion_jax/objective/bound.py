@@ -103,19 +103,64 @@ def bound(
         ValueError: bad weights, masks or batches; each names what is wrong.
     """
     pi = _recovery_weights(schedule, recovery_weights)
-    present, clean = _prepare(weights, model, batch, presence)
+    present, clean = prepare(weights, model, batch, presence)
+    steps = jnp.arange(1, schedule.num_steps + 1, dtype=jnp.int32)
+    even = jnp.full(steps.shape, 1 / schedule.num_steps)
+    return bound_over(
+        key, schedule, weights, model, batch, present, clean, pi, steps, (even, even, even)
+    )
 
-    def add_step(total: BoundTerms, t: jax.Array) -> tuple[BoundTerms, None]:
-        noise = step_noise(key, t, clean.z_0)
-        times = jnp.full((clean.z_0.shape[0],), t, jnp.int32)
-        summand = _at(schedule, weights, model, batch, present, clean, pi, times, noise)
+
+def bound_over(
+    key: jax.Array,
+    schedule: Schedule,
+    weights: ModalityWeights,
+    model: ModelFunctions,
+    batch: Batch,
+    present: Masks,
+    clean: CleanState,
+    pi: jax.Array,
+    steps: jax.Array,
+    scales: tuple[jax.Array, jax.Array, jax.Array],
+) -> BoundTerms:
+    """The bound as a weighted sum of one-t estimates, in one scan; L0 needs no t.
+
+    Args:
+        key: a typed key; the k-th step, from 1, takes the noise `step_noise(key, k, ·)`.
+        schedule: the noise schedule.
+        weights: the modality weights.
+        model: the model as plain functions.
+        batch: {name: x (batch, …)} for every modality.
+        present: {name: (batch,) of 0 or 1} for every modality.
+        clean: the encoded batch.
+        pi: (T,) weights of L2.
+        steps: (num,) integers in 1 … T; a step named twice is drawn twice.
+        scales: what the estimates of L1, L2 and L3 at each step count for, (num,) each.
+
+    Returns:
+        Four per-example arrays, nats.
+    """
+
+    def add_step(
+        total: BoundTerms, step: tuple[jax.Array, jax.Array, tuple[jax.Array, ...]]
+    ) -> tuple[BoundTerms, None]:
+        index, t, scale = step
+        noise = step_noise(key, index, clean.z_0)
+        times = jnp.full(clean.z_0.shape[:1], t, jnp.int32)
+        here = _at(schedule, weights, model, batch, present, clean, pi, times, noise)
+        posterior, recovery, reconstruction = (x.astype(noise.dtype) for x in scale)
+        summand = BoundTerms(
+            prior=jnp.zeros_like(here.prior),
+            posterior=posterior * here.posterior,
+            recovery=recovery * here.recovery,
+            reconstruction=reconstruction * here.reconstruction,
+        )
         return jax.tree.map(jnp.add, total, summand), None
 
-    zero = jnp.zeros((clean.z_0.shape[0],), clean.z_0.dtype)
-    steps = jnp.arange(1, schedule.num_steps + 1, dtype=jnp.int32)
-    total, _ = jax.lax.scan(add_step, BoundTerms(zero, zero, zero, zero), steps)
-    mean = jax.tree.map(lambda term: term / schedule.num_steps, total)
-    return dataclasses.replace(mean, prior=prior_term(schedule, weights, clean))
+    zero = jnp.zeros(clean.z_0.shape[:1], clean.z_0.dtype)
+    order = jnp.arange(1, steps.shape[0] + 1, dtype=jnp.int32)
+    total, _ = jax.lax.scan(add_step, BoundTerms(zero, zero, zero, zero), (order, steps, scales))
+    return dataclasses.replace(total, prior=prior_term(schedule, weights, clean))
 
 
 def bound_at(
@@ -150,7 +195,7 @@ def bound_at(
         ValueError: as `bound`.
     """
     pi = _recovery_weights(schedule, recovery_weights)
-    present, clean = _prepare(weights, model, batch, presence)
+    present, clean = prepare(weights, model, batch, presence)
     return _at(schedule, weights, model, batch, present, clean, pi, t, noise)
 
 
@@ -183,7 +228,7 @@ def bound_estimate(
         ValueError: as `bound`, or an unknown draw.
     """
     pi = _recovery_weights(schedule, recovery_weights)
-    present, clean = _prepare(weights, model, batch, presence)
+    present, clean = prepare(weights, model, batch, presence)
     t, noise = draw_t_and_noise(key, schedule, clean, timesteps)
     return _at(schedule, weights, model, batch, present, clean, pi, t, noise)
 
@@ -208,9 +253,10 @@ def step_noise(key: jax.Array, t: jax.Array, like: jax.Array) -> jax.Array:
     return jax.random.normal(jax.random.fold_in(key, t), like.shape, like.dtype)
 
 
-def _prepare(
+def prepare(
     weights: ModalityWeights, model: ModelFunctions, batch: Batch, presence: Masks | None
 ) -> tuple[dict[str, jax.Array], CleanState]:
+    """Checks the model and the batch once: the filled-in presence masks and the encoded batch."""
     check_model(weights, model)
     present = present_in(model, batch, presence)
     return present, encode(model, batch, present)
