@@ -9,6 +9,7 @@ from mmdiffusion_jax.objective.losses import (
     p2_weighting,
     simple_loss,
 )
+from mmdiffusion_jax.objective.scoring import candidate_log_probs
 from mmdiffusion_jax.objective.state import (
     CleanState,
     NoisyState,
@@ -33,6 +34,7 @@ __all__ = [
     "bound_at",
     "bound_estimate",
     "bound_loss",
+    "candidate_log_probs",
     "drop_modalities",
     "encode",
     "flow_bound",

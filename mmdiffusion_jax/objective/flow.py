@@ -1,7 +1,7 @@
-"""The likelihood by the probability flow: an ordinary differential equation with the same marginals.
+"""The likelihood by the probability flow: a differential equation with the process' marginals.
 
-The state is z_t = a z_0 + Σ_i w̄_i E_i + σ ε with a = sqrt(ᾱ_t) and σ = sqrt(1 − ᾱ_t), so x̃ = z_t / a
-moves, given the data, by ε d(σ/a) + Σ_i E_i d(w̄_i/a). The mean of that motion given z_t alone,
+The state is z_t = a z_0 + Σ_i w̄_i E_i + σ ε with a = sqrt(ᾱ_t) and σ = sqrt(1 − ᾱ_t). So, given the
+data, x̃ = z_t / a moves by ε d(σ/a) + Σ_i E_i d(w̄_i/a). The mean of that motion given z_t alone,
 
     dx̃ = ε̂(z_t, t) d(σ/a) + Σ_i Ê_i(z_t, t) d(w̄_i/a),
 

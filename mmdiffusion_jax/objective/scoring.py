@@ -1,0 +1,149 @@
+"""Which value of a modality fits the others: the bound as a classifier over candidates."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.objective.bound import bound_over, prepare
+from mmdiffusion_jax.objective.state import Batch, Masks
+from mmdiffusion_jax.process import ModalityWeights, ModelFunctions, Schedule
+
+
+def candidate_log_probs(
+    key: jax.Array,
+    schedule: Schedule,
+    weights: ModalityWeights,
+    model: ModelFunctions,
+    batch: Batch,
+    name: str,
+    candidates: jax.Array,
+    times: ArrayLike | None = None,
+    presence: Masks | None = None,
+) -> jax.Array:
+    """log p(x_name = c_k | the other modalities) ≈ log softmax_k( −bound(X with x_name = c_k) ).
+
+    The diffusion classifier (Li et al. 2023; Clark & Jaini 2023), for any modality, the primary
+    included, and with the whole bound L0 + L1 + L2 + L3. A prior over the candidates is in the
+    bound, as p(X) is of all modalities together; none is added. All candidates of an example see
+    the same noise, so what they have in common cancels. It is an estimate: a difference of bounds
+    is no bound of the difference.
+
+    With a subset of steps, L1 is T − 1 times its mean over those above 1 and L2 its mean over all
+    of them, so steps spread evenly over 1 … T estimate the full sums; L3 is always taken, at
+    t = 1. A step named twice is drawn twice. One candidate is scored at a time, one step at a
+    time: num_candidates · len(times) network calls on the batch, in the memory of one.
+
+    Args:
+        key: a typed key.
+        schedule: the noise schedule.
+        weights: the modality weights.
+        model: the model as plain functions.
+        batch: {name: x (batch, …)} for every other modality; what it holds for `name` is not read.
+        name: the modality that is asked for.
+        candidates: (num_candidates, …) values of that modality, at least 2.
+        times: integers in 1 … T, known outside `jit`; left out, every step.
+        presence: {name: (batch,) of 0 or 1} for the others; left out, all is present. The
+            candidates count as present.
+
+    Returns:
+        (batch, num_candidates), nats, whose exponentials sum to one over the candidates.
+
+    Raises:
+        ValueError: an unknown modality, fewer than two candidates, no other modality in the batch,
+            bad times, weights, masks or batches.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from mmdiffusion_jax import process
+        >>> pixels = process.ModalityFunctions(
+        ...     encode=lambda x: x,
+        ...     log_prob=lambda mean, x: process.gaussian_log_prob(mean, jnp.zeros_like(mean), x),
+        ... )
+        >>> model = process.ModelFunctions(  # one point, at 1
+        ...     lambda z_t, t: process.Prediction(jnp.ones_like(z_t), {}), {"x": pixels}, "x",
+        ...     target="z_0",
+        ... )
+        >>> schedule = process.cosine_schedule(4)
+        >>> nothing = process.modality_weights(schedule, {})
+        >>> unused, values = {"x": jnp.zeros((1, 2))}, jnp.array([[1.0, 1.0], [-1.0, 1.0]])
+        >>> scores = candidate_log_probs(
+        ...     jax.random.key(0), schedule, nothing, model, unused, "x", values
+        ... )
+        >>> scores.shape, int(scores.argmax())
+        ((1, 2), 0)
+    """
+    if name not in model.modalities:
+        raise ValueError(errors.unknown("name", name, model.modalities))
+    if candidates.ndim < 1 or candidates.shape[0] < 2:
+        raise ValueError(
+            errors.message(
+                "candidates",
+                f"shape {candidates.shape}",
+                "at least 2 rows, one value each",
+                "a single candidate has probability 1",
+            )
+        )
+    size = _batch_size(batch, name)
+    steps, scales, pi = _plan(schedule, times)
+    masks = dict(presence or {}) | {name: jnp.ones((size,), jnp.float32)}
+
+    def fit(candidate: jax.Array) -> jax.Array:
+        whole = {**batch, name: jnp.broadcast_to(candidate, (size, *candidate.shape))}
+        present, clean = prepare(weights, model, whole, masks)
+        terms = bound_over(key, schedule, weights, model, whole, present, clean, pi, steps, scales)
+        return -terms.total
+
+    return jax.nn.log_softmax(jax.lax.map(fit, candidates).T, axis=1)
+
+
+def _batch_size(batch: Mapping[str, jax.Array], name: str) -> int:
+    """How many examples there are; `name`'s own column counts where it is all there is."""
+    for other, x in batch.items():
+        if other != name or len(batch) == 1:
+            return x.shape[0]
+    raise ValueError(
+        errors.message(
+            "batch", "no modality at all", "the modalities to score against", "pass the others"
+        )
+    )
+
+
+def _plan(
+    schedule: Schedule, times: ArrayLike | None
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array], jax.Array]:
+    """The steps to take, what L1, L2 and L3 count for at each, and the uniform π."""
+    num_steps = schedule.num_steps
+    chosen = np.arange(1, num_steps + 1) if times is None else np.asarray(times)
+    if chosen.ndim != 1 or not chosen.size or not np.issubdtype(chosen.dtype, np.integer):
+        raise ValueError(
+            errors.message(
+                "times",
+                f"shape {chosen.shape} of {chosen.dtype}",
+                "a list of integers, not empty",
+                f"name steps in 1 … {num_steps}",
+            )
+        )
+    if chosen.min() < 1 or chosen.max() > num_steps:
+        raise ValueError(
+            errors.message(
+                "times",
+                f"{chosen.min() if chosen.min() < 1 else chosen.max()}",
+                f"values in 1 … {num_steps}",
+                "t = 0 is the clean state and has no step of its own",
+            )
+        )
+    # L3 needs t = 1 whatever was chosen; added here, it counts for L3 alone.
+    steps = chosen if (chosen == 1).any() else np.append(chosen, 1)
+    asked = np.arange(len(steps)) < len(chosen)
+    later, first = steps > 1, steps == 1
+    # A one-t estimate has the factor T already (with π uniform, L2's T π_t is 1).
+    posterior = later * (num_steps - 1) / num_steps / max(later.sum(), 1)
+    recovery = asked / len(chosen)
+    reconstruction = first / num_steps / first.sum()
+    scales = tuple(jnp.asarray(scale) for scale in (posterior, recovery, reconstruction))
+    pi = jnp.full((num_steps,), 1 / num_steps)
+    return jnp.asarray(steps, jnp.int32), (scales[0], scales[1], scales[2]), pi
