@@ -1,0 +1,150 @@
+"""The flow's density against the exact one of a Gaussian world, its order, and its bound."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from mmdiffusion_jax import objective, process
+from tests.linear_world import LinearWorld
+
+
+def first_states(world, count):
+    """Draws of z_1 and their exact log density."""
+    observe = world.observe[1]
+    noise = float(world.schedule.noise_variance[1]) * np.eye(2)
+    covariance = observe @ world.covariance @ observe.T + noise
+    law = stats.multivariate_normal(observe @ world.mean, covariance)
+    z = law.rvs(count, random_state=0)
+    return jnp.float32(z), law.logpdf(z)
+
+
+def density(world, z, num_probes=None):
+    return jax.jit(
+        lambda z: objective.flow_log_density(
+            jax.random.key(0), world.schedule, world.weights, world.model(), z,
+            num_probes=num_probes,
+        )
+    )(z)  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_density_is_exact_and_of_second_order(count):
+    found = []
+    for num_steps in (25, 50, 100, 400):
+        world = LinearWorld(count, num_steps)
+        z, exact = first_states(world, 100)
+        found.append(np.asarray(density(world, z)))
+    # What is left with fine steps is p(z_T) against N(0, I), the same however many there are.
+    assert np.sqrt(np.mean((found[3] - exact) ** 2)) < 0.03
+    assert abs(np.mean(found[3] - exact)) < 0.005
+    # An error of h² falls by 4 with every halving, and so does the change it makes.
+    changes = [np.sqrt(np.mean((b - a) ** 2)) for a, b in itertools.pairwise(found)]
+    assert 3.6 < changes[0] / changes[1] < 4.4
+
+
+def test_probes_estimate_the_exact_trace():
+    world = LinearWorld(1, 50)
+    z, _ = first_states(world, 2000)
+    exact = np.asarray(density(world, z))
+    spread = []
+    for num_probes in (1, 8):
+        error = np.asarray(density(world, z, num_probes)) - exact
+        assert abs(error.mean()) < 4.5 * error.std() / 2000**0.5
+        spread.append(error.std())
+    assert 2 < spread[0] / spread[1] < 4  # sqrt(8) = 2.8
+
+
+@pytest.mark.parametrize("target", ["z_0", "v"])
+def test_every_target_flows_alike(target):
+    world = LinearWorld(1, 50)
+    z, _ = first_states(world, 5)
+    plain = world.model()
+
+    def denoise(z_t, t):
+        answer = plain.denoise(z_t, t)
+        estimates = process.estimate_encodings(plain, answer)
+        own = process.belief(world.schedule, world.weights, plain, t, z_t, answer, estimates)
+        value = process.from_pivot(world.schedule, t, own, target)
+        return dataclasses.replace(answer, value=value)
+
+    other = dataclasses.replace(plain, denoise=denoise, target=target)
+    got = objective.flow_log_density(
+        jax.random.key(0), world.schedule, world.weights, other, z, num_probes=None
+    )
+    np.testing.assert_allclose(got, density(world, z), atol=0.002)
+
+
+def flow_and_exact(count, num_steps, size=1000):
+    world = LinearWorld(count, num_steps)
+    batch, exact = world.draw(size)
+    arguments = world.schedule, world.weights, world.model(), batch
+    flow = jax.jit(lambda key: objective.flow_bound(key, *arguments, num_probes=2))
+    steps = jax.jit(lambda key: objective.bound(key, *arguments).total)
+    return flow(jax.random.key(0)), steps(jax.random.key(1)), exact
+
+
+def test_without_others_the_flow_bound_is_the_exact_value_of_each_example():
+    """p(z_1) p(x | z_1) / q(z_1 | x) is p(x) for every z_1 when all three are exact."""
+    flow, steps, exact = flow_and_exact(0, 200)
+    np.testing.assert_allclose(flow, exact, atol=0.08)
+    assert abs(float(flow.mean()) - exact.mean()) < 0.01
+    assert float(steps.mean()) > float(flow.mean())
+    assert float(steps.mean()) < float(flow.mean()) + 0.3
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_with_others_it_stays_above_the_exact_value_and_below_the_steps(count):
+    """The steps also pay for a drift that the model must guess; the flow has none to guess."""
+    flow, steps, exact = flow_and_exact(count, 100)
+    gap = np.asarray(flow) - exact
+    assert gap.mean() > -4 * gap.std() / len(exact) ** 0.5
+    assert float(flow.mean()) < float(steps.mean())
+
+
+def test_what_is_absent_is_not_in_the_density():
+    """Without the secondary, the model of the primary alone gives the same bound."""
+    world, alone = LinearWorld(1, 20), LinearWorld(0, 20)
+    batch, _ = world.draw(4)
+    plain = alone.model()
+    told = world.model()
+
+    def denoise(z_t, t, carried):
+        # Nobody carries x0 here, so that the best answer is that of the smaller world.
+        assert set(carried) == {"x0"}
+        answer = plain.denoise(z_t, t)
+        return dataclasses.replace(answer, heads={**told.denoise(z_t, t).heads, **answer.heads})
+
+    asked = dataclasses.replace(told, denoise=denoise, sees_carried=True)
+    key = jax.random.key(0)
+    got = objective.flow_bound(
+        key, world.schedule, world.weights, asked, batch, {"x0": jnp.zeros(4)}, num_probes=None
+    )
+    want = objective.flow_bound(
+        key, alone.schedule, alone.weights, plain, {"p": batch["p"]}, num_probes=None
+    )
+    np.testing.assert_allclose(got, want, atol=1e-3)
+
+
+@pytest.mark.parametrize("num_probes", [0, -1])
+def test_bad_number_of_probes(num_probes):
+    world = LinearWorld(1, 5)
+    batch, _ = world.draw(3)
+    with pytest.raises(ValueError, match=f"`num_probes`: got {num_probes}, expected 1 or more"):
+        objective.flow_bound(
+            jax.random.key(0), world.schedule, world.weights, world.model(), batch,
+            num_probes=num_probes,
+        )  # fmt: skip
+
+
+def test_weights_for_no_modality():
+    world = LinearWorld(1, 5)
+    other = process.modality_weights(world.schedule, {"x1": "bump"})
+    with pytest.raises(ValueError, match=r"`weights`: got 'x1'.*did you mean 'x0'"):
+        objective.flow_log_density(
+            jax.random.key(0), world.schedule, other, world.model(), jnp.zeros((2, 2))
+        )
