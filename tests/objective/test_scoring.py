@@ -43,11 +43,11 @@ def linear_scores(count, num_steps, name, num_keys):
 
 def test_alone_the_scores_close_on_the_exact_ones():
     errors = []
-    for num_steps in (16, 64, 256):
+    for num_steps in (8, 128):
         scores, exact = linear_scores(0, num_steps, "p", 8)
         errors.append(np.abs(np.exp(scores) - np.exp(exact)).mean())
-    assert errors[0] > errors[1] > errors[2]
-    assert errors[2] < 0.02
+    assert errors[0] > 2 * errors[1]
+    assert errors[1] < 0.02
 
 
 @pytest.mark.parametrize("name", ["p", "x0"])
@@ -113,28 +113,26 @@ def test_labels_by_bayes():
     assert (scores.argmax(1) == exact.argmax(1))[sure].all()
 
 
-@pytest.mark.parametrize("name", ["p", "x0"])
-def test_every_step_is_the_bound_itself_under_the_same_noise(name):
-    world = LinearWorld(2, 5)
+def test_every_step_is_the_bound_itself_under_the_same_noise():
+    world = LinearWorld(1, 5)
     batch, _ = world.draw(4)
     arguments = world.schedule, world.weights, world.model()
     key, candidates = jax.random.key(7), jax.random.normal(jax.random.key(8), (3, 2))
-    got = objective.candidate_log_probs(key, *arguments, batch, name, candidates)
-    totals = []
-    for value in candidates:
-        whole = {**batch, name: jnp.broadcast_to(value, (4, 2))}
-        totals.append(objective.bound(key, *arguments, whole).total)
+    got = objective.candidate_log_probs(key, *arguments, batch, "x0", candidates)
+    total = jax.jit(lambda batch: objective.bound(key, *arguments, batch).total)
+    totals = [total({**batch, "x0": jnp.broadcast_to(value, (4, 2))}) for value in candidates]
     np.testing.assert_allclose(got, log_softmax(-np.stack(totals, 1), axis=1), atol=1e-4)
     np.testing.assert_allclose(np.exp(got).sum(1), 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("times", [(3,), (1, 4), (4, 2, 4)])
+@pytest.mark.parametrize("times", [(3,), (4, 1, 4)])
 def test_a_subset_is_scaled_to_the_full_sum(times):
     """T − 1 times the mean of L1's summands above 1, the mean of L2's, and L3 at t = 1."""
     world = LinearWorld(1, 5)
     batch, _ = world.draw(4)
     arguments = world.schedule, world.weights, world.model()
     key, candidates = jax.random.key(7), jax.random.normal(jax.random.key(8), (2, 2))
+    at = jax.jit(lambda t, noise, batch: objective.bound_at(t, noise, *arguments, batch))
     got = objective.candidate_log_probs(key, *arguments, batch, "x0", candidates, times)
     steps = times if 1 in times else (*times, 1)
     totals = []
@@ -143,7 +141,7 @@ def test_a_subset_is_scaled_to_the_full_sum(times):
         parts = []
         for index, t in enumerate(steps, start=1):
             noise = objective.step_noise(key, index, batch["p"])
-            parts.append(objective.bound_at(jnp.full((4,), t), noise, *arguments, whole))
+            parts.append(at(jnp.full((4,), t), noise, whole))
         posterior = np.mean([p.posterior / 5 for p, t in zip(parts, steps) if t > 1], axis=0)
         recovery = np.mean([p.recovery for p in parts[: len(times)]], axis=0)
         first = parts[steps.index(1)]
