@@ -1,0 +1,188 @@
+"""The config: every key there is, and the judge of keys and names."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+from ml_collections import ConfigDict, config_dict
+
+from mmdiffusion_jax import errors, objective, process
+from mmdiffusion_jax.evaluation import EvaluationOptions
+from mmdiffusion_jax.generation import SamplingOptions
+from mmdiffusion_jax.modalities import MODALITIES
+from mmdiffusion_jax.networks import DiT
+from mmdiffusion_jax.training import TrainingOptions
+
+SCHEDULES: Mapping[str, Callable[[int], process.Schedule]] = {
+    "linear": process.linear_schedule,
+    "cosine": process.cosine_schedule,
+    "sigmoid": process.sigmoid_schedule,
+}
+WEIGHTINGS: Mapping[str, Callable[[], Callable[[jax.Array], jax.Array]]] = {
+    "none": lambda: objective.no_weighting,
+    "min_snr": objective.min_snr_weighting,
+    "p2": objective.p2_weighting,
+}
+BACKBONES: Mapping[str, type[nn.Module]] = {"dit": DiT}
+SOURCES = ("digits", "tfds", "npz")
+LOSSES = ("simple", "bound")
+
+
+def default_config() -> ConfigDict:
+    """Every key there is, with its default; a config file starts here and changes some.
+
+    Three sections are named by the modalities and so have no keys of their own here:
+    `modalities`, `process.weights` and `loss.scales` / `loss.dropout`.
+
+    Example:
+        >>> default_config().process.schedule
+        'cosine'
+    """
+    config = {
+        "seed": 0,
+        "data": {"source": "digits", "folder": "data", "train": "train", "test": "test"},
+        "latent": (8, 8, 1),
+        "modalities": {},
+        "primary": "image",
+        "process": {
+            "num_steps": 100,
+            "schedule": "cosine",
+            "weights": {},
+            "given": "marginal",
+            "target": "noise",
+            "variance": "posterior",
+            "shares": {},
+        },
+        "backbone": {"kind": "dit", **_field_defaults(DiT)},
+        "loss": {
+            "kind": "simple",
+            "scales": {},
+            "dropout": {},
+            "weighting": "none",
+            "timesteps": "uniform",
+        },
+        "training": dataclasses.asdict(TrainingOptions()),
+        "sampling": {
+            **dataclasses.asdict(SamplingOptions()),
+            "num_steps": config_dict.placeholder(int),
+        },
+        "evaluation": dataclasses.asdict(EvaluationOptions()),
+    }
+    return ConfigDict(config)
+
+
+def check_config(config: ConfigDict) -> None:
+    """Checks every key and every name in a config.
+
+    Raises:
+        ValueError: naming the key by its path, what it got and what was expected.
+    """
+    _check_keys(config.to_dict(), default_config().to_dict(), "config")
+    if not config.modalities:
+        raise ValueError(
+            errors.message("config.modalities", "none", "at least one modality", "name them")
+        )
+    for name, spec in config.modalities.items():
+        _check_name(f"config.modalities.{name}.kind", spec.get("kind", ""), MODALITIES)
+        known = {"kind": "", **_field_defaults(MODALITIES[spec.kind])}
+        _check_keys(spec.to_dict(), known, f"config.modalities.{name}")
+    present = set(config.modalities)
+    _check_name("config.primary", config.primary, present)
+    for path, section in (
+        ("config.process.weights", config.process.weights),
+        ("config.process.shares", config.process.shares),
+        ("config.loss.scales", config.loss.scales),
+        ("config.loss.dropout", config.loss.dropout),
+        ("config.sampling.guidance", config.sampling.guidance),
+        ("config.sampling.decoder_guidance", config.sampling.decoder_guidance),
+    ):
+        for name in section:
+            _check_name(f"{path}.{name}", name, present)
+    for name in sorted(present - {config.primary}):
+        if name not in config.process.weights:
+            raise ValueError(
+                errors.message(
+                    "config.process.weights",
+                    f"nothing for {name!r}",
+                    "a rule for each modality but the primary",
+                    f"add {name}=dict(rule='bump', scale=1.0)",
+                )
+            )
+    for name, spec in config.process.weights.items():
+        path = f"config.process.weights.{name}"
+        if name == config.primary:
+            raise ValueError(
+                errors.message(path, "weights for the primary", "secondaries only", "remove them")
+            )
+        _check_keys(spec.to_dict(), {"rule": "", "scale": 1.0}, path)
+        _check_name(f"{path}.rule", spec.rule, process.RULES)
+    choices: tuple[tuple[str, str, Iterable[str]], ...] = (
+        ("config.data.source", config.data.source, SOURCES),
+        ("config.process.schedule", config.process.schedule, SCHEDULES),
+        ("config.process.given", config.process.given, ("transition", "marginal")),
+        ("config.process.target", config.process.target, process.TARGETS),
+        ("config.process.variance", config.process.variance, process.VARIANCES),
+        ("config.backbone.kind", config.backbone.kind, BACKBONES),
+        ("config.loss.kind", config.loss.kind, LOSSES),
+        ("config.loss.weighting", config.loss.weighting, WEIGHTINGS),
+        ("config.loss.timesteps", config.loss.timesteps, process.TIMESTEP_DRAWS),
+    )
+    for path, value, names in choices:
+        _check_name(path, value, names)
+
+
+def unknown_override(arguments: Iterable[str]) -> str | None:
+    """The error for the first argument `--config.x.y=…` whose key does not exist, or None.
+
+    Example:
+        >>> unknown_override(["--config.training.num_step=5"]).split("; ")[-1]
+        "did you mean 'num_steps'?"
+    """
+    for argument in arguments:
+        if not argument.startswith("--config."):
+            continue
+        section: Any = default_config().to_dict()
+        path = "config"
+        for key in argument.partition("=")[0].split(".")[1:]:
+            # Sections named by the modalities are empty in the default.
+            if not isinstance(section, Mapping) or not section:
+                break
+            if key not in section:
+                return errors.unknown(path, key, section)
+            path, section = f"{path}.{key}", section[key]
+    return None
+
+
+def _field_defaults(module: type[nn.Module]) -> dict[str, Any]:
+    """The fields a config may set: those with a default that are not filled in by `build`."""
+    hidden = ("parent", "name", "is_primary")
+    return {
+        field.name: field.default
+        for field in dataclasses.fields(module)
+        if field.name not in hidden and field.default is not dataclasses.MISSING
+    }
+
+
+def _check_name(path: str, value: str, known: Iterable[str]) -> None:
+    if value not in known:
+        raise ValueError(errors.unknown(path, value, known))
+
+
+def _check_keys(given: Mapping[str, Any], known: Mapping[str, Any], path: str) -> None:
+    for key, value in given.items():
+        if key not in known:
+            raise ValueError(errors.unknown(path, key, known))
+        if isinstance(known[key], Mapping):
+            if not isinstance(value, Mapping):
+                raise ValueError(
+                    errors.message(f"{path}.{key}", value, "a section", "set the keys inside it")
+                )
+            if known[key]:
+                _check_keys(value, known[key], f"{path}.{key}")
+    for key in known:
+        if key not in given and key != "kind" and path.count(".") < 2:
+            raise ValueError(
+                errors.message(f"{path}.{key}", "nothing", "a value", "start from default_config()")
+            )

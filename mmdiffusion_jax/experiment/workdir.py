@@ -1,0 +1,116 @@
+"""The folder of an experiment, which keeps its config."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mmdiffusion_jax import errors
+
+# What an earlier run may have had otherwise without being another experiment.
+_MAY_CHANGE = (
+    "training.num_steps",
+    "training.log_every",
+    "training.eval_every",
+    "training.sample_every",
+    "training.checkpoint_every",
+    "training.keep",
+    "sampling",
+    "evaluation",
+    "data.folder",
+)
+
+
+def claim_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> Path:
+    """Makes `workdir` this experiment's, or checks that it is.
+
+    The config is kept in `workdir/config.json`. A run may go on with other intervals, another
+    number of steps, or other sampling and evaluation; anything else is another experiment.
+
+    Raises:
+        ValueError: a workdir that holds another experiment or none that can be read; nothing in it
+            is touched.
+    """
+    path = Path(workdir)
+    file = path / "config.json"
+    ours = _plain(config)
+    if file.exists():
+        theirs = _plain(read_config(path))
+        different = [key for key in _differences(theirs, ours) if not key.startswith(_MAY_CHANGE)]
+        if different:
+            key = different[0]
+            raise ValueError(
+                errors.message(
+                    "workdir",
+                    f"{path}, which holds an experiment that differs in {', '.join(different)} "
+                    f"({key} is {_look_up(theirs, key)!r} there, {_look_up(ours, key)!r} here)",
+                    "an empty folder or the same experiment",
+                    "choose another workdir",
+                )
+            )
+    elif (path / "checkpoints").exists():
+        raise ValueError(
+            errors.message(
+                "workdir",
+                f"{path}, which has checkpoints but no config.json",
+                "an empty folder or a whole experiment",
+                "choose another workdir",
+            )
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(ours, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, file)
+    return path
+
+
+def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
+    """Reads the config an experiment was started with.
+
+    Raises:
+        ValueError: no experiment there, or a damaged `config.json`.
+    """
+    file = Path(workdir) / "config.json"
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(
+            errors.message(
+                "workdir", str(workdir), "a folder with a config.json", "train there first"
+            )
+        ) from error
+    except ValueError as error:
+        raise ValueError(
+            errors.message("workdir", f"a damaged {file}", "valid JSON", "restore that file")
+        ) from error
+    return ConfigDict(_tuples(values))
+
+
+def _plain(config: ConfigDict) -> dict[str, Any]:
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    return tuple(_tuples(inner) for inner in value) if isinstance(value, list) else value
+
+
+def _differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key in sorted({*a, *b}):
+        one, other = a.get(key), b.get(key)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            found += _differences(one, other, f"{prefix}{key}.")
+        elif one != other:
+            found.append(prefix + key)
+    return found
+
+
+def _look_up(values: Any, path: str) -> Any:
+    for key in path.split("."):
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return values
