@@ -1,0 +1,155 @@
+"""Generating in batches with a trained model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from mmdiffusion_jax import errors, process, sampling
+from mmdiffusion_jax.generation.options import SamplingOptions
+from mmdiffusion_jax.networks import MultiModalModel
+
+
+class Generator:
+    """Generates with one model; compiled once for each set of known modalities and batch size.
+
+    Args:
+        schedule: the noise schedule.
+        weights: the modality weights.
+        model: the Flax model.
+        options: how samples are drawn.
+    """
+
+    def __init__(
+        self,
+        schedule: process.Schedule,
+        weights: process.ModalityWeights,
+        model: MultiModalModel,
+        options: SamplingOptions,
+    ) -> None:
+        self._weights, self._model, self._options = weights, model, options
+        latent = model.modalities[model.primary].latent
+        times = options.times(schedule)
+
+        @jax.jit
+        def run(
+            key: jax.Array, params: Any, known: Mapping[str, jax.Array], rows: jax.Array
+        ) -> dict[str, jax.Array]:
+            return sampling.sample(
+                jax.vmap(lambda row: jax.random.fold_in(key, row))(rows),
+                schedule,
+                weights,
+                model.functions(params),
+                (rows.shape[0], *latent),
+                given=known,
+                stepper=options.stepper(),
+                times=times,
+                decorators=options.decorators(),
+                estimate=options.estimate,
+                unknown=options.unknown,
+                read=options.read,
+                corrections=options.corrections,
+            )
+
+        self._run = run
+
+    def __call__(
+        self,
+        key: jax.Array,
+        params: Any,
+        num_samples: int,
+        given: Mapping[str, np.ndarray] | None = None,
+        first: int = 0,
+    ) -> dict[str, np.ndarray]:
+        """Generates every modality that is not given, in batches of one compiled shape.
+
+        Warns when all is to be generated from pure noise although the process does not end there,
+        and when guidance has nothing to guide because the primary is given.
+
+        Args:
+            key: a typed key; example k uses `fold_in(key, first + k)`, so that it is the same
+                whatever the batch size and however a run is split.
+            params: the model's parameters.
+            num_samples: how many.
+            given: {name: x (num_samples, …)} in data units.
+            first: the number of the first example.
+
+        Returns:
+            {name: (num_samples, …)} in data units, the given ones as they came.
+
+        Raises:
+            ValueError: `num_samples` below 1; an unknown modality, a given value of the wrong
+                shape, kind or range, or nothing left to generate.
+        """
+        given = {name: np.asarray(x) for name, x in (given or {}).items()}
+        self.check(num_samples, given)
+        if self._model.primary not in given:
+            _warn_of_the_prior(self._model, self._weights, given)
+        elif self._options.guidance or self._options.decoder_guidance:
+            logging.warning(
+                "Guidance has nothing to do: %r is given, so no state is denoised and the other "
+                "modalities are read by their heads.",
+                self._model.primary,
+            )
+        # A later part of a run has the shape of its first.
+        size = self._options.batch_size if first else min(self._options.batch_size, num_samples)
+        parts: list[dict[str, np.ndarray]] = []
+        for start in range(0, num_samples, size):
+            # The last batch is filled up with repeats, so that one compiled shape serves all.
+            rows = np.minimum(np.arange(start, start + size), num_samples - 1)
+            known = {name: jnp.asarray(x[rows]) for name, x in given.items()}
+            part = self._run(key, params, known, jnp.asarray(first + rows, jnp.uint32))
+            parts.append(jax.device_get(part))
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return {name: given.get(name, x[:num_samples]) for name, x in joined.items()}
+
+    def check(self, num_samples: int, given: Mapping[str, np.ndarray]) -> None:
+        """Checks a request without drawing.
+
+        Args:
+            num_samples: how many.
+            given: {name: x (num_samples, …)} in data units.
+
+        Raises:
+            ValueError: as drawing would.
+        """
+        if num_samples < 1:
+            raise ValueError(errors.message("num_samples", num_samples, "1 or more", "raise it"))
+        for name, x in given.items():
+            _check_given(self._model, name, x, num_samples)
+
+
+def _check_given(model: MultiModalModel, name: str, x: np.ndarray, num_samples: int) -> None:
+    if name not in model.modalities:
+        raise ValueError(errors.unknown("given", name, model.modalities))
+    shape, kind = model.modalities[name].columns
+    if x.shape != (num_samples, *shape) or not np.issubdtype(x.dtype, getattr(np, kind)):
+        raise ValueError(
+            errors.message(
+                f"given {name}",
+                f"shape {x.shape} and dtype {x.dtype}",
+                f"shape {(num_samples, *shape)} and {kind} values",
+                "give one value in data units for each sample",
+            )
+        )
+    model.modalities[name].validate(f"given {name}", x)
+
+
+def _warn_of_the_prior(
+    model: MultiModalModel, weights: process.ModalityWeights, given: Mapping[str, np.ndarray]
+) -> None:
+    """L0's drift part, ½ w̄_T² ‖E‖² with ‖E‖² = dims, for the modalities that are generated too."""
+    dims = int(np.prod(model.modalities[model.primary].latent))
+    for name, table in weights.marginal.items():
+        nats = 0.5 * dims * float(table[-1]) ** 2
+        if name not in given and nats > 1:
+            logging.warning(
+                "The weights of %r leave about %.1f nats in the last state (L0): generating it "
+                "from pure noise will be poor. Let its marginal weight fall to 0 at t = T "
+                "(rule 'bump' or 'decay').",
+                name,
+                nats,
+            )

@@ -1,0 +1,119 @@
+"""How samples are drawn, as configs and launchers say it."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from mmdiffusion_jax import errors, process, sampling
+
+THRESHOLDS = ("none", "static", "dynamic")
+"""How ẑ_0 is kept within [−1, 1]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingOptions:
+    """How samples are drawn; the terms are those of `sampling.sample`.
+
+    Attributes:
+        sampler: a name of `sampling.SAMPLERS`.
+        num_steps: how many states are visited; None visits every t.
+        grid: which ones, a name of `sampling.GRIDS`.
+        eta: of the sampler "ddim", in [0, 1].
+        guidance: {secondary: scale}, classifier-free; 1 is none.
+        decoder_guidance: {given secondary: scale}, by the model's own heads; 0 is none.
+        guidance_interval: (low, high) in σ; empty for all noise levels.
+        guidance_rescale: φ in [0, 1].
+        threshold: of ẑ_0, "none", "static" (to [−1, 1]) or "dynamic".
+        estimate: of an unknown modality's encoding, "mean", "draw" or "moments".
+        unknown: what states carry of unknown modalities, "auto", "absent" or "estimated".
+        read: the "most_likely" values in the end, or a "draw".
+        corrections: Langevin steps at each state.
+        batch_size: how many are drawn at once; bounds the memory.
+
+    Raises:
+        ValueError: an unknown name, or a number out of its range.
+    """
+
+    sampler: str = "ancestral"
+    num_steps: int | None = None
+    grid: str = "uniform"
+    eta: float = 0.0
+    guidance: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    decoder_guidance: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    guidance_interval: tuple[float, ...] = ()
+    guidance_rescale: float = 0.0
+    threshold: str = "static"
+    estimate: str = "mean"
+    unknown: str = "auto"
+    read: str = "most_likely"
+    corrections: int = 0
+    batch_size: int = 500
+
+    def __post_init__(self) -> None:
+        choices: tuple[tuple[str, Iterable[str]], ...] = (
+            ("sampler", sampling.SAMPLERS),
+            ("grid", sampling.GRIDS),
+            ("threshold", THRESHOLDS),
+            ("estimate", sampling.ESTIMATES),
+            ("unknown", sampling.UNKNOWNS),
+            ("read", sampling.READS),
+        )
+        for name, known in choices:
+            if getattr(self, name) not in known:
+                raise ValueError(errors.unknown(f"sampling.{name}", getattr(self, name), known))
+        for name, least in (("num_steps", 1), ("batch_size", 1), ("corrections", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(
+                    errors.message(f"sampling.{name}", value, f"{least} or more", "raise it")
+                )
+        if len(self.guidance_interval) not in (0, 2):
+            raise ValueError(
+                errors.message(
+                    "sampling.guidance_interval",
+                    self.guidance_interval,
+                    "(low, high), or empty for all noise levels",
+                    "give two numbers",
+                )
+            )
+        if self.eta and self.sampler != "ddim":
+            raise ValueError(
+                errors.message(
+                    "sampling.eta",
+                    f"{self.eta} with the sampler {self.sampler!r}",
+                    "0, as only 'ddim' has it",
+                    "leave it out, or choose 'ddim'",
+                )
+            )
+        self.stepper()
+        self.decorators()
+
+    def stepper(self) -> sampling.Stepper:
+        """The stepper these options name."""
+        options = {"eta": self.eta} if self.sampler == "ddim" else {}
+        return sampling.SAMPLERS[self.sampler](**options)
+
+    def times(self, schedule: process.Schedule) -> np.ndarray:
+        """The grid these options name.
+
+        Raises:
+            ValueError: more steps than the schedule has.
+        """
+        count = schedule.num_steps if self.num_steps is None else self.num_steps
+        return sampling.GRIDS[self.grid](schedule, count)
+
+    def decorators(self) -> list[sampling.Decorator]:
+        """Guidance and thresholding, innermost first."""
+        low, high = self.guidance_interval or sampling.EVERYWHERE
+        limits = (low, high), self.guidance_rescale
+        found = [
+            sampling.classifier_free_guidance(name, scale, *limits)
+            for name, scale in sorted(self.guidance.items())
+        ]
+        if self.decoder_guidance:
+            found.append(sampling.decoder_guidance(self.decoder_guidance, *limits))
+        if self.threshold != "none":
+            static = self.threshold == "static"
+            found.append(sampling.static_threshold() if static else sampling.dynamic_threshold())
+        return found

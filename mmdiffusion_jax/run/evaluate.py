@@ -1,0 +1,41 @@
+"""Evaluating trained experiments."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmdiffusion_jax import evaluation, experiment
+from mmdiffusion_jax.run.train import load
+
+
+def evaluate(workdirs: Sequence[str]) -> list[dict[str, float]]:
+    """Evaluates each workdir: prints a table and writes `metrics.json` into it.
+
+    Args:
+        workdirs: trained experiments; of several, the mean and the standard deviation are printed.
+
+    Returns:
+        The figures of each.
+
+    Raises:
+        ValueError: a workdir without a trained experiment.
+    """
+    found = []
+    for workdir in workdirs:
+        config, built, params = load(workdir)
+        figures = evaluation.evaluate(built, params, *experiment.open_data(config))
+        temporary = Path(workdir) / "metrics.json.tmp"
+        temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, Path(workdir) / "metrics.json")
+        print(f"# {workdir}\n{evaluation.table(figures)}", flush=True)
+        found.append(figures)
+    if len(found) > 1:
+        print(f"# mean and standard deviation over {len(found)} runs")
+        width = max(map(len, found[0]))
+        for name in found[0]:
+            values = [figures[name] for figures in found]
+            print(f"{name:<{width}}  {np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}")
+    return found

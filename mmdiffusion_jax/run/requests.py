@@ -1,0 +1,135 @@
+"""What a request on the command line says."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from mmdiffusion_jax import data, errors
+
+
+def parse_given(
+    texts: Sequence[str], num_samples: int | None, names: Collection[str]
+) -> tuple[dict[str, np.ndarray], int]:
+    """Reads "name=value" and "name@FILE" into arrays with one value a sample.
+
+    Args:
+        texts: one a modality.
+        num_samples: how many samples; None is as many as a file has, else 100.
+        names: the modalities there are.
+
+    Returns:
+        {name: (num_samples, …)} and the number of samples.
+
+    Raises:
+        ValueError: a text of another form, an unknown or repeated modality, a value that is no
+            number, or a file without the array.
+
+    Example:
+        >>> parse_given(["label=3"], 2, ["image", "label"])
+        ({'label': array([3, 3], dtype=int32)}, 2)
+    """
+    asked: dict[str, int | np.ndarray] = {}
+    for text in texts:
+        name, value = _given_value(text, names)
+        if name in asked:
+            raise ValueError(errors.message("given", f"{name!r} twice", "each once", "drop one"))
+        asked[name] = value
+    lengths = [len(x) for x in asked.values() if isinstance(x, np.ndarray)]
+    if num_samples is None:
+        num_samples = lengths[0] if lengths else 100
+    known = {
+        name: x if isinstance(x, np.ndarray) else np.full((max(num_samples, 0),), x, np.int32)
+        for name, x in asked.items()
+    }
+    return known, num_samples
+
+
+def parse_scales(argument: str, texts: Sequence[str]) -> dict[str, float]:
+    """Reads "name:scale" texts.
+
+    Args:
+        argument: what errors call them.
+        texts: one a modality.
+
+    Raises:
+        ValueError: a text of another form, or a name twice.
+
+    Example:
+        >>> parse_scales("guidance", ["label:2.0"])
+        {'label': 2.0}
+    """
+    scales: dict[str, float] = {}
+    for text in texts:
+        name, _, number = text.partition(":")
+        try:
+            scale = float(number)
+        except ValueError:
+            raise ValueError(
+                errors.message(argument, repr(text), "name:scale", "as in label:2.0")
+            ) from None
+        if name in scales:
+            raise ValueError(errors.message(argument, f"{name!r} twice", "each once", "drop one"))
+        scales[name] = scale
+    return scales
+
+
+def parse_interval(texts: Sequence[str]) -> tuple[float, ...]:
+    """Reads the two ends of `guidance_interval`.
+
+    Raises:
+        ValueError: a text that is no number.
+
+    Example:
+        >>> parse_interval(["0.3", "5"])
+        (0.3, 5.0)
+    """
+    try:
+        return tuple(map(float, texts))
+    except ValueError:
+        raise ValueError(
+            errors.message("guidance_interval", ",".join(texts), "low,high", "as in 0.3,5")
+        ) from None
+
+
+def _given_value(text: str, names: Collection[str]) -> tuple[str, int | np.ndarray]:
+    place = min((text.index(mark) for mark in "=@" if mark in text), default=len(text))
+    name, mark, value = text[:place], text[place : place + 1], text[place + 1 :]
+    if not value:
+        raise ValueError(
+            errors.message(
+                "given", repr(text), "name=value or name@FILE", "as in label=3 or image@test.npz"
+            )
+        )
+    if name not in names:
+        raise ValueError(errors.unknown("given", name, names))
+    if mark == "@":
+        return name, _read_file(name, value)
+    try:
+        return name, int(value)
+    except ValueError:
+        raise ValueError(
+            errors.message(
+                f"given {name}", repr(value), "a whole number", f"for a file write {name}@{value}"
+            )
+        ) from None
+
+
+def _read_file(name: str, path: str) -> np.ndarray:
+    if path.endswith(".npy"):
+        try:
+            values = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(
+                errors.message(f"given {name}", f"{path!r} ({error})", "an .npy file", "check it")
+            ) from error
+        if not values.ndim:
+            raise ValueError(
+                errors.message(
+                    f"given {name}", f"{path!r} with one number", "one a sample", "wrap it"
+                )
+            )
+        return values
+    source = data.open_npz(path)
+    if name not in source.columns:
+        raise ValueError(errors.unknown(f"given {name}", name, source.columns))
+    return source.take(np.arange(len(source)))[name]

@@ -1,0 +1,94 @@
+"""Sampling from a trained experiment."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from PIL import Image as PillowImage
+
+from mmdiffusion_jax import generation
+from mmdiffusion_jax.run.requests import parse_given
+from mmdiffusion_jax.run.train import load
+
+_SHEET = 100
+
+
+def sample(
+    workdir: str,
+    out: str | None = None,
+    num_samples: int | None = None,
+    given: Sequence[str] = (),
+    seed: int = 0,
+    shard_size: int | None = None,
+    **options: Any,
+) -> Path:
+    """Generates samples into `samples-*-of-*.npz` (data units) and the first ones as `samples.png`.
+
+    The same call again goes on where it stopped, or finds all done. Example k depends on the
+    seed, on its own given values and on k, not on batches and shards.
+
+    Args:
+        workdir: a trained experiment.
+        out: the folder for the results; left out, one in `workdir/generated` named by the request.
+        num_samples: how many; left out, as many as a given file has, else 100.
+        given: "name=value", or "name@FILE" with an `.npz` that has an array of that name or an
+            `.npy`.
+        seed: of the draws.
+        shard_size: samples a file; left out, ten batches. One file is held in memory.
+        **options: fields of `SamplingOptions`, in place of the experiment's own.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: bad options, bad values of `given`, a workdir without a trained experiment, or
+            a folder with anything else in it.
+    """
+    _, built, params = load(workdir, options)
+    known, count = parse_given(given, num_samples, built.model.modalities)
+    shard_size = 10 * built.sampling.batch_size if shard_size is None else shard_size
+    request = {
+        "sampling": dataclasses.asdict(built.sampling),
+        "seed": seed,
+        "num_samples": count,
+        "shard_size": shard_size,
+        "parameters": _digest(params),
+        "given": {name: _digest(x) for name, x in sorted(known.items())},
+    }
+    folder = Path(workdir) / "generated" / _name(request) if out is None else Path(out)
+    key = jax.random.key(seed)
+
+    def make(first: int, size: int) -> dict[str, np.ndarray]:
+        part = {name: x[first : first + size] for name, x in known.items()}
+        return built.generate(key, params, size, part, first)
+
+    built.generate.check(count, known)
+    files = generation.write_shards(folder, request, count, shard_size, make)
+    with np.load(files[0]) as first_file:
+        shown = {name: first_file[name][:_SHEET] for name in first_file.files}
+    PillowImage.fromarray(generation.contact_sheet(built.model, shown)).save(folder / "samples.png")
+    logging.info("%d samples in %s.", count, folder)
+    return folder
+
+
+def _digest(tree: Any) -> str:
+    found = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.asarray(leaf)
+        found.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def _name(request: Mapping[str, Any]) -> str:
+    """A folder name that tells requests apart, by eye and by digest."""
+    options = request["sampling"]
+    parts = [options["sampler"], str(options["num_steps"] or "all")]
+    parts += [f"given-{name}" for name in request["given"]]
+    digest = hashlib.sha256(repr(sorted(request.items())).encode()).hexdigest()
+    return "_".join([*parts, f"seed-{request['seed']}", digest[:8]])

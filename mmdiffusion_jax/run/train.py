@@ -1,0 +1,114 @@
+"""Training, and what reads a trained experiment."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from mmdiffusion_jax import data, errors, evaluation, experiment, generation, training
+
+_SHEET = 100
+
+
+def train(config: ConfigDict, workdir: str) -> training.TrainState:
+    """Trains an experiment, or goes on with the one in `workdir`.
+
+    Args:
+        config: the experiment.
+        workdir: where it is kept.
+
+    Returns:
+        The state after the last step.
+
+    Raises:
+        ValueError: a bad config, bad data, or a workdir that holds another experiment.
+    """
+    built = experiment.build(config)
+    mesh = training.make_mesh()
+    whole, split = (
+        training.replicated(mesh),
+        training.batch_sharding(mesh, built.training.batch_size),
+    )
+    source, test = experiment.open_data(config)
+    folder = experiment.claim_workdir(workdir, config)
+    step, state = make_step_and_state(built, whole, split)
+    count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    logging.info("%d parameters, %d training examples, %d devices.", count, len(source), mesh.size)
+
+    def open_batches(start_example: int) -> Any:
+        batches = data.train_batches(
+            source,
+            batch_size=built.training.batch_size,
+            seed=built.seed,
+            start_example=start_example,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        return data.to_device(batches, split)
+
+    def picture(params: Any) -> np.ndarray:
+        return generation.contact_sheet(
+            built.model, built.generate(jax.random.key(built.seed), params, _SHEET)
+        )
+
+    return training.train(
+        built.training,
+        folder,
+        state,
+        step,
+        open_batches,
+        evaluation.loss_on(built, test),
+        picture,
+    )
+
+
+def make_step_and_state(
+    built: experiment.Experiment,
+    state_sharding: jax.sharding.NamedSharding,
+    data_sharding: jax.sharding.NamedSharding,
+) -> tuple[training.step.Step, training.TrainState]:
+    """The compiled train step of an experiment and its fresh state."""
+    options = built.training
+    optimiser = training.make_optimiser(
+        options.learning_rate,
+        options.warmup_steps,
+        options.num_steps,
+        options.weight_decay,
+        options.gradient_clip,
+    )
+    step = training.make_step(
+        built.loss, optimiser, options.ema_decay, state_sharding, data_sharding
+    )
+    key = jax.random.key(built.seed)
+    return step, training.create_state(key, built.init, optimiser, state_sharding)
+
+
+def load(
+    workdir: str, sampling: Mapping[str, Any] | None = None
+) -> tuple[ConfigDict, experiment.Experiment, Any]:
+    """The config, the experiment and the averaged parameters of the newest checkpoint.
+
+    Args:
+        workdir: where the experiment is kept.
+        sampling: options of sampling in place of the experiment's own.
+
+    Raises:
+        ValueError: bad options, no experiment or no usable checkpoint in `workdir`.
+    """
+    values = experiment.read_config(workdir).to_dict()
+    config = ConfigDict({**values, "sampling": {**values["sampling"], **(sampling or {})}})
+    built = experiment.build(config)
+    whole = training.replicated(training.make_mesh(jax.devices()[:1]))
+    _, template = make_step_and_state(built, whole, whole)
+    with training.Checkpoints(Path(workdir) / "checkpoints", read_only=True) as checkpoints:
+        restored = checkpoints.restore(template)
+    if restored is None:
+        raise ValueError(
+            errors.message("workdir", workdir, "a checkpoint in it", "train there first")
+        )
+    logging.info("Parameters of step %d.", restored.step)
+    return config, built, restored.state.ema
