@@ -37,7 +37,7 @@ class SamplingOptions:
 
     sampler: str = "ancestral"
     num_steps: int | None = None
-    grid: str = "uniform"
+    grid: str = "karras"
     eta: float = 0.0
     guidance: Mapping[str, float] = dataclasses.field(default_factory=dict)
     decoder_guidance: Mapping[str, float] = dataclasses.field(default_factory=dict)

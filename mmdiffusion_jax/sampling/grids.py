@@ -1,4 +1,10 @@
-"""Time grids: which of the steps T … 1 a sampler visits, from noise to data."""
+"""Time grids: which of the steps T … 1 a sampler visits, from noise to data.
+
+A cosine schedule ends far beyond the noise that drowns the data: its last steps leap over more of
+the log-SNR than all others together, and nothing happens there. Grids that are even in noise start
+where σ = sqrt((1 − ᾱ_t)/ᾱ_t) is at most 80 (the σ_max of Karras et al. 2022, table 1), so as not to
+spend their states there; what is left of the signal at their start is 1/80 of its size.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -8,6 +14,9 @@ from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.process import Schedule
+
+NOISIEST = 80.0
+"""The greatest σ at which the grids that are even in noise start."""
 
 
 def uniform_grid(schedule: Schedule, num_steps: int) -> np.ndarray:
@@ -53,49 +62,55 @@ def quadratic_grid(schedule: Schedule, num_steps: int) -> np.ndarray:
     return _nearest(schedule, num_steps, lambda s: (root * (1 - s) + s) ** 2)
 
 
-def log_snr_grid(schedule: Schedule, num_steps: int) -> np.ndarray:
+def log_snr_grid(schedule: Schedule, num_steps: int, sigma_max: float = NOISIEST) -> np.ndarray:
     """Evenly spaced in the log signal-to-noise ratio (Lu et al. 2022, "DPM-Solver").
 
     Args:
         schedule: the noise schedule, T steps.
         num_steps: how many states are visited, 1 … T.
+        sigma_max: the greatest σ to start at; infinity starts at T.
 
     Returns:
-        (num_steps,) int32, strictly decreasing from T to 1.
+        (num_steps,) int32, strictly decreasing to 1; from T where the states would not fit below.
 
     Raises:
-        ValueError: `num_steps` out of range.
+        ValueError: `num_steps` out of range, or no t with σ up to `sigma_max`.
 
     Example:
         >>> from mmdiffusion_jax.process import schedule_from_betas
         >>> log_snr_grid(schedule_from_betas([0.1, 0.1, 0.1, 0.9]), 3).tolist()
-        [4, 2, 1]
+        [4, 3, 1]
     """
-    return _through_noise(schedule, num_steps, np.log, np.exp)
+    return _through_noise(schedule, num_steps, sigma_max, np.log, np.exp)
 
 
-def karras_grid(schedule: Schedule, num_steps: int, rho: float = 7.0) -> np.ndarray:
+def karras_grid(
+    schedule: Schedule, num_steps: int, rho: float = 7.0, sigma_max: float = NOISIEST
+) -> np.ndarray:
     """Evenly spaced in σ^(1/ρ), σ = sqrt((1 − ᾱ_t)/ᾱ_t) (Karras et al. 2022, eq. 5).
 
     Args:
         schedule: the noise schedule, T steps.
         num_steps: how many states are visited, 1 … T.
         rho: ρ > 0; 1 is even in σ, larger is denser near the data.
+        sigma_max: the greatest σ to start at; infinity starts at T.
 
     Returns:
-        (num_steps,) int32, strictly decreasing from T to 1.
+        (num_steps,) int32, strictly decreasing to 1; from T where the states would not fit below.
 
     Raises:
-        ValueError: `num_steps` out of range or ρ not above 0.
+        ValueError: `num_steps` out of range, ρ not above 0, or no t with σ up to `sigma_max`.
 
     Example:
         >>> from mmdiffusion_jax.process import cosine_schedule
         >>> karras_grid(cosine_schedule(100), 4).tolist()
-        [100, 96, 53, 1]
+        [99, 94, 49, 1]
     """
     if rho <= 0:
         raise ValueError(errors.message("rho", rho, "a number above 0", "7 is usual"))
-    return _through_noise(schedule, num_steps, lambda x: x ** (1 / rho), lambda x: x**rho)
+    return _through_noise(
+        schedule, num_steps, sigma_max, lambda x: x ** (1 / rho), lambda x: x**rho
+    )
 
 
 GRIDS: Mapping[str, Callable[[Schedule, int], np.ndarray]] = {
@@ -187,18 +202,26 @@ def _nearest(
 def _through_noise(
     schedule: Schedule,
     num_steps: int,
+    sigma_max: float,
     forth: Callable[[np.ndarray], np.ndarray],
     back: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    """Evenly spaced in forth(σ)."""
+    """Evenly spaced in forth(σ), from σ_max or what the schedule has below it."""
     kept, noise = (
         np.asarray(table, np.float64)[1:] for table in (schedule.alpha_bar, schedule.noise_variance)
     )
     sigma = np.sqrt(noise / kept)
     steps = np.arange(1, schedule.num_steps + 1, dtype=np.float64)
+    if not sigma_max >= sigma[0]:
+        raise ValueError(
+            errors.message(
+                "sigma_max", sigma_max, f"{sigma[0]:.3g}, the schedule's least, or more", "raise it"
+            )
+        )
+    start = sigma[sigma <= sigma_max][-1]
 
     def curve(s: np.ndarray) -> np.ndarray:
-        wanted = back(forth(sigma[-1]) * (1 - s) + forth(sigma[0]) * s)
+        wanted = back(forth(start) * (1 - s) + forth(sigma[0]) * s)
         return np.interp(np.log(wanted), np.log(sigma), steps)
 
     return _nearest(schedule, num_steps, curve)

@@ -1,0 +1,33 @@
+"""Compares samplers: --workdir=W --out=DIR; more than one workdir gives means and spreads."""
+
+from absl import app, flags
+
+from mmdiffusion_jax import run
+
+_WORKDIR = flags.DEFINE_multi_string(
+    "workdir", None, "Where a run is kept; may be repeated.", required=True
+)
+_OUT = flags.DEFINE_string(
+    "out", None, "The folder that gets the table and its plot.", required=True
+)
+_SAMPLERS = flags.DEFINE_list(
+    "samplers",
+    "ancestral,ddim,dpm_solver_pp,dpm_solver_pp_3m,dpm_solver_pp_2m_sde,heun",
+    "Which, by name.",
+)
+_STEPS = flags.DEFINE_list("steps", "5,10,15,20,50,100", "Numbers of visited states.")
+_GRID = flags.DEFINE_string("grid", None, "Which states; left out, as the run's config says.")
+
+
+def main(argv: list[str]) -> None:
+    """Parses the flags and compares."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    options = {"grid": _GRID.value} if _GRID.value else {}
+    run.compare(
+        _WORKDIR.value, _OUT.value, _SAMPLERS.value, [int(x) for x in _STEPS.value], **options
+    )
+
+
+if __name__ == "__main__":
+    run.start(main)

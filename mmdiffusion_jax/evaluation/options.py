@@ -1,0 +1,38 @@
+"""How much is evaluated."""
+
+import dataclasses
+
+from mmdiffusion_jax import errors
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationOptions:
+    """How much is evaluated.
+
+    Attributes:
+        num_samples: samples drawn for each figure about samples.
+        batch_size: test examples at once.
+        num_scored: test examples, the first ones, for the costly figures: the flow's likelihood,
+            of 2 T calls each, and labels by their scores.
+        scoring_steps: steps of the bound, spread evenly, for each score of a label.
+        seed: of every draw in the evaluation.
+
+    Raises:
+        ValueError: fewer than 2 samples, or another number below 1.
+    """
+
+    num_samples: int = 2000
+    batch_size: int = 360
+    num_scored: int = 1000
+    scoring_steps: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        leasts = {"num_samples": 2, "batch_size": 1, "num_scored": 1, "scoring_steps": 1}
+        for name, least in leasts.items():
+            if getattr(self, name) < least:
+                raise ValueError(
+                    errors.message(
+                        f"evaluation.{name}", getattr(self, name), f"{least} or more", "raise it"
+                    )
+                )

@@ -1,0 +1,55 @@
+"""Comparing samplers on trained experiments."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from mmdiffusion_jax import evaluation, experiment
+from mmdiffusion_jax.run.train import load
+
+
+def compare(
+    workdirs: Sequence[str],
+    out: str,
+    samplers: Sequence[str],
+    steps: Sequence[int],
+    **options: Any,
+) -> str:
+    """Prints a table of samplers × states; writes `samplers.md`, `.json` and `.png` into `out`.
+
+    Args:
+        workdirs: trained experiments of one kind; of several, means and spreads are given.
+        out: the folder for the results.
+        samplers: names of `sampling.SAMPLERS`.
+        steps: numbers of states.
+        **options: fields of `SamplingOptions`, in place of the experiments' own.
+
+    Returns:
+        The table.
+
+    Raises:
+        ValueError: unknown samplers, numbers out of range, or a workdir without a trained
+            experiment with a primary image.
+    """
+    runs = []
+    for workdir in workdirs:
+        config, built, params = load(workdir, options)
+        splits = experiment.open_data(config)
+        run = []
+        for figures in evaluation.compare_samplers(built, params, *splits, samplers, steps):
+            logging.info("%s: %s", workdir, figures)
+            run.append(figures)
+        runs.append(run)
+    table = evaluation.sampler_table(runs)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = [[dataclasses.asdict(figures) for figures in run] for run in runs]
+    (folder / "samplers.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (folder / "samplers.md").write_text(table + "\n", encoding="utf-8")
+    evaluation.plot_samplers(runs, folder / "samplers.png")
+    print(table)
+    return table
