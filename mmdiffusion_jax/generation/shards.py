@@ -80,8 +80,8 @@ def _check_folder(folder: Path, request: Mapping[str, Any]) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     try:
-        there = json.loads((folder / _REQUEST).read_text(encoding="utf-8"))
-        different = sorted(key for key in {*there, *request} if there.get(key) != request.get(key))
+        there = dict(json.loads((folder / _REQUEST).read_text(encoding="utf-8")))
+        different = sorted(key for key in {*request, *there} if there.get(key) != request.get(key))
     except (OSError, ValueError, TypeError):
         different = [f"no readable {_REQUEST}"]
     if different:

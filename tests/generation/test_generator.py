@@ -1,0 +1,142 @@
+"""Options and batches: an example is its own, whatever is drawn beside it."""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from mmdiffusion_jax import experiment
+from mmdiffusion_jax.generation import Generator, SamplingOptions
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+@pytest.fixture(scope="module")
+def small():
+    import runpy
+
+    config = runpy.run_path(str(CONFIGS / "smoke.py"))["get_config"]()
+    config.process.num_steps = 8
+    config.backbone.width, config.backbone.depth = 16, 1
+    config.loss.dropout = {"label": 0.1}
+    built = experiment.build(config)
+    return built, built.init(jax.random.key(0))
+
+
+def draw(small, count=6, given=None, first=0, **options):
+    built, params = small
+    generate = Generator(built.schedule, built.weights, built.model, SamplingOptions(**options))
+    return generate(jax.random.key(3), params, count, given, first)
+
+
+def close(ours, theirs):
+    """Equal but for the round-off of matrix products of another size."""
+    np.testing.assert_allclose(ours["image"].astype(int), theirs["image"].astype(int), atol=1)
+    np.testing.assert_array_equal(ours["label"], theirs["label"])
+
+
+@pytest.mark.parametrize("options", [{}, {"sampler": "dpm_solver_pp", "num_steps": 5}])
+def test_an_example_does_not_depend_on_its_batch(small, options):
+    whole = draw(small, **options)
+    for size in (1, 4):
+        close(draw(small, batch_size=size, **options), whole)
+    late = draw(small, 2, first=3, batch_size=3, **options)
+    close(late, {name: x[3:5] for name, x in whole.items()})
+    assert len(np.unique(whole["image"], axis=0)) == 6
+
+
+def test_given_values_go_with_their_examples(small):
+    labels = np.array([3, 1, 4, 1, 5], np.int32)
+    whole = draw(small, 5, {"label": labels})
+    np.testing.assert_array_equal(whole["label"], labels)
+    late = draw(small, 2, {"label": labels[2:4]}, first=2)
+    close(late, {name: x[2:4] for name, x in whole.items()})
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        {"guidance": {"label": 1.0}},
+        {"decoder_guidance": {"label": 0.0}},
+        {"guidance": {"label": 1.0}, "guidance_rescale": 0.7, "guidance_interval": (0.1, 2.0)},
+    ],
+)
+def test_guidance_without_effect_is_none_bit_for_bit(small, nothing):
+    given = {"label": np.arange(6, dtype=np.int32)}
+    plain = draw(small, given=given)
+    np.testing.assert_array_equal(draw(small, given=given, **nothing)["image"], plain["image"])
+    guided = draw(small, given=given, guidance={"label": 3.0})
+    assert (guided["image"] != plain["image"]).any()
+
+
+def test_guidance_with_a_known_image_is_said_to_have_nothing_to_do(small, caplog):
+    given = {"image": np.zeros((2, 8, 8, 1), np.uint8)}
+    with caplog.at_level(logging.WARNING):
+        guided = draw(small, 2, given, guidance={"label": 2.0})
+    assert "Guidance has nothing to do: 'image' is given" in caplog.text
+    np.testing.assert_array_equal(guided["label"], draw(small, 2, given)["label"])
+
+
+def test_guidance_of_a_modality_that_was_never_left_out(small):
+    built, params = small
+    never = dataclasses.replace(
+        built, model=built.model.clone(trained_without=()), sampling=SamplingOptions()
+    )
+    with pytest.raises(ValueError, match="'label', which the model was never trained without"):
+        draw((never, params), guidance={"label": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sampler": "dpm_solver"}, "`sampling.sampler`.*did you mean 'dpm_solver_pp'"),
+        ({"grid": "karas"}, "`sampling.grid`.*did you mean 'karras'"),
+        ({"threshold": "sttic"}, "`sampling.threshold`.*did you mean 'static'"),
+        ({"num_steps": 0}, "`sampling.num_steps`: got 0, expected 1 or more"),
+        ({"batch_size": 0}, "`sampling.batch_size`: got 0"),
+        ({"corrections": -1}, "`sampling.corrections`: got -1"),
+        ({"eta": 0.5}, "`sampling.eta`: got 0.5 with the sampler 'ancestral'"),
+        ({"eta": 1.5, "sampler": "ddim"}, "`eta`: got 1.5"),
+        ({"guidance_interval": (1.0,)}, "`sampling.guidance_interval`: got "),
+        ({"guidance_interval": (2.0, 1.0), "guidance": {"label": 2.0}}, "`interval`: got "),
+        ({"guidance_rescale": 2.0, "guidance": {"label": 2.0}}, "`rescale`: got 2.0"),
+        ({"guidance": {"label": float("nan")}}, "`scale`: got nan"),
+    ],
+)
+def test_bad_options(options, words):
+    with pytest.raises(ValueError, match=words):
+        SamplingOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("count", "given", "options", "words"),
+    [
+        (0, {}, {}, "`num_samples`: got 0"),
+        (2, {"labl": np.zeros(2, np.int32)}, {}, "`given`: got 'labl'.*did you mean 'label'"),
+        (2, {"label": np.zeros(3, np.int32)}, {}, r"`given label`: got shape \(3,\)"),
+        (2, {"label": np.zeros(2)}, {}, "`given label`: got .*float64"),
+        (2, {"label": np.array([1, 10])}, {}, "got label 10, expected labels in 0 … 9"),
+        (2, {"image": np.zeros((2, 8, 8), np.uint8)}, {}, r"`given image`: got shape \(2, 8, 8\)"),
+        (
+            2,
+            {"image": np.zeros((2, 8, 8, 1), np.uint8), "label": np.zeros(2, np.int32)},
+            {},
+            "at least one modality left to generate",
+        ),
+        (2, {}, {"num_steps": 9}, "`num_steps`: got 9, expected a whole number in 1 … 8"),
+        (2, {}, {"guidance": {"image": 2.0}}, "`guidance`: got 'image', expected one of 'label'"),
+        (2, {}, {"decoder_guidance": {"label": 1.0}}, "'label', whose value is not given"),
+        (
+            2,
+            {},
+            {"estimate": "moments", "sampler": "ddim"},
+            "`estimate`: got 'moments' with the deterministic",
+        ),
+    ],
+)
+def test_bad_requests(small, count, given, options, words):
+    with pytest.raises(ValueError, match=words):
+        draw(small, count, given, **options)

@@ -1,0 +1,122 @@
+"""Shards on disk: whole or not there, resumed, and never mixed with another request."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from mmdiffusion_jax import generation
+
+
+class Maker:
+    """Numbers its samples, and remembers what it was asked for."""
+
+    def __init__(self, stop_at=None):
+        self.calls, self.stop_at = [], stop_at
+
+    def __call__(self, first, count):
+        if first == self.stop_at:
+            raise KeyboardInterrupt
+        self.calls.append((first, count))
+        return {"x": np.arange(first, first + count), "y": np.zeros((count, 2), np.uint8)}
+
+
+def write(folder, make, total=7, size=3, **request):
+    return generation.write_shards(folder, {"seed": 0, **request}, total, size, make)
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_every_sample_once_and_in_order(tmp_path):
+    make = Maker()
+    files = write(tmp_path / "out", make)
+    assert [file.name for file in files] == [f"samples-{i:05d}-of-00003.npz" for i in range(3)]
+    assert np.concatenate([np.load(file)["x"] for file in files]).tolist() == list(range(7))
+    assert make.calls == [(0, 3), (3, 3), (6, 1)]
+
+
+def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "cut", Maker(stop_at=6))
+    again = Maker()
+    write(tmp_path / "cut", again)
+    assert again.calls == [(6, 1)]
+    write(tmp_path / "whole", Maker())
+    cut, whole = contents(tmp_path / "cut"), contents(tmp_path / "whole")
+    assert cut.keys() == whole.keys()
+    for name in whole:
+        if name.endswith(".npz"):
+            np.testing.assert_array_equal(
+                *(np.load(tmp_path / folder / name)["x"] for folder in ("cut", "whole"))
+            )
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "short"])
+def test_a_damaged_shard_is_made_anew(tmp_path, damage):
+    files = write(tmp_path, Maker())
+    whole = files[1].read_bytes()
+    if damage == "cut":
+        files[1].write_bytes(whole[: len(whole) // 2])
+    elif damage == "flip":
+        place = whole.index(b"NUMPY") + 140
+        files[1].write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    else:
+        np.savez(files[1], x=np.arange(2), y=np.zeros((2, 2), np.uint8))
+    again = Maker()
+    write(tmp_path, again)
+    assert again.calls == [(3, 3)]
+    assert np.load(files[1])["x"].tolist() == [3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("change", "word"), [({"seed": 1}, "seed"), ({"guidance": {"label": 2.0}}, "guidance")]
+)
+def test_another_request_is_refused_and_nothing_touched(tmp_path, change, word):
+    write(tmp_path, Maker())
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=rf"`out`: got .*something else in it \({word}\)"):
+        write(tmp_path, Maker(), **change)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("text", [None, "{", "[1]"])
+def test_a_folder_of_other_things_is_refused(tmp_path, text):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    if text is not None:
+        (tmp_path / "request.json").write_text(text)
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=r"no readable request\.json"):
+        write(tmp_path, Maker())
+    assert contents(tmp_path) == before
+
+
+def test_a_first_shard_that_fails_leaves_no_folder(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "out", Maker(stop_at=0))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_write_that_fails_leaves_no_half_file(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write(tmp_path, Maker())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_request_is_readable(tmp_path):
+    write(tmp_path, Maker(), guidance={"label": 2.0})
+    request = json.loads((tmp_path / "request.json").read_text())
+    assert request["guidance"] == {"label": 2.0}
+
+
+@pytest.mark.parametrize(("total", "size", "word"), [(0, 3, "num_samples"), (3, 0, "shard_size")])
+def test_bad_numbers(tmp_path, total, size, word):
+    with pytest.raises(ValueError, match=f"`{word}`: got 0, expected 1 or more"):
+        write(tmp_path / "out", Maker(), total, size)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,86 @@
+"""What the launch scripts make of a finished run: samples, comparisons, figures."""
+
+import json
+
+import numpy as np
+from PIL import Image
+
+from tests.run.small import launch
+
+
+def test_samples_in_data_units(finished, tmp_path):
+    done = launch(
+        "sample", f"--workdir={finished}", "--num_samples=7", f"--out={tmp_path}", "--given=label=3"
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "samples-00000-of-00001.npz") as samples:
+        assert samples["image"].shape == (7, 8, 8, 1)
+        assert samples["image"].dtype == np.uint8
+        assert samples["label"].tolist() == [3] * 7
+    with Image.open(tmp_path / "samples.png") as sheet:
+        assert sheet.size[0] > 100
+
+
+def test_labels_of_images_in_a_file_with_every_default(finished, tmp_path):
+    """As many samples as the file has, in a folder of the workdir; the same call again is done."""
+    file = tmp_path / "given.npz"
+    np.savez(file, image=np.zeros((7, 8, 8, 1), np.uint8))
+    arguments = (
+        f"--workdir={finished}", f"--given=image@{file}", "--sampler=dpm_solver_pp",
+        "--num_steps=5", "--guidance=label:2.0",
+    )  # fmt: skip
+    for _ in range(2):
+        done = launch("sample", *arguments)
+        assert done.returncode == 0, done.stderr
+        assert "Guidance has nothing to do" in done.stderr or "Shard" not in done.stderr
+    (folder,) = (finished / "generated").iterdir()
+    assert folder.name.startswith("dpm_solver_pp_5_given-image_seed-0_")
+    with np.load(folder / "samples-00000-of-00001.npz") as samples:
+        assert samples["label"].shape == (7,)
+        assert set(samples["label"].tolist()) <= set(range(10))
+
+
+def test_shards_and_batches_do_not_change_the_samples(finished, tmp_path):
+    for name, sizes in (("one", ()), ("many", ("--shard_size=3", "--batch_size=2"))):
+        done = launch(
+            "sample", f"--workdir={finished}", "--num_samples=7", f"--out={tmp_path / name}",
+            "--sampler=dpm_solver_pp_2m_sde", "--num_steps=6", *sizes,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    whole = np.load(tmp_path / "one" / "samples-00000-of-00001.npz")
+    parts = [np.load(file) for file in sorted((tmp_path / "many").glob("*.npz"))]
+    assert len(parts) == 3
+    images = np.concatenate([part["image"] for part in parts]).astype(int)
+    np.testing.assert_allclose(images, whole["image"].astype(int), atol=1)
+
+
+def test_samplers_side_by_side(finished, tmp_path):
+    done = launch(
+        "compare_samplers", f"--workdir={finished}", f"--workdir={finished}",
+        f"--out={tmp_path / 'out'}", "--samplers=ddim,heun", "--steps=2,4",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    table = (tmp_path / "out" / "samplers.md").read_text()
+    assert table in done.stdout
+    assert [line.split("|")[1:3] for line in table.splitlines()[2:]] == [
+        [" ancestral, every step ", " 8 "], [" ddim ", " 2 "], [" ddim ", " 4 "],
+        [" heun ", " 2 "], [" heun ", " 4 "],
+    ]  # fmt: skip
+    runs = json.loads((tmp_path / "out" / "samplers.json").read_text())
+    assert runs[0][1]["frechet"] == runs[1][1]["frechet"] > 0
+    with Image.open(tmp_path / "out" / "samplers.png") as picture:
+        assert picture.size[0] > 500
+
+
+def test_evaluation_writes_its_table(finished):
+    done = launch("evaluate", f"--workdir={finished}")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((finished / "metrics.json").read_text())
+    total = sum(figures[f"bound/{x}"] for x in ("prior", "posterior", "recovery", "reconstruction"))
+    np.testing.assert_allclose(figures["bound/total"], total)
+    np.testing.assert_allclose(figures["bits_per_dim"], total / (65 * np.log(2)))
+    assert "label/joint_agreement" in done.stdout
+    assert 0 <= figures["label/accuracy_by_scoring"] <= 1
+    assert figures["flow/bits_per_dim"] > 0
+    assert figures["label/judge_accuracy"] > 0.97
+    assert figures["joint/frechet_floor"] > 0

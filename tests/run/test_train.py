@@ -1,0 +1,71 @@
+"""Whole runs in processes of their own: resuming bit for bit, and eight devices."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from tests.run.small import SMALL, launch
+
+
+def restored(workdir):
+    from mmdiffusion_jax import experiment, run, training
+
+    built = experiment.build(experiment.read_config(workdir))
+    whole = training.replicated(training.make_mesh())
+    _, template = run.make_step_and_state(built, whole, whole)
+    with training.Checkpoints(Path(workdir) / "checkpoints", read_only=True) as checkpoints:
+        found = checkpoints.restore(template)
+    import jax
+
+    leaves = jax.tree.leaves((found.state.params, found.state.ema, found.state.opt_state))
+    return found.step, found.position, [np.asarray(leaf) for leaf in leaves]
+
+
+def lines_of(workdir, *left_out):
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in left_out} for line in lines]
+
+
+def test_metrics_name_every_modality(finished):
+    lines = lines_of(finished)
+    assert [line["step"] for line in lines if "train/loss" in line] == [2, 4, 6, 8]
+    assert [line["step"] for line in lines if "eval/loss" in line] == [4, 8]
+    for name in ("train/image/loss", "train/label/loss", "train/image/squared_error"):
+        assert name in lines[0]
+
+
+def test_resuming_is_the_uninterrupted_run_bit_for_bit(finished, tmp_path):
+    import shutil
+
+    cut = tmp_path / "w"
+    shutil.copytree(finished, cut)
+    for step in (6, 8):
+        shutil.rmtree(cut / "checkpoints" / str(step))
+        (cut / "checkpoints" / "digests" / f"{step}.json").unlink()
+    folder = f"--config.data.folder={finished.parent}"
+    done = launch("train", *SMALL, f"--workdir={cut}", folder)
+    assert done.returncode == 0, done.stderr
+    assert "Resuming from step 4" in done.stderr
+    step, position, leaves = restored(cut)
+    want_step, want_position, want = restored(finished)
+    assert (step, position) == (want_step, want_position) == (8, {"next_example": 8 * 64})
+    for ours, theirs in zip(leaves, want, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    speed = "train/steps_per_second"
+    assert lines_of(cut, speed) == lines_of(finished, speed)
+
+
+def test_eight_devices_take_the_same_steps(finished, tmp_path):
+    flags = "--xla_force_host_platform_device_count=8"
+    folder = f"--config.data.folder={finished.parent}"
+    done = launch("train", *SMALL, f"--workdir={tmp_path / 'w'}", folder, XLA_FLAGS=flags)
+    assert done.returncode == 0, done.stderr
+    assert "8 devices" in done.stderr
+    for ours, theirs in zip(restored(tmp_path / "w")[2], restored(finished)[2], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-4)
+    names = ("train/loss", "train/label/loss", "train/image/squared_error")
+    for ours, theirs in zip(lines_of(tmp_path / "w"), lines_of(finished), strict=True):
+        for name in names:
+            if name in theirs:
+                np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3)
