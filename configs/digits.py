@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
     )
     config.primary = "image"
     config.process.num_steps = 100
+    config.process.target = "v"
     config.process.weights = ConfigDict({"label": {"rule": "bump", "scale": 1.0}})
     config.loss.scales = ConfigDict({"image": 0.001, "label": 0.1})
     config.loss.dropout = ConfigDict({"label": 0.1})

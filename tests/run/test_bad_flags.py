@@ -1,7 +1,10 @@
 """Bad flags end in one line and touch nothing."""
 
+import runpy
+
 import pytest
 
+from mmdiffusion_jax import experiment, run
 from tests.run.small import SMALL, launch
 
 
@@ -10,20 +13,9 @@ from tests.run.small import SMALL, launch
     [
         ("train", ["--config.seed=5"], "holds an experiment that differs in seed"),
         ("train", ["--config.training.num_step=5"], "did you mean 'num_steps'"),
-        ("train", ["--config.process.schedule=cosin"], "did you mean 'cosine'"),
-        ("train", ["--config.loss.timesteps=unifrm"], "did you mean 'uniform'"),
         ("sample", ["--given=labl=3"], "did you mean 'label'"),
-        ("sample", ["--given=label=10"], "got label 10, expected labels in 0 … 9"),
-        ("sample", ["--given=label=x"], "expected a whole number; for a file write label@x"),
-        ("sample", ["--given=image@missing.npz"], "missing.npz"),
-        ("sample", ["--sampler=dpm_solver"], "did you mean 'dpm_solver_pp'"),
-        ("sample", ["--num_steps=9"], "expected a whole number in 1 … 8"),
         ("sample", ["--guidance=label"], "`guidance`: got 'label', expected name:scale"),
-        ("sample", ["--guidance=labl:2"], "did you mean 'label'"),
-        ("sample", ["--given=label=3", "--decoder_guidance=image:2"], "got 'image'"),
-        ("compare_samplers", ["--samplers=dimm"], "did you mean 'ddim'"),
         ("compare_samplers", ["--steps=0"], "got 0, expected 1 or more"),
-        ("sample", ["--num_samples=0"], "`num_samples`: got 0"),
     ],
 )
 def test_bad_flags_end_in_one_line_and_touch_nothing(finished, tmp_path, script, arguments, words):
@@ -43,3 +35,37 @@ def test_bad_flags_end_in_one_line_and_touch_nothing(finished, tmp_path, script,
     assert "Traceback" not in done.stderr
     assert listing() == before
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"given": ["label=10"]}, "got label 10, expected labels in 0 … 9"),
+        ({"given": ["label=x"]}, "expected a whole number; for a file write label@x"),
+        ({"given": ["label"]}, "`given`: got 'label', expected name=value or name@FILE"),
+        ({"given": ["label=1", "label=2"]}, "`given`: got 'label' twice"),
+        ({"given": ["image@missing.npz"]}, r"missing\.npz"),
+        ({"given": ["image@missing.npy"]}, r"missing\.npy"),
+        ({"num_samples": 0}, "`num_samples`: got 0"),
+        ({"shard_size": 0}, "`shard_size`: got 0"),
+        ({"sampler": "dpm_solver"}, "did you mean 'dpm_solver_pp'"),
+        ({"num_steps": 9}, "expected a whole number in 1 … 8"),
+        ({"guidance": {"labl": 2.0}}, "did you mean 'label'"),
+        ({"given": ["label=3"], "decoder_guidance": {"image": 2.0}}, "got 'image'"),
+        ({"etaa": 0.5}, "did you mean 'eta'"),
+    ],
+)
+def test_bad_requests_leave_no_folder(finished, tmp_path, options, words):
+    with pytest.raises(ValueError, match=words):
+        run.sample(str(finished), str(tmp_path / "out"), **options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("change", ["process.schedule=cosin", "loss.timesteps=unifrm"])
+def test_unknown_names_in_a_config(change):
+    config = runpy.run_path("configs/smoke.py")["get_config"]()
+    path, _, value = change.partition("=")
+    section, _, key = path.partition(".")
+    config[section][key] = value
+    with pytest.raises(ValueError, match=f"`config.{path}`: got '{value}'.*did you mean"):
+        experiment.build(config)
