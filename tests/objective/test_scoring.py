@@ -7,8 +7,9 @@ import pytest
 from scipy import stats
 from scipy.special import log_softmax
 
-from mmdiffusion_jax import objective, process
+from mmdiffusion_jax import objective
 from tests.linear_world import LinearWorld
+from tests.mixture_world import MixtureWorld
 
 
 def averaged(schedule, weights, model, batch, name, candidates, num_keys):
@@ -62,54 +63,15 @@ def test_given_another_the_order_is_the_exact_one(name):
     assert np.corrcoef(scores.ravel(), exact.ravel())[0, 1] > 0.9
 
 
-def clusters(num_steps, spread=0.3):
-    """Three Gaussian clusters in the plane, their number as the label; the exact model."""
-    log_snr = np.linspace(5.0, -8.0, num_steps)
-    alpha_bar = 1 / (1 + np.exp(-log_snr))
-    ratios = alpha_bar / np.concatenate([[1.0], alpha_bar[:-1]])
-    schedule = process.schedule_from_betas(1 - ratios)
-    weights = process.modality_weights(schedule, {"label": process.Bump(0.7)}, given="marginal")
-    angles = 2 * np.pi * np.arange(3) / 3
-    centres = jnp.float32(0.6 * np.stack([np.cos(angles), np.sin(angles)], axis=1))
-    table = jnp.float32(np.stack([np.cos(angles + 1), np.sin(angles + 1)], axis=1)) * 2**0.5
-
-    def denoise(z_t, t):
-        bar, noise = schedule.alpha_bar[t][:, None], schedule.noise_variance[t][:, None]
-        variance = bar * spread**2 + noise
-        drift = weights.marginal["label"][t][:, None, None] * table
-        distance = z_t[:, None] - jnp.sqrt(bar)[:, None] * centres - drift
-        logits = -0.5 * (distance**2).sum(-1) / variance
-        residual = jnp.einsum("bk,bkd->bd", jax.nn.softmax(logits), distance)
-        left = 0.5 * jnp.log(noise * spread**2 / variance)
-        heads = {"label": logits, "x": jnp.broadcast_to(left, z_t.shape)}
-        return process.Prediction(residual * jnp.sqrt(noise) / variance, heads)
-
-    modalities = {
-        "x": process.ModalityFunctions(
-            encode=lambda x: x,
-            log_prob=lambda head, x: process.gaussian_log_prob(*head, x),
-            reconstruct=lambda z_0, log_std: (z_0, log_std),
-        ),
-        "label": process.ModalityFunctions(
-            encode=lambda k: table[k],
-            log_prob=process.categorical_log_prob,
-            expected_encoding=lambda logits: jax.nn.softmax(logits) @ table,
-        ),
-    }
-    return schedule, weights, process.ModelFunctions(denoise, modalities, "x"), centres
-
-
 def test_labels_by_bayes():
-    schedule, weights, model, centres = clusters(64)
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 3, 200)
-    x = np.asarray(centres)[labels] + 0.3 * rng.normal(size=(200, 2))
-    exact = log_softmax(-0.5 * ((x[:, None] - np.asarray(centres)) ** 2).sum(-1) / 0.3**2, axis=1)
-    batch = {"x": jnp.float32(x)}
-    scores = averaged(schedule, weights, model, batch, "label", jnp.arange(3), 8)
+    world = MixtureWorld(64)
+    batch = {"x": world.draw(200, seed=0)["x"]}
+    exact = world.posterior(np.asarray(batch["x"]))
+    arguments = world.schedule, world.weights, world.model(), batch, "label", jnp.arange(3)
+    scores = averaged(*arguments, 8)
     assert (scores.argmax(1) == exact.argmax(1)).mean() > 0.95
-    assert np.abs(np.exp(scores) - np.exp(exact)).mean() < 0.05
-    sure = exact.max(1) > np.log(0.9)
+    assert np.abs(np.exp(scores) - exact).mean() < 0.05
+    sure = exact.max(1) > 0.9
     assert (scores.argmax(1) == exact.argmax(1))[sure].all()
 
 
