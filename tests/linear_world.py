@@ -41,21 +41,19 @@ class LinearWorld:
 
     def _conditionals(self, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """For each t: z_t as a map of u, the matrix of E[u | z_t] and the covariance left."""
-        bar = np.asarray(self.schedule.alpha_bar, np.float64)
-        maps, gains, lefts = [], [], []
-        for t in range(len(bar)):
-            blocks = [np.sqrt(bar[t]) * np.eye(DIMS)]
-            for i, (name, encoder) in enumerate(zip(self.names, self.encoders, strict=True)):
-                carried = bits >> i & 1
-                blocks.append(carried * float(self.weights.marginal[name][t]) * encoder)
-            m = np.hstack(blocks)
-            noise = float(self.schedule.noise_variance[t])
-            inside = m @ self.covariance @ m.T + noise * np.eye(DIMS)
-            gain = np.linalg.solve(inside, m @ self.covariance).T
-            maps.append(m)
-            gains.append(gain)
-            lefts.append(self.covariance - gain @ m @ self.covariance)
-        return np.array(maps), np.array(gains), np.array(lefts)
+        bar, noise = (
+            np.asarray(table, np.float64)[:, None, None]
+            for table in (self.schedule.alpha_bar, self.schedule.noise_variance)
+        )
+        blocks = [np.sqrt(bar) * np.eye(DIMS)]
+        for i, (name, encoder) in enumerate(zip(self.names, self.encoders, strict=True)):
+            drift = np.asarray(self.weights.marginal[name], np.float64)[:, None, None]
+            blocks.append((bits >> i & 1) * drift * encoder)
+        maps = np.concatenate(blocks, axis=2)
+        seen = maps @ self.covariance
+        inside = seen @ maps.transpose(0, 2, 1) + noise * np.eye(DIMS)
+        gains = np.linalg.solve(inside, seen).transpose(0, 2, 1)
+        return maps, gains, self.covariance - gains @ seen
 
     def draw(self, count: int, seed: int = 1) -> tuple[dict[str, jax.Array], np.ndarray]:
         """Examples and their exact −log p(X)."""
@@ -96,6 +94,7 @@ class LinearWorld:
                 encode=lambda x: x @ matrix.T,
                 log_prob=log_prob,
                 expected_encoding=lambda head: head[0] @ matrix.T,
+                encoding_variance=lambda head: jnp.einsum("ij,bjk,ik->bi", matrix, head[1], matrix),
                 draw=lambda key, head: jax.random.multivariate_normal(key, *head),
                 most_likely=lambda head: head[0],
                 reconstruct=lambda z_0, head: (z_0, head[1]),
