@@ -1,0 +1,50 @@
+"""Steppers driven by hand: every state of a walk, under noises that the test chooses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmdiffusion_jax import process, sampling
+
+
+class Walker:
+    """Steps of one stepper for one model, compiled once for all grids.
+
+    It reads states as `sample` does when nothing is given and no decorator is.
+    """
+
+    def __init__(
+        self,
+        world,
+        stepper: sampling.Stepper,
+        model: process.ModelFunctions | None = None,
+        moments: bool = False,
+    ) -> None:
+        self.world, self.stepper = world, stepper
+        self.model = world.model() if model is None else model
+        question = sampling.Question(world.schedule, world.weights, self.model, {}, {})
+        denoiser = sampling.with_known(sampling.own_belief(question), question, moments)
+        self.denoiser = jax.jit(denoiser)
+        self._step = jax.jit(self._take)
+
+    def read(self, t: jax.Array, z_t: jax.Array) -> sampling.Reading:
+        """The reading of a state that carries all modalities; t a scalar."""
+        ones = jnp.ones(z_t.shape[:1], z_t.dtype)
+        times = jnp.full(z_t.shape[:1], t, jnp.int32)
+        return self.denoiser(times, z_t, dict.fromkeys(self.model.secondaries, ones))
+
+    def states(self, times: np.ndarray, start: jax.Array, noises: np.ndarray) -> np.ndarray:
+        """(n, batch, *latent), the state at each t; noises are (n − 1, batch, *latent)."""
+        route = sampling.plan(self.world.schedule, self.world.weights, times)
+        like = sampling.Clean(start, dict.fromkeys(self.model.secondaries, start))
+        tables, state = self.stepper.init(route, self.model, like)
+        tables = jax.tree.map(np.asarray, tables)
+        found = [start]
+        for k, noise in enumerate(noises):
+            own = jax.tree.map(lambda table, k=k: table[k], tables)
+            z_t, state = self._step(own, found[-1], noise, state)
+            found.append(z_t)
+        return np.stack(found)
+
+    def _take(self, own, z_t, noise, state):
+        return self.stepper.step(own, z_t, self.read, noise, state)
