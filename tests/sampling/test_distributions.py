@@ -1,0 +1,141 @@
+"""The samples of every stepper follow the exact law, joint ones with their drift as well."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from mmdiffusion_jax import sampling
+from tests.linear_world import LinearWorld
+from tests.mixture_world import CENTRES, SPREAD, MixtureWorld
+from tests.stepping import Walker
+
+STEPS, LOG_SNR, COUNT = 500, (9.0, -9.0), 5000
+WORLDS = {
+    "gaussian": lambda: LinearWorld(0, STEPS, log_snr=LOG_SNR),
+    "gaussian with drift": lambda: LinearWorld(1, STEPS, log_snr=LOG_SNR),
+    "mixture": lambda: MixtureWorld(STEPS, LOG_SNR, 0.0, (0.5, 0.3, 0.2)),
+    "mixture with drift": lambda: MixtureWorld(STEPS, LOG_SNR, 0.7, (0.5, 0.3, 0.2)),
+}
+# First-order steppers visit every t; for the others this many steps are enough.
+FEW = 50
+STEPPERS = {
+    "ancestral": (sampling.Ancestral(), STEPS),
+    "ddim": (sampling.DDIM(), STEPS),
+    "ddim, half the noise": (sampling.DDIM(eta=0.5), STEPS),
+    "2M": (sampling.DPMSolverPP(2), FEW),
+    "3M": (sampling.DPMSolverPP(3), FEW),
+    "2M-SDE": (sampling.DPMSolverPP(sde=True), FEW),
+    "heun": (sampling.Heun(), FEW),
+}
+
+
+@functools.cache
+def world_of(name):
+    return WORLDS[name]()
+
+
+@functools.cache
+def walker_of(name, stepper):
+    return Walker(world_of(name), stepper)
+
+
+@functools.cache
+def drawer_of(name):
+    """Values of all modalities from a reading."""
+    model = world_of(name).model()
+
+    def draw(key, reading):
+        heads = dict(reading.prediction.heads)
+        primary = model.modalities[model.primary]
+        heads[model.primary] = primary.reconstruct(reading.clean.z_0, heads[model.primary])
+        keys = jax.random.split(key, len(heads))
+        return {
+            each: model.modalities[each].draw(own, heads[each]) for each, own in zip(heads, keys)
+        }
+
+    return jax.jit(draw)
+
+
+def walked(name, stepper, num_steps):
+    """Samples by hand: steps are compiled much faster without their random numbers."""
+    walker, rng = walker_of(name, stepper), np.random.default_rng(0)
+    times = sampling.log_snr_grid(walker.world.schedule, num_steps)
+    start, *noises = rng.normal(size=(num_steps, COUNT, 2)).astype(np.float32)
+    last = walker.states(times, jnp.asarray(start), noises)[-1]
+    made = drawer_of(name)(jax.random.key(0), walker.read(times[-1], last))
+    return {each: np.asarray(x, np.float64) for each, x in made.items()}
+
+
+def directions(dims):
+    drawn = np.random.default_rng(0).normal(size=(6, dims))
+    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+
+
+def least_p_value(world, made):
+    """Of Kolmogorov–Smirnov tests of projections (and of label counts), times their number."""
+    if isinstance(world, LinearWorld):
+        u = np.concatenate([made[name] for name in ("p", *world.names)], axis=1)
+        white = np.linalg.solve(np.linalg.cholesky(world.covariance), (u - world.mean).T)
+        found = [stats.kstest(d @ white, "norm").pvalue for d in directions(len(white))]
+    else:
+        labels = made["label"]
+        counts = [(labels == k).sum() for k in range(3)]
+        found = [stats.chisquare(counts, world.probabilities * len(labels)).pvalue]
+        for d in directions(2):
+            found.append(stats.kstest(made["x"] @ d, world.cdf, args=(d,)).pvalue)
+            for k in range(3):
+                law = stats.norm(CENTRES[k] @ d, SPREAD)
+                found.append(stats.kstest(made["x"][labels == k] @ d, law.cdf).pvalue)
+    return len(found) * min(found)
+
+
+def check(world, made):
+    assert least_p_value(world, made) > 1e-3
+    names = ["x"] if isinstance(world, MixtureWorld) else ["p", *world.names]
+    drawn = np.concatenate([made[each] for each in names], axis=1)
+    sd = np.sqrt(np.diag(world.covariance))
+    # Five standard errors of COUNT samples; for the covariance of two entries at most sqrt(2 / n).
+    np.testing.assert_allclose((drawn.mean(0) - world.mean) / sd, 0, atol=5 / COUNT**0.5)
+    off = (np.cov(drawn.T) - world.covariance) / np.outer(sd, sd)
+    np.testing.assert_allclose(off, 0, atol=5 * (2 / COUNT) ** 0.5)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("stepper", STEPPERS)
+def test_every_stepper_leads_to_the_exact_law(stepper, name):
+    check(world_of(name), walked(name, *STEPPERS[stepper]))
+
+
+@pytest.mark.parametrize("name", ["gaussian with drift", "mixture with drift"])
+def test_ancestral_samples_with_drawn_encodings_follow_the_exact_law(name):
+    world = world_of(name)
+    made = jax.jit(
+        lambda key: sampling.sample(
+            key, world.schedule, world.weights, world.model(), (COUNT, 2),
+            estimate="draw", read="draw",
+        )
+    )(jax.random.key(0))  # fmt: skip
+    check(world, {each: np.asarray(x, np.float64) for each, x in made.items()})
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_samples_of_three_steps_are_told_apart(name):
+    assert least_p_value(world_of(name), walked(name, sampling.Ancestral(), 3)) < 1e-6
+
+
+@pytest.mark.parametrize("stepper", [sampling.DPMSolverPP(3), sampling.Heun()], ids=str)
+def test_the_scan_takes_the_steps_that_are_taken_by_hand(stepper):
+    world = world_of("gaussian with drift")
+    walker = walker_of("gaussian with drift", stepper)
+    start = jnp.asarray([[1.0, 0.5], [-0.7, 1.2]])
+    times = sampling.log_snr_grid(world.schedule, 20)
+    route = sampling.plan(world.schedule, world.weights, times)
+    keys = jax.random.split(jax.random.key(0), 2)
+    carried = dict.fromkeys(walker.model.secondaries, jnp.ones(2))
+    last = sampling.walk(walker.denoiser, stepper, route, walker.model, start, keys, carried)
+    by_hand = walker.states(times, start, np.zeros((19, 2, 2), np.float32))[-1]
+    np.testing.assert_allclose(last, by_hand, rtol=1e-5)
