@@ -191,12 +191,12 @@ def _nearest(
                 "change it",
             )
         )
-    grid = np.round(curve(np.linspace(0.0, 1.0, num_steps))).astype(np.int32)
+    grid = np.round(curve(np.linspace(0.0, 1.0, num_steps))).astype(np.int64)
     grid = np.minimum(grid, schedule.num_steps - np.arange(num_steps))
     grid = np.maximum(grid, np.arange(num_steps, 0, -1))
     for place in range(num_steps - 2, -1, -1):
         grid[place] = max(grid[place], grid[place + 1] + 1)
-    return grid
+    return grid.astype(np.int32)
 
 
 def _through_noise(
