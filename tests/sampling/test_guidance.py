@@ -1,0 +1,207 @@
+"""Guidance against formulas by hand, on worlds whose conditional readings are known exactly."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmdiffusion_jax import sampling
+from tests.linear_world import LinearWorld
+from tests.mixture_world import CENTRES, SPREAD, TABLE, MixtureWorld
+
+STEPS = 80
+TIMES = jnp.asarray([2, 20, 30, 40, 60, 75])
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def asked(world, model=None, **given):
+    """What is asked, and the denoiser that guidance decorates."""
+    model = world.model() if model is None else model
+    known = {name: model.modalities[name].encode(x) for name, x in given.items()}
+    question = sampling.Question(world.schedule, world.weights, model, given, known)
+    return question, sampling.own_belief(question)
+
+
+def told(**carried):
+    return {name: jnp.full(TIMES.shape, float(flag)) for name, flag in carried.items()}
+
+
+def states(seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(len(TIMES), 2)))
+
+
+def clean_of_clusters(world, z_t, carried):
+    """E[z_0 | z_t] and p(k | z_t) by Bayes' rule over the clusters."""
+    t, z_t = np.asarray(TIMES), np.asarray(z_t)[:, None]
+    bar, noise = (
+        np.asarray(table)[t][:, None] for table in (world.schedule.alpha_bar,
+        world.schedule.noise_variance)
+    )  # fmt: skip
+    drift = carried * np.asarray(world.weights.marginal["label"])[t][:, None, None] * TABLE
+    variance = bar * SPREAD**2 + noise
+    residual = z_t - np.sqrt(bar)[:, :, None] * CENTRES - drift
+    p = world.probabilities * np.exp(-0.5 * (residual**2).sum(-1) / variance)
+    p /= p.sum(1, keepdims=True)
+    gain = np.sqrt(bar) * SPREAD**2 / variance
+    return np.einsum("bk,bkd->bd", p, CENTRES + gain[:, :, None] * residual), p
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("scale", [0.0, 2.5])
+def test_classifier_free_by_hand(scale, known):
+    world, z_t = MixtureWorld(STEPS, probabilities=(0.5, 0.3, 0.2)), states()
+    labels = np.arange(len(TIMES)) % 3
+    question, plain = asked(world, **({"label": jnp.asarray(labels)} if known else {}))
+    decorate = sampling.classifier_free_guidance("label", scale)
+    got = decorate(plain, question)(TIMES, z_t, told(label=1))
+    present, p = clean_of_clusters(world, z_t, 1)
+    encoding = TABLE[labels] if known else p @ TABLE
+    drift = np.asarray(world.weights.marginal["label"])[np.asarray(TIMES)][:, None] * encoding
+    absent, _ = clean_of_clusters(world, z_t - drift, 0)
+    np.testing.assert_allclose(got.clean.z_0, absent + scale * (present - absent), rtol=1e-9)
+    np.testing.assert_array_equal(
+        got.clean.encodings["label"], plain(TIMES, z_t, told(label=1)).clean.encodings["label"]
+    )
+
+
+@pytest.mark.parametrize("carried", [1, 0])
+@pytest.mark.parametrize("count", [1, 2])
+def test_decoder_at_scale_one_is_bayes_rule(count, carried):
+    """E[x_p | z_t, x_0] of the joint Gaussian; of two, the unknown one is not carried."""
+    world, z_t = LinearWorld(count, STEPS), states()
+    value = jnp.asarray(np.random.default_rng(1).normal(size=(len(TIMES), 2)))
+    question, plain = asked(world, x0=value)
+    denoiser = sampling.with_known(
+        sampling.decoder_guidance({"x0": 1.0})(plain, question), question
+    )
+    got = denoiser(TIMES, z_t, told(x0=carried, **({"x1": 0} if count == 2 else {})))
+    for k, t in enumerate(np.asarray(TIMES)):
+        rows = np.zeros((4, len(world.mean)))
+        rows[:2] = world.by_carried[carried][0][t]
+        rows[2:, 2:4] = np.eye(2)
+        noise = np.diag([float(world.schedule.noise_variance[t])] * 2 + [0.0, 0.0])
+        seen = np.concatenate([z_t[k], value[k]]) - rows @ world.mean
+        inside = rows @ world.covariance @ rows.T + noise
+        exact = world.mean + world.covariance @ rows.T @ np.linalg.solve(inside, seen)
+        np.testing.assert_allclose(got.clean.z_0[k], exact[:2], rtol=1e-6, atol=1e-9)
+    np.testing.assert_array_equal(got.clean.encodings["x0"], question.known["x0"])
+
+
+def read_all(**options):
+    """ẑ_0 without guidance, and with either kind of it."""
+    question, plain = asked(LinearWorld(2, STEPS), x0=states(1), x1=states(2))
+    denoisers = [
+        plain,
+        sampling.classifier_free_guidance("x0", 3.0, **options)(plain, question),
+        sampling.decoder_guidance({"x0": 2.0, "x1": 0.5}, **options)(plain, question),
+    ]
+    before, *after = (
+        np.asarray(denoiser(TIMES, states(), told(x0=1, x1=1)).clean.z_0) for denoiser in denoisers
+    )
+    return before, after
+
+
+def test_scales_without_effect_leave_the_denoiser_as_it_is():
+    question, plain = asked(LinearWorld(2, STEPS), x0=states(1), x1=states(2))
+    assert sampling.classifier_free_guidance("x0", 1.0)(plain, question) is plain
+    assert sampling.decoder_guidance({"x0": 0.0, "x1": 0.0})(plain, question) is plain
+    assert sampling.decoder_guidance({})(plain, question) is plain
+
+
+def test_samples_at_such_scales_are_the_same_bit_for_bit():
+    world = LinearWorld(1, 5)
+    given = {"x0": jnp.ones((3, 2))}
+    made = [
+        sampling.sample(
+            jax.random.key(0), world.schedule, world.weights, world.model(), (3, 2), given,
+            decorators=chosen,
+        )["p"]
+        for chosen in (
+            [],
+            [sampling.classifier_free_guidance("x0", 1.0), sampling.decoder_guidance({"x0": 0.0})],
+        )
+    ]  # fmt: skip
+    np.testing.assert_array_equal(*made)
+
+
+def test_a_scale_of_zero_adds_nothing_to_another():
+    question, plain = asked(LinearWorld(2, STEPS), x0=states(1), x1=states(2))
+    readings = [
+        sampling.decoder_guidance(scales)(plain, question)(TIMES, states(), told(x0=1, x1=1))
+        for scales in ({"x0": 2.0, "x1": 0.0}, {"x0": 2.0})
+    ]
+    np.testing.assert_array_equal(*(reading.clean.z_0 for reading in readings))
+
+
+def test_the_interval():
+    """Both ends included; outside it bit for bit nothing, inside it as without one."""
+    sigma = np.sqrt(1 / np.asarray(LinearWorld(2, STEPS).schedule.snr))[np.asarray(TIMES)]
+    interval = (float(sigma[2]), float(sigma[4]))
+    before, everywhere = read_all()
+    _, within = read_all(interval=interval)
+    inside = np.array([False, False, True, True, True, False])
+    for free, bound in zip(everywhere, within):
+        np.testing.assert_array_equal(bound[~inside], before[~inside])
+        np.testing.assert_array_equal(bound[inside], free[inside])
+        assert (np.abs(free - before).max(1) > 1e-6).all()
+
+
+def test_rescale():
+    """φ = 1 keeps each example's standard deviation, φ between mixes with no rescaling."""
+    before, free = read_all()
+    _, full = read_all(rescale=1.0)
+    _, half = read_all(rescale=0.5)
+    for plain, whole, part in zip(free, full, half):
+        ratio = before.std(1, keepdims=True) / plain.std(1, keepdims=True)
+        np.testing.assert_allclose(whole.std(1), before.std(1), rtol=1e-9)
+        np.testing.assert_allclose(whole, plain * ratio, rtol=1e-9)
+        np.testing.assert_allclose(part, (whole + plain) / 2, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"scale": math.inf}, "`scale`: got inf"),
+        ({"scale": math.nan}, "`scale`: got nan"),
+        ({"interval": (2.0, 1.0)}, r"`interval`: got \(2.0, 1.0\)"),
+        ({"interval": (1.0, 1.0)}, "0 <= low < high"),
+        ({"interval": (-1.0, 1.0)}, r"`interval`: got \(-1.0, 1.0\)"),
+        ({"rescale": 1.5}, "`rescale`: got 1.5"),
+        ({"rescale": -0.5}, "`rescale`: got -0.5"),
+    ],
+)
+def test_bad_options(options, words):
+    options = {"scale": 2.0, **options}
+    with pytest.raises(ValueError, match=words):
+        sampling.classifier_free_guidance("x0", **options)
+    scale = options.pop("scale")
+    with pytest.raises(ValueError, match=words):
+        sampling.decoder_guidance({"x0": scale}, **options)
+
+
+@pytest.mark.parametrize(
+    ("decorate", "words"),
+    [
+        (sampling.classifier_free_guidance("x00", 2.0), "`guidance`: got 'x00'.*mean 'x0'"),
+        (sampling.classifier_free_guidance("p", 2.0), "only the modalities that drive"),
+        (sampling.classifier_free_guidance("x1", 2.0), "never trained without.*'x0'"),
+        (sampling.decoder_guidance({"y": 2.0}), "`guidance`: got 'y'"),
+        (sampling.decoder_guidance({"p": 2.0}), "only the modalities that drive"),
+        (sampling.decoder_guidance({"x1": 2.0}), "'x1', whose value is not given.*'x0'"),
+        (sampling.decoder_guidance({"x1": 0.0}), "whose value is not given"),
+    ],
+)
+def test_bad_modalities(decorate, words):
+    world = LinearWorld(2, 5)
+    model = dataclasses.replace(world.model(), trained_without=("x0",))
+    question, plain = asked(world, model, x0=states())
+    with pytest.raises(ValueError, match=words):
+        decorate(plain, question)
