@@ -1,145 +1,99 @@
-"""Ancestral sampling against another library step by step, and against an exact world."""
+"""Ancestral steps: DDIM with all of the noise, and the variance that a model learns."""
 
 import dataclasses
 
-import diffusers.schedulers.scheduling_ddpm as reference
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 from mmdiffusion_jax import process, sampling
-from tests.linear_world import LinearWorld
+from tests.mixture_world import MixtureWorld
+from tests.stepping import Walker
+
+WORLD = MixtureWorld(40)
+GRIDS = {
+    **{name: build(WORLD.schedule, 12) for name, build in sampling.GRIDS.items()},
+    "every": np.arange(40, 0, -1),
+    "one's own": np.array([37, 20, 19, 5, 2]),
+}
 
 
-@pytest.mark.parametrize(
-    ("variance", "theirs"), [("posterior", "fixed_small"), ("upper", "fixed_large")]
-)
-@pytest.mark.parametrize("zero_weights", [False, True])
-def test_trajectory_equals_another_library(variance, theirs, zero_weights, monkeypatch):
-    """With no modalities, or with weights of zero, the whole trajectory is DDPM's."""
-    steps, shape = 30, (4, 3)
-    schedule = process.linear_schedule(steps)
-    scheduler = reference.DDPMScheduler(
-        num_train_timesteps=steps,
-        trained_betas=np.asarray(schedule.beta[1:], np.float64),
-        variance_type=theirs,
-        clip_sample=False,
-    )
-    zeros = {"other": np.zeros(steps + 1)} if zero_weights else {}
-    weights = process.modality_weights(schedule, zeros)
-    identity = process.ModalityFunctions(
-        encode=lambda x: x, log_prob=lambda m, x: m[:, 0], most_likely=lambda m: m,
-        expected_encoding=lambda m: m,
-    )  # fmt: skip
-
-    def denoise(z_t, t):
-        value = 0.5 * jnp.tanh(z_t) + 0.01 * t.astype(z_t.dtype)[:, None]
-        return process.Prediction(value, {"other": 7 + z_t})
-
-    modalities = dict.fromkeys(("x", *zeros), identity)
-    model = process.ModelFunctions(denoise, modalities, "x", variance=variance)
-    key = jax.random.key(5)
-    ours = sampling.sample(key, schedule, weights, model, shape)["x"]
-
-    start_key, steps_key = jax.random.split(key)
-    state = torch.tensor(np.asarray(jax.random.normal(start_key, shape)))
-    for t in range(steps, 0, -1):
-        noise_key = jax.random.split(jax.random.fold_in(steps_key, t))[1]
-        noise = torch.tensor(np.asarray(jax.random.normal(noise_key, shape)))
-        monkeypatch.setattr(reference, "randn_tensor", lambda *_, noise=noise, **__: noise)
-        value = 0.5 * torch.tanh(state) + 0.01 * t
-        state = scheduler.step(value, t - 1, state).prev_sample
-    np.testing.assert_allclose(ours, state.numpy(), rtol=2e-4, atol=2e-5)
+@pytest.fixture(scope="module")
+def pair():
+    return Walker(WORLD, sampling.Ancestral()), Walker(WORLD, sampling.DDIM(eta=1.0))
 
 
-def test_joint_samples_of_an_exact_model_have_the_exact_moments():
-    world = LinearWorld(1, 100)
-    count = 20_000
-    samples = jax.jit(
-        lambda key: sampling.sample(
-            key, world.schedule, world.weights, world.model(), (count, 2), estimate="draw"
+@pytest.mark.parametrize("grid", GRIDS)
+def test_ddim_with_all_the_noise_is_ancestral_sampling(grid, pair):
+    times, rng = GRIDS[grid], np.random.default_rng(0)
+    start, *noises = rng.normal(size=(len(times), 6, 2)).astype(np.float32)
+    got = [walker.states(times, jnp.asarray(start), noises) for walker in pair]
+    np.testing.assert_allclose(*got, rtol=1e-5, atol=1e-6)
+
+
+def test_so_it_is_in_sample():
+    """Both draw the same noise from the same key."""
+    made = [
+        sampling.sample(
+            jax.random.key(0), WORLD.schedule, WORLD.weights, WORLD.model(), (6, 2),
+            stepper=stepper, times=GRIDS["karras"], estimate="draw",
+        )["x"]
+        for stepper in (None, sampling.DDIM(eta=1.0))
+    ]  # fmt: skip
+    np.testing.assert_allclose(*made, rtol=1e-5, atol=1e-6)
+
+
+def learned(world, mix):
+    inner = world.model()
+
+    def denoise(z_t, t, carried):
+        return dataclasses.replace(inner.denoise(z_t, t, carried), variance_mix=mix)
+
+    return dataclasses.replace(inner, denoise=denoise, variance="learned")
+
+
+@pytest.mark.parametrize("times", [[30, 29], [30, 12]], ids=["neighbours", "apart"])
+def test_the_learned_variance_lies_between_the_two(times):
+    """exp(v log β + (1 − v) log β̃), Nichol & Dhariwal 2021, eq. 15."""
+    with jax.enable_x64(True):
+        world = MixtureWorld(40)
+        mix = jnp.linspace(0.0, 1.0, 10).reshape(5, 2)
+        walker = Walker(world, sampling.Ancestral(), learned(world, mix))
+        start = jnp.ones((5, 2))
+        ends = [walker.states(times, start, np.full((1, 5, 2), noise))[-1] for noise in (0.0, 1.0)]
+        at_t, at_s = (np.asarray(world.schedule.alpha_bar)[t] for t in times)
+        upper = 1 - at_t / at_s
+        lower = upper * (1 - at_s) / (1 - at_t)
+        exact = upper**mix * lower ** (1 - mix)
+        np.testing.assert_allclose((ends[1] - ends[0]) ** 2, exact, rtol=1e-9)
+
+
+def test_a_model_of_learned_variance_must_give_its_mix():
+    with pytest.raises(ValueError, match=r"`prediction.variance_mix`: got None"):
+        sampling.sample(
+            jax.random.key(0), WORLD.schedule, WORLD.weights, learned(WORLD, None), (2, 2)
         )
-    )(jax.random.key(0))["p"]
-    np.testing.assert_allclose(samples.mean(0), world.mean[:2], atol=0.06)
-    np.testing.assert_allclose(np.cov(samples.T), world.covariance[:2, :2], atol=0.12)
-
-
-def test_known_values_enter_after_the_models_own_belief():
-    """The trap: a known encoding in place of the model's estimate must not leak into ẑ_0."""
-    schedule = process.cosine_schedule(40)
-    weights = process.modality_weights(schedule, {"side": process.Bump(2.0)}, given="marginal")
-    table = jnp.array([[1.0, -1.0], [-1.0, 1.0]])
-
-    def denoise(z_t, t):
-        # The exact posterior of a world with two points x = ±1 in the first place, side = sign.
-        bar, noise = schedule.alpha_bar[t][:, None], schedule.noise_variance[t][:, None]
-        drift = weights.marginal["side"][t][:, None]
-        points = jnp.array([[-1.0, 0.0], [1.0, 0.0]])
-        centres = jnp.sqrt(bar)[:, None] * points + drift[:, None] * table
-        logits = -0.5 * ((z_t[:, None] - centres) ** 2).sum(-1) / noise
-        p = jax.nn.softmax(logits)
-        residual = z_t - jnp.einsum("bk,bkd->bd", p, centres)
-        return process.Prediction(residual / jnp.sqrt(noise), {"side": logits})
-
-    model = process.ModelFunctions(
-        denoise,
-        {
-            "x": process.ModalityFunctions(
-                encode=lambda x: x, log_prob=lambda m, x: m[:, 0], most_likely=lambda m: m
-            ),
-            "side": process.ModalityFunctions(
-                encode=lambda k: table[k],
-                log_prob=process.categorical_log_prob,
-                expected_encoding=lambda logits: jax.nn.softmax(logits) @ table,
-                most_likely=lambda logits: jnp.argmax(logits, -1),
-                pool=lambda logits: jax.nn.log_softmax(logits).mean(0),
-            ),
-        },
-        "x",
-    )
-    asked = jnp.arange(400) % 2
-    key = jax.random.key(0)
-    given = {"side": asked}
-    made = sampling.sample(key, schedule, weights, model, (400, 2), given)
-    np.testing.assert_array_equal(made["side"], asked)
-    right = (made["x"][:, 0] > 0) == (asked == 1)
-    assert float(right.mean()) > 0.97
-    joint = sampling.sample(key, schedule, weights, model, (400, 2))
-    agree = (joint["x"][:, 0] > 0) == (joint["side"] == 1)
-    assert float(agree.mean()) > 0.97
-    assert 0.4 < float(joint["side"].mean()) < 0.6
-    points = jnp.stack([2.0 * asked.astype(jnp.float32) - 1, jnp.zeros(400)], axis=1)
-    read = sampling.sample(key, schedule, weights, model, (400, 2), {"x": points})
-    assert float((read["side"] == asked).mean()) > 0.95
-
-
-def test_shares_of_several_encodings_in_the_clean_state():
-    """z_0 as a weighted mean: the primary is read back by solving it for its encoding."""
-    world = LinearWorld(1, 50)
-    model = dataclasses.replace(world.model(), shares={"p": 3.0, "x0": 1.0})
-    encodings = {"p": jnp.ones((2, 2)), "x0": jnp.full((2, 2), 5.0)}
-    z_0 = model.clean_state(encodings)
-    np.testing.assert_allclose(z_0, 2.0)
-    np.testing.assert_allclose(model.primary_encoding(z_0, encodings), 1.0)
-    samples = sampling.sample(jax.random.key(0), world.schedule, world.weights, model, (3, 2))
-    assert np.isfinite(np.asarray(samples["p"])).all()
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("build", "words"),
     [
-        ({"given": {"y": jnp.ones((3, 2))}}, "`given`: got 'y'"),
-        ({"given": {"x0": jnp.ones((2, 2))}}, r"given\['x0'\]`: got shape \(2, 2\)"),
-        ({"given": {"x0": jnp.ones((3, 2)), "p": jnp.ones((3, 2))}}, "at least one modality left"),
-        ({"estimate": "men"}, "did you mean 'mean'"),
-        ({"unknown": "abset"}, "did you mean 'absent'"),
+        (lambda: sampling.DDIM(eta=1.5), "`eta`: got 1.5"),
+        (lambda: sampling.DDIM(eta=-0.1), "`eta`: got -0.1"),
+        (lambda: sampling.DPMSolverPP(order=4), "`order`: got 4"),
+        (lambda: sampling.DPMSolverPP(order=3, sde=True), "`order`: got 3, expected 2 where sde"),
     ],
 )
-def test_bad_input(options, words):
-    world = LinearWorld(1, 5)
+def test_steppers_that_are_not(build, words):
     with pytest.raises(ValueError, match=words):
-        sampling.sample(
-            jax.random.key(0), world.schedule, world.weights, world.model(), (3, 2), **options
-        )
+        build()
+
+
+def test_a_schedule_must_be_known_outside_jit():
+    def traced(alpha_bar):
+        schedule = dataclasses.replace(WORLD.schedule, alpha_bar=alpha_bar)
+        return sampling.plan(schedule, process.modality_weights(WORLD.schedule, {}), [2, 1]).noise
+
+    with pytest.raises(ValueError, match="`schedule`: got traced values"):
+        jax.jit(traced)(WORLD.schedule.alpha_bar)
