@@ -32,16 +32,15 @@ def test_ddim_with_all_the_noise_is_ancestral_sampling(grid, pair):
     np.testing.assert_allclose(*got, rtol=1e-5, atol=1e-6)
 
 
-def test_so_it_is_in_sample():
-    """Both draw the same noise from the same key."""
-    made = [
-        sampling.sample(
-            jax.random.key(0), WORLD.schedule, WORLD.weights, WORLD.model(), (6, 2),
-            stepper=stepper, times=GRIDS["karras"], estimate="draw",
-        )["x"]
-        for stepper in (None, sampling.DDIM(eta=1.0))
-    ]  # fmt: skip
-    np.testing.assert_allclose(*made, rtol=1e-5, atol=1e-6)
+def test_both_draw_the_same_noise_from_the_same_key(pair):
+    keys = jax.random.split(jax.random.key(0), 6)
+    route = sampling.plan(WORLD.schedule, WORLD.weights, GRIDS["karras"])
+    start, carried = jnp.ones((6, 2)), {"label": jnp.ones(6)}
+    ends = [
+        sampling.walk(each.denoiser, each.stepper, route, each.model, start, keys, carried)
+        for each in pair
+    ]
+    np.testing.assert_allclose(*ends, rtol=1e-5, atol=1e-6)
 
 
 def learned(world, mix):
