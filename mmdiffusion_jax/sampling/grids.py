@@ -71,7 +71,8 @@ def log_snr_grid(schedule: Schedule, num_steps: int, sigma_max: float = NOISIEST
         sigma_max: the greatest σ to start at; infinity starts at T.
 
     Returns:
-        (num_steps,) int32, strictly decreasing to 1; from T where the states would not fit below.
+        (num_steps,) int32, strictly decreasing to 1; it starts above `sigma_max` only where so many
+        states do not fit below.
 
     Raises:
         ValueError: `num_steps` out of range, or no t with σ up to `sigma_max`.
@@ -96,7 +97,8 @@ def karras_grid(
         sigma_max: the greatest σ to start at; infinity starts at T.
 
     Returns:
-        (num_steps,) int32, strictly decreasing to 1; from T where the states would not fit below.
+        (num_steps,) int32, strictly decreasing to 1; it starts above `sigma_max` only where so many
+        states do not fit below.
 
     Raises:
         ValueError: `num_steps` out of range, ρ not above 0, or no t with σ up to `sigma_max`.
@@ -192,7 +194,7 @@ def _nearest(
             )
         )
     grid = np.round(curve(np.linspace(0.0, 1.0, num_steps))).astype(np.int64)
-    grid = np.minimum(grid, schedule.num_steps - np.arange(num_steps))
+    grid = np.minimum(grid, max(grid[0], num_steps) - np.arange(num_steps))
     grid = np.maximum(grid, np.arange(num_steps, 0, -1))
     for place in range(num_steps - 2, -1, -1):
         grid[place] = max(grid[place], grid[place + 1] + 1)

@@ -1,5 +1,7 @@
 """Each grid is what it says, against its formula."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -19,14 +21,30 @@ def sigmas(schedule):
     return np.asarray(schedule.snr, np.float64)[1:] ** -0.5
 
 
-@pytest.mark.parametrize("name", sampling.GRIDS)
+def to_the_end(build):
+    """Starts at T whatever the noise there."""
+    return functools.partial(build, sigma_max=np.inf)
+
+
+BUILDS = {
+    **sampling.GRIDS,
+    "all of log_snr": to_the_end(sampling.log_snr_grid),
+    "all of karras": to_the_end(sampling.karras_grid),
+    "all of karras 1": to_the_end(functools.partial(sampling.karras_grid, rho=1.0)),
+}
+
+
+@pytest.mark.parametrize("name", BUILDS)
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 def test_every_number_of_steps_goes_strictly_from_noise_to_data(name, schedule):
+    """From T, or from σ = 80 where the grid is even in noise, if so many states fit below."""
+    first = (sigmas(schedule) <= 80).sum() if name in ("log_snr", "karras") else 60
+    assert first < 60 or name not in ("log_snr", "karras")
     for num_steps in range(1, 61):
-        grid = sampling.GRIDS[name](schedule, num_steps)
+        grid = BUILDS[name](schedule, num_steps)
         assert grid.shape == (num_steps,)
         assert grid.dtype == np.int32
-        assert grid[0] == 60
+        assert grid[0] == max(first, num_steps)
         assert num_steps == 1 or grid[-1] == 1
         assert (np.diff(grid) < 0).all()
 
@@ -42,25 +60,35 @@ def test_evenly_spaced_in_a_function_of_t(name, forth):
 
 
 @pytest.mark.parametrize("num_steps", [2, 5, 12])
+@pytest.mark.parametrize("sigma_max", [80.0, 3.0, np.inf])
 @pytest.mark.parametrize(
     ("build", "forth"),
     [
         (sampling.log_snr_grid, np.log),
         (sampling.karras_grid, lambda sigma: sigma ** (1 / 7)),
-        (lambda *given: sampling.karras_grid(*given, rho=2.0), np.sqrt),
-        (lambda *given: sampling.karras_grid(*given, rho=1.0), lambda sigma: sigma),
+        (functools.partial(sampling.karras_grid, rho=2.0), np.sqrt),
+        (functools.partial(sampling.karras_grid, rho=1.0), lambda sigma: sigma),
     ],
     ids=["log_snr", "karras", "karras 2", "karras 1"],
 )
-def test_evenly_spaced_in_a_function_of_the_noise(build, forth, num_steps):
+def test_evenly_spaced_in_a_function_of_the_noise(build, forth, sigma_max, num_steps):
     """To within a step: the even value lies between those of the neighbours of t."""
-    table, grid = forth(sigmas(LONG)), build(LONG, num_steps)
-    even = np.linspace(table[-1], table[0], num_steps)
+    grid = build(LONG, num_steps, sigma_max=sigma_max)
+    table = forth(sigmas(LONG))
+    start = forth(sigmas(LONG)[sigmas(LONG) <= sigma_max].max())
+    even = np.linspace(start, table[0], num_steps)
     below = table[np.maximum(grid - 2, 0)]
     above = table[np.minimum(grid, 999)]
     slack = 1e-6 * np.abs(table).max()  # the tables are float32
     assert (below - slack <= even).all()
     assert (even <= above + slack).all()
+
+
+@pytest.mark.parametrize("build", [sampling.log_snr_grid, sampling.karras_grid])
+@pytest.mark.parametrize("sigma_max", [1e-6, np.nan])
+def test_a_bad_sigma_max(build, sigma_max):
+    with pytest.raises(ValueError, match=f"`sigma_max`: got {sigma_max}"):
+        build(LONG, 5, sigma_max=sigma_max)
 
 
 def test_one_s_own_grid_is_kept():
