@@ -23,6 +23,7 @@ setup(
         "grain>=0.2.10",
         "importlib_resources>=5.0",  # TFDS asks for it without naming it
         "jax>=0.7",
+        "matplotlib>=3.8",
         "ml-collections>=1.0",
         "numpy>=2.0",
         "optax>=0.2.4",
