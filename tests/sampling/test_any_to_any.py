@@ -13,7 +13,7 @@ from mmdiffusion_jax import process, sampling
 from tests.linear_world import LinearWorld
 from tests.mixture_world import MixtureWorld
 
-COUNT = 4000
+COUNT = 3000
 WORLD = LinearWorld(2, 200, log_snr=(9.0, -9.0))
 NAMES = ("p", *WORLD.names)
 GIVEN = [names for size in range(3) for names in itertools.combinations(NAMES, size)]

@@ -13,7 +13,7 @@ from tests.linear_world import LinearWorld
 from tests.mixture_world import CENTRES, SPREAD, MixtureWorld
 from tests.stepping import Walker
 
-STEPS, LOG_SNR, COUNT = 500, (9.0, -9.0), 5000
+STEPS, LOG_SNR, COUNT = 400, (9.0, -9.0), 3000
 WORLDS = {
     "gaussian": lambda: LinearWorld(0, STEPS, log_snr=LOG_SNR),
     "gaussian with drift": lambda: LinearWorld(1, STEPS, log_snr=LOG_SNR),
