@@ -82,7 +82,7 @@ def sample(
         times: the visited t's, strictly decreasing; left out, T, T − 1, …, 1.
         decorators: guidance and thresholding, the first innermost.
         estimate: of an unknown encoding: "mean" under its head, "draw" from it, or "moments", the
-            mean with its variance added to the noise of a stochastic step.
+            mean with its variance added to the noise of a stochastic step of order 1.
         unknown: "estimated" lets the states carry the current estimates of unknown modalities,
             refined from t to t; "absent" leaves those out, so that their heads cannot read their
             own guess back. "auto" is "estimated" while the primary is generated; with a known
@@ -306,12 +306,12 @@ def _check(
             raise ValueError(errors.unknown(argument, value, choices))
     if corrections < 0:
         raise ValueError(errors.message("corrections", corrections, "0 or more", "raise it"))
-    if estimate == "moments" and not stepper.stochastic:
+    if estimate == "moments" and not (stepper.stochastic and stepper.order == 1):
         raise ValueError(
             errors.message(
                 "estimate",
-                f"'moments' with the deterministic {stepper}",
-                "a stochastic stepper, whose noise can take the variance up",
+                f"'moments' with {stepper}",
+                "a stochastic stepper of order 1, whose noise lacks that variance",
                 "use 'mean', or a stepper such as Ancestral()",
             )
         )

@@ -27,13 +27,19 @@ class Stepper(Protocol):
     """
 
     @property
-    def order(self) -> int: ...  # noqa: D102
+    def order(self) -> int:
+        """See above."""
+        ...
 
     @property
-    def stochastic(self) -> bool: ...  # noqa: D102
+    def stochastic(self) -> bool:
+        """See above."""
+        ...
 
     @property
-    def calls(self) -> int: ...  # noqa: D102
+    def calls(self) -> int:
+        """See above."""
+        ...
 
     def init(self, plan: Plan, model: ModelFunctions, like: Clean) -> tuple[Any, Any]:
         """What a run needs.

@@ -133,7 +133,7 @@ def test_bad_options(options, words):
             2,
             {},
             {"estimate": "moments", "sampler": "ddim"},
-            "`estimate`: got 'moments' with the deterministic",
+            "`estimate`: got 'moments' with DDIM",
         ),
     ],
 )

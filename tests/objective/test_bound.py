@@ -134,8 +134,8 @@ def test_learned_variance_has_the_two_fixed_ones_as_ends(variance_mix):
     batch, _ = world.draw(4)
     plain = world.model()
 
-    def denoise(z_t, t):
-        answer = plain.denoise(z_t, t)
+    def denoise(z_t, t, carried):
+        answer = plain.denoise(z_t, t, carried)
         return dataclasses.replace(answer, variance_mix=jnp.full_like(z_t, variance_mix))
 
     learned = dataclasses.replace(plain, denoise=denoise, variance="learned")

@@ -65,8 +65,8 @@ def test_every_target_flows_alike(target):
     z, _ = first_states(world, 5)
     plain = world.model()
 
-    def denoise(z_t, t):
-        answer = plain.denoise(z_t, t)
+    def denoise(z_t, t, carried):
+        answer = plain.denoise(z_t, t, carried)
         estimates = process.estimate_encodings(plain, answer)
         own = process.belief(world.schedule, world.weights, plain, t, z_t, answer, estimates)
         value = process.from_pivot(world.schedule, t, own, target)
@@ -114,8 +114,8 @@ def test_what_is_absent_is_not_in_the_density():
     def denoise(z_t, t, carried):
         # Nobody carries x0 here, so that the best answer is that of the smaller world.
         assert set(carried) == {"x0"}
-        answer = plain.denoise(z_t, t)
-        return dataclasses.replace(answer, heads={**told.denoise(z_t, t).heads, **answer.heads})
+        answer = plain.denoise(z_t, t, carried)
+        return dataclasses.replace(answer, heads={**told.denoise(z_t, t, carried).heads, **answer.heads})
 
     asked = dataclasses.replace(told, denoise=denoise, sees_carried=True)
 

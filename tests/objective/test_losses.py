@@ -41,10 +41,10 @@ def test_squared_error_is_measured_in_the_noise_whatever_the_target(target):
     batch, _ = world.draw(100)
     plain = world.model()
 
-    def denoise(z_t, t):
+    def denoise(z_t, t, carried):
         # The same belief in another target: the model's own shifted state is what it refers to;
         # training measures against the true shifted state, so give both the true drift.
-        answer = plain.denoise(z_t, t)
+        answer = plain.denoise(z_t, t, carried)
         shift = process.shift(world.schedule, world.weights, t, z_t, {"x0": encoding})
         pair = process.to_pivot(world.schedule, t, shift, answer.value, "noise")
         value = process.from_pivot(world.schedule, t, pair, target)
@@ -93,9 +93,9 @@ def test_a_dropped_modality_leaves_the_state_but_not_the_loss():
     batch, _ = world.draw(8)
     plain, seen = world.model(), []
 
-    def denoise(z_t, t):
+    def denoise(z_t, t, carried):
         seen.append(z_t)
-        return plain.denoise(z_t, t)
+        return plain.denoise(z_t, t, carried)
 
     model = dataclasses.replace(plain, denoise=denoise)
 

@@ -203,8 +203,9 @@ def test_shares_of_several_encodings_in_the_clean_state():
         ({"unknown": "abset"}, "did you mean 'absent'"),
         ({"read": "drawn"}, "did you mean 'draw'"),
         ({"corrections": -1}, "`corrections`: got -1"),
-        ({"estimate": "moments", "stepper": sampling.DDIM()}, "'moments' with the deterministic"),
-        ({"estimate": "moments", "stepper": sampling.Heun()}, "a stochastic stepper"),
+        ({"estimate": "moments", "stepper": sampling.DDIM()}, "'moments' with DDIM"),
+        ({"estimate": "moments", "stepper": sampling.Heun()}, "a stochastic stepper of order 1"),
+        ({"estimate": "moments", "stepper": sampling.DPMSolverPP(sde=True)}, "of order 1"),
         ({"times": [5, 5, 1]}, "`times`: got 5 and then 5"),
     ],
 )
