@@ -9,7 +9,7 @@ WORKDIR ?= workdirs/digits
 quickstart: $(VENV)/.base
 	$(BIN)/python launch/train.py --config=configs/digits.py --workdir=$(WORKDIR)
 	$(BIN)/python launch/evaluate.py --workdir=$(WORKDIR)
-	$(BIN)/python launch/sample.py --workdir=$(WORKDIR) --num_samples=100 --out=$(WORKDIR)/generated
+	$(BIN)/python launch/sample.py --workdir=$(WORKDIR) --out=$(WORKDIR)/joint
 
 test: lint
 	$(BIN)/python -m pytest

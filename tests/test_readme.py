@@ -1,23 +1,44 @@
-"""The README's example runs as it stands."""
+"""The README's examples run as they stand."""
 
 import re
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import pytest
+
+TEXT = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_losses_in_somebody_elses_code():
-    text = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
-    code = next(c for c in re.findall(r"```python\n(.*?)```", text, re.S) if "simple_loss" in c)
-    names: dict = {}
-    exec(code, names)
+@pytest.fixture(scope="module")
+def names():
+    """What the README's own code defines, in its order."""
+    found: dict = {}
+    for code in re.findall(r"```python\n(.*?)```", TEXT, re.S):
+        if "import" in code:
+            exec(code, found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def params():
     shapes = {"in": (2, 16), "time": (101, 16), "noise": (16, 2), "label": (16, 10)}
-    params = {
+    return {
         name: 0.1 * jax.random.normal(jax.random.key(i), shape)
         for i, (name, shape) in enumerate(shapes.items())
     }
+
+
+def test_the_losses_in_somebody_elses_code(names, params):
     batch = {"point": jnp.ones((8, 2)), "label": jnp.arange(8)}
     gradient = jax.grad(names["loss"])(params, jax.random.key(0), batch)
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradient))
     assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(gradient))
+
+
+def test_points_of_labels(names, params):
+    points = names["points_of"](params, jax.random.key(0), jnp.arange(8))
+    assert points.shape == (8, 2)
+    assert bool(jnp.isfinite(points).all())
+    others = names["points_of"](params, jax.random.key(0), jnp.arange(8)[::-1])
+    assert float(jnp.abs(points - others).max()) > 0.01

@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.experiment.config import default_config
 
 # What an earlier run may have had otherwise without being another experiment.
 _MAY_CHANGE = (
@@ -22,6 +23,9 @@ _MAY_CHANGE = (
     "evaluation",
     "data.folder",
 )
+
+# Sections whose later options do not make an earlier run another experiment.
+_MAY_GROW = ("sampling", "evaluation")
 
 
 def claim_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> Path:
@@ -70,6 +74,8 @@ def claim_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> Path:
 def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
     """Reads the config an experiment was started with.
 
+    Options of sampling and evaluation that it was started without have their defaults.
+
     Raises:
         ValueError: no experiment there, or a damaged `config.json`.
     """
@@ -86,7 +92,11 @@ def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
         raise ValueError(
             errors.message("workdir", f"a damaged {file}", "valid JSON", "restore that file")
         ) from error
-    return ConfigDict(_tuples(values))
+    values = _tuples(values)
+    for section, defaults in default_config().to_dict().items():
+        if section in _MAY_GROW and isinstance(values.get(section), Mapping):
+            values[section] = {**defaults, **values[section]}
+    return ConfigDict(values)
 
 
 def _plain(config: ConfigDict) -> dict[str, Any]:

@@ -115,7 +115,9 @@ def test_what_is_absent_is_not_in_the_density():
         # Nobody carries x0 here, so that the best answer is that of the smaller world.
         assert set(carried) == {"x0"}
         answer = plain.denoise(z_t, t, carried)
-        return dataclasses.replace(answer, heads={**told.denoise(z_t, t, carried).heads, **answer.heads})
+        return dataclasses.replace(
+            answer, heads={**told.denoise(z_t, t, carried).heads, **answer.heads}
+        )
 
     asked = dataclasses.replace(told, denoise=denoise, sees_carried=True)
 

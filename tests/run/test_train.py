@@ -1,23 +1,22 @@
 """Whole runs in processes of their own: resuming bit for bit, and eight devices."""
 
 import json
+import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 
+from mmdiffusion_jax import experiment, run, training
 from tests.run.small import SMALL, launch
 
 
 def restored(workdir):
-    from mmdiffusion_jax import experiment, run, training
-
     built = experiment.build(experiment.read_config(workdir))
     whole = training.replicated(training.make_mesh())
     _, template = run.make_step_and_state(built, whole, whole)
     with training.Checkpoints(Path(workdir) / "checkpoints", read_only=True) as checkpoints:
         found = checkpoints.restore(template)
-    import jax
-
     leaves = jax.tree.leaves((found.state.params, found.state.ema, found.state.opt_state))
     return found.step, found.position, [np.asarray(leaf) for leaf in leaves]
 
@@ -36,8 +35,6 @@ def test_metrics_name_every_modality(finished):
 
 
 def test_resuming_is_the_uninterrupted_run_bit_for_bit(finished, tmp_path):
-    import shutil
-
     cut = tmp_path / "w"
     shutil.copytree(finished, cut)
     for step in (6, 8):
@@ -69,3 +66,12 @@ def test_eight_devices_take_the_same_steps(finished, tmp_path):
         for name in names:
             if name in theirs:
                 np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3)
+
+
+def test_a_run_from_before_an_option_has_its_default(finished, tmp_path):
+    values = json.loads((finished / "config.json").read_text())
+    del values["sampling"]["grid"], values["evaluation"]["num_scored"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    config = experiment.read_config(tmp_path)
+    assert config.sampling.grid == experiment.default_config().sampling.grid
+    assert experiment.build(config).evaluation.num_scored > 0
