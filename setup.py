@@ -40,6 +40,7 @@ setup(
             "diffusers>=0.32",
             "mypy>=1.11",
             "pytest>=8.0",
+            "pytest-xdist>=3.5",
             "ruff>=0.6",
             "torch>=2.4",
         ],

@@ -16,17 +16,15 @@ _SAMPLERS = flags.DEFINE_list(
     "Which, by name.",
 )
 _STEPS = flags.DEFINE_list("steps", "5,10,15,20,50,100", "Numbers of visited states.")
-_GRID = flags.DEFINE_string("grid", None, "Which states; left out, as the run's config says.")
+_OPTIONS = run.define_sampling_flags()
 
 
 def main(argv: list[str]) -> None:
     """Parses the flags and compares."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    options = {"grid": _GRID.value} if _GRID.value else {}
-    run.compare(
-        _WORKDIR.value, _OUT.value, _SAMPLERS.value, [int(x) for x in _STEPS.value], **options
-    )
+    steps = [int(x) for x in _STEPS.value]
+    run.compare(_WORKDIR.value, _OUT.value, _SAMPLERS.value, steps, **_OPTIONS())
 
 
 if __name__ == "__main__":

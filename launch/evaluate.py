@@ -7,13 +7,14 @@ from mmdiffusion_jax import run
 _WORKDIR = flags.DEFINE_multi_string(
     "workdir", None, "Where a run is kept; may be repeated.", required=True
 )
+_OPTIONS = run.define_sampling_flags()
 
 
 def main(argv: list[str]) -> None:
     """Parses the flags and evaluates."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    run.evaluate(_WORKDIR.value)
+    run.evaluate(_WORKDIR.value, **_OPTIONS())
 
 
 if __name__ == "__main__":

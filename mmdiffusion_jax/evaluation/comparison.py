@@ -133,6 +133,7 @@ def plot_samplers(runs: Sequence[Sequence[Figures]], file: str | Path) -> None:
         file: the picture to write.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     panels = figure.subplots(1, 2)
@@ -159,6 +160,8 @@ def plot_samplers(runs: Sequence[Sequence[Figures]], file: str | Path) -> None:
         axes.minorticks_off()
         axes.grid(alpha=0.3)
     panels[0].set_yscale("log")
+    panels[0].yaxis.set_major_formatter(LogFormatter())
+    panels[0].yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     panels[1].legend(fontsize="small")
     figure.savefig(file, dpi=120)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import logging
 
-from mmdiffusion_jax import evaluation, experiment
+from mmdiffusion_jax import errors, evaluation, experiment
 from mmdiffusion_jax.run.train import load
 
 
@@ -35,6 +35,11 @@ def compare(
         ValueError: unknown samplers, numbers out of range, or a workdir without a trained
             experiment with a primary image.
     """
+    for name, mend in (("sampler", "samplers"), ("num_steps", "steps"), ("eta", "samplers")):
+        if name in options:
+            raise ValueError(
+                errors.message(name, options[name], "nothing, as all are compared", f"see {mend}")
+            )
     runs = []
     for workdir in workdirs:
         config, built, params = load(workdir, options)

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,25 +12,28 @@ from mmdiffusion_jax import evaluation, experiment
 from mmdiffusion_jax.run.train import load
 
 
-def evaluate(workdirs: Sequence[str]) -> list[dict[str, float]]:
+def evaluate(workdirs: Sequence[str], **options: Any) -> list[dict[str, float]]:
     """Evaluates each workdir: prints a table and writes `metrics.json` into it.
 
     Args:
         workdirs: trained experiments; of several, the mean and the standard deviation are printed.
+        **options: fields of `SamplingOptions`, in place of the experiments' own; figures with
+            other options are printed only.
 
     Returns:
         The figures of each.
 
     Raises:
-        ValueError: a workdir without a trained experiment.
+        ValueError: bad options, or a workdir without a trained experiment.
     """
     found = []
     for workdir in workdirs:
-        config, built, params = load(workdir)
+        config, built, params = load(workdir, options)
         figures = evaluation.evaluate(built, params, *experiment.open_data(config))
-        temporary = Path(workdir) / "metrics.json.tmp"
-        temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, Path(workdir) / "metrics.json")
+        if not options:
+            temporary = Path(workdir) / "metrics.json.tmp"
+            temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+            os.replace(temporary, Path(workdir) / "metrics.json")
         print(f"# {workdir}\n{evaluation.table(figures)}", flush=True)
         found.append(figures)
     if len(found) > 1:

@@ -61,6 +61,13 @@ def test_bad_requests_leave_no_folder(finished, tmp_path, options, words):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("option", ["sampler", "num_steps", "eta"])
+def test_what_is_compared_cannot_be_fixed(finished, tmp_path, option):
+    with pytest.raises(ValueError, match=f"`{option}`: got 1, expected nothing, as all are"):
+        run.compare([str(finished)], str(tmp_path / "out"), ["ddim"], [2], **{option: 1})
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("change", ["process.schedule=cosin", "loss.timesteps=unifrm"])
 def test_unknown_names_in_a_config(change):
     config = runpy.run_path("configs/smoke.py")["get_config"]()

@@ -1,0 +1,43 @@
+"""The flags that launch scripts have in common."""
+
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+
+from mmdiffusion_jax.run.requests import parse_interval, parse_scales
+
+
+def define_sampling_flags() -> Callable[[], dict[str, Any]]:
+    """Defines a flag for each sampling option, to take the place of the run's own.
+
+    Returns:
+        After parsing: the options that were given, by name.
+    """
+    plain = (
+        flags.DEFINE_string("sampler", None, "ancestral, ddim, dpm_solver_pp, heun, …"),
+        flags.DEFINE_integer("num_steps", None, "How many states are visited."),
+        flags.DEFINE_string("grid", None, "Which: uniform, quadratic, log_snr or karras."),
+        flags.DEFINE_float("eta", None, "Of ddim: 0 adds no noise, 1 is ancestral."),
+        flags.DEFINE_float("guidance_rescale", None, "Back to the unguided spread, 0 to 1."),
+        flags.DEFINE_string("threshold", None, "Of the clean state: none, static or dynamic."),
+        flags.DEFINE_string("estimate", None, "Of unknown encodings: mean, draw or moments."),
+        flags.DEFINE_string("unknown", None, "Unknown modalities: auto, absent or estimated."),
+        flags.DEFINE_string("read", None, "Values in the end: most_likely or draw."),
+        flags.DEFINE_integer("corrections", None, "Langevin steps at each state."),
+        flags.DEFINE_integer("batch_size", None, "Samples at once."),
+    )
+    scales = (
+        flags.DEFINE_multi_string("guidance", None, "Classifier-free: name:scale."),
+        flags.DEFINE_multi_string("decoder_guidance", None, "By a head: name:scale."),
+    )
+    interval = flags.DEFINE_list("guidance_interval", None, "Where to guide: low,high in sigma.")
+
+    def read() -> dict[str, Any]:
+        found: dict[str, Any] = {flag.name: flag.value for flag in plain}
+        found |= {f.name: parse_scales(f.name, f.value) for f in scales if f.value is not None}
+        if interval.value is not None:
+            found[interval.name] = parse_interval(interval.value)
+        return {name: value for name, value in found.items() if value is not None}
+
+    return read
