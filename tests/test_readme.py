@@ -31,14 +31,15 @@ def params():
 
 def test_the_losses_in_somebody_elses_code(names, params):
     batch = {"point": jnp.ones((8, 2)), "label": jnp.arange(8)}
-    gradient = jax.grad(names["loss"])(params, jax.random.key(0), batch)
+    gradient = jax.jit(jax.grad(names["loss"]))(params, jax.random.key(0), batch)
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradient))
     assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(gradient))
 
 
 def test_points_of_labels(names, params):
-    points = names["points_of"](params, jax.random.key(0), jnp.arange(8))
+    points_of = jax.jit(names["points_of"])
+    points = points_of(params, jax.random.key(0), jnp.arange(8))
     assert points.shape == (8, 2)
     assert bool(jnp.isfinite(points).all())
-    others = names["points_of"](params, jax.random.key(0), jnp.arange(8)[::-1])
+    others = points_of(params, jax.random.key(0), jnp.arange(8)[::-1])
     assert float(jnp.abs(points - others).max()) > 0.01

@@ -1,6 +1,5 @@
 """Options and batches: an example is its own, whatever is drawn beside it."""
 
-import dataclasses
 import logging
 from pathlib import Path
 
@@ -23,13 +22,23 @@ def small():
     config.backbone.width, config.backbone.depth = 16, 1
     config.loss.dropout = {"label": 0.1}
     built = experiment.build(config)
-    return built, built.init(jax.random.key(0))
+    return built, jax.jit(built.init)(jax.random.key(0))
 
 
-def draw(small, count=6, given=None, first=0, **options):
-    built, params = small
-    generate = Generator(built.schedule, built.weights, built.model, SamplingOptions(**options))
-    return generate(jax.random.key(3), params, count, given, first)
+@pytest.fixture(scope="module")
+def draw(small):
+    """Draws with a generator of these options, compiled once for all tests."""
+    made = {}
+
+    def draw(count=6, given=None, first=0, **options):
+        built, params = small
+        key = repr(sorted(options.items()))
+        if key not in made:
+            sampling = SamplingOptions(**options)
+            made[key] = Generator(built.schedule, built.weights, built.model, sampling)
+        return made[key](jax.random.key(3), params, count, given, first)
+
+    return draw
 
 
 def close(ours, theirs):
@@ -39,54 +48,49 @@ def close(ours, theirs):
 
 
 @pytest.mark.parametrize("options", [{}, {"sampler": "dpm_solver_pp", "num_steps": 5}])
-def test_an_example_does_not_depend_on_its_batch(small, options):
-    whole = draw(small, **options)
-    for size in (1, 4):
-        close(draw(small, batch_size=size, **options), whole)
-    late = draw(small, 2, first=3, batch_size=3, **options)
+def test_an_example_does_not_depend_on_its_batch(draw, options):
+    whole = draw(**options)
+    close(draw(batch_size=4, **options), whole)
+    late = draw(2, first=3, batch_size=4, **options)
     close(late, {name: x[3:5] for name, x in whole.items()})
     assert len(np.unique(whole["image"], axis=0)) == 6
 
 
-def test_given_values_go_with_their_examples(small):
-    labels = np.array([3, 1, 4, 1, 5], np.int32)
-    whole = draw(small, 5, {"label": labels})
+def test_given_values_go_with_their_examples(draw):
+    labels = np.array([3, 1, 4, 1, 5, 9], np.int32)
+    whole = draw(6, {"label": labels})
     np.testing.assert_array_equal(whole["label"], labels)
-    late = draw(small, 2, {"label": labels[2:4]}, first=2)
+    late = draw(2, {"label": labels[2:4]}, first=2, batch_size=4)
     close(late, {name: x[2:4] for name, x in whole.items()})
 
 
-@pytest.mark.parametrize(
-    "nothing",
-    [
-        {"guidance": {"label": 1.0}},
-        {"decoder_guidance": {"label": 0.0}},
+def test_guidance_without_effect_is_none_bit_for_bit(draw):
+    given = {"label": np.array([3, 1, 4, 1, 5, 9], np.int32)}
+    plain = draw(given=given)["image"]
+    for nothing in (
         {"guidance": {"label": 1.0}, "guidance_rescale": 0.7, "guidance_interval": (0.1, 2.0)},
-    ],
-)
-def test_guidance_without_effect_is_none_bit_for_bit(small, nothing):
-    given = {"label": np.arange(6, dtype=np.int32)}
-    plain = draw(small, given=given)
-    np.testing.assert_array_equal(draw(small, given=given, **nothing)["image"], plain["image"])
-    guided = draw(small, given=given, guidance={"label": 3.0})
-    assert (guided["image"] != plain["image"]).any()
+        {"decoder_guidance": {"label": 0.0}},
+    ):
+        np.testing.assert_array_equal(draw(given=given, **nothing)["image"], plain)
+    guided = draw(given=given, guidance={"label": 3.0})
+    assert (guided["image"] != plain).any()
 
 
-def test_guidance_with_a_known_image_is_said_to_have_nothing_to_do(small, caplog):
+def test_guidance_with_a_known_image_is_said_to_have_nothing_to_do(draw, caplog):
     given = {"image": np.zeros((2, 8, 8, 1), np.uint8)}
     with caplog.at_level(logging.WARNING):
-        guided = draw(small, 2, given, guidance={"label": 2.0})
+        guided = draw(2, given, guidance={"label": 2.0})
     assert "Guidance has nothing to do: 'image' is given" in caplog.text
-    np.testing.assert_array_equal(guided["label"], draw(small, 2, given)["label"])
+    np.testing.assert_array_equal(guided["label"], draw(2, given)["label"])
 
 
 def test_guidance_of_a_modality_that_was_never_left_out(small):
     built, params = small
-    never = dataclasses.replace(
-        built, model=built.model.clone(trained_without=()), sampling=SamplingOptions()
-    )
+    options = SamplingOptions(guidance={"label": 2.0})
+    never = built.model.clone(trained_without=())
+    generate = Generator(built.schedule, built.weights, never, options)
     with pytest.raises(ValueError, match="'label', which the model was never trained without"):
-        draw((never, params), guidance={"label": 2.0})
+        generate(jax.random.key(0), params, 2)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +141,6 @@ def test_bad_options(options, words):
         ),
     ],
 )
-def test_bad_requests(small, count, given, options, words):
+def test_bad_requests(draw, count, given, options, words):
     with pytest.raises(ValueError, match=words):
-        draw(small, count, given, **options)
+        draw(count, given, **options)

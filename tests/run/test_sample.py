@@ -57,14 +57,13 @@ def test_shards_and_batches_do_not_change_the_samples(finished, tmp_path):
 def test_samplers_side_by_side(finished, tmp_path):
     done = launch(
         "compare_samplers", f"--workdir={finished}", f"--workdir={finished}",
-        f"--out={tmp_path / 'out'}", "--samplers=ddim,heun", "--steps=2,4",
+        f"--out={tmp_path / 'out'}", "--samplers=ddim,heun", "--steps=2",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     table = (tmp_path / "out" / "samplers.md").read_text()
     assert table in done.stdout
     assert [line.split("|")[1:3] for line in table.splitlines()[2:]] == [
-        [" ancestral, every step ", " 8 "], [" ddim ", " 2 "], [" ddim ", " 4 "],
-        [" heun ", " 2 "], [" heun ", " 4 "],
+        [" ancestral, every step ", " 8 "], [" ddim ", " 2 "], [" heun ", " 2 "],
     ]  # fmt: skip
     runs = json.loads((tmp_path / "out" / "samplers.json").read_text())
     assert runs[0][1]["frechet"] == runs[1][1]["frechet"] > 0
