@@ -116,7 +116,7 @@ def labels_by_scoring(
     modality = experiment.model.modalities[name]
     candidates = jnp.arange(modality.num_classes)
     total = experiment.schedule.num_steps
-    count = experiment.evaluation.scoring_steps
+    count = min(experiment.evaluation.scoring_steps, total)
     times = np.round(np.linspace(1, total, count)).astype(np.int32)
 
     def right(key: jax.Array, params: Any, batch: Mapping[str, jax.Array]) -> Any:

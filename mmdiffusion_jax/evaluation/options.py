@@ -14,7 +14,7 @@ class EvaluationOptions:
         batch_size: test examples at once.
         num_scored: test examples, the first ones, for the costly figures: the flow's likelihood,
             of 2 T calls each, and labels by their scores.
-        scoring_steps: steps of the bound, spread evenly, for each score of a label.
+        scoring_steps: steps of the bound, spread evenly, for each score of a label; at most all.
         seed: of every draw in the evaluation.
 
     Raises:

@@ -19,6 +19,7 @@ SMALL = (
     "--config.training.checkpoint_every=2",
     "--config.training.keep=9",
     "--config.evaluation.num_samples=20",
+    "--config.evaluation.num_scored=20",
 )
 
 

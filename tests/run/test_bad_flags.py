@@ -13,9 +13,7 @@ from tests.run.small import SMALL, launch
     [
         ("train", ["--config.seed=5"], "holds an experiment that differs in seed"),
         ("train", ["--config.training.num_step=5"], "did you mean 'num_steps'"),
-        ("sample", ["--given=labl=3"], "did you mean 'label'"),
         ("sample", ["--guidance=label"], "`guidance`: got 'label', expected name:scale"),
-        ("compare_samplers", ["--steps=0"], "got 0, expected 1 or more"),
     ],
 )
 def test_bad_flags_end_in_one_line_and_touch_nothing(finished, tmp_path, script, arguments, words):
@@ -40,6 +38,7 @@ def test_bad_flags_end_in_one_line_and_touch_nothing(finished, tmp_path, script,
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"given": ["labl=3"]}, "did you mean 'label'"),
         ({"given": ["label=10"]}, "got label 10, expected labels in 0 … 9"),
         ({"given": ["label=x"]}, "expected a whole number; for a file write label@x"),
         ({"given": ["label"]}, "`given`: got 'label', expected name=value or name@FILE"),
@@ -58,6 +57,12 @@ def test_bad_flags_end_in_one_line_and_touch_nothing(finished, tmp_path, script,
 def test_bad_requests_leave_no_folder(finished, tmp_path, options, words):
     with pytest.raises(ValueError, match=words):
         run.sample(str(finished), str(tmp_path / "out"), **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_states_below_one_are_not_compared(finished, tmp_path):
+    with pytest.raises(ValueError, match="got 0, expected 1 or more"):
+        run.compare([str(finished)], str(tmp_path / "out"), ["ddim"], [0])
     assert not (tmp_path / "out").exists()
 
 

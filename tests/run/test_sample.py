@@ -5,6 +5,7 @@ import json
 import numpy as np
 from PIL import Image
 
+from mmdiffusion_jax import run
 from tests.run.small import launch
 
 
@@ -41,12 +42,11 @@ def test_labels_of_images_in_a_file_with_every_default(finished, tmp_path):
 
 
 def test_shards_and_batches_do_not_change_the_samples(finished, tmp_path):
-    for name, sizes in (("one", ()), ("many", ("--shard_size=3", "--batch_size=2"))):
-        done = launch(
-            "sample", f"--workdir={finished}", "--num_samples=7", f"--out={tmp_path / name}",
-            "--sampler=dpm_solver_pp_2m_sde", "--num_steps=6", *sizes,
+    for name, sizes in (("one", {}), ("many", {"shard_size": 3, "batch_size": 2})):
+        run.sample(
+            str(finished), str(tmp_path / name), 7, sampler="dpm_solver_pp_2m_sde", num_steps=6,
+            **sizes,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
     whole = np.load(tmp_path / "one" / "samples-00000-of-00001.npz")
     parts = [np.load(file) for file in sorted((tmp_path / "many").glob("*.npz"))]
     assert len(parts) == 3
