@@ -11,7 +11,7 @@ import numpy as np
 
 from mmdiffusion_jax import data, errors
 from mmdiffusion_jax.evaluation.samples import RealData
-from mmdiffusion_jax.generation import Generator
+from mmdiffusion_jax.generation import Generator, SamplingOptions
 
 if TYPE_CHECKING:
     from mmdiffusion_jax.experiment import Experiment
@@ -75,15 +75,16 @@ def compare_samplers(
         )
     real = RealData(experiment, train, test)
     every = experiment.schedule.num_steps
-    plans = [(REFERENCE, dataclasses.replace(experiment.sampling, sampler="ancestral", eta=0.0))]
-    plans[0] = REFERENCE, dataclasses.replace(plans[0][1], num_steps=None)
-    for name in samplers:
-        for count in steps:
-            options = dataclasses.replace(
-                experiment.sampling, sampler=name, num_steps=count, eta=0.0
-            )
-            options.times(experiment.schedule)
-            plans.append((name, options))
+
+    def choose(sampler: str, num_steps: int | None) -> SamplingOptions:
+        options = dataclasses.replace(
+            experiment.sampling, sampler=sampler, num_steps=num_steps, eta=0.0
+        )
+        options.times(experiment.schedule)  # refuses a bad number before anything is drawn
+        return options
+
+    plans = [(REFERENCE, choose("ancestral", None))]
+    plans += [(name, choose(name, count)) for name in samplers for count in steps]
     reference = 0.0
     for name, options in plans:
         samples, seconds = _timed(experiment, params, options)
@@ -166,7 +167,7 @@ def plot_samplers(runs: Sequence[Sequence[Figures]], file: str | Path) -> None:
     figure.savefig(file, dpi=120)
 
 
-def _timed(experiment: "Experiment", params: Any, options: Any) -> tuple[Any, float]:
+def _timed(experiment: "Experiment", params: Any, options: SamplingOptions) -> tuple[Any, float]:
     generate = Generator(experiment.schedule, experiment.weights, experiment.model, options)
     key = jax.random.key(experiment.evaluation.seed)
     count = experiment.evaluation.num_samples

@@ -68,8 +68,9 @@ def write_shards(
             continue
         samples = make(first, size)
         folder.mkdir(parents=True, exist_ok=True)
-        with _replacing(folder / _REQUEST) as stream:
-            stream.write(json.dumps(request, indent=2).encode())
+        if not (folder / _REQUEST).exists():
+            with _replacing(folder / _REQUEST) as stream:
+                stream.write(json.dumps(request, indent=2).encode())
         with _replacing(file) as stream:
             np.savez(stream, **samples)  # type: ignore[arg-type]
         logging.info("Shard %d of %d: %d samples.", index + 1, count, first + size)
