@@ -44,22 +44,22 @@ class DiT(nn.Module):
 
     @nn.compact
     def __call__(
-        self, z_t: jax.Array, t: jax.Array, carried: jax.Array | None = None
+        self, z_t: jax.Array, t: jax.Array, context: jax.Array | None = None
     ) -> tuple[Features, jax.Array]:
         """z_t (batch, *latent), t (batch,) → (features, prediction (batch, h, w, out_channels)).
 
         Args:
             z_t: the state.
             t: its time.
-            carried: (batch, modalities) of 0 or 1, which modalities the state carries, or None.
+            context: (batch, features), what else the network is told beside t, or None.
         """
         height, width, channels = self.latent
         patch = self.patch_size
         self._check()
         rows, columns = height // patch, width // patch
         condition = nn.Dense(self.width)(nn.silu(nn.Dense(self.width)(self._embed(t))))
-        if carried is not None and carried.shape[-1]:
-            condition = condition + nn.Dense(self.width, name="carried")(1 - carried)
+        if context is not None:
+            condition = condition + nn.Dense(self.width, name="context")(context)
         tokens = z_t.reshape(-1, rows, patch, columns, patch, channels)
         tokens = tokens.transpose(0, 1, 3, 2, 4, 5).reshape(-1, rows * columns, patch**2 * channels)
         position = self.param(

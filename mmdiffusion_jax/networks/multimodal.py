@@ -15,7 +15,7 @@ from mmdiffusion_jax.process import ModalityFunctions, ModelFunctions, Predictio
 class MultiModalModel(nn.Module):
     """One model of many modalities.
 
-    The backbone is any module with (z_t, t, carried) → (Features, prediction); its prediction has
+    The backbone is any module with (z_t, t, context) → (Features, prediction); its prediction has
     twice the latent's channels where the variance is learned.
 
     Attributes:
@@ -66,8 +66,8 @@ class MultiModalModel(nn.Module):
             t: (batch,).
             carried: {secondary: (batch,) of 0 or 1}, what the state carries.
         """
-        flags = [carried[name].astype(z_t.dtype) for name in sorted(carried)]
-        features, value = self.backbone(z_t, t, jnp.stack(flags, axis=-1) if flags else None)
+        missing = [1 - carried[name].astype(z_t.dtype) for name in sorted(carried)]
+        features, value = self.backbone(z_t, t, jnp.stack(missing, axis=-1) if missing else None)
         heads = {name: modality.head(features) for name, modality in self.modalities.items()}
         if self.variance != "learned":
             return Prediction(value, heads)

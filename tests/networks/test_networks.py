@@ -69,7 +69,7 @@ def test_patches_are_local():
 def test_the_network_knows_what_the_state_carries():
     model = small()
     params = parameters(model)
-    assert params["backbone"]["carried"]["kernel"].shape == (1, 16)
+    assert params["backbone"]["context"]["kernel"].shape == (1, 16)
     ask = jax.jit(model.functions(params).ask)
     z, t = jnp.ones((2, *LATENT)), jnp.array([5, 5])
     logits = ask(z, t, {"label": jnp.array([1.0, 0.0])}).heads["label"]
