@@ -9,7 +9,9 @@ from mmdiffusion_jax.objective.losses import (
     p2_weighting,
     simple_loss,
 )
+from mmdiffusion_jax.objective.prediction import predict, prediction_loss
 from mmdiffusion_jax.objective.scoring import candidate_log_probs
+from mmdiffusion_jax.objective.separate import separate_loss
 from mmdiffusion_jax.objective.state import (
     CleanState,
     NoisyState,
@@ -44,10 +46,13 @@ __all__ = [
     "observe",
     "p2_weighting",
     "posterior_term",
+    "predict",
+    "prediction_loss",
     "present_in",
     "prior_term",
     "reconstruction_term",
     "recovery_terms",
+    "separate_loss",
     "simple_loss",
     "split_presence",
     "step_noise",

@@ -18,6 +18,7 @@ from mmdiffusion_jax.objective.state import (
 )
 from mmdiffusion_jax.objective.terms import posterior_term, reconstruction_term, recovery_terms
 from mmdiffusion_jax.process import (
+    Modal,
     ModalityWeights,
     ModelFunctions,
     Pivot,
@@ -122,7 +123,7 @@ def simple_loss(
     Raises:
         ValueError: bad weights, masks, batches, scales or rates; each names what is wrong.
     """
-    scales = _scales(model, modality_scales)
+    scales = modality_scales_of(model, modality_scales)
     check_model(weights, model)
     present = present_in(model, batch, presence)
     drop_key, draw_key = jax.random.split(key)
@@ -132,13 +133,13 @@ def simple_loss(
     state = observe(schedule, weights, model, clean, carried, t, noise)
 
     answer = from_pivot(schedule, t, Pivot(clean.z_0, noise), model.target)
-    error = _mean_square(answer - state.prediction.value)
+    error = mean_square(answer - state.prediction.value)
     error = error * noise_error_factor(schedule, t, model.target).astype(error.dtype)
     error = error * weighting(schedule.snr[t].astype(error.dtype))
-    metrics = {f"{model.primary}/squared_error": _mean_where(error, carried[model.primary])}
+    metrics = {f"{model.primary}/squared_error": mean_where(error, carried[model.primary])}
     loss = metrics[f"{model.primary}/squared_error"]
     for name, nats in _modality_losses(model, batch, present, state).items():
-        value = _mean_where(nats / model.modalities[name].num_dims, present[name])
+        value = mean_where(nats / model.modalities[name].num_dims, present[name])
         metrics[f"{name}/loss"] = value
         loss = loss + scales[name] * value
     if model.variance == "learned":
@@ -146,7 +147,7 @@ def simple_loss(
             schedule, weights, model, clean, state, train_mean=False
         )
         per_dim = divergence / (noise.size // noise.shape[0])
-        metrics["variance/loss"] = _mean_where(per_dim, carried[model.primary])
+        metrics["variance/loss"] = mean_where(per_dim, carried[model.primary])
         loss = loss + variance_scale * metrics["variance/loss"]
     return loss, {"loss": loss, **metrics}
 
@@ -199,7 +200,16 @@ def _modality_losses(
     return losses
 
 
-def _scales(model: ModelFunctions, given: Mapping[str, float] | None) -> dict[str, float]:
+def modality_scales_of(model: Modal, given: Mapping[str, float] | None) -> dict[str, float]:
+    """λ of every modality: what is given, else 1, and 0 for the primary.
+
+    Args:
+        model: names the modalities.
+        given: {name: λ_i}.
+
+    Raises:
+        ValueError: an unknown name, a negative scale.
+    """
     scales = {name: float(name != model.primary) for name in model.modalities}
     for name, scale in (given or {}).items():
         if name not in scales:
@@ -212,11 +222,12 @@ def _scales(model: ModelFunctions, given: Mapping[str, float] | None) -> dict[st
     return scales
 
 
-def _mean_square(difference: jax.Array) -> jax.Array:
+def mean_square(difference: jax.Array) -> jax.Array:
+    """The mean of the squares of each example: (batch, …) → (batch,)."""
     return jnp.mean(difference.reshape(difference.shape[0], -1) ** 2, axis=1)
 
 
-def _mean_where(values: jax.Array, mask: jax.Array) -> jax.Array:
+def mean_where(values: jax.Array, mask: jax.Array) -> jax.Array:
     """Mean of (batch,) values where the mask is 1; zero where it is 1 nowhere."""
     mask = mask.astype(values.dtype)
     return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.process import (
+    Modal,
     ModalityWeights,
     ModelFunctions,
     Pivot,
@@ -58,7 +59,7 @@ class NoisyState:
     belief: Pivot
 
 
-def present_in(model: ModelFunctions, batch: Batch, presence: Masks | None) -> dict[str, jax.Array]:
+def present_in(model: Modal, batch: Batch, presence: Masks | None) -> dict[str, jax.Array]:
     """Fills in the presence masks: {name: (batch,) float32 of 0 or 1} for every modality.
 
     Args:

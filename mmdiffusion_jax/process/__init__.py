@@ -1,6 +1,7 @@
 """Ground floor: the diffusion process as pure functions of arrays and {modality name: array}."""
 
 from mmdiffusion_jax.process.contract import (
+    Modal,
     ModalityFunctions,
     ModelFunctions,
     Prediction,
@@ -40,6 +41,7 @@ from mmdiffusion_jax.process.schedules import (
     schedule_from_betas,
     sigmoid_schedule,
 )
+from mmdiffusion_jax.process.separate import SeparateFunctions, separate_state
 from mmdiffusion_jax.process.timesteps import (
     TIMESTEP_DRAWS,
     antithetic_timesteps,
@@ -64,12 +66,14 @@ __all__ = [
     "Constant",
     "Decay",
     "Gaussian",
+    "Modal",
     "ModalityFunctions",
     "ModalityWeights",
     "ModelFunctions",
     "Pivot",
     "Prediction",
     "Schedule",
+    "SeparateFunctions",
     "antithetic_timesteps",
     "belief",
     "categorical_log_prob",
@@ -91,6 +95,7 @@ __all__ = [
     "posterior",
     "reverse_variance",
     "schedule_from_betas",
+    "separate_state",
     "shift",
     "sigmoid_schedule",
     "stratified_timesteps",

@@ -5,7 +5,7 @@ Any framework can fill this in; the parameters are whatever the functions close 
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +67,18 @@ class ModalityFunctions:
     reconstruct: Callable[[jax.Array, Any], Any] = _as_it_is
     pool: Callable[[Any], Any] | None = None
     num_dims: int = 1
+
+
+class Modal(Protocol):
+    """What has modalities, one of them the primary: any formulation of a model."""
+
+    @property
+    def modalities(self) -> Mapping[str, ModalityFunctions]:
+        """{name: its functions}."""
+
+    @property
+    def primary(self) -> str:
+        """The name of the modality that the diffusion generates."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,7 +286,7 @@ def head_of(prediction: Prediction, name: str) -> Any:
     return prediction.heads[name]
 
 
-def function_of(model: ModelFunctions, name: str, wanted: str) -> Callable[..., Any]:
+def function_of(model: Modal, name: str, wanted: str) -> Callable[..., Any]:
     """One of the functions of a modality that may be left out.
 
     Raises:

@@ -31,6 +31,7 @@ from mmdiffusion_jax.sampling.guidance import (
 )
 from mmdiffusion_jax.sampling.heun import Heun
 from mmdiffusion_jax.sampling.plan import Clean, Plan, plan
+from mmdiffusion_jax.sampling.separate import sample_separate
 from mmdiffusion_jax.sampling.steppers import Multistep, Stepper
 from mmdiffusion_jax.sampling.thresholding import dynamic_threshold, static_threshold
 
@@ -74,6 +75,7 @@ __all__ = [
     "plan",
     "quadratic_grid",
     "sample",
+    "sample_separate",
     "static_threshold",
     "uniform_grid",
     "walk",

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.process import (
+    Modal,
     ModalityWeights,
     ModelFunctions,
     Schedule,
@@ -126,9 +127,7 @@ def sample(
     _check(weights, model, shape, given, stepper, estimate, unknown, read, corrections)
     times = uniform_grid(schedule, schedule.num_steps) if times is None else times
     route = plan(schedule, weights, times)
-    keys = key
-    if key.ndim == 0:
-        keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(shape[0]))
+    keys = sample_keys(key, shape[0])
     known = {name: model.modalities[name].encode(x) for name, x in given.items()}
     question = Question(schedule, weights, model, given, known)
     hidden = [name for name in model.secondaries if name not in given]
@@ -211,6 +210,18 @@ def walk(
 
     (last, _), _ = jax.lax.scan(step, (start, state), (tables, (reached, noise, scale)))
     return last
+
+
+def sample_keys(key: jax.Array, num_samples: int) -> jax.Array:
+    """One key an example: `fold_in(key, k)` from one key, or the (num_samples,) given ones.
+
+    Example:
+        >>> sample_keys(jax.random.key(0), 3).shape
+        (3,)
+    """
+    if key.ndim:
+        return key
+    return jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(num_samples))
 
 
 def normal(keys: jax.Array, shape: tuple[int, ...], dtype: Any = None) -> jax.Array:
@@ -315,6 +326,24 @@ def _check(
                 "use 'mean', or a stepper such as Ancestral()",
             )
         )
+    check_given(model, shape, given)
+
+
+def check_given(
+    model: Modal,
+    shape: tuple[int, ...],
+    given: Mapping[str, jax.Array],
+) -> None:
+    """Checks the known values of a request.
+
+    Args:
+        model: names the modalities.
+        shape: (num_samples, *latent).
+        given: {name: x (num_samples, …)}.
+
+    Raises:
+        ValueError: an unknown modality, another batch size, or nothing left to generate.
+    """
     for name, x in given.items():
         if name not in model.modalities:
             raise ValueError(errors.unknown("given", name, model.modalities))

@@ -1,0 +1,104 @@
+"""The loss of a network that predicts one modality from others and generates nothing."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.objective.losses import mean_where
+from mmdiffusion_jax.objective.state import Batch, Masks, present_in
+from mmdiffusion_jax.process import ModelFunctions, head_of
+
+
+def predict(model: ModelFunctions, batch: Batch, given: Sequence[str], target: str) -> object:
+    """The head of one modality on the plain sum of the encodings of others, Σ_i E_i(x_i) at t = 0.
+
+    No noise, no steps: a classifier, segmenter or restorer with the backbone and the heads of a
+    diffusion model, to compare it with.
+
+    Args:
+        model: the model as plain functions.
+        batch: {name: x (batch, …)} for the given modalities.
+        given: what the network sees.
+        target: the modality it predicts; one whose head is a distribution on its own, so not the
+            primary.
+
+    Returns:
+        The head's parameters.
+
+    Raises:
+        ValueError: nothing given, an unknown name, or the primary as the target.
+
+    Example:
+        >>> from mmdiffusion_jax import process
+        >>> image = process.ModalityFunctions(encode=lambda x: x, log_prob=lambda m, x: x[:, 0])
+        >>> model = process.ModelFunctions(
+        ...     denoise=lambda z, t: process.Prediction(z, {"label": 2 * z}),
+        ...     modalities={"image": image, "label": image}, primary="image",
+        ... )
+        >>> predict(model, {"image": jnp.ones((1, 1))}, ["image"], "label").tolist()
+        [[2.0]]
+    """
+    for name in (*given, target):
+        if name not in model.modalities:
+            raise ValueError(errors.unknown("given, target", name, model.modalities))
+    if not given or target == model.primary:
+        raise ValueError(
+            errors.message(
+                "given, target",
+                (tuple(given), target),
+                "at least one given modality and a secondary as the target",
+                "change them",
+            )
+        )
+    state = jnp.sum(jnp.stack([model.modalities[name].encode(batch[name]) for name in given]), 0)
+    zeros = jnp.zeros(state.shape[:1], jnp.int32)
+    seen = {name: jnp.full(state.shape[:1], float(name in given)) for name in model.secondaries}
+    return head_of(model.ask(state, zeros, seen), target)
+
+
+def prediction_loss(
+    model: ModelFunctions,
+    batch: Batch,
+    presence: Masks | None = None,
+    *,
+    given: Sequence[str],
+    target: str,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """−log p(x_target | x_given) / dims, the mean over the examples that have all of them.
+
+    Args:
+        model: the model as plain functions.
+        batch: {name: x (batch, …)} for every modality.
+        presence: {name: (batch,) of 0 or 1}; left out, all is present.
+        given: what the network sees.
+        target: the modality it predicts.
+
+    Returns:
+        The loss, a scalar in nats per dimension, and {"loss", "<target>/loss"}.
+
+    Raises:
+        ValueError: as `predict`, and for bad masks or batches.
+
+    Example:
+        >>> from mmdiffusion_jax import process
+        >>> point = process.ModalityFunctions(
+        ...     encode=lambda x: x, log_prob=lambda m, x: -jnp.abs(x - m)[:, 0]
+        ... )
+        >>> model = process.ModelFunctions(
+        ...     denoise=lambda z, t: process.Prediction(z, {"b": z + 3}),
+        ...     modalities={"a": point, "b": point}, primary="a",
+        ... )
+        >>> batch = {"a": jnp.zeros((2, 1)), "b": jnp.ones((2, 1))}
+        >>> float(prediction_loss(model, batch, given=["a"], target="b")[0])
+        2.0
+    """
+    present = present_in(model, batch, presence)
+    functions = model.modalities[target]
+    nats = -functions.log_prob(predict(model, batch, given, target), batch[target])
+    whole = present[target]
+    for name in given:
+        whole = whole * present[name]
+    loss = mean_where(nats / functions.num_dims, whole)
+    return loss, {"loss": loss, f"{target}/loss": loss}

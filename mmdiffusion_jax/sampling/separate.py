@@ -1,0 +1,128 @@
+"""Sampling in the rival formulation, in which every modality has its own noise and time."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from mmdiffusion_jax.process import (
+    ModalityFunctions,
+    ModelFunctions,
+    Prediction,
+    Schedule,
+    SeparateFunctions,
+    function_of,
+    head_of,
+    modality_weights,
+    to_pivot,
+)
+from mmdiffusion_jax.sampling.any_to_any import check_given, normal, sample, sample_keys
+from mmdiffusion_jax.sampling.steppers import Stepper
+
+_NOISE = 100
+
+
+def sample_separate(
+    key: jax.Array,
+    schedule: Schedule,
+    model: SeparateFunctions,
+    shape: tuple[int, ...],
+    given: Mapping[str, jax.Array] | None = None,
+    *,
+    stepper: Stepper | None = None,
+    times: ArrayLike | None = None,
+    limit: float | None = None,
+) -> dict[str, jax.Array]:
+    """Generates every modality that is not given.
+
+    The states of the unknown modalities walk from T to 0 together, as one larger state, while the
+    known ones stay clean at t = 0. The clean state of a secondary modality is the mean of its
+    encoding under its head. In the end the heads are asked once more about the clean states. Where
+    the primary is given, the others are read at once from pure noise, t = T: their heads then give
+    p(x_i | what is given) itself.
+
+    Args:
+        key: a typed key, example k then uses `fold_in(key, k)`; or (num_samples,) typed keys.
+        schedule: the noise schedule.
+        model: the model as plain functions.
+        shape: (num_samples, *latent).
+        given: {name: x (num_samples, …)}, the known modalities; left out, all are generated.
+        stepper: how to go from state to state; left out, `Ancestral()`.
+        times: the visited t's, strictly decreasing; left out, T, T − 1, …, 1.
+        limit: keeps the primary's clean state within ± limit.
+
+    Returns:
+        {name: the most likely x} for every modality, the given ones as they came.
+
+    Raises:
+        ValueError: an unknown modality, a given array of another batch size, a bad grid, or nothing
+            left to generate.
+
+    Example:
+        >>> import jax
+        >>> from mmdiffusion_jax import process
+        >>> pixels = process.ModalityFunctions(
+        ...     encode=lambda x: x, log_prob=lambda m, x: m[:, 0], most_likely=lambda m: m
+        ... )
+        >>> model = process.SeparateFunctions(
+        ...     denoise=lambda z, t: process.Prediction(jnp.full_like(z["pixels"], 0.5), {}),
+        ...     modalities={"pixels": pixels}, primary="pixels", target="z_0",
+        ... )
+        >>> schedule = process.cosine_schedule(10)
+        >>> sample_separate(jax.random.key(0), schedule, model, (1, 2))["pixels"].tolist()
+        [[0.5, 0.5]]
+    """
+    given = dict(given or {})
+    check_given(model, shape, given)
+    keys = sample_keys(key, shape[0])
+    hidden = [name for name in (model.primary, *model.secondaries) if name not in given]
+    known = {name: model.modalities[name].encode(x) for name, x in given.items()}
+    zeros = jnp.zeros(shape[:1], jnp.int32)
+
+    def ask(t: jax.Array, z: jax.Array) -> tuple[jax.Array, Prediction]:
+        """The clean states of what is hidden, (batch, hidden, *latent), and the whole answer."""
+        states = {**known, **{name: z[:, index] for index, name in enumerate(hidden)}}
+        answer = model.denoise(states, {name: t if name in hidden else zeros for name in states})
+        clean = []
+        for name in hidden:
+            if name != model.primary:
+                mean = function_of(model, name, "expected_encoding")
+                clean.append(mean(head_of(answer, name)))
+            else:
+                at_least = jnp.maximum(t, 1)
+                pair = to_pivot(schedule, at_least, states[name], answer.value, model.target)
+                inside = pair.z_0 if limit is None else jnp.clip(pair.z_0, -limit, limit)
+                clean.append(jnp.where((t > 0).reshape(_column(z)), inside, states[name]))
+        return jnp.stack(clean, axis=1), answer
+
+    whole = (shape[0], len(hidden), *shape[1:])
+    if model.primary in given:
+        noise = normal(jax.vmap(lambda k: jax.random.fold_in(k, _NOISE))(keys), whole)
+        _, answer = ask(jnp.full_like(zeros, schedule.num_steps), noise)
+        return {**given, **{name: _most_likely(model, name, answer) for name in hidden}}
+
+    state = ModalityFunctions(encode=lambda z: z, log_prob=lambda z, x: x, most_likely=lambda z: z)
+    as_one = ModelFunctions(
+        denoise=lambda z, t: Prediction(ask(t, z)[0], {}),
+        modalities={"state": state},
+        primary="state",
+        target="z_0",
+    )
+    nothing = modality_weights(schedule, {})
+    clean = sample(keys, schedule, nothing, as_one, whole, stepper=stepper, times=times)["state"]
+    _, answer = ask(zeros, clean)
+    made = {name: _most_likely(model, name, answer) for name in hidden if name != model.primary}
+    functions = model.modalities[model.primary]
+    head = functions.reconstruct(clean[:, 0], answer.heads.get(model.primary))
+    made[model.primary] = function_of(model, model.primary, "most_likely")(head)
+    return {**given, **made}
+
+
+def _most_likely(model: SeparateFunctions, name: str, answer: Prediction) -> jax.Array:
+    return function_of(model, name, "most_likely")(head_of(answer, name))
+
+
+def _column(z: jax.Array) -> tuple[int, ...]:
+    """The shape that broadcasts (batch,) over one modality's state."""
+    return (-1,) + (1,) * (z.ndim - 2)
