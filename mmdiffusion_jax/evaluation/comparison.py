@@ -11,7 +11,7 @@ import numpy as np
 
 from mmdiffusion_jax import data, errors
 from mmdiffusion_jax.evaluation.samples import RealData
-from mmdiffusion_jax.generation import Generator, SamplingOptions
+from mmdiffusion_jax.generation import SamplingOptions
 
 if TYPE_CHECKING:
     from mmdiffusion_jax.experiment import Experiment
@@ -168,7 +168,7 @@ def plot_samplers(runs: Sequence[Sequence[Figures]], file: str | Path) -> None:
 
 
 def _timed(experiment: "Experiment", params: Any, options: SamplingOptions) -> tuple[Any, float]:
-    generate = Generator(experiment.schedule, experiment.weights, experiment.model, options)
+    generate = experiment.generator(options)
     key = jax.random.key(experiment.evaluation.seed)
     count = experiment.evaluation.num_samples
     generate(key, params, min(count, options.batch_size))

@@ -2,16 +2,16 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import objective, process
+from mmdiffusion_jax import process
 from mmdiffusion_jax.evaluation import EvaluationOptions
-from mmdiffusion_jax.experiment.config import BACKBONES, SCHEDULES, WEIGHTINGS, check_config
+from mmdiffusion_jax.experiment.config import BACKBONES, SCHEDULES, check_config
+from mmdiffusion_jax.experiment.formulations import FORMULATIONS, Loss
 from mmdiffusion_jax.generation import Generator, SamplingOptions
 from mmdiffusion_jax.modalities import MODALITIES
 from mmdiffusion_jax.networks import MultiModalModel
@@ -23,6 +23,7 @@ class Experiment:
     """Everything a run is made of, built from one config.
 
     Attributes:
+        config: what it was built from.
         seed: of initialisation, steps and data order.
         schedule: the noise schedule.
         weights: the modality weights.
@@ -33,21 +34,32 @@ class Experiment:
         evaluation: how much is evaluated.
     """
 
+    config: ConfigDict
     seed: int
     schedule: process.Schedule
     weights: process.ModalityWeights
     model: MultiModalModel
-    loss: Callable[
-        [Any, jax.Array, Mapping[str, jax.Array]], tuple[jax.Array, dict[str, jax.Array]]
-    ]
+    loss: Loss
     training: TrainingOptions
     sampling: SamplingOptions
     evaluation: EvaluationOptions
 
+    @property
+    def formulation(self) -> str:
+        """What is asked of the model: "shared", "separate" or "predict"."""
+        return self.config.formulation
+
     @functools.cached_property
     def generate(self) -> Generator:
         """Draws samples with this experiment's model and options."""
-        return Generator(self.schedule, self.weights, self.model, self.sampling)
+        return self.generator(self.sampling)
+
+    def generator(self, options: SamplingOptions) -> Generator:
+        """Draws samples with this experiment's model and other options."""
+        formulation = FORMULATIONS[self.formulation]
+        draw = formulation.make_draw(self.config, self.schedule, self.weights, self.model, options)
+        prior = self.weights if formulation.has_prior else None
+        return Generator(self.model, draw, options, prior)
 
     def init(self, key: jax.Array) -> Any:
         """Fresh parameters of the model."""
@@ -82,11 +94,12 @@ def build(config: ConfigDict) -> Experiment:
         },
         given=config.process.given,
     )
+    formulation = FORMULATIONS[config.formulation]
     channels = latent[2] * (2 if config.process.variance == "learned" else 1)
-    model = MultiModalModel(
+    model = formulation.model_type(
         modalities=modalities,
         backbone=BACKBONES[config.backbone.kind](
-            latent=latent,
+            latent=(*latent[:2], formulation.state_channels(latent[2], len(modalities))),
             out_channels=channels,
             num_steps=config.process.num_steps,
             **_without_kind(config.backbone),
@@ -96,13 +109,15 @@ def build(config: ConfigDict) -> Experiment:
         variance=config.process.variance,
         shares=config.process.shares.to_dict() or None,
         trained_without=_trained_without(config),
+        sees_augmented=config.augmentation.rate > 0,
     )
     return Experiment(
+        config=config,
         seed=config.seed,
         schedule=schedule,
         weights=weights,
         model=model,
-        loss=_loss(config, schedule, weights, model),
+        loss=formulation.make_loss(config, schedule, weights, model),
         training=TrainingOptions(**config.training),
         sampling=SamplingOptions(**config.sampling.to_dict()),
         evaluation=EvaluationOptions(**config.evaluation),
@@ -113,30 +128,6 @@ def _trained_without(config: ConfigDict) -> tuple[str, ...]:
     """The modalities that the loss drops from some states."""
     rates = config.loss.dropout if config.loss.kind == "simple" else {}
     return tuple(sorted(n for n in rates if rates[n] > 0 and n != config.primary))
-
-
-def _loss(
-    config: ConfigDict,
-    schedule: process.Schedule,
-    weights: process.ModalityWeights,
-    model: MultiModalModel,
-) -> Callable[..., tuple[jax.Array, dict[str, jax.Array]]]:
-    section = config.loss
-    options: dict[str, Any] = {"timesteps": section.timesteps}
-    function: Callable[..., Any] = objective.bound_loss
-    if section.kind == "simple":
-        function = objective.simple_loss
-        options["modality_scales"] = section.scales.to_dict()
-        options["dropout"] = section.dropout.to_dict()
-        options["weighting"] = WEIGHTINGS[section.weighting]()
-
-    def loss(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
-        values, presence = objective.split_presence(batch)
-        return function(
-            key, schedule, weights, model.functions(params), values, presence, **options
-        )
-
-    return loss
 
 
 def _without_kind(section: ConfigDict) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
 from ml_collections import ConfigDict, config_dict
 
-from mmdiffusion_jax import errors, objective, process
+from mmdiffusion_jax import errors, process
 from mmdiffusion_jax.evaluation import EvaluationOptions
+from mmdiffusion_jax.experiment.formulations import FORMULATIONS, WEIGHTINGS
 from mmdiffusion_jax.generation import SamplingOptions
 from mmdiffusion_jax.modalities import MODALITIES
 from mmdiffusion_jax.networks import DiT
@@ -19,11 +19,6 @@ SCHEDULES: Mapping[str, Callable[[int], process.Schedule]] = {
     "linear": process.linear_schedule,
     "cosine": process.cosine_schedule,
     "sigmoid": process.sigmoid_schedule,
-}
-WEIGHTINGS: Mapping[str, Callable[[], Callable[[jax.Array], jax.Array]]] = {
-    "none": lambda: objective.no_weighting,
-    "min_snr": objective.min_snr_weighting,
-    "p2": objective.p2_weighting,
 }
 BACKBONES: Mapping[str, type[nn.Module]] = {"dit": DiT}
 SOURCES = ("digits", "tfds", "npz")
@@ -46,6 +41,9 @@ def default_config() -> ConfigDict:
         "latent": (8, 8, 1),
         "modalities": {},
         "primary": "image",
+        "formulation": "shared",
+        "predict": {"given": (), "target": ""},
+        "augmentation": {"rate": 0.0, "num_squares": 1, "square_size": 1},
         "process": {
             "num_steps": 100,
             "schedule": "cosine",
@@ -120,6 +118,7 @@ def check_config(config: ConfigDict) -> None:
         _check_name(f"{path}.rule", spec.rule, process.RULES)
     choices: tuple[tuple[str, str, Iterable[str]], ...] = (
         ("config.data.source", config.data.source, SOURCES),
+        ("config.formulation", config.formulation, FORMULATIONS),
         ("config.process.schedule", config.process.schedule, SCHEDULES),
         ("config.process.given", config.process.given, ("transition", "marginal")),
         ("config.process.target", config.process.target, process.TARGETS),
@@ -131,6 +130,38 @@ def check_config(config: ConfigDict) -> None:
     )
     for path, value, names in choices:
         _check_name(path, value, names)
+    _check_formulation(config, present)
+
+
+def _check_formulation(config: ConfigDict, present: set[str]) -> None:
+    """What only some formulations can do, and what they need."""
+    if config.formulation == "predict":
+        for name in config.predict.given:
+            _check_name("config.predict.given", name, present)
+        _check_name("config.predict.target", config.predict.target, present - {config.primary})
+        if not config.predict.given:
+            raise ValueError(
+                errors.message(
+                    "config.predict.given", "nothing", "the modalities it sees", "name them"
+                )
+            )
+    if config.formulation == "separate":
+        for path, value, plain in (
+            ("config.process.variance", config.process.variance, "posterior"),
+            ("config.process.shares", config.process.shares.to_dict(), {}),
+            ("config.loss.kind", config.loss.kind, "simple"),
+        ):
+            if value != plain:
+                raise ValueError(
+                    errors.message(
+                        path, value, f"{plain!r} where modalities diffuse separately", "change it"
+                    )
+                )
+    rate = config.augmentation.rate
+    if not 0 <= rate <= 1:
+        raise ValueError(
+            errors.message("config.augmentation.rate", rate, "a share in [0, 1]", "change it")
+        )
 
 
 def unknown_override(arguments: Iterable[str]) -> str | None:

@@ -1,6 +1,6 @@
 """Generating in batches with a trained model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -8,51 +8,40 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from mmdiffusion_jax import errors, process, sampling
+from mmdiffusion_jax import errors, process
 from mmdiffusion_jax.generation.options import SamplingOptions
 from mmdiffusion_jax.networks import MultiModalModel
+
+Draw = Callable[[jax.Array, Any, Mapping[str, jax.Array]], dict[str, jax.Array]]
+"""(keys (batch,), parameters, {name: known x (batch, …)}) → {name: x (batch, …)}; pure."""
 
 
 class Generator:
     """Generates with one model; compiled once for each set of known modalities and batch size.
 
     Args:
-        schedule: the noise schedule.
-        weights: the modality weights.
-        model: the Flax model.
+        model: the Flax model, which knows its modalities.
+        draw: one batch, from a key for each example.
         options: how samples are drawn.
+        prior: the modality weights, where generation starts from the noise at t = T of one shared
+            space; then a start that is not pure noise in the process is warned of.
     """
 
     def __init__(
         self,
-        schedule: process.Schedule,
-        weights: process.ModalityWeights,
         model: MultiModalModel,
+        draw: Draw,
         options: SamplingOptions,
+        prior: process.ModalityWeights | None = None,
     ) -> None:
-        self._weights, self._model, self._options = weights, model, options
-        latent = model.modalities[model.primary].latent
-        times = options.times(schedule)
+        self._model, self._options, self._prior = model, options, prior
 
         @jax.jit
         def run(
             key: jax.Array, params: Any, known: Mapping[str, jax.Array], rows: jax.Array
         ) -> dict[str, jax.Array]:
-            return sampling.sample(
-                jax.vmap(lambda row: jax.random.fold_in(key, row))(rows),
-                schedule,
-                weights,
-                model.functions(params),
-                (rows.shape[0], *latent),
-                given=known,
-                stepper=options.stepper(),
-                times=times,
-                decorators=options.decorators(),
-                estimate=options.estimate,
-                unknown=options.unknown,
-                read=options.read,
-                corrections=options.corrections,
-            )
+            keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+            return draw(keys, params, known)
 
         self._run = run
 
@@ -86,9 +75,11 @@ class Generator:
         """
         given = {name: np.asarray(x) for name, x in (given or {}).items()}
         self.check(num_samples, given)
-        if self._model.primary not in given:
-            _warn_of_the_prior(self._model, self._weights, given)
-        elif self._options.guidance or self._options.decoder_guidance:
+        if self._prior is not None and self._model.primary not in given:
+            _warn_of_the_prior(self._model, self._prior, given)
+        elif self._model.primary in given and (
+            self._options.guidance or self._options.decoder_guidance
+        ):
             logging.warning(
                 "Guidance has nothing to do: %r is given, so no state is denoised and the other "
                 "modalities are read by their heads.",

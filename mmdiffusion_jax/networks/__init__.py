@@ -2,5 +2,6 @@
 
 from mmdiffusion_jax.networks.dit import DiT
 from mmdiffusion_jax.networks.multimodal import MultiModalModel
+from mmdiffusion_jax.networks.separate import SeparateModel
 
-__all__ = ["DiT", "MultiModalModel"]
+__all__ = ["DiT", "MultiModalModel", "SeparateModel"]

@@ -26,6 +26,8 @@ class MultiModalModel(nn.Module):
         variance: "posterior", "upper" or "learned".
         shares: {name: share in z_0}, or None for the primary alone.
         trained_without: the modalities that training leaves out of some states.
+        sees_augmented: whether the backbone is told which examples are augmented, so that it can
+            learn from them without generating such (Karras et al. 2022, appendix F.2).
     """
 
     modalities: Mapping[str, Modality]
@@ -35,6 +37,7 @@ class MultiModalModel(nn.Module):
     variance: str = "posterior"
     shares: Mapping[str, float] | None = None
     trained_without: tuple[str, ...] | None = None
+    sees_augmented: bool = False
 
     def __call__(self, batch: Mapping[str, jax.Array], t: jax.Array) -> Prediction:
         """Runs every part once, for initialisation."""
@@ -58,30 +61,56 @@ class MultiModalModel(nn.Module):
         """The variance of E_name over the head's distribution, (batch, *latent)."""
         return self.modalities[name].encoding_variance(head)
 
-    def denoise(self, z_t: jax.Array, t: jax.Array, carried: Mapping[str, jax.Array]) -> Prediction:
+    def denoise(
+        self,
+        z_t: jax.Array,
+        t: jax.Array,
+        carried: Mapping[str, jax.Array],
+        augmented: jax.Array | None = None,
+    ) -> Prediction:
         """The backbone's prediction about z_t and every head's parameters.
 
         Args:
             z_t: (batch, *latent).
             t: (batch,).
             carried: {secondary: (batch,) of 0 or 1}, what the state carries.
+            augmented: (batch,) of 0 or 1; left out, nothing is augmented.
         """
-        missing = [1 - carried[name].astype(z_t.dtype) for name in sorted(carried)]
-        features, value = self.backbone(z_t, t, jnp.stack(missing, axis=-1) if missing else None)
+        told = [1 - carried[name].astype(z_t.dtype) for name in sorted(carried)]
+        if self.sees_augmented:
+            told.append(jnp.zeros(t.shape, z_t.dtype) if augmented is None else augmented)
+        features, value = self.backbone(z_t, t, jnp.stack(told, axis=-1) if told else None)
         heads = {name: modality.head(features) for name, modality in self.modalities.items()}
         if self.variance != "learned":
             return Prediction(value, heads)
         value, mix = jnp.split(value, 2, axis=-1)
         return Prediction(value, heads, variance_mix=(mix + 1) / 2)
 
-    def functions(self, params: Any) -> ModelFunctions:
+    def functions(self, params: Any, augmented: jax.Array | None = None) -> ModelFunctions:
         """The model with these parameters as plain functions, for the objective and the samplers.
 
         Args:
             params: the tree under "params" of `init`.
+            augmented: (batch,) of 0 or 1, which examples of the batch at hand are augmented.
         """
+        denoise: Any = functools.partial(self.apply, {"params": params}, method="denoise")
+        if self.sees_augmented:
+            denoise = functools.partial(denoise, augmented=augmented)
+        return ModelFunctions(
+            denoise=denoise,
+            modalities=self.modality_functions(params),
+            primary=self.primary,
+            target=self.target,
+            variance=self.variance,
+            shares=self.shares,
+            sees_carried=True,
+            trained_without=self.trained_without,
+        )
+
+    def modality_functions(self, params: Any) -> dict[str, ModalityFunctions]:
+        """The modalities with these parameters as plain functions, by name."""
         apply: Any = functools.partial(self.apply, {"params": params})
-        modalities = {
+        return {
             name: ModalityFunctions(
                 encode=functools.partial(apply, name, method="encode"),
                 log_prob=modality.log_prob,
@@ -95,13 +124,3 @@ class MultiModalModel(nn.Module):
             )
             for name, modality in self.modalities.items()
         }
-        return ModelFunctions(
-            denoise=functools.partial(apply, method="denoise"),
-            modalities=modalities,
-            primary=self.primary,
-            target=self.target,
-            variance=self.variance,
-            shares=self.shares,
-            sees_carried=True,
-            trained_without=self.trained_without,
-        )

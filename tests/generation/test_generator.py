@@ -1,5 +1,6 @@
 """Options and batches: an example is its own, whatever is drawn beside it."""
 
+import dataclasses
 import logging
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmdiffusion_jax import experiment
-from mmdiffusion_jax.generation import Generator, SamplingOptions
+from mmdiffusion_jax.generation import SamplingOptions
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -34,8 +35,7 @@ def draw(small):
         built, params = small
         key = repr(sorted(options.items()))
         if key not in made:
-            sampling = SamplingOptions(**options)
-            made[key] = Generator(built.schedule, built.weights, built.model, sampling)
+            made[key] = built.generator(SamplingOptions(**options))
         return made[key](jax.random.key(3), params, count, given, first)
 
     return draw
@@ -87,8 +87,8 @@ def test_guidance_with_a_known_image_is_said_to_have_nothing_to_do(draw, caplog)
 def test_guidance_of_a_modality_that_was_never_left_out(small):
     built, params = small
     options = SamplingOptions(guidance={"label": 2.0})
-    never = built.model.clone(trained_without=())
-    generate = Generator(built.schedule, built.weights, never, options)
+    never = dataclasses.replace(built, model=built.model.clone(trained_without=()))
+    generate = never.generator(options)
     with pytest.raises(ValueError, match="'label', which the model was never trained without"):
         generate(jax.random.key(0), params, 2)
 

@@ -1,0 +1,210 @@
+"""What a config may ask of a model: one diffusion space, separate ones, or prediction alone."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from mmdiffusion_jax import errors, objective, process, sampling
+from mmdiffusion_jax.generation import Draw, SamplingOptions
+from mmdiffusion_jax.networks import MultiModalModel, SeparateModel
+
+WEIGHTINGS: Mapping[str, Callable[[], Callable[[jax.Array], jax.Array]]] = {
+    "none": lambda: objective.no_weighting,
+    "min_snr": objective.min_snr_weighting,
+    "p2": objective.p2_weighting,
+}
+
+Loss = Callable[[Any, jax.Array, Mapping[str, jax.Array]], tuple[jax.Array, dict[str, jax.Array]]]
+"""(parameters, key, batch) → (loss, scalars)."""
+
+AUGMENTED = "augmented"
+"""The column that says which examples of a batch are augmented."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Formulation:
+    """One way to train and to use the same encoders, backbone and heads.
+
+    Attributes:
+        model_type: joins them.
+        state_channels: (latent's channels, number of modalities) → channels the backbone sees.
+        make_loss: (config, schedule, weights, model) → loss.
+        make_draw: (config, schedule, weights, model, sampling options) → draws samples.
+        has_prior: whether it generates from the noise at t = T of one shared space.
+    """
+
+    model_type: type[MultiModalModel]
+    state_channels: Callable[[int, int], int]
+    make_loss: Callable[[ConfigDict, process.Schedule, process.ModalityWeights, Any], Loss]
+    make_draw: Callable[
+        [ConfigDict, process.Schedule, process.ModalityWeights, Any, SamplingOptions], Draw
+    ]
+    has_prior: bool = False
+
+
+def _shared_loss(
+    config: ConfigDict,
+    schedule: process.Schedule,
+    weights: process.ModalityWeights,
+    model: MultiModalModel,
+) -> Loss:
+    section = config.loss
+    options: dict[str, Any] = {"timesteps": section.timesteps}
+    function: Callable[..., Any] = objective.bound_loss
+    if section.kind == "simple":
+        function = objective.simple_loss
+        options["modality_scales"] = section.scales.to_dict()
+        options["dropout"] = section.dropout.to_dict()
+        options["weighting"] = WEIGHTINGS[section.weighting]()
+
+    def loss(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
+        values, presence = objective.split_presence(batch)
+        augmented = batch[AUGMENTED].astype(jnp.float32) if AUGMENTED in batch else None
+        functions = model.functions(params, augmented)
+        return function(key, schedule, weights, functions, values, presence, **options)
+
+    return loss
+
+
+def _shared_draw(
+    config: ConfigDict,
+    schedule: process.Schedule,
+    weights: process.ModalityWeights,
+    model: MultiModalModel,
+    options: SamplingOptions,
+) -> Draw:
+    times = options.times(schedule)
+
+    def draw(keys: jax.Array, params: Any, known: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        return sampling.sample(
+            keys,
+            schedule,
+            weights,
+            model.functions(params),
+            (keys.shape[0], *config.latent),
+            given=known,
+            stepper=options.stepper(),
+            times=times,
+            decorators=options.decorators(),
+            estimate=options.estimate,
+            unknown=options.unknown,
+            read=options.read,
+            corrections=options.corrections,
+        )
+
+    return draw
+
+
+def _separate_loss(
+    config: ConfigDict,
+    schedule: process.Schedule,
+    weights: process.ModalityWeights,
+    model: SeparateModel,
+) -> Loss:
+    del weights
+    section = config.loss
+
+    def loss(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
+        values, presence = objective.split_presence(batch)
+        return objective.separate_loss(
+            key,
+            schedule,
+            model.separate_functions(params),
+            values,
+            presence,
+            modality_scales=section.scales.to_dict(),
+            weighting=WEIGHTINGS[section.weighting](),
+        )
+
+    return loss
+
+
+def _separate_draw(
+    config: ConfigDict,
+    schedule: process.Schedule,
+    weights: process.ModalityWeights,
+    model: SeparateModel,
+    options: SamplingOptions,
+) -> Draw:
+    del weights
+    times = options.times(schedule)
+    plain = SamplingOptions()
+    for name in ("guidance", "decoder_guidance", "estimate", "read", "corrections"):
+        if getattr(options, name) != getattr(plain, name):
+            raise ValueError(
+                errors.message(
+                    f"sampling.{name}",
+                    getattr(options, name),
+                    f"{getattr(plain, name)!r} where modalities diffuse separately",
+                    "leave it out",
+                )
+            )
+
+    def draw(keys: jax.Array, params: Any, known: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        return sampling.sample_separate(
+            keys,
+            schedule,
+            model.separate_functions(params),
+            (keys.shape[0], *config.latent),
+            known,
+            stepper=options.stepper(),
+            times=times,
+            limit=None if options.threshold == "none" else 1.0,
+        )
+
+    return draw
+
+
+def _predict_loss(
+    config: ConfigDict,
+    schedule: process.Schedule,
+    weights: process.ModalityWeights,
+    model: MultiModalModel,
+) -> Loss:
+    del schedule, weights
+    given, target = config.predict.given, config.predict.target
+
+    def loss(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
+        del key
+        values, presence = objective.split_presence(batch)
+        functions = model.functions(params)
+        return objective.prediction_loss(functions, values, presence, given=given, target=target)
+
+    return loss
+
+
+def _predict_draw(
+    config: ConfigDict,
+    schedule: process.Schedule,
+    weights: process.ModalityWeights,
+    model: MultiModalModel,
+    options: SamplingOptions,
+) -> Draw:
+    del schedule, weights, options
+    given, target = tuple(config.predict.given), config.predict.target
+
+    def draw(keys: jax.Array, params: Any, known: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        del keys
+        if set(known) != set(given):
+            raise ValueError(
+                errors.message(
+                    "given", sorted(known), f"{sorted(given)}, all it predicts from", "give these"
+                )
+            )
+        functions = model.functions(params)
+        head = objective.predict(functions, known, given, target)
+        return {**known, target: process.function_of(functions, target, "most_likely")(head)}
+
+    return draw
+
+
+FORMULATIONS: Mapping[str, Formulation] = {
+    "shared": Formulation(MultiModalModel, lambda c, n: c, _shared_loss, _shared_draw, True),
+    "separate": Formulation(SeparateModel, lambda c, n: c * n, _separate_loss, _separate_draw),
+    "predict": Formulation(MultiModalModel, lambda c, n: c, _predict_loss, _predict_draw),
+}
+"""The formulations by the names that configs know them by."""

@@ -1,0 +1,57 @@
+"""Fixed embeddings of times and of places in a grid (Vaswani et al. 2017, section 3.5)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_PERIOD = 10000.0
+
+
+def time_embedding(
+    t: jax.Array, num_steps: int, width: int, time_scale: float = 1000.0
+) -> jax.Array:
+    """cos and sin of `time_scale` · t/T at geometric frequencies 10000^(−i / (width/2)).
+
+    Args:
+        t: (batch,) in 0 … T.
+        num_steps: T.
+        width: of the embedding, even.
+        time_scale: the angle of the highest frequency at t = T.
+
+    Returns:
+        (batch, width): the cosines, then the sines.
+
+    Example:
+        >>> time_embedding(jnp.array([0]), num_steps=10, width=4).tolist()
+        [[1.0, 1.0, 0.0, 0.0]]
+    """
+    half = width // 2
+    frequencies = jnp.exp(-jnp.log(_PERIOD) * jnp.arange(half, dtype=jnp.float32) / half)
+    angles = (time_scale / num_steps) * t.astype(jnp.float32)[:, None] * frequencies
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+def grid_embedding(rows: int, columns: int, width: int) -> np.ndarray:
+    """Fixed positions of a grid: half of the width tells the column, half the row.
+
+    Each half holds the sines, then the cosines, of the place at frequencies 10000^(−i / (width/4)).
+
+    Args:
+        rows: of the grid.
+        columns: of the grid.
+        width: a multiple of 4.
+
+    Returns:
+        (rows × columns, width) float32, row by row.
+
+    Example:
+        >>> grid_embedding(2, 1, 4).round(1).tolist()[0]
+        [0.0, 1.0, 0.0, 1.0]
+    """
+    frequencies = _PERIOD ** -(np.arange(width // 4) / (width // 4))
+    row, column = np.divmod(np.arange(rows * columns), columns)
+    halves = []
+    for place in (column, row):
+        angles = place[:, None] * frequencies
+        halves += [np.sin(angles), np.cos(angles)]
+    return np.concatenate(halves, axis=-1).astype(np.float32)
