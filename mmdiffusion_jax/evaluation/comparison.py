@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from mmdiffusion_jax import data, errors
-from mmdiffusion_jax.evaluation.samples import RealData
+from mmdiffusion_jax import data
+from mmdiffusion_jax.evaluation.real import RealData
 from mmdiffusion_jax.generation import SamplingOptions
 
 if TYPE_CHECKING:
@@ -64,15 +64,6 @@ def compare_samplers(
     Raises:
         ValueError: no image to generate, an unknown sampler, or numbers out of range.
     """
-    if not RealData.serves(experiment):
-        raise ValueError(
-            errors.message(
-                "workdir",
-                f"the primary modality {experiment.model.primary!r}, which is no image",
-                "an image, whose Fréchet distance tells samplers apart",
-                "compare an experiment with a primary image",
-            )
-        )
     real = RealData(experiment, train, test)
     every = experiment.schedule.num_steps
 
@@ -90,7 +81,11 @@ def compare_samplers(
         samples, seconds = _timed(experiment, params, options)
         reference = reference or seconds
         images = samples[experiment.model.primary]
-        agreements = [real.agreement(label, images, samples[label]) for label in real.labels]
+        agreements = [
+            real.agreement(label, real.primary, images, samples[label])
+            for label in real.labels
+            if label in samples
+        ]
         yield Figures(
             name,
             options.num_steps or every,

@@ -1,4 +1,4 @@
-"""Every figure about a trained model."""
+"""Every figure about a trained model, and their table."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -6,65 +6,92 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from mmdiffusion_jax import data, metrics
+from mmdiffusion_jax import data
+from mmdiffusion_jax.evaluation.directions import conditional_figures, joint_figures
 from mmdiffusion_jax.evaluation.likelihood import bound_on, flow_on, labels_by_scoring
-from mmdiffusion_jax.evaluation.samples import RealData
+from mmdiffusion_jax.evaluation.real import RealData
+from mmdiffusion_jax.modalities import Label
 
 if TYPE_CHECKING:
     from mmdiffusion_jax.experiment import Experiment
 
 
 def evaluate(
-    experiment: "Experiment", params: Any, train: data.Source, test: data.Source
+    experiment: "Experiment",
+    params: Any,
+    train: data.Source,
+    test: data.Source,
+    real: RealData | None = None,
 ) -> dict[str, float]:
     """Every figure about a trained model; nothing is measured on training examples.
 
-    The four terms and bits per dimension of the bound on the test split, and those of the
-    probability flow; for each label modality beside a primary image: the accuracy of labels read
-    from test images by the head and by scoring every label, and, by an independent classifier
-    trained on real training images, the agreement of joint samples and the accuracy of
-    label-conditional samples; Fréchet distances in pixel space (pixels in [−1, 1]) of joint
-    samples to test images, beside that of training to test images, its floor.
+    Likelihoods of test examples (`likelihood_figures`), unless `evaluation.num_scored` is 0. Where
+    the primary modality is an image also figures of samples: of all modalities generated jointly,
+    and of all others from each one given (`joint_figures`, `conditional_figures`). Given values are
+    test examples, for labels each class in turn.
 
     Args:
         experiment: from `experiment.build`.
         params: parameters, usually the moving average.
-        train: the training split; for the classifier and the floor only.
+        train: the training split; for judges, features and the floor only.
         test: the test split.
+        real: the real data, if they and their judges are at hand.
+
+    Returns:
+        {figure: value}.
+    """
+    figures: dict[str, float] = {}
+    if experiment.evaluation.num_scored and experiment.formulation == "shared":
+        figures |= likelihood_figures(experiment, params, test)
+    if real is None:
+        if not RealData.serves(experiment):
+            return figures
+        real = RealData(experiment, train, test)
+    for label in real.labels:
+        figures[f"judge/{real.primary}_{label}/accuracy"] = real.judge_accuracy(label, real.primary)
+    key = jax.random.key(experiment.evaluation.seed)
+    count = experiment.evaluation.num_samples
+    modalities = experiment.model.modalities
+    if experiment.formulation != "predict":
+        made = experiment.generate(jax.random.fold_in(key, 0), params, count)
+        figures |= joint_figures(real, made)
+    for index, name in enumerate(modalities, start=1):
+        if not _may_be_given_alone(experiment, name):
+            continue
+        truth = {column: x[:count] for column, x in real.test.items()}
+        modality = modalities[name]
+        if isinstance(modality, Label):
+            truth = {name: (np.arange(count) % modality.num_classes).astype(np.int32)}
+        given = {name: truth[name]}
+        own = jax.random.fold_in(key, index)
+        made = experiment.generate(own, params, len(truth[name]), given)
+        if experiment.formulation == "predict":
+            asked = {experiment.config.predict.target}
+        else:
+            asked = set(modalities) - {name}
+        made = {other: x for other, x in made.items() if other in asked}
+        figures |= conditional_figures(real, name, made, truth)
+    return figures
+
+
+def likelihood_figures(
+    experiment: "Experiment", params: Any, test: data.Source
+) -> dict[str, float]:
+    """The bound's terms, the flow's likelihood, and labels read by their scores.
+
+    Args:
+        experiment: from `experiment.build`, in the shared formulation.
+        params: parameters.
+        test: the test split; its first `evaluation.num_scored` examples are.
 
     Returns:
         {figure: value}.
     """
     figures = {**bound_on(experiment, params, test), **flow_on(experiment, params, test)}
-    if not RealData.serves(experiment):
-        return figures
-    primary = experiment.model.primary
-    real = RealData(experiment, train, test)
-    key = jax.random.key(experiment.evaluation.seed)
-    count = experiment.evaluation.num_samples
-
-    def draw(index: int, number: int, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return experiment.generate(jax.random.fold_in(key, index), params, number, given)
-
-    joint = draw(0, count, {})
-    figures["joint/frechet"] = real.frechet(joint[primary])
-    figures["joint/frechet_floor"] = real.floor
-    figures["joint/frechet_ratio"] = figures["joint/frechet"] / real.floor
-    for index, name in enumerate(real.labels, start=1):
-        truth = real.test[name]
-        num_classes = experiment.model.modalities[name].num_classes
-        asked = (np.arange(count) % num_classes).astype(np.int32)
-        made = draw(2 * index, count, {name: asked})
-        others = {other: x for other, x in real.test.items() if other == primary}
-        read = draw(2 * index + 1, len(truth), others)
-        figures |= {
-            f"{name}/judge_accuracy": real.judge_accuracy(name),
-            f"{name}/joint_agreement": real.agreement(name, joint[primary], joint[name]),
-            f"{name}/conditional_accuracy": real.agreement(name, made[primary], asked),
-            f"{name}/frechet_ratio": real.frechet(made[primary]) / real.floor,
-            f"{name}/accuracy_from_{primary}": metrics.agreement(read[name], truth),
-            f"{name}/accuracy_by_scoring": labels_by_scoring(experiment, params, test, name),
-        }
+    for name, modality in experiment.model.modalities.items():
+        if isinstance(modality, Label) and name != experiment.model.primary:
+            accuracy = labels_by_scoring(experiment, params, test, name)
+            figures[f"{name}_by_scoring/accuracy"] = accuracy
     return figures
 
 
@@ -77,3 +104,9 @@ def table(figures: Mapping[str, float]) -> str:
     """
     width = max(map(len, figures))
     return "\n".join(f"{name:<{width}}  {value:.4f}" for name, value in figures.items())
+
+
+def _may_be_given_alone(experiment: "Experiment", name: str) -> bool:
+    if experiment.formulation == "predict":
+        return tuple(experiment.config.predict.given) == (name,)
+    return len(experiment.model.modalities) > 1

@@ -50,7 +50,7 @@ def bound_on(experiment: "Experiment", params: Any, source: data.Source) -> dict
     Args:
         experiment: from `experiment.build`.
         params: parameters.
-        source: the examples to evaluate on.
+        source: the examples to evaluate on; the first `num_scored` are.
 
     Returns:
         `bound/prior`, `bound/posterior`, `bound/recovery`, `bound/reconstruction`, `bound/total`
@@ -65,7 +65,7 @@ def bound_on(experiment: "Experiment", params: Any, source: data.Source) -> dict
         )
         return dataclasses.asdict(found)
 
-    means = _mean_over(terms, experiment, params, source)
+    means = _mean_over(terms, experiment, params, _first(experiment, source))
     total = sum(means.values())
     return {
         **{f"bound/{name}": value for name, value in means.items()},

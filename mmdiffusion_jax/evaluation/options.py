@@ -4,6 +4,8 @@ import dataclasses
 
 from mmdiffusion_jax import errors
 
+_SUFFIX = ".safetensors"
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationOptions:
@@ -12,9 +14,11 @@ class EvaluationOptions:
     Attributes:
         num_samples: samples drawn for each figure about samples.
         batch_size: test examples at once.
-        num_scored: test examples, the first ones, for the costly figures: the flow's likelihood,
-            of 2 T calls each, and labels by their scores.
+        num_scored: test examples, the first ones, for likelihoods, which cost T and 2 T calls
+            each, and for labels by their scores; 0 leaves these figures out.
         scoring_steps: steps of the bound, spread evenly, for each score of a label; at most all.
+        features: of images, for Fréchet distances, precision and recall: "pixels", "classifier"
+            for those of a small network trained on the training split, or a file of such a one.
         seed: of every draw in the evaluation.
 
     Raises:
@@ -25,10 +29,20 @@ class EvaluationOptions:
     batch_size: int = 360
     num_scored: int = 1000
     scoring_steps: int = 100
+    features: str = "pixels"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        leasts = {"num_samples": 2, "batch_size": 1, "num_scored": 1, "scoring_steps": 1}
+        leasts = {"num_samples": 2, "batch_size": 1, "num_scored": 0, "scoring_steps": 1}
+        if self.features not in ("pixels", "classifier") and not self.features.endswith(_SUFFIX):
+            raise ValueError(
+                errors.message(
+                    "evaluation.features",
+                    repr(self.features),
+                    f"'pixels', 'classifier' or a {_SUFFIX} file",
+                    "choose one",
+                )
+            )
         for name, least in leasts.items():
             if getattr(self, name) < least:
                 raise ValueError(

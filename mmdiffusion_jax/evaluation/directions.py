@@ -1,0 +1,134 @@
+"""How good values of one modality are that were generated from another."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mmdiffusion_jax import metrics
+from mmdiffusion_jax.evaluation.real import RealData
+from mmdiffusion_jax.modalities import Audio, Embedding, Label, MaskedImage, Segmentation, restored
+
+Values = Mapping[str, np.ndarray]
+
+HIGHER_IS_BETTER: Mapping[str, bool] = {
+    "accuracy": True,
+    "agreement": True,
+    "cosine": True,
+    "distance": False,
+    "frechet": False,
+    "frechet_ratio": False,
+    "iou": True,
+    "pixel_accuracy": True,
+    "precision": True,
+    "psnr": True,
+    "recall": True,
+    "ssim": True,
+}
+"""Which way the figures of samples go, by the last part of their names."""
+
+
+def joint_figures(real: RealData, made: Values) -> dict[str, float]:
+    """Figures of samples whose modalities were all generated together.
+
+    Args:
+        real: real data, their features and judges.
+        made: {name: (n, …)}.
+
+    Returns:
+        `frechet` and `frechet_ratio` (over that of training images), `precision` and `recall` of
+        the images, and for each label the agreement of the judges of the other modalities with it,
+        or, where the label is not generated, of the judges with each other.
+    """
+    images = made[real.primary]
+    frechet = real.frechet(images)
+    precision, recall = real.precision_recall(images)
+    found = {
+        "frechet": frechet,
+        "frechet_ratio": frechet / real.floor,
+        "precision": precision,
+        "recall": recall,
+    }
+    for label in real.labels:
+        read = {name: real.read(label, name, x) for name, x in made.items() if _judged(real, name)}
+        if label in made:
+            found |= {
+                f"{name}_{label}/agreement": metrics.agreement(x, made[label])
+                for name, x in read.items()
+            }
+    for name in made:
+        if isinstance(real.modalities.get(name), Embedding):
+            found |= _cosines(f"{real.primary}_{name}", real.embedder.features(images), made[name])
+    return {f"joint/{name}": value for name, value in found.items()}
+
+
+def conditional_figures(
+    real: RealData, source: str, made: Values, truth: Values
+) -> dict[str, float]:
+    """Figures of everything that was generated from one given modality.
+
+    Args:
+        real: real data, their features and judges.
+        source: the given modality.
+        made: {name: (n, …)}, the generated modalities.
+        truth: {column: (n, …)}, what the examples really are, as far as it is known.
+
+    Returns:
+        Labels: `accuracy`. Masks: `iou` (the mean over classes) and `pixel_accuracy`, void left
+        out. Embeddings: `cosine` with the truth. Images, audio: `agreement` of their judges with
+        the labels; images restored from masked ones: `psnr`, `ssim` and, by a network's features,
+        the perceptual `distance`; images of an embedding: `cosine`. All named
+        `<name>_given_<source>/…`.
+    """
+    found: dict[str, float] = {}
+    for name, x in made.items():
+        kind = real.modalities[name]
+        figures: dict[str, float] = {}
+        if isinstance(kind, Label) and name in truth:
+            figures["accuracy"] = metrics.agreement(x, truth[name])
+        elif isinstance(kind, Segmentation) and name in truth:
+            counted = metrics.ConfusionStatistics.empty(kind.num_classes)
+            counted = counted.update(truth[name], x, void=kind.void)
+            figures = {"iou": counted.compute(), "pixel_accuracy": counted.pixel_accuracy()}
+        elif isinstance(kind, Embedding) and name in truth:
+            figures = _cosines("", x, truth[name])
+        elif isinstance(kind, MaskedImage):
+            # Read by a network that restores and generates nothing.
+            if source == name:
+                figures = _restoration(real, restored(x), truth[real.primary])
+        elif _judged(real, name):
+            for label in real.labels:
+                if label in truth:
+                    figures["agreement"] = real.agreement(label, name, x, truth[label])
+            given = real.modalities.get(source)
+            if name == real.primary and isinstance(given, MaskedImage):
+                figures |= _restoration(real, x, truth[name])
+            if name == real.primary and isinstance(given, Embedding):
+                figures |= _cosines("", real.embedder.features(x), truth[source])
+        made_of = real.primary if isinstance(kind, MaskedImage) else name
+        found |= {f"{made_of}_given_{source}/{key}": value for key, value in figures.items()}
+    return found
+
+
+def _judged(real: RealData, name: str) -> bool:
+    return name == real.primary or isinstance(real.modalities[name], Audio)
+
+
+def _restoration(real: RealData, images: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    figures = {
+        "psnr": float(np.mean(metrics.psnr(images, truth))),
+        "ssim": float(np.mean(metrics.ssim(images, truth))),
+    }
+    if real.network is not None:
+        distances = metrics.perceptual_distance(real.network, images, truth)
+        figures["distance"] = float(np.mean(distances))
+    return figures
+
+
+def _cosines(prefix: str, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """Mean cosine of pairs of rows, and of pairs that are shifted by one row."""
+    x, y = (rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12) for rows in (x, y))
+    start = f"{prefix}/" if prefix else ""
+    return {
+        f"{start}cosine": float(np.mean(np.sum(x * y, axis=1))),
+        f"{start}cosine_shuffled": float(np.mean(np.sum(x * np.roll(y, 1, axis=0), axis=1))),
+    }
