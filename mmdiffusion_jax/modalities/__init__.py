@@ -5,8 +5,25 @@ from collections.abc import Mapping
 from mmdiffusion_jax.modalities.base import Features, Modality
 from mmdiffusion_jax.modalities.image import Image
 from mmdiffusion_jax.modalities.label import Label
+from mmdiffusion_jax.modalities.masked_image import MaskedImage, random_squares, restored
+from mmdiffusion_jax.modalities.segmentation import Segmentation
 
-MODALITIES: Mapping[str, type[Modality]] = {"image": Image, "label": Label}
+MODALITIES: Mapping[str, type[Modality]] = {
+    "image": Image,
+    "label": Label,
+    "masked_image": MaskedImage,
+    "segmentation": Segmentation,
+}
 """The kinds of modality by the names that configs know them by."""
 
-__all__ = ["MODALITIES", "Features", "Image", "Label", "Modality"]
+__all__ = [
+    "MODALITIES",
+    "Features",
+    "Image",
+    "Label",
+    "MaskedImage",
+    "Modality",
+    "Segmentation",
+    "random_squares",
+    "restored",
+]

@@ -24,7 +24,8 @@ class Modality(nn.Module):
     """One kind of data. A subclass is one file and fills in every method.
 
     `encode`, `head`, `expected_encoding` and `encoding_variance` may use parameters; the other
-    methods are pure.
+    methods are pure. Only a modality that can be made from another one has `derived_from` and
+    `derive`.
 
     Attributes:
         latent: the shape of the diffusion space, (height, width, channels).
@@ -42,6 +43,25 @@ class Modality(nn.Module):
     @property
     def columns(self) -> tuple[tuple[int, ...], str]:
         """The shape of one example in the data, and its kind: "integer" or "floating"."""
+        raise NotImplementedError
+
+    @property
+    def derived_from(self) -> str | None:
+        """The modality whose column it can be made from where the data lack its own, or None."""
+        return None
+
+    def derive(self, rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+        """A batch of the column of `derived_from` → this modality's column, on the host.
+
+        Called for every batch anew, so what is random in it differs from epoch to epoch.
+
+        Args:
+            rng: the only source of randomness.
+            x: (batch, …) of the other column.
+
+        Returns:
+            (batch, …) as `columns` says.
+        """
         raise NotImplementedError
 
     def validate(self, name: str, x: np.ndarray) -> None:

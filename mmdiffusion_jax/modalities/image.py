@@ -7,9 +7,8 @@ import numpy as np
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.modalities.base import Features, Modality
+from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel, pool_gaussians
 from mmdiffusion_jax.process import discretised_gaussian_log_prob
-
-_LOG_STD_RANGE = (-7.0, 2.0)
 
 
 class Image(Modality):
@@ -66,19 +65,12 @@ class Image(Modality):
     @nn.compact
     def head(self, features: Features) -> dict[str, jax.Array]:
         """→ {"log_std"} of shape (batch, *latent), and "mean" where the image is secondary."""
-        # Scaled and shifted by t: the deviation falls with the noise by orders of magnitude.
-        width = features.grid.shape[-1]
-        modulation = nn.Dense(2 * width)(nn.silu(features.condition))[:, None, None, :]
-        scale, shift = jnp.split(modulation, 2, axis=-1)
-        grid = nn.LayerNorm()(features.grid) * (1 + scale) + shift
-        rows, columns = grid.shape[1:3]
-        patch = self.latent[0] // rows, self.latent[1] // columns
         names = ("log_std",) if self.is_primary else ("log_std", "mean")
-        out = nn.Dense(patch[0] * patch[1] * self.latent[2] * len(names))(grid)
-        out = out.reshape(out.shape[0], rows, columns, *patch, self.latent[2], len(names))
-        out = out.transpose(0, 1, 3, 2, 4, 5, 6).reshape(out.shape[0], *self.latent, len(names))
+        height, width, channels = self.latent
+        out = per_pixel(features, height, width, channels * len(names))
+        out = out.reshape(-1, *self.latent, len(names))
         head = {name: out[..., index] for index, name in enumerate(names)}
-        return {**head, "log_std": jnp.clip(head["log_std"] - 2.0, *_LOG_STD_RANGE)}
+        return {**head, "log_std": bounded_log_std(head["log_std"])}
 
     def expected_encoding(self, head: dict[str, jax.Array]) -> jax.Array:
         """The mean, kept within [−1, 1]."""
@@ -101,9 +93,7 @@ class Image(Modality):
 
     def pool(self, heads: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """The Gaussian proportional to the geometric mean: precisions average."""
-        precision = jnp.exp(-2 * heads["log_std"])
-        mean = jnp.sum(precision * heads["mean"], axis=0) / jnp.sum(precision, axis=0)
-        return {"mean": mean, "log_std": -0.5 * jnp.log(jnp.mean(precision, axis=0))}
+        return pool_gaussians(heads)
 
     def draw(self, key: jax.Array, head: dict[str, jax.Array]) -> jax.Array:
         """A draw, rounded to the nearest level: (batch, *latent) uint8."""

@@ -5,12 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax import errors
-from mmdiffusion_jax.modalities.base import Features, Modality
-from mmdiffusion_jax.process import categorical_log_prob
+from mmdiffusion_jax.modalities.base import Features
+from mmdiffusion_jax.modalities.categorical import Categorical
+from mmdiffusion_jax.modalities.encoders import unit_rms
 
 
-class Label(Modality):
+class Label(Categorical):
     """A class index in 0 … num_classes − 1.
 
     E(k) is row k of a learned table, normalised to unit root mean square over the latent, so that
@@ -27,8 +27,6 @@ class Label(Modality):
         1.0
     """
 
-    num_classes: int = 2
-
     def setup(self) -> None:
         """The table and the head's layers."""
         self.table = self.param(
@@ -38,31 +36,9 @@ class Label(Modality):
         self.logits = nn.Dense(self.num_classes)
 
     @property
-    def num_dims(self) -> int:
-        """One."""
-        return 1
-
-    @property
     def columns(self) -> tuple[tuple[int, ...], str]:
         """A scalar integer."""
         return (), "integer"
-
-    def validate(self, name: str, x: np.ndarray) -> None:
-        """Checks that the labels lie in 0 … num_classes − 1.
-
-        Raises:
-            ValueError: naming the modality, the label and the range.
-        """
-        if x.size and (x.min() < 0 or x.max() >= self.num_classes):
-            worst = x.min() if x.min() < 0 else x.max()
-            raise ValueError(
-                errors.message(
-                    name,
-                    f"label {worst}",
-                    f"labels in 0 … {self.num_classes - 1}",
-                    "correct the data, or raise num_classes",
-                )
-            )
 
     def encode(self, x: jax.Array) -> jax.Array:
         """Labels (batch,) → (batch, *latent), unit RMS each."""
@@ -82,31 +58,9 @@ class Label(Modality):
         square = jnp.tensordot(jax.nn.softmax(head), self._rows() ** 2, axes=1)
         return jnp.maximum(square - self.expected_encoding(head) ** 2, 0)
 
-    def reconstruct(self, encoding: jax.Array, head: jax.Array) -> jax.Array:
-        """The head's logits; an estimate of the encoding adds nothing to them."""
-        del encoding
-        return head
-
-    def log_prob(self, head: jax.Array, x: jax.Array) -> jax.Array:
-        """log p(x), (batch,) nats."""
-        return categorical_log_prob(head, x)
-
-    def pool(self, heads: jax.Array) -> jax.Array:
-        """Mean of the log-probabilities over the leading axis."""
-        return jnp.mean(jax.nn.log_softmax(heads), axis=0)
-
-    def draw(self, key: jax.Array, head: jax.Array) -> jax.Array:
-        """A draw, (batch,) int32."""
-        return jax.random.categorical(key, head).astype(jnp.int32)
-
-    def most_likely(self, head: jax.Array) -> jax.Array:
-        """The class of the highest probability, (batch,) int32."""
-        return jnp.argmax(head, axis=-1).astype(jnp.int32)
-
     def show(self, x: np.ndarray) -> list[np.ndarray | str]:
         """The class indices as captions."""
         return [str(int(label)) for label in np.asarray(x)]
 
     def _rows(self) -> jax.Array:
-        mean_square = jnp.mean(self.table**2, axis=(1, 2, 3), keepdims=True)
-        return self.table * jax.lax.rsqrt(mean_square + 1e-12)
+        return unit_rms(self.table, num_axes=3)

@@ -8,7 +8,9 @@ from mmdiffusion_jax import errors
 from mmdiffusion_jax.process.gaussian import sum_per_example
 
 
-def categorical_log_prob(logits: jax.Array, classes: jax.Array) -> jax.Array:
+def categorical_log_prob(
+    logits: jax.Array, classes: jax.Array, counted: jax.Array | None = None
+) -> jax.Array:
     """log p(x) of independent categorical variables (a label, a mask's pixels, tokens).
 
     log p(x) = Σ_d ( logits[d, x_d] − log Σ_k exp logits[d, k] )
@@ -16,6 +18,7 @@ def categorical_log_prob(logits: jax.Array, classes: jax.Array) -> jax.Array:
     Args:
         logits: (batch, *dims, classes).
         classes: (batch, *dims) integers in 0 … classes − 1.
+        counted: (batch, *dims) booleans, the variables d in the sum; left out, all of them.
 
     Returns:
         (batch,), nats.
@@ -38,7 +41,8 @@ def categorical_log_prob(logits: jax.Array, classes: jax.Array) -> jax.Array:
             )
         )
     log_probs = jax.nn.log_softmax(logits)
-    return sum_per_example(jnp.take_along_axis(log_probs, classes[..., None], axis=-1))
+    chosen = jnp.take_along_axis(log_probs, classes[..., None], axis=-1)[..., 0]
+    return sum_per_example(chosen if counted is None else jnp.where(counted, chosen, 0))
 
 
 def gaussian_log_prob(mean: jax.Array, log_std: jax.Array, x: jax.Array) -> jax.Array:

@@ -1,0 +1,98 @@
+"""What labels, masks and tokens share: independent categorical variables, known by their logits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.modalities.base import Modality
+from mmdiffusion_jax.process import categorical_log_prob
+
+
+class Categorical(Modality):
+    """A modality whose head is logits (batch, *dims, num_classes) of integers (batch, *dims).
+
+    A subclass adds the encoder, the head and the columns.
+
+    Attributes:
+        num_classes: how many classes, at least 2.
+    """
+
+    num_classes: int = 2
+
+    @property
+    def unknown(self) -> int | None:
+        """The integer that stands for "not known": it is encoded to zero and counts nothing."""
+        return None
+
+    @property
+    def num_dims(self) -> int:
+        """One a variable."""
+        return int(np.prod(self.columns[0]))
+
+    def validate(self, name: str, x: np.ndarray) -> None:
+        """Checks that the values are classes, or the one that stands for "not known".
+
+        Raises:
+            ValueError: naming the modality, the value and the range.
+        """
+        wrong = (x < 0) | (x >= self.num_classes)
+        if self.unknown is not None:
+            wrong &= x != self.unknown
+        if wrong.any():
+            kind = type(self).__name__.lower()
+            also = "" if self.unknown is None else f", or {self.unknown} where it is not known"
+            raise ValueError(
+                errors.message(
+                    name,
+                    f"{kind} {x[wrong].flat[0]}",
+                    f"{kind}s in 0 … {self.num_classes - 1}{also}",
+                    "correct the data, or raise num_classes",
+                )
+            )
+
+    def reconstruct(self, encoding: jax.Array, head: jax.Array) -> jax.Array:
+        """The head's logits; an estimate of the encoding adds nothing to them."""
+        del encoding
+        return head
+
+    def log_prob(self, head: jax.Array, x: jax.Array) -> jax.Array:
+        """log p(x), (batch,) nats over the values that are known."""
+        if self.unknown is None:
+            return categorical_log_prob(head, x)
+        known = x != self.unknown
+        return categorical_log_prob(head, jnp.where(known, x, 0), known)
+
+    def pool(self, heads: jax.Array) -> jax.Array:
+        """Mean of the log-probabilities over the leading axis."""
+        return jnp.mean(jax.nn.log_softmax(heads), axis=0)
+
+    def draw(self, key: jax.Array, head: jax.Array) -> jax.Array:
+        """A draw, (batch, *dims) int32."""
+        return jax.random.categorical(key, head).astype(jnp.int32)
+
+    def most_likely(self, head: jax.Array) -> jax.Array:
+        """The class of the highest probability, (batch, *dims) int32."""
+        return jnp.argmax(head, axis=-1).astype(jnp.int32)
+
+
+def check_unknown(argument: str, unknown: int | None, num_classes: int) -> None:
+    """Checks that the integer for "not known" is no class.
+
+    Args:
+        argument: the field that sets it.
+        unknown: the integer, or None.
+        num_classes: how many classes.
+
+    Raises:
+        ValueError: a class among 0 … num_classes − 1.
+    """
+    if unknown is not None and 0 <= unknown < num_classes:
+        raise ValueError(
+            errors.message(
+                argument,
+                unknown,
+                f"an integer outside the classes 0 … {num_classes - 1}",
+                f"choose another, or leave it out of num_classes if {unknown} is the last",
+            )
+        )

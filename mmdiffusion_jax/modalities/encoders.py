@@ -1,0 +1,52 @@
+"""What the learned encoders share: unit root mean square, and its moments."""
+
+import jax
+import jax.numpy as jnp
+
+
+def unit_rms(rows: jax.Array, num_axes: int = 1) -> jax.Array:
+    """Scales to unit root mean square over the last axes.
+
+    A modality's weight alone then sets the strength of its encoding; a free scale would be shrunk
+    or inflated by the terms of the bound.
+
+    Args:
+        rows: (…, *axes).
+        num_axes: how many axes one row has.
+
+    Returns:
+        The same shape.
+
+    Example:
+        >>> jnp.round(unit_rms(jnp.array([3.0, 4.0])) ** 2, 4).tolist()
+        [0.7199..., 1.2799...]
+    """
+    axes = tuple(range(-num_axes, 0))
+    return rows * jax.lax.rsqrt(jnp.mean(rows**2, axis=axes, keepdims=True) + 1e-12)
+
+
+def unit_rms_moments(mean: jax.Array, variance: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Approximate mean and variance of u / rms(u) from those of u.
+
+    With R = mean(μ² + v) over the latent, the mean of rms(u)²:
+        E[ u / rms(u) ] ≈ μ / sqrt(R),    Var[ u / rms(u) ] ≈ v / sqrt(R)²
+
+    The scale rms(u) is replaced by the root of its mean square. Its own fluctuation is left out:
+    it falls with the number of independent directions in u, and vanishes as v does. The two keep
+    what is known exactly, that squared mean and variance together average one.
+
+    Args:
+        mean: μ, (batch, *latent).
+        variance: v, entry by entry, (batch, *latent).
+
+    Returns:
+        The mean and the variance, each (batch, *latent).
+
+    Example:
+        >>> mean, variance = unit_rms_moments(jnp.ones((1, 2, 2, 1)), 3 * jnp.ones((1, 2, 2, 1)))
+        >>> float(mean[0, 0, 0, 0]), float(variance[0, 0, 0, 0])
+        (0.5, 0.75)
+    """
+    axes = tuple(range(1, mean.ndim))
+    square = jnp.mean(mean**2 + variance, axis=axes, keepdims=True) + 1e-12
+    return mean * jax.lax.rsqrt(square), variance / square

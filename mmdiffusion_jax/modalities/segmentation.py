@@ -1,0 +1,99 @@
+"""Segmentation masks: a class a pixel, encoded by a learned colour, with categorical pixels."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.modalities.base import Features
+from mmdiffusion_jax.modalities.categorical import Categorical, check_unknown
+from mmdiffusion_jax.modalities.encoders import unit_rms
+from mmdiffusion_jax.modalities.heads import per_pixel
+from mmdiffusion_jax.modalities.palettes import PALETTES, class_colours
+
+
+class Segmentation(Categorical):
+    """A mask (height, width) of integers 0 … num_classes − 1, of the latent's height and width.
+
+    E(x)[i, j] is the learned code of class x[i, j], the latent's channels long and of unit root
+    mean square, so that every whole mask has unit RMS and the modality weight alone sets its
+    strength. A void pixel is not known: it is encoded to zero and counts nothing in log p.
+
+    Attributes:
+        num_classes: how many classes, without void.
+        void: the integer of pixels of no class, or None where every pixel has one.
+        palette: how masks are shown, a name in `palettes.PALETTES`: "tab", "camvid" or
+            "cityscapes"; void is black.
+
+    Raises:
+        ValueError: an unknown palette, a void that is a class, or a latent of one channel for
+            more than two classes, whose codes of unit RMS could only be −1 and 1.
+
+    Example:
+        >>> mask = Segmentation(latent=(8, 8, 3), num_classes=11, void=11)
+        >>> params = mask.init(jax.random.key(0), jnp.zeros((1, 8, 8), jnp.int32), method="encode")
+        >>> code = mask.apply(params, jnp.full((1, 8, 8), 4), method="encode")
+        >>> code.shape, round(float((code**2).mean()), 4)
+        ((1, 8, 8, 3), 1.0)
+    """
+
+    void: int | None = None
+    palette: str = "tab"
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        super().__post_init__()
+        if self.palette not in PALETTES:
+            raise ValueError(errors.unknown("palette", self.palette, PALETTES))
+        check_unknown("void", self.void, self.num_classes)
+        if self.latent[2] == 1 and self.num_classes > 2:
+            raise ValueError(
+                errors.message(
+                    "num_classes",
+                    self.num_classes,
+                    "at most 2 in a latent of one channel",
+                    "give the latent more channels",
+                )
+            )
+
+    def setup(self) -> None:
+        """The codes."""
+        self.codes = self.param(
+            "codes", nn.initializers.normal(1.0), (self.num_classes, self.latent[2])
+        )
+
+    @property
+    def unknown(self) -> int | None:
+        """The integer of void."""
+        return self.void
+
+    @property
+    def columns(self) -> tuple[tuple[int, ...], str]:
+        """Shape (height, width), integers."""
+        return self.latent[:2], "integer"
+
+    def encode(self, x: jax.Array) -> jax.Array:
+        """Masks (batch, height, width) → (batch, *latent)."""
+        if self.void is None:
+            return unit_rms(self.codes)[x]
+        known = x != self.void
+        return jnp.where(known[..., None], unit_rms(self.codes)[jnp.where(known, x, 0)], 0)
+
+    @nn.compact
+    def head(self, features: Features) -> jax.Array:
+        """→ logits (batch, height, width, num_classes)."""
+        return per_pixel(features, *self.latent[:2], self.num_classes)
+
+    def expected_encoding(self, head: jax.Array) -> jax.Array:
+        """Σ_k softmax(logits)_k E(k) in every pixel, (batch, *latent)."""
+        return jax.nn.softmax(head) @ unit_rms(self.codes)
+
+    def encoding_variance(self, head: jax.Array) -> jax.Array:
+        """Σ_k softmax(logits)_k (E(k) − Ê)² in every pixel, (batch, *latent)."""
+        square = jax.nn.softmax(head) @ unit_rms(self.codes) ** 2
+        return jnp.maximum(square - self.expected_encoding(head) ** 2, 0)
+
+    def show(self, x: np.ndarray) -> list[np.ndarray | str]:
+        """Pictures (height, width, 3) uint8 in the palette's colours."""
+        return list(class_colours(self.palette, np.asarray(x), self.void))

@@ -1,0 +1,64 @@
+"""One tiny instance of every kind of modality, for the contract's checks."""
+
+import itertools
+
+import jax.numpy as jnp
+import numpy as np
+
+from mmdiffusion_jax.modalities import Image, Label, MaskedImage, Segmentation
+from tests.modalities.contract import LATENT, Case
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (3, *LATENT)).astype(np.uint8)
+
+
+def every(values, shape):
+    """All arrays of this shape with entries from `values`."""
+    points = np.array(list(itertools.product(values, repeat=int(np.prod(shape)))))
+    return points.reshape(-1, *shape)
+
+
+def within_range(head):
+    """Means well inside −1 … 1, where neither rounding nor clipping is felt."""
+    return {**head, "mean": 0.3 * jnp.tanh(head["mean"]), "log_std": 0.1 * head["log_std"] - 2}
+
+
+CASES = {
+    "image": Case(
+        Image(latent=LATENT),
+        PIXELS,
+        bad=(([0, 256], "pixels from 0 to 256, expected pixels in 0 … 255"),),
+        space=(every((0, 128, 255), (2, 1, 2)).astype(np.uint8), 1),
+        enumerated=Image(latent=(2, 1, 2), num_levels=3),
+        temper=within_range,
+        unit_rms=False,
+        tolerance=1e-3,
+    ),
+    "label": Case(
+        Label(latent=LATENT, num_classes=5),
+        np.array([0, 4, 2]),
+        bad=(([0, 5], "label 5, expected labels in 0 … 4"), ([-1, 2], "label -1")),
+        space=(np.arange(5), 1),
+    ),
+    "masked_image": Case(
+        MaskedImage(latent=LATENT),
+        np.concatenate([PIXELS, RNG.choice([0, 255], (3, 2, 2, 1)).astype(np.uint8)], -1),
+        bad=(
+            (np.full((1, 2, 2, 4), 128), "validity 128 in the last channel, expected 0 .* or 255"),
+            (np.full((1, 2, 2, 4), -1), "pixels from -1 to -1"),
+        ),
+        space=(every((0, 255), (2, 2, 2)).astype(np.uint8), 1),
+        enumerated=MaskedImage(latent=(2, 2, 1), num_levels=2),
+        temper=within_range,
+        unit_rms=False,
+        tolerance=1e-3,
+    ),
+    "segmentation": Case(
+        Segmentation(latent=LATENT, num_classes=3, void=7),
+        RNG.integers(0, 3, (3, 2, 2)),
+        bad=(
+            ([[[0, 3]]], "segmentation 3, expected segmentations in 0 … 2, or 7 where it is not"),
+        ),
+        space=(every(range(3), (2, 2)), 1),
+    ),
+}

@@ -1,0 +1,228 @@
+"""What every modality has to keep, as checks of one `Case`: a tiny instance and its truths."""
+
+import dataclasses
+import functools
+import types
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmdiffusion_jax import process
+from mmdiffusion_jax.modalities import Features, Modality
+
+LATENT = (2, 2, 3)
+NUM_DRAWS = 8192
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Case:
+    """A tiny modality and what is known about it.
+
+    Attributes:
+        modality: on `LATENT`.
+        x: (3, …), valid examples in data units.
+        bad: (values, words of the error) of what `validate` refuses.
+        space: (points (n, …), weight of each): Σ weight · p(point) is the integral of p.
+        enumerated: the modality whose p is summed over `space`; left out, `modality`.
+        temper: makes the head of random features one that real data would have.
+        unit_rms: whether E(x) has unit RMS.
+        tolerance: of the mean and the variance of the encoding beside the Monte Carlo error.
+    """
+
+    modality: Modality
+    x: np.ndarray
+    bad: tuple[tuple[Any, str], ...]
+    space: tuple[np.ndarray, Any]
+    enumerated: Modality | None = None
+    temper: Callable[[Any], Any] = lambda head: head
+    unit_rms: bool = True
+    tolerance: float = 1e-5
+
+
+def repeated(head, count):
+    """The first example's parameters, `count` times."""
+    return jax.tree.map(lambda leaf: jnp.repeat(leaf[:1], count, axis=0), head)
+
+
+def features(rows, columns):
+    keys = jax.random.split(jax.random.key(0))
+    return Features(
+        jax.random.normal(keys[0], (3, rows, columns, 8)), jax.random.normal(keys[1], (3, 8))
+    )
+
+
+@functools.cache
+def evaluate(case):
+    """Everything the checks look at, compiled once a case."""
+    modality = case.modality
+
+    @jax.jit
+    def run(x):
+        both = features(1, 2)
+        variables = modality.init(
+            jax.random.key(1), x, both, method=lambda m, x, f: (m.encode(x), m.head(f))
+        )
+
+        def call(method):
+            return functools.partial(modality.apply, variables, method=method)
+
+        head = case.temper(call("head")(both))
+        functions = process.ModalityFunctions(
+            encode=call("encode"), log_prob=modality.log_prob, draw=modality.draw
+        )
+        model = process.ModelFunctions(lambda z, t: None, {"x": functions}, primary="x")
+        many = repeated(head, NUM_DRAWS)
+        draws = process.draw(model, "x", jax.random.split(jax.random.key(2), NUM_DRAWS), many)
+        several = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf[::-1]]), head)
+        few = draws[:64]
+        each = [
+            modality.log_prob(repeated(jax.tree.map(lambda leaf, i=i: leaf[i], several), 64), few)
+            for i in range(2)
+        ]
+        return {
+            "encoding": call("encode")(x),
+            "head": head,
+            "expected": call("expected_encoding")(head),
+            "variance": call("encoding_variance")(head),
+            "log_prob": modality.log_prob(head, x),
+            "gradient": jax.grad(lambda head: modality.log_prob(head, x).sum())(head),
+            "draws": draws,
+            "codes": call("encode")(draws),
+            "log_prob_of_draws": modality.log_prob(many, draws),
+            "most_likely": modality.most_likely(head),
+            "highest": modality.log_prob(head, modality.most_likely(head)),
+            "pooled": modality.log_prob(repeated(modality.pool(several), 64), few),
+            "geometric_mean": (each[0] + each[1]) / 2,
+            "reconstructed": modality.log_prob(modality.reconstruct(call("encode")(x), head), x),
+        }
+
+    return types.SimpleNamespace(**run(case.x))
+
+
+def check_shapes_and_kinds(case):
+    got, (shape, kind) = evaluate(case), case.modality.columns
+    assert case.x.shape == (3, *shape)
+    for array in (got.encoding, got.expected, got.variance):
+        assert array.shape == (3, *LATENT)
+        assert array.dtype == jnp.float32
+    for leaf in jax.tree.leaves(got.head):
+        assert leaf.shape[0] == 3
+    for array in (got.draws[:3], got.most_likely):
+        assert array.shape == (3, *shape)
+        assert np.issubdtype(array.dtype, getattr(np, kind))
+    for array in (got.log_prob, got.reconstructed):
+        assert array.shape == (3,)
+        assert np.isfinite(array).all()
+    assert case.modality.num_dims >= 1
+
+
+def check_pictures_or_captions(case):
+    shown = case.modality.show(case.x)
+    assert len(shown) == 3
+    if isinstance(shown[0], str):
+        assert all(isinstance(caption, str) and caption for caption in shown)
+        return
+    for picture in shown:
+        assert picture.dtype == np.uint8
+        assert picture.ndim == 3
+        assert picture.shape[2] == 3
+
+
+def check_encodings_have_unit_rms(case):
+    square = (evaluate(case).encoding ** 2).mean((1, 2, 3))
+    if case.unit_rms:
+        np.testing.assert_allclose(square, 1, rtol=1e-4)
+    else:
+        assert 0 < square.min() <= square.max() < 3
+
+
+def check_moments_of_the_encoding(case):
+    """The stated mean and variance are those of the encodings of draws."""
+    got = evaluate(case)
+    codes = np.asarray(got.codes, np.float64)
+    expected, variance = np.asarray(got.expected[0]), np.asarray(got.variance[0])
+    error = 5 * codes.std(0) / np.sqrt(NUM_DRAWS) + case.tolerance
+    assert (np.abs(codes.mean(0) - expected) <= error).all()
+    squares = (codes - codes.mean(0)) ** 2
+    error = 5 * squares.std(0) / np.sqrt(NUM_DRAWS) + case.tolerance
+    assert (np.abs(squares.mean(0) - variance) <= error).all()
+    assert variance.max() > 0.001, "a test without spread would see nothing"
+
+
+def check_log_prob_is_normalised(case):
+    modality = case.enumerated or case.modality
+    points, weight = case.space
+    rows, columns = (1, 1) if case.enumerated else (1, 2)
+
+    @jax.jit
+    def log_probs(points):
+        head, _ = modality.init_with_output(
+            jax.random.key(1), features(rows, columns), method="head"
+        )
+        return modality.log_prob(repeated(case.temper(head), len(points)), points)
+
+    mass = np.exp(np.asarray(log_probs(points), np.float64))
+    np.testing.assert_allclose(np.sum(weight * mass), 1, rtol=1e-4)
+
+
+def check_pool_is_the_geometric_mean(case):
+    """Up to its normaliser, the same for every x."""
+    got = evaluate(case)
+    ratio = np.asarray(got.pooled - got.geometric_mean)
+    np.testing.assert_allclose(ratio, ratio.mean(), atol=2e-3)
+    assert ratio.mean() > -1e-5, "the geometric mean's own mass is at most one"
+
+
+def check_draws_follow_log_prob(case):
+    """A draw is never likelier than the most likely x, and its mean log p is the right one.
+
+    E[ d/dθ log p(x) ] over p is zero: the mean of the score over draws, beside its error.
+    """
+    got = evaluate(case)
+    assert got.highest[0] >= got.log_prob_of_draws.max() - 1e-4
+
+    @jax.jit
+    def scores(head, draws):
+        def score(x):
+            one = jax.tree.map(lambda leaf: leaf[:1], head)
+            return jax.grad(lambda head: case.modality.log_prob(head, x[None]).sum())(one)
+
+        return jax.vmap(score)(draws)
+
+    for leaf in jax.tree.leaves(scores(got.head, got.draws)):
+        leaf = np.asarray(leaf, np.float64)
+        error = 5 * leaf.std(0) / np.sqrt(NUM_DRAWS)
+        assert (np.abs(leaf.mean(0)) <= error + 1e-4).all()
+
+
+def check_gradients_are_finite(case):
+    leaves = jax.tree.leaves(evaluate(case).gradient)
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
+    assert any(np.abs(leaf).max() > 1e-4 for leaf in leaves)
+
+
+def check_values_are_judged(case):
+    got = evaluate(case)
+    for x in (case.x, got.draws, got.most_likely):
+        case.modality.validate("train data, x", np.asarray(x))
+    assert case.bad
+    for values, words in case.bad:
+        with pytest.raises(ValueError, match="`train data, x`: got .*" + words):
+            case.modality.validate("train data, x", np.asarray(values))
+
+
+CHECKS = (
+    check_shapes_and_kinds,
+    check_pictures_or_captions,
+    check_encodings_have_unit_rms,
+    check_moments_of_the_encoding,
+    check_log_prob_is_normalised,
+    check_pool_is_the_geometric_mean,
+    check_draws_follow_log_prob,
+    check_gradients_are_finite,
+    check_values_are_judged,
+)
