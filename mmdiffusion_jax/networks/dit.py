@@ -1,15 +1,43 @@
 """A diffusion transformer on patches with adaLN-zero conditioning (Peebles & Xie 2023)."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.modalities import Features
+from mmdiffusion_jax.networks.attention import check_heads, self_attention
+from mmdiffusion_jax.networks.embeddings import grid_embedding, time_embedding
+from mmdiffusion_jax.networks.patches import check_patches, join_patches, split_patches
+
+_PUBLISHED = {"frequencies": 256, "positions": "sincos"}
+
+DIT_SIZES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "S": {"width": 384, "depth": 12, "num_heads": 6, **_PUBLISHED},
+        "B": {"width": 768, "depth": 12, "num_heads": 12, **_PUBLISHED},
+        "L": {"width": 1024, "depth": 24, "num_heads": 16, **_PUBLISHED},
+        "XL": {"width": 1152, "depth": 28, "num_heads": 16, **_PUBLISHED},
+    }
+)
+"""The fields of the published DiT-S, B, L and XL (Peebles & Xie 2023, table 1).
+
+With `patch_size` 2 and a latent of (32, 32, 4) these are the S/2 (33 M), B/2 (130 M), L/2 (458 M)
+and XL/2 (675 M) of ImageNet 256 × 256. Left out here are the published table of classes, as labels
+enter through a modality, and the positions, which are no parameters as they are fixed. Added is one
+layer where a context is given.
+"""
 
 
 class DiT(nn.Module):
     """The shared denoiser: z_t and t → features for the heads and a prediction in the latent.
+
+    `DIT_SIZES` has the published sizes. Weights start as Flax draws them, but for the zeros of
+    adaLN-zero.
 
     Attributes:
         latent: (height, width, channels) of the state.
@@ -20,15 +48,18 @@ class DiT(nn.Module):
         depth: number of blocks.
         num_heads: attention heads.
         mlp_ratio: hidden width of the feed-forward layer over `width`.
+        frequencies: how many sines and cosines of t there are; 0 is as many as `width`.
+        positions: "learned", or "sincos" for fixed ones, which need a width divisible by 4.
 
     Raises:
         ValueError: a patch size that does not divide the latent, heads that do not divide the
-            width.
+            width, unknown positions or a width they cannot have.
 
     Example:
         >>> net = DiT((8, 8, 1), out_channels=1, num_steps=10, width=16, depth=1, num_heads=2)
         >>> z, t = jnp.zeros((2, 8, 8, 1)), jnp.array([1, 10])
-        >>> (features, prediction), _ = net.init_with_output(jax.random.key(0), z, t)
+        >>> run = jax.eval_shape(net.init_with_output, jax.random.key(0), z, t)
+        >>> (features, prediction), _ = run
         >>> features.grid.shape, prediction.shape
         ((2, 4, 4, 16), (2, 8, 8, 1))
     """
@@ -41,6 +72,8 @@ class DiT(nn.Module):
     depth: int = 3
     num_heads: int = 4
     mlp_ratio: int = 4
+    frequencies: int = 0
+    positions: str = "learned"
 
     @nn.compact
     def __call__(
@@ -53,19 +86,14 @@ class DiT(nn.Module):
             t: its time.
             context: (batch, features), what else the network is told beside t, or None.
         """
-        height, width, channels = self.latent
-        patch = self.patch_size
         self._check()
-        rows, columns = height // patch, width // patch
-        condition = nn.Dense(self.width)(nn.silu(nn.Dense(self.width)(self._embed(t))))
+        patch = self.patch_size
+        rows, columns = self.latent[0] // patch, self.latent[1] // patch
+        embedding = time_embedding(t, self.num_steps, self.frequencies or self.width)
+        condition = nn.Dense(self.width)(nn.silu(nn.Dense(self.width)(embedding)))
         if context is not None:
             condition = condition + nn.Dense(self.width, name="context")(context)
-        tokens = z_t.reshape(-1, rows, patch, columns, patch, channels)
-        tokens = tokens.transpose(0, 1, 3, 2, 4, 5).reshape(-1, rows * columns, patch**2 * channels)
-        position = self.param(
-            "position", nn.initializers.normal(0.02), (rows * columns, self.width)
-        )
-        tokens = nn.Dense(self.width)(tokens) + position
+        tokens = nn.Dense(self.width)(split_patches(z_t, patch)) + self._positions(rows, columns)
         for _ in range(self.depth):
             tokens = Block(self.num_heads, self.mlp_ratio)(tokens, condition)
         features = Features(tokens.reshape(-1, rows, columns, self.width), condition)
@@ -73,32 +101,21 @@ class DiT(nn.Module):
         shift, scale = jnp.split(_zero_dense(2 * self.width)(nn.silu(condition)), 2, axis=-1)
         out = _modulate(_norm()(tokens), shift, scale)
         out = _zero_dense(patch**2 * self.out_channels)(out)
-        out = out.reshape(-1, rows, columns, patch, patch, self.out_channels)
-        out = out.transpose(0, 1, 3, 2, 4, 5).reshape(-1, height, width, self.out_channels)
-        return features, out
+        return features, join_patches(out, rows, columns, patch)
 
-    def _embed(self, t: jax.Array) -> jax.Array:
-        """Sines and cosines of 1000 t/T at geometric frequencies, (batch, width)."""
-        half = self.width // 2
-        frequencies = jnp.exp(-jnp.log(10000.0) * jnp.arange(half, dtype=jnp.float32) / half)
-        angles = (1000 / self.num_steps) * t.astype(jnp.float32)[:, None] * frequencies
-        return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+    def _positions(self, rows: int, columns: int) -> jax.Array:
+        if self.positions == "sincos":
+            return jnp.asarray(grid_embedding(rows, columns, self.width))
+        return self.param("position", nn.initializers.normal(0.02), (rows * columns, self.width))
 
     def _check(self) -> None:
-        if self.latent[0] % self.patch_size or self.latent[1] % self.patch_size:
+        check_patches(self.latent, self.patch_size)
+        check_heads(self.num_heads, self.width)
+        if self.positions not in ("learned", "sincos"):
+            raise ValueError(errors.unknown("positions", self.positions, ("learned", "sincos")))
+        if self.positions == "sincos" and self.width % 4:
             raise ValueError(
-                errors.message(
-                    "patch_size",
-                    self.patch_size,
-                    f"a divisor of the latent's sides {self.latent[:2]}",
-                    "choose another",
-                )
-            )
-        if self.width % self.num_heads:
-            raise ValueError(
-                errors.message(
-                    "num_heads", self.num_heads, f"a divisor of the width {self.width}", "change it"
-                )
+                errors.message("width", self.width, "a multiple of 4", "change it for 'sincos'")
             )
 
 
@@ -119,39 +136,11 @@ class Block(nn.Module):
         width = tokens.shape[-1]
         modulation = _zero_dense(6 * width)(nn.silu(condition))
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = jnp.split(modulation, 6, axis=-1)
-        attended = self._attend(_modulate(_norm()(tokens), shift_1, scale_1))
+        attended = self_attention(_modulate(_norm()(tokens), shift_1, scale_1), self.num_heads)
         tokens = tokens + gate_1[:, None] * attended
         hidden = _modulate(_norm()(tokens), shift_2, scale_2)
         hidden = nn.Dense(width)(nn.gelu(nn.Dense(self.mlp_ratio * width)(hidden)))
         return tokens + gate_2[:, None] * hidden
-
-    def _attend(self, tokens: jax.Array) -> jax.Array:
-        # Separate projections: a fused one that is sliced afterwards is slower on CPU.
-        width, depth = tokens.shape[-1], tokens.shape[-1] // self.num_heads
-        query, key, value = (
-            nn.Dense(width, name=name)(tokens).reshape(*tokens.shape[:2], self.num_heads, depth)
-            for name in ("query", "key", "value")
-        )
-        mixed = jax.lax.platform_dependent(
-            query, key, value, cuda=jax.nn.dot_product_attention, default=explicit_attention
-        )
-        return nn.Dense(width, name="out")(mixed.reshape(tokens.shape))
-
-
-def explicit_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-    """softmax(q kᵀ / sqrt(depth)) v as two batched products; the fastest form on CPU.
-
-    Args:
-        query: (batch, length, heads, depth).
-        key: the same shape.
-        value: the same shape.
-
-    Returns:
-        (batch, length, heads, depth).
-    """
-    query, key, value = (x.transpose(0, 2, 1, 3) for x in (query, key, value))
-    scores = query @ key.swapaxes(-1, -2) * query.shape[-1] ** -0.5
-    return (jax.nn.softmax(scores) @ value).transpose(0, 2, 1, 3)
 
 
 def _norm() -> nn.LayerNorm:

@@ -8,7 +8,7 @@ import torch
 
 from mmdiffusion_jax.modalities import Image, Label
 from mmdiffusion_jax.networks import DiT, MultiModalModel
-from mmdiffusion_jax.networks.dit import explicit_attention
+from mmdiffusion_jax.networks.attention import explicit_attention
 
 LATENT = (8, 8, 1)
 

@@ -1,0 +1,72 @@
+"""Self-attention, in the form that is fastest on the platform."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+
+from mmdiffusion_jax import errors
+
+_LECUN = nn.initializers.lecun_normal()
+
+
+def self_attention(
+    tokens: jax.Array,
+    num_heads: int,
+    use_bias: bool = True,
+    kernel_init: Callable[..., jax.Array] = _LECUN,
+    out_init: Callable[..., jax.Array] | None = None,
+) -> jax.Array:
+    """Multi-head self-attention; its four layers belong to the module that calls it.
+
+    Args:
+        tokens: (batch, length, width).
+        num_heads: divides the width.
+        use_bias: whether query, key and value have biases.
+        kernel_init: the initialiser of the kernels.
+        out_init: of the output's kernel, where it is another.
+
+    Returns:
+        (batch, length, width).
+    """
+    # Separate projections: a fused one that is sliced afterwards is slower on CPU.
+    width = tokens.shape[-1]
+    query, key, value = (
+        nn.Dense(width, use_bias=use_bias, kernel_init=kernel_init, name=name)(tokens).reshape(
+            *tokens.shape[:2], num_heads, width // num_heads
+        )
+        for name in ("query", "key", "value")
+    )
+    mixed = jax.lax.platform_dependent(
+        query, key, value, cuda=jax.nn.dot_product_attention, default=explicit_attention
+    )
+    out = nn.Dense(width, kernel_init=out_init or kernel_init, name="out")
+    return out(mixed.reshape(tokens.shape))
+
+
+def explicit_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """softmax(q kᵀ / sqrt(depth)) v as two batched products; the fastest form on CPU.
+
+    Args:
+        query: (batch, length, heads, depth).
+        key: the same shape.
+        value: the same shape.
+
+    Returns:
+        (batch, length, heads, depth).
+    """
+    query, key, value = (x.transpose(0, 2, 1, 3) for x in (query, key, value))
+    scores = query @ key.swapaxes(-1, -2) * query.shape[-1] ** -0.5
+    return (jax.nn.softmax(scores) @ value).transpose(0, 2, 1, 3)
+
+
+def check_heads(num_heads: int, width: int) -> None:
+    """Checks that the attention heads share the width evenly.
+
+    Raises:
+        ValueError: heads that do not divide the width.
+    """
+    if width % num_heads:
+        raise ValueError(
+            errors.message("num_heads", num_heads, f"a divisor of the width {width}", "change it")
+        )

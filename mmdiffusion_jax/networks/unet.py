@@ -1,0 +1,283 @@
+"""The U-Net of ADM (Dhariwal & Nichol 2021, "Diffusion models beat GANs on image synthesis")."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.modalities import Features
+from mmdiffusion_jax.networks.attention import self_attention
+from mmdiffusion_jax.networks.embeddings import time_embedding
+
+ADM_IMAGENET_64: Mapping[str, Any] = MappingProxyType(
+    {
+        "width": 192,
+        "channel_mults": (1, 2, 3, 4),
+        "num_res_blocks": 3,
+        "attention_resolutions": (32, 16, 8),
+        "num_head_channels": 64,
+    }
+)
+"""The fields of the published ADM of ImageNet 64 × 64 (296 M; table 11 of the paper).
+
+Its latent is (64, 64, 3) with 6 channels out. Left out here are the published table of classes, as
+labels enter through a modality, and dropout. Added are the layer "condition", which brings the
+embedding of t to the width of the features, and one layer where a context is given.
+"""
+
+
+class UNet(nn.Module):
+    """The shared denoiser as ADM's U-Net.
+
+    Levels of residual blocks, each level at half the resolution of the one above, with attention
+    at chosen resolutions; group norms that t scales and shifts; resampling inside residual blocks.
+    `ADM_IMAGENET_64` is a published size.
+
+    Attributes:
+        latent: (height, width, channels) of the state; each level halves the sides.
+        out_channels: channels of the prediction; twice the latent's for a learned variance.
+        num_steps: T; t is embedded as a share of it.
+        width: channels that `channel_mults` multiplies.
+        channel_mults: channels of each level over `width`, the highest resolution first.
+        num_res_blocks: residual blocks of a level on the way down; one more on the way up.
+        attention_resolutions: heights of the maps that have attention; the lowest map has it once
+            in any case.
+        num_head_channels: channels of one attention head.
+        num_groups: of the group norms, divides all channels.
+
+    Raises:
+        ValueError: sides that cannot be halved that often, or channels that groups or heads do not
+            divide.
+
+    Example:
+        >>> net = UNet((8, 8, 1), out_channels=1, num_steps=10, width=32, num_res_blocks=1)
+        >>> z, t = jnp.zeros((2, 8, 8, 1)), jnp.array([1, 10])
+        >>> run = jax.eval_shape(net.init_with_output, jax.random.key(0), z, t)
+        >>> (features, prediction), _ = run
+        >>> features.grid.shape, features.condition.shape, prediction.shape
+        ((2, 8, 8, 32), (2, 32), (2, 8, 8, 1))
+    """
+
+    latent: tuple[int, int, int]
+    out_channels: int
+    num_steps: int
+    width: int = 64
+    channel_mults: tuple[float, ...] = (1, 2)
+    num_res_blocks: int = 2
+    attention_resolutions: tuple[int, ...] = (4,)
+    num_head_channels: int = 32
+    num_groups: int = 32
+
+    @property
+    def level_channels(self) -> tuple[int, ...]:
+        """The channels of each level, the highest resolution first."""
+        return tuple(int(mult * self.width) for mult in self.channel_mults)
+
+    def has_attention(self, level: int) -> bool:
+        """Whether the maps of a level attend to themselves."""
+        return self.latent[0] >> level in self.attention_resolutions
+
+    @nn.compact
+    def __call__(
+        self, z_t: jax.Array, t: jax.Array, context: jax.Array | None = None
+    ) -> tuple[Features, jax.Array]:
+        """z_t (batch, *latent), t (batch,) → (features, prediction (batch, h, w, out_channels)).
+
+        Args:
+            z_t: the state.
+            t: its time.
+            context: (batch, features), what else the network is told beside t, or None.
+
+        Returns:
+            The features' grid is the last map before the norm of the output; their condition is
+            the embedding of t and context, brought to the width of the grid.
+        """
+        self._check()
+        channels = self.level_channels
+        embedding = nn.Dense(4 * self.width, name="time_1")(
+            time_embedding(t, self.num_steps, self.width)
+        )
+        embedding = nn.Dense(4 * self.width, name="time_2")(nn.silu(embedding))
+        if context is not None:
+            embedding = embedding + nn.Dense(4 * self.width, name="context")(context)
+        embedding = nn.silu(embedding)
+
+        grid = nn.Conv(channels[0], (3, 3), name="input")(z_t)
+        skips = [grid]
+        for level, out in enumerate(channels):
+            for index in range(self.num_res_blocks):
+                grid = self._stage(f"down_{level}_{index}", level, out, grid, embedding)
+                skips.append(grid)
+            if level < len(channels) - 1:
+                grid = self._block(f"down_{level}_resample", out, "down")(grid, embedding)
+                skips.append(grid)
+
+        grid = self._block("middle_0", channels[-1])(grid, embedding)
+        grid = self._attention("middle_attention")(grid)
+        grid = self._block("middle_1", channels[-1])(grid, embedding)
+
+        for level, out in reversed(list(enumerate(channels))):
+            for index in range(self.num_res_blocks + 1):
+                grid = jnp.concatenate([grid, skips.pop()], axis=-1)
+                grid = self._stage(f"up_{level}_{index}", level, out, grid, embedding)
+            if level > 0:
+                grid = self._block(f"up_{level}_resample", out, "up")(grid, embedding)
+
+        features = Features(grid, nn.Dense(channels[0], name="condition")(embedding))
+        out_map = nn.silu(GroupNorm(self.num_groups, name="norm")(grid))
+        return features, _zero_conv(self.out_channels, "prediction")(out_map)
+
+    def _stage(
+        self, name: str, level: int, channels: int, grid: jax.Array, embedding: jax.Array
+    ) -> jax.Array:
+        grid = self._block(name, channels)(grid, embedding)
+        return self._attention(f"{name}_attention")(grid) if self.has_attention(level) else grid
+
+    def _block(self, name: str, channels: int, resample: str = "none") -> "ResidualBlock":
+        return ResidualBlock(channels, self.num_groups, resample, name=name)
+
+    def _attention(self, name: str) -> "AttentionBlock":
+        return AttentionBlock(self.num_head_channels, self.num_groups, name=name)
+
+    def _check(self) -> None:
+        channels, halvings = self.level_channels, len(self.channel_mults) - 1
+        if any(side % 2**halvings for side in self.latent[:2]):
+            raise ValueError(
+                errors.message(
+                    "channel_mults",
+                    self.channel_mults,
+                    f"levels that halve the latent's sides {self.latent[:2]} to whole numbers",
+                    "leave some out",
+                )
+            )
+        attending = {c for level, c in enumerate(channels) if self.has_attention(level)}
+        for argument, divisor, divided in (
+            ("num_groups", self.num_groups, set(channels)),
+            ("num_head_channels", self.num_head_channels, attending | {channels[-1]}),
+        ):
+            odd = sorted(c for c in divided if c % divisor)
+            if odd:
+                raise ValueError(
+                    errors.message(
+                        argument, divisor, f"a divisor of the {odd[0]} channels", "change either"
+                    )
+                )
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions beside the identity; the second norm is scaled and shifted by t.
+
+    Resampling happens before the first convolution, on both ways: to half the resolution by the
+    mean of 2 × 2 pixels, to twice by repeating each pixel.
+
+    Attributes:
+        channels: that come out.
+        num_groups: of the group norms.
+        resample: "none", "down" or "up".
+    """
+
+    channels: int
+    num_groups: int
+    resample: str = "none"
+
+    @nn.compact
+    def __call__(self, grid: jax.Array, embedding: jax.Array) -> jax.Array:
+        """Grid (batch, height, width, any), activated embedding (batch, any) → grid."""
+        resample = {"none": lambda x: x, "down": _halve, "up": _double}[self.resample]
+        hidden = resample(nn.silu(GroupNorm(self.num_groups, name="norm_1")(grid)))
+        hidden = nn.Conv(self.channels, (3, 3), name="conv_1")(hidden)
+        scale, shift = jnp.split(
+            nn.Dense(2 * self.channels, name="modulation")(embedding), 2, axis=-1
+        )
+        hidden = nn.silu(GroupNorm(self.num_groups, name="norm_2")(hidden, scale, shift))
+        hidden = _zero_conv(self.channels, "conv_2")(hidden)
+        grid = resample(grid)
+        if grid.shape[-1] != self.channels:
+            grid = nn.Dense(self.channels, name="skip")(grid)
+        return grid + hidden
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention of all places of a map, beside the identity.
+
+    Attributes:
+        num_head_channels: channels of one head.
+        num_groups: of the group norm.
+    """
+
+    num_head_channels: int
+    num_groups: int
+
+    @nn.compact
+    def __call__(self, grid: jax.Array) -> jax.Array:
+        """Grid (batch, height, width, channels) → the same shape."""
+        batch, height, width, channels = grid.shape
+        tokens = GroupNorm(self.num_groups, name="norm")(grid)
+        attended = self_attention(
+            tokens.reshape(batch, height * width, channels),
+            channels // self.num_head_channels,
+            out_init=nn.initializers.zeros,
+        )
+        return grid + attended.reshape(grid.shape)
+
+
+class GroupNorm(nn.Module):
+    """Group norm (Wu & He 2018) by the sums of each channel, then of each group.
+
+    Channels are summed first, as a map split into groups makes poor use of the CPU's vectors.
+
+    Attributes:
+        num_groups: divides the channels.
+
+    Example:
+        >>> norm, grid = GroupNorm(2), jnp.arange(16.0).reshape(1, 2, 2, 4)
+        >>> out, _ = norm.init_with_output(jax.random.key(0), grid)
+        >>> jnp.abs(out[..., :2].mean()).item() < 1e-6
+        True
+    """
+
+    num_groups: int
+
+    @nn.compact
+    def __call__(
+        self, grid: jax.Array, scale: jax.Array | None = None, shift: jax.Array | None = None
+    ) -> jax.Array:
+        """Grid (batch, height, width, channels) → normalised, times 1 + scale, plus shift.
+
+        Args:
+            grid: the map.
+            scale: (batch, channels), or None.
+            shift: (batch, channels), together with `scale`.
+        """
+        channels = grid.shape[-1]
+        gain = self.param("scale", nn.initializers.ones, (channels,))
+        offset = self.param("bias", nn.initializers.zeros, (channels,))
+        mean, square = self._pool(grid), self._pool(grid**2)
+        gain = gain * jax.lax.rsqrt(jnp.maximum(square - mean**2, 0) + 1e-5)
+        offset = offset - mean * gain
+        if scale is not None and shift is not None:
+            gain, offset = gain * (1 + scale), offset * (1 + scale) + shift
+        return grid * gain[:, None, None] + offset[:, None, None]
+
+    def _pool(self, grid: jax.Array) -> jax.Array:
+        """The mean of each channel's group, (batch, channels)."""
+        by_channel = jnp.mean(grid, axis=(1, 2))
+        by_group = jnp.mean(by_channel.reshape(len(grid), self.num_groups, -1), axis=-1)
+        return jnp.repeat(by_group, grid.shape[-1] // self.num_groups, axis=-1)
+
+
+def _halve(grid: jax.Array) -> jax.Array:
+    batch, height, width, channels = grid.shape
+    return grid.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+
+
+def _double(grid: jax.Array) -> jax.Array:
+    return jnp.repeat(jnp.repeat(grid, 2, axis=1), 2, axis=2)
+
+
+def _zero_conv(features: int, name: str) -> nn.Conv:
+    return nn.Conv(features, (3, 3), kernel_init=nn.initializers.zeros, name=name)

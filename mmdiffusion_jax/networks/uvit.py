@@ -1,0 +1,171 @@
+"""U-ViT: a vision transformer with time as a token and long skip connections (Bao et al. 2023)."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.modalities import Features
+from mmdiffusion_jax.networks.attention import check_heads, self_attention
+from mmdiffusion_jax.networks.embeddings import time_embedding
+from mmdiffusion_jax.networks.patches import check_patches, join_patches, split_patches
+
+UVIT_SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
+    {
+        "S": {"width": 512, "depth": 13, "num_heads": 8},
+        "M": {"width": 768, "depth": 17, "num_heads": 12},
+        "L": {"width": 1024, "depth": 21, "num_heads": 16},
+    }
+)
+"""The fields of the published U-ViT-S, M and L (Bao et al. 2023, table 1).
+
+S with `patch_size` 2 on (32, 32, 3) is the S/2 of CIFAR-10 (44 M), M with 4 on (64, 64, 3) the M/4
+of ImageNet 64 × 64 (131 M), L with 2 on (32, 32, 4) the L/2 of ImageNet 256 × 256 (287 M). Left out
+here is the published table of classes, as labels enter through a modality. A context takes the
+place of the published token of the class.
+"""
+
+
+class UViT(nn.Module):
+    """The shared denoiser as a U-ViT: the time, the context and the patches are all tokens.
+
+    The first blocks' tokens are joined to the last blocks' by concatenation and a linear layer.
+    `UVIT_SIZES` has the published sizes.
+
+    Attributes:
+        latent: (height, width, channels) of the state.
+        out_channels: channels of the prediction; twice the latent's for a learned variance.
+        num_steps: T; t is embedded as a share of it.
+        patch_size: side of a square patch, divides height and width.
+        width: of the tokens, even, a multiple of `num_heads`.
+        depth: number of blocks, odd.
+        num_heads: attention heads.
+        mlp_ratio: hidden width of the feed-forward layer over `width`.
+        final_conv: whether a 3 × 3 convolution of the prediction ends the network.
+        time_scale: t is embedded as time_scale · t/T; the published models in continuous time
+            have 999, those in 1,000 steps 1000.
+
+    Raises:
+        ValueError: a patch size that does not divide the latent, heads that do not divide the
+            width, or an even depth.
+
+    Example:
+        >>> net = UViT((8, 8, 1), out_channels=1, num_steps=10, width=16, depth=3, num_heads=2)
+        >>> z, t = jnp.zeros((2, 8, 8, 1)), jnp.array([1, 10])
+        >>> run = jax.eval_shape(net.init_with_output, jax.random.key(0), z, t)
+        >>> (features, prediction), _ = run
+        >>> features.grid.shape, features.condition.shape, prediction.shape
+        ((2, 4, 4, 16), (2, 16), (2, 8, 8, 1))
+    """
+
+    latent: tuple[int, int, int]
+    out_channels: int
+    num_steps: int
+    patch_size: int = 2
+    width: int = 64
+    depth: int = 3
+    num_heads: int = 4
+    mlp_ratio: int = 4
+    final_conv: bool = True
+    time_scale: float = 1000.0
+
+    @nn.compact
+    def __call__(
+        self, z_t: jax.Array, t: jax.Array, context: jax.Array | None = None
+    ) -> tuple[Features, jax.Array]:
+        """z_t (batch, *latent), t (batch,) → (features, prediction (batch, h, w, out_channels)).
+
+        Args:
+            z_t: the state.
+            t: its time.
+            context: (batch, features), what else the network is told beside t, or None; one more
+                token, whose position is the bias of its layer.
+
+        Returns:
+            The features are the tokens after the last norm: the patches' as the grid, the time's
+            as the condition.
+        """
+        self._check()
+        patch = self.patch_size
+        rows, columns = self.latent[0] // patch, self.latent[1] // patch
+        time = time_embedding(t, self.num_steps, self.width, self.time_scale)
+        patches = _dense(self.width, "patches")(split_patches(z_t, patch))
+        position = self.param(
+            "position", nn.initializers.normal(0.02), (1 + rows * columns, self.width)
+        )
+        tokens = jnp.concatenate([time[:, None], patches], axis=1) + position
+        if context is not None:
+            token = _dense(self.width, "context")(context)
+            tokens = jnp.concatenate([tokens, token[:, None]], axis=1)
+
+        half, skips = self.depth // 2, []
+        for index in range(half):
+            tokens = self._block(f"in_{index}")(tokens)
+            skips.append(tokens)
+        tokens = self._block("middle")(tokens)
+        for index in range(half):
+            tokens = self._block(f"out_{index}")(tokens, skips.pop())
+
+        tokens = _norm("norm")(tokens)
+        patches = tokens[:, 1 : 1 + rows * columns]
+        features = Features(patches.reshape(-1, rows, columns, self.width), tokens[:, 0])
+        out = join_patches(
+            _dense(patch**2 * self.out_channels, "prediction")(patches), rows, columns, patch
+        )
+        if self.final_conv:
+            out = nn.Conv(self.out_channels, (3, 3), name="final")(out)
+        return features, out
+
+    def _block(self, name: str) -> "Block":
+        return Block(self.num_heads, self.mlp_ratio, name=name)
+
+    def _check(self) -> None:
+        check_patches(self.latent, self.patch_size)
+        check_heads(self.num_heads, self.width)
+        if self.depth % 2 == 0:
+            raise ValueError(
+                errors.message(
+                    "depth",
+                    self.depth,
+                    "an odd number, as one block stands between the pairs",
+                    "add one",
+                )
+            )
+
+
+class Block(nn.Module):
+    """A transformer block, norms first, that may take in the tokens of an earlier block.
+
+    Attributes:
+        num_heads: attention heads.
+        mlp_ratio: hidden width over the tokens' width.
+    """
+
+    num_heads: int
+    mlp_ratio: int
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, skip: jax.Array | None = None) -> jax.Array:
+        """Tokens (batch, length, width), an earlier block's tokens or None → tokens."""
+        width = tokens.shape[-1]
+        if skip is not None:
+            tokens = _dense(width, "skip")(jnp.concatenate([tokens, skip], axis=-1))
+        tokens = tokens + self_attention(
+            _norm("norm_1")(tokens), self.num_heads, use_bias=False, kernel_init=_NORMAL
+        )
+        hidden = _dense(self.mlp_ratio * width, "hidden")(_norm("norm_2")(tokens))
+        return tokens + _dense(width, "narrow")(nn.gelu(hidden, approximate=False))
+
+
+_NORMAL = nn.initializers.truncated_normal(0.02)
+
+
+def _dense(features: int, name: str) -> nn.Dense:
+    return nn.Dense(features, kernel_init=_NORMAL, name=name)
+
+
+def _norm(name: str) -> nn.LayerNorm:
+    return nn.LayerNorm(epsilon=1e-5, name=name)
