@@ -29,6 +29,7 @@ setup(
         "optax>=0.2.4",
         "orbax-checkpoint>=0.11.10",
         "pillow>=10.0",
+        "safetensors>=0.4.3",
         "scikit-learn>=1.4",
         "scipy>=1.12",
         "tensorboardX>=2.6",

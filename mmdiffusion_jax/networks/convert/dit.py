@@ -1,0 +1,65 @@
+"""The published checkpoints of DiT (Peebles & Xie 2023)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mmdiffusion_jax.networks.convert.conversion import Conversion
+from mmdiffusion_jax.networks.dit import DiT
+from mmdiffusion_jax.networks.embeddings import grid_embedding
+
+
+def from_dit(
+    tensors: Mapping[str, np.ndarray],
+    net: DiT,
+    label: int | None = None,
+    context_features: int = 0,
+) -> dict[str, Any]:
+    """The parameters of `net` from a checkpoint of DiT.
+
+    Our step t is the published step 1000 t/T − 1, so with the published T = 1000 the one before,
+    as its first step is called 0. A class's embedding
+    is added to the embedding of t whatever the state, so that of one class goes into a bias.
+
+    Args:
+        tensors: the checkpoint, by the published names.
+        net: a network of the published fields (`DIT_SIZES`) and 8 channels out for 4 in.
+        label: the class that the network keeps; left out, the last row of the table, which the
+            published models learned for states without a class.
+        context_features: how many features of context the network is given; they start without
+            effect.
+
+    Raises:
+        ValueError: naming a tensor that is missing, too many or of the wrong shape, or a label
+            that is not in the table.
+    """
+    conversion = Conversion(tensors, net)
+    # Flax counts the layers in the order in which the network's lines create them.
+    conversion.time("Dense_1", "t_embedder.mlp.0")
+    conversion.linear("Dense_0", "t_embedder.mlp.2")
+    table = "y_embedder.embedding_table.weight"
+    row = conversion.class_row(table, label, else_last=True)
+    conversion.add_to_bias("Dense_0", row, table)
+    conversion.silent_context(net.width, context_features)
+
+    conversion.patches("Dense_2", "x_embedder.proj")
+    positions = conversion.take("pos_embed", 3)[0]
+    if net.positions == "learned":
+        conversion.put("position", positions, "pos_embed")
+    else:
+        rows, columns = (side // net.patch_size for side in net.latent[:2])
+        fixed = grid_embedding(rows, columns, net.width)
+        if positions.shape != fixed.shape or not np.allclose(positions, fixed, atol=1e-4):
+            raise conversion.unfit(
+                f"'pos_embed' of shape {positions.shape}", f"the fixed positions {fixed.shape}"
+            )
+    for index in range(net.depth):
+        path, source = f"Block_{index}", f"blocks.{index}"
+        conversion.linear(f"{path}/Dense_0", f"{source}.adaLN_modulation.1")
+        conversion.attention(path, f"{source}.attn.qkv", f"{source}.attn.proj")
+        conversion.linear(f"{path}/Dense_2", f"{source}.mlp.fc1")
+        conversion.linear(f"{path}/Dense_1", f"{source}.mlp.fc2")
+    conversion.linear("Dense_3", "final_layer.adaLN_modulation.1")
+    conversion.linear("Dense_4", "final_layer.linear")
+    return conversion.finish(context_features)
