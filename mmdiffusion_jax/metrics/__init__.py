@@ -1,6 +1,33 @@
-"""Metrics of samples: pure functions on arrays."""
+"""Metrics of samples: pure functions on arrays, and statistics that are merged by addition."""
 
 from mmdiffusion_jax.metrics.classifier import Judge, agreement, fit_judge
-from mmdiffusion_jax.metrics.frechet import frechet_distance, gaussian_statistics
+from mmdiffusion_jax.metrics.features import (
+    SmallClassifier,
+    fit_classifier,
+    perceptual_distance,
+)
+from mmdiffusion_jax.metrics.frechet import frechet_distance
+from mmdiffusion_jax.metrics.kernel import kernel_distance, kernel_distance_of_subsets
+from mmdiffusion_jax.metrics.neighbours import density_coverage, precision_recall
+from mmdiffusion_jax.metrics.reconstruction import psnr, ssim
+from mmdiffusion_jax.metrics.segmentation import ConfusionStatistics
+from mmdiffusion_jax.metrics.statistics import MeanStatistics, MomentStatistics
 
-__all__ = ["Judge", "agreement", "fit_judge", "frechet_distance", "gaussian_statistics"]
+__all__ = [
+    "ConfusionStatistics",
+    "Judge",
+    "MeanStatistics",
+    "MomentStatistics",
+    "SmallClassifier",
+    "agreement",
+    "density_coverage",
+    "fit_classifier",
+    "fit_judge",
+    "frechet_distance",
+    "kernel_distance",
+    "kernel_distance_of_subsets",
+    "perceptual_distance",
+    "precision_recall",
+    "psnr",
+    "ssim",
+]

@@ -1,0 +1,132 @@
+"""Weights of feature networks: read from files of tensors, never from pickled objects."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import traverse_util
+
+from mmdiffusion_jax import errors
+
+Tensors = dict[str, np.ndarray]
+
+# The last part of a Flax name, and what PyTorch calls it.
+_TORCH_NAMES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+
+
+def read_tensors(path: str | os.PathLike[str]) -> Tensors:
+    """The named arrays of a `.safetensors` file, or of PyTorch's `.pt` and `.pth`.
+
+    PyTorch is imported for its own files only, which it reads with `weights_only=True`.
+
+    Raises:
+        ValueError: no such file, another suffix, a file that cannot be read, or PyTorch missing.
+
+    Example:
+        >>> read_tensors("missing.safetensors")
+        Traceback (most recent call last):
+        ValueError: `weights`: got 'missing.safetensors', expected a file of weights; check the ...
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(
+            errors.message("weights", repr(str(path)), "a file of weights", "check the path")
+        )
+    if path.suffix not in (".safetensors", ".pt", ".pth"):
+        raise ValueError(
+            errors.message(
+                "weights", repr(str(path)), "a .safetensors, .pt or .pth file", "convert it"
+            )
+        )
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.numpy import load_file
+
+            return load_file(path)
+        import torch
+
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: tensor.numpy() for name, tensor in state.items()}
+    except Exception as error:
+        # Both readers raise errors of their own kinds; one word for all of them.
+        raise ValueError(
+            errors.message(
+                "weights",
+                f"{str(path)!r} ({type(error).__name__}: {str(error).splitlines()[0]})",
+                "a readable file of named tensors",
+                "check it, or install what it needs",
+            )
+        ) from error
+
+
+def from_torch(shapes: Mapping[str, Any], tensors: Tensors, prefix: str = "") -> dict[str, Any]:
+    """Flax variables from tensors that PyTorch's modules of the same names have saved.
+
+    The variable `{"params": {"a": {"b": {"kernel": …}}}}` is the tensor `a.b.weight`, with its axes
+    moved from (out, in, rows, columns) to (rows, columns, in, out).
+
+    Args:
+        shapes: the variables of the module, or their shapes.
+        tensors: {name: array}; others than those needed are left alone.
+        prefix: goes before each name.
+
+    Raises:
+        ValueError: a tensor that is missing, or has another shape.
+
+    Example:
+        >>> shapes = {"params": {"conv": {"kernel": np.zeros((3, 5, 2, 4))}}}
+        >>> variables = from_torch(shapes, {"conv.weight": np.zeros((4, 2, 3, 5))})
+        >>> variables["params"]["conv"]["kernel"].shape
+        (3, 5, 2, 4)
+    """
+    variables = {}
+    for (kind, *place, leaf), wanted in traverse_util.flatten_dict(shapes).items():
+        name = prefix + ".".join([*place, _TORCH_NAMES[leaf]])
+        if name not in tensors:
+            raise ValueError(errors.unknown("weights", name, [*tensors][:5], "use the right file"))
+        tensor = np.asarray(tensors[name], np.float32)
+        if leaf == "kernel":
+            tensor = np.moveaxis(tensor, (0, 1), (-1, -2))
+        if tensor.shape != wanted.shape:
+            raise ValueError(
+                errors.message(
+                    f"weights[{name!r}]",
+                    f"shape {tensor.shape}",
+                    f"{wanted.shape}",
+                    "use the file of this network",
+                )
+            )
+        variables[kind, *place, leaf] = np.ascontiguousarray(tensor)
+    return traverse_util.unflatten_dict(variables)
+
+
+def identity(kind: str, details: str, variables: Mapping[str, Any]) -> str:
+    """A name for features of this network with these weights: the kind and a digest of the rest.
+
+    Figures of features with different identities must never be compared.
+
+    Args:
+        kind: of the network.
+        details: what else its features depend on, such as sizes.
+        variables: nested arrays.
+
+    Example:
+        >>> one = identity("linear", "", {"kernel": np.ones(2, np.float32)})
+        >>> one, one == identity("linear", "", {"kernel": np.zeros(2, np.float32)})
+        ('linear-857001a84122', False)
+    """
+    digest = hashlib.sha256(f"{kind} {details}".encode())
+    for name, array in sorted(traverse_util.flatten_dict(variables, sep="/").items()):
+        array = np.asarray(array)
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return f"{kind}-{digest.hexdigest()[:12]}"

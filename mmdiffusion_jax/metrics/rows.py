@@ -1,0 +1,79 @@
+"""Feature vectors as rows, checked once for every metric that compares sets of them."""
+
+import numpy as np
+
+from mmdiffusion_jax import errors
+
+
+def checked_rows(argument: str, x: np.ndarray, at_least: int = 1) -> np.ndarray:
+    """The rows in float64.
+
+    Args:
+        argument: what the caller calls them.
+        x: (examples, features).
+        at_least: how many rows are needed.
+
+    Raises:
+        ValueError: another rank, fewer rows, or values that are not finite.
+
+    Example:
+        >>> checked_rows("x", np.ones((2, 3), np.float32)).dtype
+        dtype('float64')
+    """
+    x = np.asarray(x, dtype=np.float64)
+    if x.ndim != 2 or len(x) < at_least:
+        raise ValueError(
+            errors.message(
+                argument,
+                f"shape {x.shape}",
+                f"(examples, features) with {at_least} rows or more",
+                "flatten each example, or pass more of them",
+            )
+        )
+    if not np.all(np.isfinite(x)):
+        raise ValueError(
+            errors.message(
+                argument, "values that are not finite", "finite features", "check the samples"
+            )
+        )
+    return x
+
+
+def checked_pair(
+    x: np.ndarray, y: np.ndarray, at_least: int = 1, names: tuple[str, str] = ("x", "y")
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two sets of rows of the same features, in float64.
+
+    Args:
+        x: (examples, features).
+        y: (examples, features), the same number of features.
+        at_least: how many rows each needs.
+        names: what the caller calls them.
+
+    Raises:
+        ValueError: as `checked_rows`, or different numbers of features.
+
+    Example:
+        >>> checked_pair(np.ones((2, 3)), np.ones((5, 3)))[1].shape
+        (5, 3)
+    """
+    x, y = checked_rows(names[0], x, at_least), checked_rows(names[1], y, at_least)
+    check_same_features(x.shape[1], y.shape[1], names)
+    return x, y
+
+
+def check_same_features(num_x: int, num_y: int, names: tuple[str, str] = ("x", "y")) -> None:
+    """Nothing, where both sets have as many features.
+
+    Raises:
+        ValueError: they have not.
+    """
+    if num_x != num_y:
+        raise ValueError(
+            errors.message(
+                names[1],
+                f"{num_y} features",
+                f"{num_x}, as {names[0]} has",
+                "take both from one extractor",
+            )
+        )

@@ -1,0 +1,61 @@
+"""PSNR and SSIM against their definitions, window by window."""
+
+import numpy as np
+import pytest
+
+from mmdiffusion_jax import metrics
+
+RNG = np.random.default_rng(0)
+X = RNG.integers(0, 256, (2, 14, 13, 3)).astype(np.uint8)
+Y = np.clip(X + RNG.normal(0, 40, X.shape), 0, 255).astype(np.uint8)
+
+
+def ssim_by_windows(x, y, data_range):
+    offsets = np.arange(11) - 5
+    window = np.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 1.5**2))
+    window /= window.sum()
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    found = []
+    for i in range(x.shape[0] - 10):
+        for j in range(x.shape[1] - 10):
+            a, b = (np.float64(z[i : i + 11, j : j + 11]) for z in (x, y))
+            mean_a, mean_b = (window * a).sum(), (window * b).sum()
+            var_a = (window * (a - mean_a) ** 2).sum()
+            var_b = (window * (b - mean_b) ** 2).sum()
+            both = (window * (a - mean_a) * (b - mean_b)).sum()
+            found.append(
+                (2 * mean_a * mean_b + c1)
+                * (2 * both + c2)
+                / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+            )
+    return np.mean(found)
+
+
+def test_ssim_against_windows():
+    want = [
+        np.mean([ssim_by_windows(x[..., c], y[..., c], 255) for c in range(3)])
+        for x, y in zip(X, Y)
+    ]
+    np.testing.assert_allclose(metrics.ssim(X, Y), want, atol=2e-5)
+    signed = (X / 127.5 - 1, Y / 127.5 - 1)
+    want = np.mean([ssim_by_windows(*(z[0, ..., c] for z in signed), 2) for c in range(3)])
+    np.testing.assert_allclose(metrics.ssim(*signed, data_range=2.0)[0], want, atol=2e-5)
+
+
+def test_psnr_against_its_definition():
+    error = ((X.astype(float) - Y) ** 2).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(metrics.psnr(X, Y), 10 * np.log10(255**2 / error), rtol=1e-5)
+    assert np.all(np.isinf(metrics.psnr(X, X)))
+
+
+@pytest.mark.parametrize("metric", [metrics.psnr, metrics.ssim])
+def test_bad_pairs(metric):
+    with pytest.raises(ValueError, match=r"`y`: got shape \(1, 14, 13, 3\), expected \(2, 14"):
+        metric(X, Y[:1])
+    with pytest.raises(ValueError, match="`data_range`: got 0"):
+        metric(X, Y, data_range=0)
+
+
+def test_ssim_needs_room_for_its_window():
+    with pytest.raises(ValueError, match=r"got shape \(2, 10, 13, 3\), expected .* sides of 11"):
+        metrics.ssim(X[:, :10], Y[:, :10])

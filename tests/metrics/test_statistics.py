@@ -1,0 +1,77 @@
+"""Any split into shards and batches, merged in any order, gives what one pass gives."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from mmdiffusion_jax import metrics
+
+RNG = np.random.default_rng(0)
+CASES = {
+    "mean": (metrics.MeanStatistics.empty(), (RNG.normal(size=60),)),
+    "moments": (metrics.MomentStatistics.empty(3), (RNG.normal(3, 2, size=(60, 3)),)),
+    "confusion": (
+        metrics.ConfusionStatistics.empty(4),
+        tuple(RNG.integers(0, 4, (2, 60, 5))),
+    ),
+}
+
+
+def whole_and_parts(empty, columns, seed):
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(60)
+    cuts = np.sort(rng.integers(0, 61, rng.integers(1, 8)))
+    shards = []
+    for rows in np.split(order, cuts):
+        shard = empty
+        for batch in np.array_split(rows, rng.integers(1, 4)):
+            if len(batch):
+                shard = shard.update(*(column[batch] for column in columns))
+        shards.append(shard)
+    shards = [shards[i] for i in rng.permutation(len(shards))]
+    return empty.update(*columns), functools.reduce(lambda a, b: a.merge(b), shards)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("seed", range(5))
+def test_any_split_and_merge_is_the_whole(name, seed):
+    whole, merged = whole_and_parts(*CASES[name], seed)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(merged), strict=True):
+        assert np.asarray(a).dtype == np.asarray(b).dtype
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_update_leaves_what_it_was_given(name):
+    empty, columns = CASES[name]
+    empty.update(*columns)
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(empty))
+
+
+def test_means_and_moments_against_numpy():
+    values, rows = CASES["mean"][1][0], CASES["moments"][1][0]
+    mean, deviation = metrics.MeanStatistics.empty().update(values).compute()
+    np.testing.assert_allclose([mean, deviation], [values.mean(), values.std(ddof=1)])
+    found = metrics.MomentStatistics.empty(3).update(rows).compute()
+    np.testing.assert_allclose(found[0], rows.mean(axis=0))
+    np.testing.assert_allclose(found[1], np.cov(rows, rowvar=False))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: metrics.MeanStatistics.empty().compute(), "got 0 examples, expected 1 or more"),
+        (lambda: metrics.MomentStatistics.empty(2).update([[1, 2]]).compute(), "got 1 examples"),
+        (lambda: metrics.MomentStatistics.empty(2).update([[1, 2, 3]]), r"shapes \[\(\), \(3,\)"),
+        (lambda: metrics.MomentStatistics.empty(2).update([[1, np.nan]]), "not finite"),
+        (
+            lambda: metrics.MeanStatistics.empty().merge(metrics.MomentStatistics.empty(2)),
+            "`other`: got MomentStatistics",
+        ),
+    ],
+)
+def test_bad_statistics(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
