@@ -4,22 +4,44 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from mmdiffusion_jax.data.audio import log_mel
+from mmdiffusion_jax.data.derived import Derivations, Derived
 from mmdiffusion_jax.data.pipeline import eval_batches, to_device, train_batches
 from mmdiffusion_jax.data.prepared import RecordSource, open_tfds
+from mmdiffusion_jax.data.sizes import resize_images, resize_masks
+from mmdiffusion_jax.data.small_sets import (
+    SMALL_SETS,
+    open_camvid,
+    open_cifar10,
+    open_fashion_mnist,
+    open_mnist,
+    open_spoken_digits,
+)
 from mmdiffusion_jax.data.sources import ArraySource, Source, Subset, open_npz, split_off
 
 if TYPE_CHECKING:
     from mmdiffusion_jax.data import digits
 
 __all__ = [
+    "SMALL_SETS",
     "ArraySource",
+    "Derivations",
+    "Derived",
     "RecordSource",
     "Source",
     "Subset",
     "digits",
     "eval_batches",
+    "log_mel",
+    "open_camvid",
+    "open_cifar10",
+    "open_fashion_mnist",
+    "open_mnist",
     "open_npz",
+    "open_spoken_digits",
     "open_tfds",
+    "resize_images",
+    "resize_masks",
     "split_off",
     "to_device",
     "train_batches",

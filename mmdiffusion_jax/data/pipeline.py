@@ -10,6 +10,7 @@ import numpy as np
 from absl import flags
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.data.derived import Derived, derive_fresh
 from mmdiffusion_jax.data.sources import Source
 
 
@@ -27,7 +28,8 @@ def train_batches(
 
     Global batch k holds the examples [k · batch_size, (k + 1) · batch_size) of that order; each
     process gets every `process_count`-th of them. So the order depends on neither the number of
-    processes nor of threads, and one counter resumes it.
+    processes nor of threads, and one counter resumes it. The derived columns of a `Derived` source
+    are drawn anew in each batch, from the seed and the batch's number: they are as independent.
 
     Args:
         source: the examples.
@@ -76,7 +78,7 @@ def train_batches(
         )
     return _read(
         source,
-        batch_size // process_count,
+        batch_size,
         seed,
         start_example // batch_size,
         slice(process_index, None, process_count),
@@ -90,9 +92,16 @@ def _read(
     # grain reads absl flags, which outside absl.app nobody has parsed.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
+    plain = source.source if isinstance(source, Derived) else source
     order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     # The indices are batched before the examples are read, so that a batch is one gather.
-    batches = order[mine].batch(batch_size).map(lambda rows: source.take(np.asarray(rows)))
+    rows = order[mine].batch(len(range(batch_size)[mine]))
+    batches = rows.map(lambda indices: plain.take(np.asarray(indices)))
+    if isinstance(source, Derived):
+        derivations = source.derivations
+        batches = batches.map_with_index(
+            lambda index, batch: derive_fresh(derivations, batch, seed, index, mine, batch_size)
+        )
     iterator = iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=num_threads)))
     if start:
         iterator.set_state({"next_index": start})

@@ -1,6 +1,7 @@
 """Where examples come from: arrays in memory, a user's `.npz` file, a part of another source."""
 
 import difflib
+import lzma
 import os
 import zipfile
 import zlib
@@ -14,8 +15,8 @@ from mmdiffusion_jax import errors
 
 Columns = dict[str, tuple[tuple[int, ...], np.dtype]]
 
-# What a damaged archive makes zipfile and NumPy raise, each bit of a small one having been flipped.
-_UNREADABLE = (
+# What a damaged archive makes zipfile and NumPy raise, found by flipping each bit of small ones.
+UNREADABLE = (
     ValueError,
     EOFError,
     OSError,
@@ -23,6 +24,7 @@ _UNREADABLE = (
     RuntimeError,
     zipfile.BadZipFile,
     zlib.error,
+    lzma.LZMAError,
 )
 
 
@@ -225,7 +227,7 @@ def open_npz(path: str | os.PathLike[str]) -> ArraySource:
         )
     try:
         arrays = _read_npz(file)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ValueError(
             errors.message(
                 "path",

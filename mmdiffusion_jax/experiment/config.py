@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 from ml_collections import ConfigDict, config_dict
 
-from mmdiffusion_jax import errors, process
+from mmdiffusion_jax import data, errors, process
 from mmdiffusion_jax.evaluation import EvaluationOptions
 from mmdiffusion_jax.experiment.formulations import FORMULATIONS, WEIGHTINGS
 from mmdiffusion_jax.generation import SamplingOptions
@@ -21,7 +21,7 @@ SCHEDULES: Mapping[str, Callable[[int], process.Schedule]] = {
     "sigmoid": process.sigmoid_schedule,
 }
 BACKBONES: Mapping[str, type[nn.Module]] = {"dit": DiT}
-SOURCES = ("digits", "tfds", "npz")
+SOURCES = ("digits", "tfds", "npz", *data.SMALL_SETS)
 LOSSES = ("simple", "bound")
 
 
@@ -37,7 +37,15 @@ def default_config() -> ConfigDict:
     """
     config = {
         "seed": 0,
-        "data": {"source": "digits", "folder": "data", "train": "train", "test": "test"},
+        "data": {
+            "source": "digits",
+            "folder": "data",
+            "train": "train",
+            "test": "test",
+            "path": "",
+            "size": (0, 0),
+            "spectrogram": (32, 32),
+        },
         "latent": (8, 8, 1),
         "modalities": {},
         "primary": "image",

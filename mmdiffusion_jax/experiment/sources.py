@@ -13,28 +13,56 @@ from mmdiffusion_jax.modalities import Modality
 def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
     """Opens (and for the digits prepares) the training and the test split, checked.
 
+    Modalities that are derived from a column of the data are added to it, see `data.Derived`.
+
     Raises:
         ValueError: data that are missing, damaged, or do not fit the modalities.
     """
-    experiment_modalities = build(config).model.modalities
+    modalities = build(config).model.modalities
     section = config.data
-    sources: tuple[data.Source, data.Source]
+    opened = []
+    for split in ("train", "test"):
+        source = add_derived(_open(section, section[split]), modalities, split, config.seed)
+        check_source(source, modalities, split)
+        opened.append(source)
+    return opened[0], opened[1]
+
+
+def _open(section: ConfigDict, split: str) -> data.Source:
     if section.source == "npz":
-        sources = data.open_npz(section.train), data.open_npz(section.test)
-    else:
-        folder = (
-            data.digits.prepare(section.folder) if section.source == "digits" else section.folder
-        )
-        sources = data.open_tfds(folder, section.train), data.open_tfds(folder, section.test)
-    for source, split in zip(sources, ("train", "test"), strict=True):
-        check_source(source, experiment_modalities, split)
-    return sources
+        return data.open_npz(split)
+    if section.source in data.SMALL_SETS:
+        options = {"spectrogram": section.spectrogram} if section.source == "spoken_digits" else {}
+        return data.SMALL_SETS[section.source](section.path, split, tuple(section.size), **options)
+    folder = data.digits.prepare(section.folder) if section.source == "digits" else section.folder
+    return data.open_tfds(folder, split)
+
+
+def add_derived(
+    source: data.Source, modalities: Mapping[str, Modality], split: str, seed: int
+) -> data.Source:
+    """Adds the columns that modalities derive from others; one that the data holds stays.
+
+    Raises:
+        ValueError: naming split and modality, if the column to derive from is not there.
+    """
+    derivations = {}
+    for name, modality in modalities.items():
+        origin = modality.derived_from
+        if origin is None or name in source.columns:
+            continue
+        if origin not in source.columns:
+            mend = f"the modality {name!r} is derived from it"
+            raise ValueError(errors.unknown(f"{split} data", origin, source.columns, mend))
+        derivations[name] = origin, modality.derive
+    return data.Derived(source, derivations, seed) if derivations else source
 
 
 def check_source(source: data.Source, modalities: Mapping[str, Modality], split: str) -> None:
     """Checks that a source has every modality, in its shape, kind and range.
 
-    The range is checked on all examples of a source in memory, on the first 1,024 of another.
+    The range is checked on all examples of a source in memory, on the first 1,024 of another and
+    of what is derived.
 
     Raises:
         ValueError: naming split and modality, what came and what was expected.
@@ -56,7 +84,10 @@ def check_source(source: data.Source, modalities: Mapping[str, Modality], split:
                     "reshape the data (an image has a channel axis) or correct the config",
                 )
             )
-    whole = len(source) if isinstance(source, data.ArraySource) else min(1024, len(source))
-    values = source.take(np.arange(whole))
+    stored = source.source if isinstance(source, data.Derived) else source
+    whole = len(stored) if isinstance(stored, data.ArraySource) else min(1024, len(stored))
+    values = stored.take(np.arange(whole))
+    if stored is not source:
+        values = {**source.take(np.arange(min(1024, len(source)))), **values}
     for name, modality in modalities.items():
         modality.validate(f"{split} data, {name}", values[name])

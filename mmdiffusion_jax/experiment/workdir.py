@@ -22,10 +22,11 @@ _MAY_CHANGE = (
     "sampling",
     "evaluation",
     "data.folder",
+    "data.path",
 )
 
 # Sections whose later options do not make an earlier run another experiment.
-_MAY_GROW = ("sampling", "evaluation")
+_MAY_GROW = ("sampling", "evaluation", "data")
 
 
 def claim_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> Path:
@@ -74,7 +75,7 @@ def claim_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> Path:
 def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
     """Reads the config an experiment was started with.
 
-    Options of sampling and evaluation that it was started without have their defaults.
+    Options of data, sampling and evaluation that it was started without have their defaults.
 
     Raises:
         ValueError: no experiment there, or a damaged `config.json`.

@@ -1,0 +1,161 @@
+"""Columns drawn at random from other columns, such as an image with squares cut out of it."""
+
+import zlib
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.data.sources import Columns, Source
+
+Derivations = Mapping[str, tuple[str, Callable[[np.random.Generator, np.ndarray], np.ndarray]]]
+"""{new column: (its source column, (rng, x (batch, …)) → (batch, …))}.
+
+The amount and the order of the draws may depend on the shape of x alone, and row i of the result on
+row i of x and on the draws alone: then an example's value does not depend on what it is batched
+with.
+"""
+
+_FIXED, _FRESH = 1, 2
+_BLOCK = 32
+
+
+class Derived:
+    """A source with derived columns added, whose values are a fixed function of seed and row.
+
+    Rows are drawn in fixed blocks of 32, so a row has the same value in whatever batch it is read.
+    `train_batches` reads the plain columns of such a source and derives anew for each batch. Where
+    the source column has booleans `<name>_present`, the new column gets the same.
+
+    Args:
+        source: the examples.
+        derivations: the new columns.
+        seed: of the draws, 0 or more.
+
+    Raises:
+        ValueError: a source column that is not there, a new column that is, a negative seed.
+
+    Example:
+        >>> from mmdiffusion_jax.data import ArraySource
+        >>> def add_noise(rng, x):
+        ...     return x + rng.normal(size=x.shape)
+        >>> plain = ArraySource({"x": np.arange(50.0)})
+        >>> source = Derived(plain, {"noisy": ("x", add_noise)}, seed=0)
+        >>> one, other = source.take(np.array([40])), source.take(np.array([7, 40]))
+        >>> bool(one["noisy"][0] == other["noisy"][1])
+        True
+    """
+
+    def __init__(self, source: Source, derivations: Derivations, seed: int) -> None:
+        for name, (origin, _) in derivations.items():
+            if origin not in source.columns:
+                raise ValueError(
+                    errors.unknown(
+                        "derivations", origin, source.columns, f"{name!r} is derived from it"
+                    )
+                )
+            if name in source.columns:
+                raise ValueError(
+                    errors.message(
+                        "derivations",
+                        f"{name!r}, which the source has",
+                        "names of new columns",
+                        "rename it or leave it out",
+                    )
+                )
+        if seed < 0:
+            raise ValueError(errors.message("seed", seed, "0 or more", "raise it"))
+        self.source = source
+        self.derivations = derivations
+        self._seed = seed
+        first = self.take(np.zeros(1, np.int64))
+        self._columns = {name: (x.shape[1:], x.dtype) for name, x in first.items()}
+
+    @property
+    def columns(self) -> Columns:
+        """{column: (shape of one example, dtype)}, the derived ones included."""
+        return self._columns
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """The examples at `indices` (batch,): {column: (batch, …)}."""
+        batch = self.source.take(indices)
+        derived: dict[str, np.ndarray] = {}
+        blocks, offsets = np.divmod(indices, _BLOCK)
+        for block in np.unique(blocks):
+            mine = np.flatnonzero(blocks == block)
+            rows = offsets[mine]
+            part = {column: x[mine] for column, x in batch.items()}
+            values = derive(self.derivations, part, (self._seed, _FIXED, block), rows, _BLOCK)
+            for name, x in values.items():
+                derived.setdefault(name, np.empty((len(indices), *x.shape[1:]), x.dtype))[mine] = x
+        return {**batch, **derived}
+
+
+def derive_fresh(
+    derivations: Derivations,
+    batch: Mapping[str, np.ndarray],
+    seed: int,
+    index: int,
+    rows: slice,
+    size: int,
+) -> dict[str, np.ndarray]:
+    """A training batch with its derived columns, drawn anew for each global batch.
+
+    Args:
+        derivations: the new columns.
+        batch: {column: (this process' part, …)}.
+        seed: of the run.
+        index: of the global batch.
+        rows: which rows of the global batch these are.
+        size: of the global batch.
+
+    Returns:
+        {column: …}, the derived ones included; a row does not depend on the number of processes.
+    """
+    mine = np.arange(size)[rows]
+    return {**batch, **derive(derivations, batch, (seed, _FRESH, index), mine, size)}
+
+
+def derive(
+    derivations: Derivations,
+    batch: Mapping[str, np.ndarray],
+    stream: tuple[int, ...],
+    rows: np.ndarray,
+    size: int,
+) -> dict[str, np.ndarray]:
+    """The derived columns of some rows out of a block that is drawn as a whole.
+
+    Args:
+        derivations: the new columns.
+        batch: {column: (rows, …)}.
+        stream: whole numbers of 0 or more that name the block's draws.
+        rows: (rows,), where each row stands in its block; a row may stand there twice.
+        size: of the block.
+
+    Returns:
+        {new column: (rows, …)}, and the presence that goes with it.
+
+    Raises:
+        ValueError: a derivation that gives another number of rows than it got.
+    """
+    derived = {}
+    for name, (origin, function) in derivations.items():
+        x = batch[origin]
+        # The draws belong to places in the block: all of it is drawn whichever rows are wanted.
+        block = np.zeros((size, *x.shape[1:]), x.dtype)
+        block[rows] = x
+        rng = np.random.default_rng((*stream, zlib.crc32(name.encode())))
+        values = function(rng, block)
+        if len(values) != size:
+            raise ValueError(
+                errors.message(
+                    f"derivations[{name!r}]", f"{len(values)} rows", f"{size}", "keep every row"
+                )
+            )
+        derived[name] = values[rows]
+        if f"{origin}_present" in batch:
+            derived[f"{name}_present"] = batch[f"{origin}_present"]
+    return derived

@@ -1,0 +1,92 @@
+"""Bringing images and masks of one size to another: zero padding, area means, nearest pixels."""
+
+import numpy as np
+
+from mmdiffusion_jax import errors
+
+_CHUNK = 4096
+
+
+def resize_images(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Images of another size: padded with zeros where larger, means over blocks where smaller.
+
+    With k = ⌈stored / wanted⌉, the image is padded to k · wanted, centred, and each block of k × k
+    pixels becomes its mean, rounded half up.
+
+    Args:
+        images: (examples, height, width, channels) uint8.
+        size: (height, width) wanted; (0, 0) leaves the images as they are.
+
+    Returns:
+        (examples, *size, channels) uint8.
+
+    Raises:
+        ValueError: a size that is not positive, asks for other factors in the two directions, or
+            for a padding of more than a quarter of the image before it shrinks.
+
+    Example:
+        >>> resize_images(np.full((1, 28, 28, 1), 200, np.uint8), (16, 16))[0, :2, 8, 0].tolist()
+        [0, 200]
+    """
+    factor, padding = _plan(images.shape[1:3], size)
+    if factor == 1:
+        return np.pad(images, ((0, 0), *padding, (0, 0))) if any(map(any, padding)) else images
+    resized = np.empty((len(images), *size, images.shape[-1]), np.uint8)
+    # In parts, as the sums are wider than the pixels.
+    for start in range(0, len(images), _CHUNK):
+        part = np.pad(images[start : start + _CHUNK], ((0, 0), *padding, (0, 0)))
+        blocks = part.reshape(len(part), size[0], factor, size[1], factor, -1)
+        sums = blocks.sum((2, 4), dtype=np.uint32)
+        resized[start : start + _CHUNK] = (sums + factor**2 // 2) // factor**2
+    return resized
+
+
+def resize_masks(masks: np.ndarray, size: tuple[int, int], fill: int = 0) -> np.ndarray:
+    """Masks of another size: as `resize_images`, with the pixel at a block's centre for its mean.
+
+    Args:
+        masks: (examples, height, width) integers.
+        size: (height, width) wanted; (0, 0) leaves the masks as they are.
+        fill: the class of the padding.
+
+    Returns:
+        (examples, *size), of the same dtype.
+
+    Raises:
+        ValueError: as `resize_images`.
+
+    Example:
+        >>> resize_masks(np.array([[[1, 2], [3, 4]]]), (1, 1)).item()
+        4
+    """
+    factor, padding = _plan(masks.shape[1:3], size)
+    if any(map(any, padding)):
+        masks = np.pad(masks, ((0, 0), *padding), constant_values=fill)
+    if factor == 1:
+        return masks
+    return np.ascontiguousarray(masks[:, factor // 2 :: factor, factor // 2 :: factor])
+
+
+def _plan(
+    stored: tuple[int, ...], size: tuple[int, int]
+) -> tuple[int, tuple[tuple[int, int], tuple[int, int]]]:
+    if tuple(size) == (0, 0):
+        return 1, ((0, 0), (0, 0))
+    expected = f"(0, 0), sides of at least {stored}, or ones of which {stored} is a multiple"
+    if len(size) == 2 and min(size) > 0:
+        factors = {-(-have // want) for have, want in zip(stored, size)}
+        factor = factors.pop()
+        extra = [factor * want - have for have, want in zip(stored, size)]
+        small = factor == 1 or all(4 * more <= have for more, have in zip(extra, stored))
+        if not factors and small:
+            low, high = (more // 2 for more in extra), (more - more // 2 for more in extra)
+            rows, columns = zip(low, high)
+            return factor, (rows, columns)
+    raise ValueError(
+        errors.message(
+            "size",
+            tuple(size),
+            f"{expected} after padding by a quarter at most",
+            "choose another size",
+        )
+    )

@@ -1,0 +1,135 @@
+"""The data section of a config: small sets, derived modalities, and what does not fit."""
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from mmdiffusion_jax import data, experiment, modalities
+from tests.data import small_files
+
+
+class Flipped(modalities.Image):
+    """An image in which random rows are turned to black."""
+
+    @property
+    def derived_from(self):
+        return "image"
+
+    def derive(self, rng, x):
+        return x * rng.integers(0, 2, x.shape[:2], np.uint8)[:, :, None, None]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sets")
+    small_files.write_all(folder)
+    return folder
+
+
+@pytest.fixture
+def config(folder):
+    config = experiment.default_config()
+    config.data.source = "fashion_mnist"
+    config.data.path = str(folder)
+    config.data.size = (16, 16)
+    config.latent = (16, 16, 1)
+    config.modalities = ConfigDict(
+        {"image": {"kind": "image"}, "label": {"kind": "label", "num_classes": 10}}
+    )
+    config.process.weights = ConfigDict({"label": {"rule": "bump", "scale": 1.0}})
+    return config
+
+
+@pytest.fixture
+def flipped(config, monkeypatch):
+    monkeypatch.setitem(modalities.MODALITIES, "flipped", Flipped)
+    config.modalities.flipped = ConfigDict({"kind": "flipped"})
+    config.process.weights.flipped = ConfigDict({"rule": "bump", "scale": 1.0})
+    return config
+
+
+def test_a_small_set_by_its_folder(config, folder):
+    train, test = experiment.open_data(config)
+    assert (len(train), len(test)) == (7, 4)
+    want = data.open_fashion_mnist(folder, "test", (16, 16)).take(np.arange(4))
+    for name, x in test.take(np.arange(4)).items():
+        np.testing.assert_array_equal(x, want[name])
+
+
+def test_splits_and_spectrograms_have_their_options(config):
+    config.data.source, config.data.train, config.data.test = "camvid", "val", "test_unseen"
+    config.data.size = (48, 64)
+    config.latent = (48, 64, 3)
+    config.modalities = ConfigDict({"image": {"kind": "image"}})
+    config.process.weights = ConfigDict()
+    train, test = experiment.open_data(config)
+    assert (len(train), len(test)) == (1, 2)
+    assert train.columns["mask"][0] == (48, 64)
+    config.data.source, config.data.train, config.data.test = "spoken_digits", "train", "test"
+    config.data.size, config.data.spectrogram = (32, 32), (8, 4)
+    config.latent = (32, 32, 1)
+    assert experiment.open_data(config)[1].columns["audio"][0] == (8, 4)
+
+
+def test_derived_modalities_are_fixed_on_a_source_and_fresh_in_training(flipped):
+    train, test = experiment.open_data(flipped)
+    rows = np.arange(4)
+    first = test.take(rows)
+    assert first["flipped"].shape == (4, 16, 16, 1)
+    assert (first["flipped"] != first["image"]).any()
+    again = experiment.open_data(flipped)[1].take(rows[::-1])
+    np.testing.assert_array_equal(again["flipped"], first["flipped"][::-1])
+    batches = data.train_batches(train, batch_size=7, seed=0)
+    one, two = (next(batches) for _ in range(2))
+    one, two = (batch["flipped"][np.argsort(batch["label"])] for batch in (one, two))
+    assert (one != two).any()
+
+
+def test_a_stored_column_is_not_derived(flipped, tmp_path):
+    arrays = {
+        "image": small_files.pixels(0, 3, 16, 16, 1),
+        "flipped": small_files.pixels(1, 3, 16, 16, 1),
+        "label": np.arange(3),
+    }
+    for split in ("train", "test"):
+        flipped.data[split] = str(tmp_path / f"{split}.npz")
+        np.savez(flipped.data[split], **arrays)
+    flipped.data.source = "npz"
+    got = experiment.open_data(flipped)[0].take(np.arange(3))
+    np.testing.assert_array_equal(got["flipped"], arrays["flipped"])
+    del arrays["image"], arrays["flipped"]
+    np.savez(flipped.data.train, **arrays)
+    with pytest.raises(ValueError, match=r"train data`: got 'image'.*'flipped' is derived from it"):
+        experiment.open_data(flipped)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"source": "fashion_mnits"}, "did you mean 'fashion_mnist'"),
+        ({"path": "nowhere"}, "`path`: got 'nowhere', where there is no fashion_mnist/train-im"),
+        ({"test": "val"}, "`split`: got 'val'"),
+        ({"size": (0, 0)}, r"train data, image`: got examples of shape \(28, 28, 1\)"),
+        ({"size": (3, 16)}, r"`size`: got \(3, 16\)"),
+    ],
+)
+def test_data_that_do_not_fit(config, changes, words):
+    config.data.update(changes)
+    with pytest.raises(ValueError, match=words):
+        experiment.open_data(config)
+
+
+def test_the_folder_of_the_data_may_move_and_old_workdirs_go_on(config, tmp_path):
+    experiment.claim_workdir(tmp_path, config)
+    config.data.path = "elsewhere"
+    experiment.claim_workdir(tmp_path, config)
+    config.data.size = (32, 32)
+    with pytest.raises(ValueError, match=r"differs in data\.size"):
+        experiment.claim_workdir(tmp_path, config)
+    file = tmp_path / "config.json"
+    old = experiment.read_config(tmp_path).to_dict()
+    for key in ("path", "size", "spectrogram"):
+        del old["data"][key]
+    file.write_text(ConfigDict(old).to_json())
+    defaults = experiment.default_config().data
+    assert experiment.read_config(tmp_path).data.size == defaults.size
