@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import jax.numpy as jnp
 import numpy as np
 
 from mmdiffusion_jax import metrics
@@ -114,9 +115,10 @@ def _judged(real: RealData, name: str) -> bool:
 
 
 def _restoration(real: RealData, images: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    pair = jnp.asarray(images), jnp.asarray(truth)
     figures = {
-        "psnr": float(np.mean(metrics.psnr(images, truth))),
-        "ssim": float(np.mean(metrics.ssim(images, truth))),
+        "psnr": float(jnp.mean(metrics.psnr(*pair))),
+        "ssim": float(jnp.mean(metrics.ssim(*pair))),
     }
     if real.network is not None:
         distances = metrics.perceptual_distance(real.network, images, truth)

@@ -45,6 +45,7 @@ def default_config() -> ConfigDict:
             "path": "",
             "size": (0, 0),
             "spectrogram": (32, 32),
+            "embedder": "",
         },
         "latent": (8, 8, 1),
         "modalities": {},
@@ -165,11 +166,16 @@ def _check_formulation(config: ConfigDict, present: set[str]) -> None:
                         path, value, f"{plain!r} where modalities diffuse separately", "change it"
                     )
                 )
-    rate = config.augmentation.rate
-    if not 0 <= rate <= 1:
-        raise ValueError(
-            errors.message("config.augmentation.rate", rate, "a share in [0, 1]", "change it")
-        )
+    path, section = "config.augmentation", config.augmentation
+    for key, least, most in (
+        ("rate", 0, 1),
+        ("num_squares", 1, float("inf")),
+        ("square_size", 1, min(config.latent[:2])),
+    ):
+        if not least <= section[key] <= most:
+            raise ValueError(
+                errors.message(f"{path}.{key}", section[key], f"{least} … {most}", "change it")
+            )
 
 
 def unknown_override(arguments: Iterable[str]) -> str | None:

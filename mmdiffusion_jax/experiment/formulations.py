@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from mmdiffusion_jax import errors, objective, process, sampling
+from mmdiffusion_jax.experiment.augmentation import hide_squares
 from mmdiffusion_jax.generation import Draw, SamplingOptions
 from mmdiffusion_jax.networks import MultiModalModel, SeparateModel
 
@@ -20,9 +20,6 @@ WEIGHTINGS: Mapping[str, Callable[[], Callable[[jax.Array], jax.Array]]] = {
 
 Loss = Callable[[Any, jax.Array, Mapping[str, jax.Array]], tuple[jax.Array, dict[str, jax.Array]]]
 """(parameters, key, batch) → (loss, scalars)."""
-
-AUGMENTED = "augmented"
-"""The column that says which examples of a batch are augmented."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +60,11 @@ def _shared_loss(
 
     def loss(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
         values, presence = objective.split_presence(batch)
-        augmented = batch[AUGMENTED].astype(jnp.float32) if AUGMENTED in batch else None
+        augmented = None
+        if model.sees_augmented:
+            key, own = jax.random.split(key)
+            augmented, images = hide_squares(own, values[model.primary], **config.augmentation)
+            values[model.primary] = images
         functions = model.functions(params, augmented)
         return function(key, schedule, weights, functions, values, presence, **options)
 

@@ -25,8 +25,9 @@ _MAY_CHANGE = (
     "data.path",
 )
 
-# Sections whose later options do not make an earlier run another experiment.
+# Sections and keys that an earlier run may lack; their defaults leave it what it was.
 _MAY_GROW = ("sampling", "evaluation", "data")
+_MAY_LACK = ("formulation", "predict", "augmentation")
 
 
 def claim_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> Path:
@@ -75,7 +76,7 @@ def claim_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> Path:
 def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
     """Reads the config an experiment was started with.
 
-    Options of data, sampling and evaluation that it was started without have their defaults.
+    What an earlier version did not know yet has its default.
 
     Raises:
         ValueError: no experiment there, or a damaged `config.json`.
@@ -95,6 +96,8 @@ def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
         ) from error
     values = _tuples(values)
     for section, defaults in default_config().to_dict().items():
+        if section in _MAY_LACK:
+            values.setdefault(section, defaults)
         if section in _MAY_GROW and isinstance(values.get(section), Mapping):
             values[section] = {**defaults, **values[section]}
     return ConfigDict(values)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mmdiffusion_jax import experiment
+from mmdiffusion_jax.experiment.augmentation import hide_squares
 from mmdiffusion_jax.generation import SamplingOptions
 
 SMOKE = Path(__file__).resolve().parents[2] / "configs" / "smoke.py"
@@ -76,16 +77,39 @@ def test_images(built):
 
 def test_augmented_examples_are_told_apart():
     config = config_of("shared")
-    config.augmentation.rate = 0.5
+    config.augmentation = {"rate": 0.5, "num_squares": 1, "square_size": 4}
     made = experiment.build(config)
     params = jax.jit(made.init)(jax.random.key(0))
+    batch = {name: jnp.asarray(x) for name, x in batch_of(8).items()}
+    loss = jax.jit(lambda params: made.loss(params, jax.random.key(1), batch)[0])
+    assert np.isfinite(float(loss(params)))
     # A fresh network answers zero whatever it sees.
     params = jax.tree.map(lambda leaf: leaf + 0.1, params)
-    key, batch = jax.random.key(1), {name: jnp.asarray(x) for name, x in batch_of(8).items()}
-    loss = jax.jit(lambda batch: made.loss(params, key, batch)[0])
-    plain = loss({**batch, "augmented": jnp.zeros(8, bool)})
-    assert float(plain) == pytest.approx(float(loss(batch)), rel=1e-5)
-    assert float(plain) != pytest.approx(float(loss({**batch, "augmented": jnp.ones(8, bool)})))
+    z, t = jnp.ones((2, 8, 8, 1)), jnp.array([3, 3])
+
+    def values(augmented):
+        return made.model.functions(params, augmented).ask(z, t).value
+
+    told = jax.jit(values)(jnp.array([0.0, 1.0]))
+    assert float(jnp.abs(told[0] - told[1]).max()) > 1e-3
+    np.testing.assert_allclose(jax.jit(lambda: values(None))()[0], told[0], rtol=1e-5)
+
+
+def test_squares_hide_a_share_of_the_images():
+    images = jnp.full((4000, 6, 6, 1), 7, jnp.uint8)
+    hidden, squared = jax.jit(hide_squares, static_argnums=(2, 3, 4))(
+        jax.random.key(0), images, 0.3, 2, 2
+    )
+    black = np.asarray(squared[..., 0]) == 0
+    assert abs(float(hidden.mean()) - 0.3) < 0.03
+    np.testing.assert_array_equal(black.any((1, 2)), np.asarray(hidden) == 1)
+    # Two squares of four pixels each, that may overlap.
+    counts = black.sum((1, 2))[np.asarray(hidden) == 1]
+    assert counts.min() >= 4
+    assert counts.max() == 8
+    # A corner is covered by one of 25 places of each square.
+    share = black[np.asarray(hidden) == 1, 0, 0].mean()
+    assert abs(share - (1 - (24 / 25) ** 2)) < 0.03
 
 
 @pytest.mark.parametrize(
