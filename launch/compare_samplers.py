@@ -24,7 +24,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     steps = [int(x) for x in _STEPS.value]
-    run.compare(_WORKDIR.value, _OUT.value, _SAMPLERS.value, steps, **_OPTIONS())
+    run.compare_samplers(_WORKDIR.value, _OUT.value, _SAMPLERS.value, steps, **_OPTIONS())
 
 
 if __name__ == "__main__":

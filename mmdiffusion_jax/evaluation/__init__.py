@@ -1,6 +1,14 @@
 """Judging a trained model on the test split: likelihoods, labels, samples, samplers."""
 
-from mmdiffusion_jax.evaluation.comparison import compare_samplers, plot_samplers, sampler_table
+from mmdiffusion_jax.evaluation.arms import (
+    BUDGETS,
+    ArmRun,
+    Cost,
+    arms_table,
+    check_budgets,
+    equal_steps,
+    plot_arms,
+)
 from mmdiffusion_jax.evaluation.directions import (
     HIGHER_IS_BETTER,
     conditional_figures,
@@ -10,20 +18,28 @@ from mmdiffusion_jax.evaluation.figures import evaluate, likelihood_figures, tab
 from mmdiffusion_jax.evaluation.likelihood import bound_on, flow_on, labels_by_scoring, loss_on
 from mmdiffusion_jax.evaluation.options import EvaluationOptions
 from mmdiffusion_jax.evaluation.real import RealData
+from mmdiffusion_jax.evaluation.samplers import compare_samplers, plot_samplers, sampler_table
 
 __all__ = [
+    "BUDGETS",
     "HIGHER_IS_BETTER",
+    "ArmRun",
+    "Cost",
     "EvaluationOptions",
     "RealData",
+    "arms_table",
     "bound_on",
+    "check_budgets",
     "compare_samplers",
     "conditional_figures",
+    "equal_steps",
     "evaluate",
     "flow_on",
     "joint_figures",
     "labels_by_scoring",
     "likelihood_figures",
     "loss_on",
+    "plot_arms",
     "plot_samplers",
     "sampler_table",
     "table",

@@ -1,17 +1,20 @@
 """Experiments: the only readers of configs, what they build, and the folders that keep them."""
 
+from mmdiffusion_jax.experiment.arms import ARMS, make_arm
 from mmdiffusion_jax.experiment.build import Experiment, build
 from mmdiffusion_jax.experiment.config import check_config, default_config, unknown_override
 from mmdiffusion_jax.experiment.sources import check_source, open_data
 from mmdiffusion_jax.experiment.workdir import claim_workdir, read_config
 
 __all__ = [
+    "ARMS",
     "Experiment",
     "build",
     "check_config",
     "check_source",
     "claim_workdir",
     "default_config",
+    "make_arm",
     "open_data",
     "read_config",
     "unknown_override",

@@ -1,6 +1,7 @@
-"""What the launch scripts run: train, sample, evaluate and compare in a workdir."""
+"""What the launch scripts run: train, sample, evaluate and compare."""
 
-from mmdiffusion_jax.run.compare import compare
+from mmdiffusion_jax.run.compare_arms import compare_arms
+from mmdiffusion_jax.run.compare_samplers import compare_samplers
 from mmdiffusion_jax.run.evaluate import evaluate
 from mmdiffusion_jax.run.options import define_sampling_flags
 from mmdiffusion_jax.run.sample import sample
@@ -8,7 +9,8 @@ from mmdiffusion_jax.run.start import start
 from mmdiffusion_jax.run.train import load, make_step_and_state, train
 
 __all__ = [
-    "compare",
+    "compare_arms",
+    "compare_samplers",
     "define_sampling_flags",
     "evaluate",
     "load",

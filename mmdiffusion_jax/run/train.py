@@ -51,9 +51,12 @@ def train(config: ConfigDict, workdir: str) -> training.TrainState:
         return data.to_device(batches, split)
 
     def picture(params: Any) -> np.ndarray:
-        return generation.contact_sheet(
-            built.model, built.generate(jax.random.key(built.seed), params, _SHEET)
-        )
+        # A network that only predicts is shown what it makes of test examples.
+        count = min(_SHEET, len(test))
+        shown = config.predict.given if built.formulation == "predict" else ()
+        given = {name: x for name, x in test.take(np.arange(count)).items() if name in shown}
+        made = built.generate(jax.random.key(built.seed), params, count, given)
+        return generation.contact_sheet(built.model, made)
 
     return training.train(
         built.training,

@@ -12,7 +12,7 @@ from mmdiffusion_jax import errors, evaluation, experiment
 from mmdiffusion_jax.run.train import load
 
 
-def compare(
+def compare_samplers(
     workdirs: Sequence[str],
     out: str,
     samplers: Sequence[str],

@@ -1,0 +1,247 @@
+"""The arms of a comparison side by side: table, verdict and plot."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.evaluation.directions import HIGHER_IS_BETTER
+
+BUDGETS = ("steps", "flops")
+"""What every arm has the same of: steps of each training run, or operations in all."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmRun:
+    """One arm with one seed.
+
+    Attributes:
+        budget: a name of `BUDGETS`.
+        arm: its name.
+        seed: of training and data order.
+        steps: {part: steps of training}.
+        figures: {figure: value} of all parts.
+    """
+
+    budget: str
+    arm: str
+    seed: int
+    steps: Mapping[str, int]
+    figures: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a step of training costs.
+
+    Attributes:
+        flops: floating-point operations, counted by the compiler.
+        seconds: median wall time, measured in turns with the other parts.
+        num_parameters: of the model.
+    """
+
+    flops: float
+    seconds: float
+    num_parameters: int
+
+
+def equal_steps(
+    costs: Mapping[str, Mapping[str, Cost]], reference: str, num_steps: int
+) -> dict[str, int]:
+    """Steps a part for which every arm takes as many operations in all as the reference.
+
+    An arm of several parts, one model a task, shares the reference's operations among them: each
+    part gets num_steps · (Σ flops of the reference) / (Σ flops of the arm).
+
+    Args:
+        costs: {arm: {part: cost}}.
+        reference: the arm that has `num_steps`.
+        num_steps: of each part of the reference.
+
+    Returns:
+        {arm: steps of each part}.
+
+    Example:
+        >>> cost = Cost(flops=1.0, seconds=1.0, num_parameters=1)
+        >>> equal_steps({"a": {"x": cost}, "b": {"x": cost, "y": cost}}, "a", 100)
+        {'a': 100, 'b': 50}
+    """
+    whole = {arm: sum(cost.flops for cost in parts.values()) for arm, parts in costs.items()}
+    return {
+        arm: max(1, round(num_steps * whole[reference] / flops)) for arm, flops in whole.items()
+    }
+
+
+def shown_figures(runs: Sequence[ArmRun]) -> list[str]:
+    """The figures that have a better and a worse, and that two arms have."""
+    arms: dict[str, set[str]] = {}
+    for run in runs:
+        for name in run.figures:
+            if name.split("/")[-1] in HIGHER_IS_BETTER and not name.startswith("judge/"):
+                arms.setdefault(name, set()).add(run.arm)
+    several = len({run.arm for run in runs}) > 1
+    return [name for name, found in arms.items() if len(found) > 1 or not several]
+
+
+def verdict(ours: Sequence[float], theirs: Sequence[float], higher_is_better: bool) -> str:
+    """Whether one arm is better than another: by more than two standard errors of the difference.
+
+    With fewer than two seeds each there is no spread, and so no verdict.
+
+    Args:
+        ours: a figure of one arm, seed by seed.
+        theirs: of the other.
+        higher_is_better: which way the figure goes.
+
+    Returns:
+        "better", "worse", "no difference", or "one seed".
+
+    Example:
+        >>> verdict([0.9, 0.91, 0.92], [0.8, 0.81, 0.82], higher_is_better=True)
+        'better'
+        >>> verdict([0.9, 0.8], [0.85, 0.84], higher_is_better=True)
+        'no difference'
+    """
+    if min(len(ours), len(theirs)) < 2:
+        return "one seed"
+    difference = float(np.mean(ours) - np.mean(theirs)) * (1 if higher_is_better else -1)
+    error = math.sqrt(np.var(ours, ddof=1) / len(ours) + np.var(theirs, ddof=1) / len(theirs))
+    if abs(difference) <= 2 * error:
+        return "no difference"
+    return "better" if difference > 0 else "worse"
+
+
+def arms_table(
+    runs: Sequence[ArmRun], costs: Mapping[str, Mapping[str, Cost]], reference: str
+) -> str:
+    """Mean ± standard deviation over the seeds, a row a figure and a column an arm.
+
+    Beside each other arm stands whether the reference is better or worse than it, by `verdict`.
+    Below are steps and cost of the arms, times as ratios to the reference.
+
+    Args:
+        runs: all runs.
+        costs: {arm: {part: cost}}.
+        reference: the arm that the others are compared with.
+
+    Returns:
+        A table in Markdown for each budget.
+    """
+    arms = list(costs)
+    lines: list[str] = []
+    for budget in dict.fromkeys(run.budget for run in runs):
+        rows = [run for run in runs if run.budget == budget]
+        seeds = len({run.seed for run in rows})
+        lines += [
+            f"Equal {'operations in all' if budget == 'flops' else 'steps of each run'}, "
+            f"{seeds} seed{'s' if seeds > 1 else ''}; in brackets, how {reference} compares.",
+            "",
+            "| figure | " + " | ".join(arms) + " |",
+            "|---|" + "---:|" * len(arms),
+        ]
+        for name in shown_figures(rows):
+            values = {arm: _values(rows, arm, name) for arm in arms}
+            higher = HIGHER_IS_BETTER[name.split("/")[-1]]
+            cells = [_cell(values, arm, reference, higher) for arm in arms]
+            lines.append(f"| {name} {'↑' if higher else '↓'} | " + " | ".join(cells) + " |")
+        taken = {run.arm: run.steps for run in rows}
+        steps = [" + ".join(str(n) for n in taken.get(arm, {}).values()) or "–" for arm in arms]
+        lines += ["| steps | " + " | ".join(steps) + " |"]
+        for title, field in (("operations", "flops"), ("time", "seconds")):
+            of_steps = {
+                arm: sum(
+                    n * getattr(costs[arm][part], field) for part, n in taken.get(arm, {}).items()
+                )
+                for arm in arms
+            }
+            base = of_steps.get(reference, 0.0)
+            cells = [f"× {of_steps[arm] / base:.2f}" if base else "–" for arm in arms]
+            lines.append(f"| {title} of training | " + " | ".join(cells) + " |")
+        lines.append("")
+    lines += [
+        "| part | parameters | operations a step | time a step |",
+        "|---|---:|---:|---:|",
+    ]
+    first = next(iter(costs[reference].values()))
+    for arm, parts in costs.items():
+        for part, cost in parts.items():
+            lines.append(
+                f"| {arm}/{part} | {cost.num_parameters:,} | {cost.flops / 1e9:.3g} G "
+                f"(× {cost.flops / first.flops:.3f}) | × {cost.seconds / first.seconds:.2f} |"
+            )
+    return "\n".join(lines)
+
+
+def plot_arms(runs: Sequence[ArmRun], arms: Sequence[str], file: str | Path) -> None:
+    """Draws each figure of each arm: dots are seeds, bars their mean.
+
+    Args:
+        runs: all runs.
+        arms: in this order.
+        file: the picture to write.
+    """
+    from matplotlib.figure import Figure
+
+    names, budgets = shown_figures(runs), list(dict.fromkeys(run.budget for run in runs))
+    columns = min(4, max(1, len(names)))
+    rows = max(1, -(-len(names) // columns))
+    figure = Figure(figsize=(3.2 * columns, 2.7 * rows), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(rows, columns)).reshape(-1)
+    for axes, name in zip(panels, names):
+        for place, budget in enumerate(budgets):
+            for index, arm in enumerate(arms):
+                values = _values([run for run in runs if run.budget == budget], arm, name)
+                if not values:
+                    continue
+                at = index + (place - (len(budgets) - 1) / 2) * 0.35
+                axes.bar(at, np.mean(values), 0.3, color=f"C{place}", alpha=0.5)
+                axes.plot([at] * len(values), values, "k.", markersize=4)
+        axes.set_xticks(range(len(arms)), arms, rotation=20, fontsize="small")
+        axes.set_title(
+            f"{name} {'↑' if HIGHER_IS_BETTER[name.split('/')[-1]] else '↓'}", fontsize="small"
+        )
+        axes.grid(axis="y", alpha=0.3)
+    for axes in panels[len(names) :]:
+        axes.set_visible(False)
+    handles = [("C" + str(place), f"equal {budget}") for place, budget in enumerate(budgets)]
+    from matplotlib.patches import Patch
+
+    figure.legend(
+        handles=[Patch(color=color, alpha=0.5, label=label) for color, label in handles],
+        loc="outside lower center",
+        ncols=len(handles),
+        fontsize="small",
+    )
+    figure.savefig(file, dpi=120)
+
+
+def check_budgets(budgets: Sequence[str]) -> None:
+    """Checks the names of budgets.
+
+    Raises:
+        ValueError: an unknown one.
+    """
+    for budget in budgets:
+        if budget not in BUDGETS:
+            raise ValueError(errors.unknown("budgets", budget, BUDGETS))
+
+
+def _values(runs: Sequence[ArmRun], arm: str, name: str) -> list[float]:
+    return [run.figures[name] for run in runs if run.arm == arm and name in run.figures]
+
+
+def _cell(
+    values: Mapping[str, list[float]], arm: str, reference: str, higher_is_better: bool
+) -> str:
+    mine, theirs = values[arm], values.get(reference, [])
+    if not mine:
+        return "–"
+    text = f"{np.mean(mine):.3f}"
+    if len(mine) > 1:
+        text += f" ± {np.std(mine, ddof=1):.3f}"
+    if arm == reference or not theirs:
+        return text
+    return f"{text} ({verdict(theirs, mine, higher_is_better)})"

@@ -1,0 +1,118 @@
+"""The arms of a comparison: multi-task training, and what it is to be compared with."""
+
+from collections.abc import Callable, Mapping
+
+from ml_collections import ConfigDict
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.experiment.config import check_config
+
+_MASKED_IMAGE = "masked_image"
+_AUGMENTATION_RATE = 0.5
+
+
+def multi(config: ConfigDict) -> dict[str, ConfigDict]:
+    """One model of all modalities, as the config says."""
+    return {"joint": config.copy_and_resolve_references()}
+
+
+def single(config: ConfigDict) -> dict[str, ConfigDict]:
+    """One model a task: a diffusion model of the primary, and a predictor of each other modality.
+
+    A predictor has the same backbone and head and sees the primary, without noise; one that
+    restores a masked image sees the masked image.
+    """
+    parts = {"generate": _primary_alone(config)}
+    for name in sorted(set(config.modalities) - {config.primary}):
+        part = config.copy_and_resolve_references()
+        part.formulation = "predict"
+        source = name if config.modalities[name].kind == _MASKED_IMAGE else config.primary
+        part.predict = ConfigDict({"given": (source,), "target": name})
+        parts[f"predict_{name}"] = part
+    return parts
+
+
+def single_augmented(config: ConfigDict) -> dict[str, ConfigDict]:
+    """A diffusion model of the primary that sees masked images only as augmentation.
+
+    Half of its training images have black squares, those of the config's masked image or else of
+    its section `augmentation`, and the network is told which.
+    """
+    part = _primary_alone(config)
+    squares = {key: config.augmentation[key] for key in ("num_squares", "square_size")}
+    for spec in config.modalities.values():
+        if spec.kind == _MASKED_IMAGE:
+            squares = {key: spec.get(key, squares[key]) for key in squares}
+    rate = config.augmentation.rate or _AUGMENTATION_RATE
+    part.augmentation = ConfigDict({"rate": rate, **squares})
+    return {"generate": part}
+
+
+def separate(config: ConfigDict) -> dict[str, ConfigDict]:
+    """One model of all modalities, each with its own noise and its own time."""
+    part = config.copy_and_resolve_references()
+    part.formulation = "separate"
+    part.process.shares = ConfigDict()
+    part.process.variance = "posterior"
+    part.loss.kind = "simple"
+    return {"joint": part}
+
+
+ARMS: Mapping[str, Callable[[ConfigDict], dict[str, ConfigDict]]] = {
+    "multi": multi,
+    "single": single,
+    "single_augmented": single_augmented,
+    "separate": separate,
+}
+"""The arms by name: config → {part: config of one training run}."""
+
+
+def make_arm(config: ConfigDict, name: str) -> dict[str, ConfigDict]:
+    """The training runs of an arm, each with the backbone and the budget of the config.
+
+    Args:
+        config: of the multi-task model.
+        name: of the arm.
+
+    Returns:
+        {part: config}.
+
+    Raises:
+        ValueError: an unknown arm, or a config with nothing to compare.
+
+    Example:
+        >>> from mmdiffusion_jax.experiment import default_config
+        >>> config = default_config()
+        >>> config.modalities = ConfigDict({"image": {"kind": "image"}, "label": {"kind": "label"}})
+        >>> config.process.weights = ConfigDict({"label": {"rule": "bump", "scale": 1.0}})
+        >>> sorted(make_arm(config, "single"))
+        ['generate', 'predict_label']
+    """
+    if name not in ARMS:
+        raise ValueError(errors.unknown("arms", name, ARMS))
+    if len(config.modalities) < 2 or config.formulation != "shared":
+        raise ValueError(
+            errors.message(
+                "config",
+                f"{len(config.modalities)} modalities in the formulation {config.formulation!r}",
+                "two modalities or more in one shared space",
+                "compare the config of a multi-task model",
+            )
+        )
+    parts = ARMS[name](config)
+    for part in parts.values():
+        check_config(part)
+    return parts
+
+
+def _primary_alone(config: ConfigDict) -> ConfigDict:
+    part = config.copy_and_resolve_references()
+    primary = config.primary
+    part.modalities = ConfigDict({primary: config.modalities[primary]})
+    part.process.weights = ConfigDict()
+    part.process.shares = ConfigDict()
+    for key in ("scales", "dropout"):
+        part.loss[key] = ConfigDict({n: x for n, x in config.loss[key].items() if n == primary})
+    for key in ("guidance", "decoder_guidance"):
+        part.sampling[key] = ConfigDict()
+    return part

@@ -1,0 +1,172 @@
+"""Multi-task training against single-task training: same backbone, same budget, same judges."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+from PIL import Image as PillowImage
+
+from mmdiffusion_jax import errors, evaluation, experiment, generation
+from mmdiffusion_jax.evaluation import ArmRun, Cost, RealData
+from mmdiffusion_jax.run.costs import measure_costs
+from mmdiffusion_jax.run.train import load, train
+
+# Budgets that differ by less are one and the same run.
+_SAME = 0.02
+_SHEET = 40
+
+
+def compare_arms(
+    config: ConfigDict,
+    workdir: str,
+    arms: Sequence[str],
+    num_seeds: int,
+    steps: int | None = None,
+    budgets: Sequence[str] = evaluation.BUDGETS,
+) -> str:
+    """Trains every arm with every seed, evaluates all in one way, and prints the table.
+
+    The first arm is the reference. Under the budget "steps" each run of an arm has as many steps
+    as the reference; under "flops" the runs of an arm together have as many operations. Judges and
+    features are fitted once, on training data, and serve all arms. The same call again goes on
+    where it stopped. Writes `comparison.json`, `comparison.md`, `comparison.png`, `features` (the
+    network of the judges) and `grids/` into `workdir`, beside a workdir for each run.
+
+    Args:
+        config: of the multi-task model.
+        workdir: where everything is kept.
+        arms: names of `experiment.ARMS`.
+        num_seeds: runs an arm; seeds count up from the config's.
+        steps: of training, in place of the config's.
+        budgets: names of `evaluation.BUDGETS`.
+
+    Returns:
+        The table.
+
+    Raises:
+        ValueError: unknown names, fewer than one seed, a bad config, or bad data.
+    """
+    if num_seeds < 1:
+        raise ValueError(errors.message("seeds", num_seeds, "1 or more", "raise it"))
+    evaluation.check_budgets(budgets)
+    config = config.copy_and_resolve_references()
+    if steps is not None:
+        config.training.num_steps = steps
+    plans = {arm: experiment.make_arm(config, arm) for arm in arms}
+    splits = experiment.open_data(config)
+    built = experiment.build(config)
+    real = RealData(built, *splits)
+    batch = splits[0].take(np.arange(config.training.batch_size))
+    folder = Path(workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    costs = _costs(plans, batch)
+    if real.network is not None:
+        real.network.save(folder / "features.safetensors")
+    whole: int = config.training.num_steps
+    counts = {
+        "steps": dict.fromkeys(arms, whole),
+        "flops": evaluation.equal_steps(costs, arms[0], whole),
+    }
+    runs: list[ArmRun] = []
+    table = ""
+    for seed in range(config.seed, config.seed + num_seeds):
+        for budget in budgets:
+            for arm, parts in plans.items():
+                wanted = counts[budget][arm]
+                if abs(wanted / whole - 1) < _SAME:
+                    wanted = whole
+                figures: dict[str, float] = {}
+                for part, part_config in parts.items():
+                    place = folder / f"{arm}-{part}-{wanted}-seed{seed}"
+                    figures |= _run(part_config, str(place), wanted, seed, real, splits)
+                steps_of = dict.fromkeys(parts, wanted)
+                runs.append(ArmRun(budget, arm, seed, steps_of, figures))
+                table = _write(folder, runs, costs, real)
+    print(table)
+    return table
+
+
+def _costs(
+    plans: Mapping[str, Mapping[str, ConfigDict]], batch: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, Cost]]:
+    flat = {f"{arm}/{part}": c for arm, parts in plans.items() for part, c in parts.items()}
+    found = measure_costs(flat, batch)
+    return {arm: {part: found[f"{arm}/{part}"] for part in parts} for arm, parts in plans.items()}
+
+
+def _run(
+    config: ConfigDict, workdir: str, num_steps: int, seed: int, real: RealData, splits: Any
+) -> dict[str, float]:
+    """Trains and evaluates one run, or reads what an earlier call has found."""
+    config = config.copy_and_resolve_references()
+    config.seed, config.training.num_steps = seed, num_steps
+    # Evaluated in the end, and by the same judges as the others.
+    config.training.eval_every = config.training.sample_every = 0
+    key = {"features": real.features_name, "evaluation": config.evaluation.to_dict()}
+    file = Path(workdir) / "figures.json"
+    if file.exists():
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found["key"] == json.loads(json.dumps(key)):
+            return found["figures"]
+    logging.info("%s: %d steps.", workdir, num_steps)
+    train(config, workdir)
+    _, built, params = load(workdir)
+    figures = evaluation.evaluate(built, params, *splits, real=real)
+    _draw_grids(built, params, real, Path(workdir))
+    _replace(file, json.dumps({"key": key, "figures": figures}, indent=1))
+    return figures
+
+
+def _draw_grids(built: experiment.Experiment, params: Any, real: RealData, folder: Path) -> None:
+    """Sheets of samples: joint, and from each given modality of the first test examples."""
+    key = jax.random.key(built.evaluation.seed)
+    given: dict[str, dict[str, np.ndarray]] = {}
+    if built.formulation == "predict":
+        names: Sequence[str] = built.config.predict.given
+        given["predicted"] = {name: real.test[name][:_SHEET] for name in names}
+    else:
+        given["joint"] = {}
+        if len(built.model.modalities) > 1:
+            for name in built.model.modalities:
+                given[f"given_{name}"] = {name: real.test[name][:_SHEET]}
+    for title, known in given.items():
+        made = built.generate(key, params, _SHEET, known)
+        PillowImage.fromarray(generation.contact_sheet(built.model, made)).save(
+            folder / f"{title}.png"
+        )
+
+
+def _write(
+    folder: Path,
+    runs: Sequence[ArmRun],
+    costs: Mapping[str, Mapping[str, Cost]],
+    real: RealData,
+) -> str:
+    arms = list(costs)
+    table = evaluation.arms_table(runs, costs, arms[0])
+    table += f"\n\nFeatures and judges: {real.features_name}."
+    judged = {n: x for n, x in runs[0].figures.items() if n.startswith("judge/")}
+    table += "".join(f" {name} {value:.3f}." for name, value in judged.items())
+    found = {
+        "features": real.features_name,
+        "frechet_floor": real.floor,
+        "costs": {a: {p: dataclasses.asdict(c) for p, c in ps.items()} for a, ps in costs.items()},
+        "runs": [dataclasses.asdict(run) for run in runs],
+    }
+    _replace(folder / "comparison.json", json.dumps(found, indent=1))
+    _replace(folder / "comparison.md", table + "\n")
+    evaluation.plot_arms(runs, arms, folder / "comparison.png")
+    return table
+
+
+def _replace(file: Path, text: str) -> None:
+    temporary = file.with_name(f"{file.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, file)

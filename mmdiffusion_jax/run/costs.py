@@ -1,0 +1,67 @@
+"""What a step of training costs: operations counted by the compiler, time measured in turns."""
+
+import statistics
+import time
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from mmdiffusion_jax import experiment, training
+from mmdiffusion_jax.evaluation import Cost
+from mmdiffusion_jax.run.train import make_step_and_state
+
+_ROUNDS, _STEPS = 5, 4
+
+
+def measure_costs(
+    parts: Mapping[str, ConfigDict], columns: Mapping[str, np.ndarray]
+) -> dict[str, Cost]:
+    """The cost of a step of each of several training runs.
+
+    Each round takes a few steps of every run, so that what else the machine does falls on all.
+
+    Args:
+        parts: {name: config}.
+        columns: {column: (batch, …)}, one batch that has all their columns.
+
+    Returns:
+        {name: cost}; operations are 0 where the compiler does not count them.
+    """
+    mesh = training.make_mesh()
+    running = {}
+    for name, config in parts.items():
+        built = experiment.build(config)
+        layouts = training.replicated(mesh), training.batch_sharding(mesh, len_of(columns))
+        step, state = make_step_and_state(built, *layouts)
+        batch = jax.device_put({n: columns[n] for n in built.model.modalities}, layouts[1])
+        compiled = step.lower(state, batch).compile()  # type: ignore[attr-defined]
+        counted = compiled.cost_analysis() or {}
+        size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        state, _ = compiled(state, batch)
+        running[name] = [compiled, state, batch, float(counted.get("flops", 0.0)), size]
+    seconds: dict[str, list[float]] = {name: [] for name in parts}
+    for _ in range(_ROUNDS):
+        for name, entry in running.items():
+            compiled, state, batch = entry[:3]
+            begun = time.perf_counter()
+            for _ in range(_STEPS):
+                state, _ = compiled(state, batch)
+            jax.block_until_ready(state)
+            seconds[name].append((time.perf_counter() - begun) / _STEPS)
+            entry[1] = state
+    return {
+        name: Cost(entry[3], statistics.median(seconds[name]), entry[4])
+        for name, entry in running.items()
+    }
+
+
+def len_of(columns: Mapping[str, np.ndarray]) -> int:
+    """The number of examples in a batch.
+
+    Example:
+        >>> len_of({"label": np.arange(3)})
+        3
+    """
+    return len(next(iter(columns.values())))
