@@ -1,8 +1,9 @@
-"""What the launch scripts run: train, sample, evaluate and compare."""
+"""What the launch scripts run: train, sample, evaluate, compare, fit features."""
 
 from mmdiffusion_jax.run.compare_arms import compare_arms
 from mmdiffusion_jax.run.compare_samplers import compare_samplers
 from mmdiffusion_jax.run.evaluate import evaluate
+from mmdiffusion_jax.run.features import fit_features
 from mmdiffusion_jax.run.options import define_sampling_flags
 from mmdiffusion_jax.run.sample import sample
 from mmdiffusion_jax.run.start import start
@@ -13,6 +14,7 @@ __all__ = [
     "compare_samplers",
     "define_sampling_flags",
     "evaluate",
+    "fit_features",
     "load",
     "make_step_and_state",
     "sample",

@@ -13,7 +13,7 @@ from absl import logging
 from ml_collections import ConfigDict
 from PIL import Image as PillowImage
 
-from mmdiffusion_jax import errors, evaluation, experiment, generation
+from mmdiffusion_jax import data, errors, evaluation, experiment, generation
 from mmdiffusion_jax.evaluation import ArmRun, Cost, RealData
 from mmdiffusion_jax.run.costs import measure_costs
 from mmdiffusion_jax.run.train import load, train
@@ -21,6 +21,8 @@ from mmdiffusion_jax.run.train import load, train
 # Budgets that differ by less are one and the same run.
 _SAME = 0.02
 _SHEET = 40
+
+Splits = tuple[data.Source, data.Source]
 
 
 def compare_arms(
@@ -102,7 +104,7 @@ def _costs(
 
 
 def _run(
-    config: ConfigDict, workdir: str, num_steps: int, seed: int, real: RealData, splits: Any
+    config: ConfigDict, workdir: str, num_steps: int, seed: int, real: RealData, splits: Splits
 ) -> dict[str, float]:
     """Trains and evaluates one run, or reads what an earlier call has found."""
     config = config.copy_and_resolve_references()
@@ -118,7 +120,7 @@ def _run(
     logging.info("%s: %d steps.", workdir, num_steps)
     train(config, workdir)
     _, built, params = load(workdir)
-    figures = evaluation.evaluate(built, params, *splits, real=real)
+    figures = evaluation.evaluate(built, params, *splits, real)
     _draw_grids(built, params, real, Path(workdir))
     _replace(file, json.dumps({"key": key, "figures": figures}, indent=1))
     return figures

@@ -1,5 +1,6 @@
 """Training a small classifier on the data at hand, within minutes on a CPU."""
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -72,20 +73,15 @@ def fit_classifier(
         widths=_widths(height, width),
         num_features=num_features,
     )
-    net = ConvolutionalNetwork(sizes)
-    params = net.init(jax.random.key(seed), jnp.zeros((1, *sizes.image_shape)))["params"]
-    optimiser = optax.adamw(
-        optax.cosine_onecycle_schedule(num_steps, learning_rate, pct_start=0.2), weight_decay=1e-3
-    )
-    opt_state = optimiser.init(params)
-    step = jax.jit(functools.partial(_step, net, optimiser), donate_argnums=(0, 1))
+    recipe = _Recipe(sizes, num_steps, learning_rate)
+    params, opt_state = _start(recipe, jax.random.key(seed))
     rng, batch_size = np.random.default_rng(seed), min(batch_size, len(images))
     order, loss = np.zeros(0, np.int64), jnp.zeros(())
     for _ in range(num_steps):
         if len(order) < batch_size:
             order = rng.permutation(len(images))
         rows, order = order[:batch_size], order[batch_size:]
-        params, opt_state, loss = step(params, opt_state, images[rows], labels[rows])
+        params, opt_state, loss = _step(recipe, params, opt_state, images[rows], labels[rows])
     if not np.isfinite(loss):
         raise FloatingPointError(
             errors.message("loss", float(loss), "a finite one", "lower learning_rate")
@@ -93,22 +89,39 @@ def fit_classifier(
     return SmallClassifier(sizes, jax.device_get(params))
 
 
+@dataclasses.dataclass(frozen=True)
+class _Recipe:
+    """All that a compiled step depends on beside its arrays."""
+
+    sizes: ClassifierSizes
+    num_steps: int
+    learning_rate: float
+
+    def optimiser(self) -> optax.GradientTransformation:
+        """Adam with decoupled weight decay and a rate that rises and falls once."""
+        rate = optax.cosine_onecycle_schedule(self.num_steps, self.learning_rate, pct_start=0.2)
+        return optax.adamw(rate, weight_decay=1e-3)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _start(recipe: _Recipe, key: jax.Array) -> tuple[Any, optax.OptState]:
+    net = ConvolutionalNetwork(recipe.sizes)
+    params = net.init(key, jnp.zeros((1, *recipe.sizes.image_shape)))["params"]
+    return params, recipe.optimiser().init(params)
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
 def _step(
-    net: ConvolutionalNetwork,
-    optimiser: optax.GradientTransformation,
-    params: Any,
-    opt_state: optax.OptState,
-    images: jax.Array,
-    labels: jax.Array,
+    recipe: _Recipe, params: Any, opt_state: optax.OptState, images: jax.Array, labels: jax.Array
 ) -> tuple[Any, optax.OptState, jax.Array]:
     def loss_of(params: Any) -> jax.Array:
-        logits, *_ = net.apply({"params": params}, scaled(images))
-        if net.sizes.multi_label:
+        logits, *_ = ConvolutionalNetwork(recipe.sizes).apply({"params": params}, scaled(images))
+        if recipe.sizes.multi_label:
             return optax.sigmoid_binary_cross_entropy(logits, labels).mean()
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
     loss, gradients = jax.value_and_grad(loss_of)(params)
-    updates, opt_state = optimiser.update(gradients, opt_state, params)
+    updates, opt_state = recipe.optimiser().update(gradients, opt_state, params)
     return optax.apply_updates(params, updates), opt_state, loss
 
 

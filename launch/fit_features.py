@@ -1,0 +1,32 @@
+"""Fits a feature network: --data=FILE.npz --out=features.safetensors --test=FILE.npz."""
+
+from absl import app, flags
+
+from mmdiffusion_jax import run
+
+_DATA = flags.DEFINE_string("data", None, "An .npz file of images and labels.", required=True)
+_OUT = flags.DEFINE_string("out", None, "The .safetensors file to be written.", required=True)
+_TEST = flags.DEFINE_string("test", None, "Another .npz file, to measure the accuracy on.")
+_IMAGE = flags.DEFINE_string("image", "image", "The name of the images in the files.")
+_LABEL = flags.DEFINE_string("label", "label", "The name of the labels in the files.")
+_NUM_STEPS = flags.DEFINE_integer("num_steps", 2500, "Batches that are learned from.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the training.")
+
+
+def main(argv: list[str]) -> None:
+    """Parses the flags and fits."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    run.fit_features(
+        _DATA.value,
+        _OUT.value,
+        test=_TEST.value,
+        image=_IMAGE.value,
+        label=_LABEL.value,
+        num_steps=_NUM_STEPS.value,
+        seed=_SEED.value,
+    )
+
+
+if __name__ == "__main__":
+    run.start(main)

@@ -1,0 +1,57 @@
+"""The launch script that fits a feature network."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from mmdiffusion_jax import metrics, run
+from tests.run.small import launch
+
+
+@pytest.fixture
+def files(tmp_path):
+    digits = load_digits()
+    images = np.round(digits.images * 255 / 16).astype(np.uint8)
+    np.savez(tmp_path / "train.npz", image=images[300:], label=digits.target[300:])
+    np.savez(tmp_path / "test.npz", image=images[:300], label=digits.target[:300])
+    return tmp_path
+
+
+def test_it_fits_and_says_how_well(files):
+    out = files / "features.safetensors"
+    done = launch(
+        "fit_features",
+        f"--data={files / 'train.npz'}",
+        f"--test={files / 'test.npz'}",
+        f"--out={out}",
+        "--num_steps=100",
+    )
+    assert done.returncode == 0, done.stderr
+    said = dict(line.split() for line in done.stdout.splitlines())
+    network = metrics.SmallClassifier.load(out)
+    assert said["identity"] == network.identity
+    test = np.load(files / "test.npz")
+    want = np.mean(network.predict(test["image"]) == test["label"])
+    assert abs(float(said["accuracy"]) - want) < 1e-4
+    assert want > 0.85
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"path": "missing.npz"}, r"missing\.npz"),
+        ({"test": "missing.npz"}, r"missing\.npz"),
+        ({"out": "features.npz"}, r"`out`: got '.*features\.npz', expected a \.safetensors"),
+        ({"out": "missing/features.safetensors"}, "folder that exists"),
+        ({"label": "lable"}, "`label`: got 'lable', expected one of .*did you mean 'label'"),
+        ({"image": "label"}, r"`images`: got shape \(1497,\)"),
+        ({"label": "image"}, r"`labels`: got uint8 of shape \(1497, 8, 8\)"),
+    ],
+)
+def test_bad_files_end_before_anything_is_written(files, changes, words):
+    arguments = {"path": "train.npz", "out": "features.safetensors", **changes}
+    for name in {"path", "out", "test"} & set(arguments):
+        arguments[name] = str(files / arguments[name])
+    with pytest.raises(ValueError, match=words):
+        run.fit_features(**arguments)
+    assert not list(files.glob("**/features*"))
