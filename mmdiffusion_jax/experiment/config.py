@@ -1,6 +1,7 @@
 """The config: every key there is, and the judge of keys and names."""
 
 import dataclasses
+import runpy
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from mmdiffusion_jax.evaluation import EvaluationOptions
 from mmdiffusion_jax.experiment.formulations import FORMULATIONS, WEIGHTINGS
 from mmdiffusion_jax.generation import SamplingOptions
 from mmdiffusion_jax.modalities import MODALITIES
-from mmdiffusion_jax.networks import DiT
+from mmdiffusion_jax.networks import DiT, UNet, UViT
 from mmdiffusion_jax.training import TrainingOptions
 
 SCHEDULES: Mapping[str, Callable[[int], process.Schedule]] = {
@@ -20,7 +21,7 @@ SCHEDULES: Mapping[str, Callable[[int], process.Schedule]] = {
     "cosine": process.cosine_schedule,
     "sigmoid": process.sigmoid_schedule,
 }
-BACKBONES: Mapping[str, type[nn.Module]] = {"dit": DiT}
+BACKBONES: Mapping[str, type[nn.Module]] = {"dit": DiT, "unet": UNet, "uvit": UViT}
 SOURCES = ("digits", "tfds", "npz", *data.SMALL_SETS)
 LOSSES = ("simple", "bound")
 
@@ -29,7 +30,9 @@ def default_config() -> ConfigDict:
     """Every key there is, with its default; a config file starts here and changes some.
 
     Three sections are named by the modalities and so have no keys of their own here:
-    `modalities`, `process.weights` and `loss.scales` / `loss.dropout`.
+    `modalities`, `process.weights` and `loss.scales` / `loss.dropout`. The section `backbone` has
+    the fields of its kind. For another kind it is written anew; what it leaves out has its default:
+    `config.backbone = ConfigDict({"kind": "unet", "width": 128})`.
 
     Example:
         >>> default_config().process.schedule
@@ -86,7 +89,11 @@ def check_config(config: ConfigDict) -> None:
     Raises:
         ValueError: naming the key by its path, what it got and what was expected.
     """
-    _check_keys(config.to_dict(), default_config().to_dict(), "config")
+    known = default_config().to_dict()
+    values = with_backbone_defaults(config.to_dict())
+    if isinstance(values.get("backbone"), Mapping):
+        known["backbone"] = _check_backbone(values["backbone"])
+    _check_keys(values, known, "config")
     if not config.modalities:
         raise ValueError(
             errors.message("config.modalities", "none", "at least one modality", "name them")
@@ -132,7 +139,6 @@ def check_config(config: ConfigDict) -> None:
         ("config.process.given", config.process.given, ("transition", "marginal")),
         ("config.process.target", config.process.target, process.TARGETS),
         ("config.process.variance", config.process.variance, process.VARIANCES),
-        ("config.backbone.kind", config.backbone.kind, BACKBONES),
         ("config.loss.kind", config.loss.kind, LOSSES),
         ("config.loss.weighting", config.loss.weighting, WEIGHTINGS),
         ("config.loss.timesteps", config.loss.timesteps, process.TIMESTEP_DRAWS),
@@ -178,26 +184,84 @@ def _check_formulation(config: ConfigDict, present: set[str]) -> None:
             )
 
 
+def with_backbone_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a config, with the fields of the backbone that they leave out.
+
+    Example:
+        >>> values = with_backbone_defaults({"backbone": {"kind": "unet", "width": 32}})
+        >>> values["backbone"]["width"], values["backbone"]["num_res_blocks"]
+        (32, 2)
+    """
+    section = values.get("backbone")
+    if not isinstance(section, Mapping) or section.get("kind") not in BACKBONES:
+        return dict(values)
+    defaults = _field_defaults(BACKBONES[section["kind"]])
+    return {**values, "backbone": {**defaults, **section}}
+
+
 def unknown_override(arguments: Iterable[str]) -> str | None:
     """The error for the first argument `--config.x.y=…` whose key does not exist, or None.
+
+    The keys are those of the file in `--config=FILE`, or without one those of the default.
 
     Example:
         >>> unknown_override(["--config.training.num_step=5"]).split("; ")[-1]
         "did you mean 'num_steps'?"
     """
+    arguments = list(arguments)
+    named = _named_config(arguments).to_dict()
+    whole = with_backbone_defaults(named)
     for argument in arguments:
         if not argument.startswith("--config."):
             continue
-        section: Any = default_config().to_dict()
+        section: Any = whole
         path = "config"
         for key in argument.partition("=")[0].split(".")[1:]:
-            # Sections named by the modalities are empty in the default.
+            # Sections named by the modalities may be empty.
             if not isinstance(section, Mapping) or not section:
                 break
             if key not in section:
                 return errors.unknown(path, key, section)
+            if path == "config.backbone" and key not in named["backbone"]:
+                return errors.message(
+                    f"{path}.{key}",
+                    "a flag",
+                    "a field that the config file names",
+                    "name it there, as a flag cannot add to a section",
+                )
             path, section = f"{path}.{key}", section[key]
     return None
+
+
+def _named_config(arguments: Iterable[str]) -> ConfigDict:
+    """The config of the file that the arguments name."""
+    for argument in arguments:
+        if argument.startswith("--config="):
+            file, _, choice = argument.partition("=")[2].partition(":")
+            return runpy.run_path(file)["get_config"](*([choice] if choice else []))
+    return default_config()
+
+
+def _check_backbone(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that a backbone's section may have, all of it checked."""
+    _check_name("config.backbone.kind", section.get("kind", ""), BACKBONES)
+    fields = {"kind": "", **_field_defaults(BACKBONES[section["kind"]])}
+    elsewhere = {key for module in BACKBONES.values() for key in _field_defaults(module)}
+    for key in section:
+        if key in fields:
+            continue
+        if key in elsewhere:
+            kind = section["kind"]
+            raise ValueError(
+                errors.message(
+                    "config.backbone",
+                    f"{key!r}, a field of another kind",
+                    f"the fields of {kind!r}: {', '.join(sorted(fields))}",
+                    f"write the section anew, config.backbone = ConfigDict({{'kind': {kind!r}}})",
+                )
+            )
+        raise ValueError(errors.unknown("config.backbone", key, fields))
+    return fields
 
 
 def _field_defaults(module: type[nn.Module]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.experiment.config import default_config
+from mmdiffusion_jax.experiment.config import default_config, with_backbone_defaults
 
 # What an earlier run may have had otherwise without being another experiment.
 _MAY_CHANGE = (
@@ -94,7 +94,7 @@ def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
         raise ValueError(
             errors.message("workdir", f"a damaged {file}", "valid JSON", "restore that file")
         ) from error
-    values = _tuples(values)
+    values = with_backbone_defaults(_tuples(values))
     for section, defaults in default_config().to_dict().items():
         if section in _MAY_LACK:
             values.setdefault(section, defaults)
@@ -104,7 +104,7 @@ def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
 
 
 def _plain(config: ConfigDict) -> dict[str, Any]:
-    return json.loads(json.dumps(config.to_dict()))
+    return json.loads(json.dumps(with_backbone_defaults(config.to_dict())))
 
 
 def _tuples(value: Any) -> Any:
