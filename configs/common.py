@@ -1,0 +1,80 @@
+"""What the configs of the four settings and the fifth have in common; no config itself."""
+
+from collections.abc import Callable, Mapping
+
+from ml_collections import ConfigDict
+
+from mmdiffusion_jax import errors, experiment
+from mmdiffusion_jax.networks import ADM_IMAGENET_64
+
+
+def choose(forms: Mapping[str, Callable[[], ConfigDict]], form: str) -> ConfigDict:
+    """The config of one form, as `--config=configs/NAME.py:FORM` names it.
+
+    Raises:
+        ValueError: an unknown form.
+    """
+    if form not in forms:
+        raise ValueError(errors.unknown("config form", form, forms))
+    return forms[form]()
+
+
+def published() -> ConfigDict:
+    """64 × 64 colour images and the U-Net of ADM, for a cluster."""
+    config = experiment.default_config()
+    config.data.source = "tfds"
+    config.latent = (64, 64, 3)
+    config.process.num_steps = 1000
+    config.process.variance = "learned"
+    config.backbone = ConfigDict({"kind": "unet", **ADM_IMAGENET_64})
+    config.training.num_steps = 540_000
+    config.training.batch_size = 2048
+    config.training.learning_rate = 3e-4
+    config.training.warmup_steps = 5000
+    config.training.weight_decay = 0.0
+    config.training.ema_decay = 0.9999
+    config.training.eval_every = config.training.sample_every = 10_000
+    config.training.checkpoint_every = 10_000
+    config.sampling.sampler = "dpm_solver_pp_2m_sde"
+    config.sampling.num_steps = 50
+    config.sampling.batch_size = 256
+    config.evaluation.num_samples = 50_000
+    config.evaluation.num_scored = 0
+    config.evaluation.features = "classifier"
+    return config
+
+
+def small(num_steps: int) -> ConfigDict:
+    """A run of minutes on two cores."""
+    config = experiment.default_config()
+    config.process.num_steps = 100
+    config.process.target = "v"
+    config.backbone = ConfigDict(
+        {"kind": "dit", "patch_size": 4, "width": 96, "depth": 4, "num_heads": 4}
+    )
+    config.training.num_steps = num_steps
+    config.training.batch_size = 64
+    config.training.warmup_steps = 100
+    config.training.log_every = 50
+    config.training.eval_every = config.training.sample_every = 0
+    config.training.checkpoint_every = 500
+    config.sampling.sampler = "dpm_solver_pp_2m_sde"
+    config.sampling.num_steps = 20
+    config.evaluation.num_samples = 1000
+    config.evaluation.num_scored = 0
+    config.evaluation.features = "classifier"
+    return config
+
+
+def drive(config: ConfigDict, scales: Mapping[str, float], dropout: float) -> None:
+    """Gives every secondary modality a bump of a weight, its λ and its dropout.
+
+    Args:
+        config: with its modalities; changed in place.
+        scales: {modality: λ}, the primary's too.
+        dropout: the rate at which each secondary is left out of a state.
+    """
+    others = [name for name in config.modalities if name != config.primary]
+    config.process.weights = ConfigDict({n: {"rule": "bump", "scale": 1.0} for n in others})
+    config.loss.scales = ConfigDict(dict(scales))
+    config.loss.dropout = ConfigDict(dict.fromkeys(others, dropout))

@@ -1,0 +1,52 @@
+"""Images and masked images in one model: it generates images and fills in black squares.
+
+Published form: masked-image pretraining at the scale of ImageNet 64 × 64 with the U-Net of ADM, on
+a cluster (ADM's own run: 540,000 steps of 2,048 images). It was never run by us.
+
+Form `small`: Fashion-MNIST at 32 × 32, two cores, minutes a run; docs/results.md has what came out.
+
+    python launch/train.py --config=configs/masked_image.py:small --config.data.path=DATA \
+        --workdir=W
+"""
+
+import runpy
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+_COMMON = runpy.run_path(str(Path(__file__).with_name("common.py")))
+
+
+def get_config(form: str = "published") -> ConfigDict:
+    return _COMMON["choose"]({"published": _published, "small": _small}, form)
+
+
+def _published() -> ConfigDict:
+    config = _COMMON["published"]()
+    config.data.folder = "data/imagenet_resized/64x64/0.1.0"
+    config.data.test = "validation"
+    _add_modalities(config, num_squares=4, square_size=16)
+    return config
+
+
+def _small() -> ConfigDict:
+    config = _COMMON["small"](num_steps=1500)
+    config.data.source = "fashion_mnist"
+    config.data.size = (32, 32)
+    config.latent = (32, 32, 1)
+    _add_modalities(config, num_squares=3, square_size=10)
+    return config
+
+
+def _add_modalities(config: ConfigDict, num_squares: int, square_size: int) -> None:
+    config.modalities = ConfigDict(
+        {
+            "image": {"kind": "image"},
+            "masked_image": {
+                "kind": "masked_image",
+                "num_squares": num_squares,
+                "square_size": square_size,
+            },
+        }
+    )
+    _COMMON["drive"](config, {"image": 0.001, "masked_image": 0.05}, dropout=0.1)
