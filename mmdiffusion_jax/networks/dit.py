@@ -53,7 +53,7 @@ class DiT(nn.Module):
 
     Raises:
         ValueError: a patch size that does not divide the latent, heads that do not divide the
-            width, unknown positions or a width they cannot have.
+            width, fewer than 2 frequencies, unknown positions or a width they cannot have.
 
     Example:
         >>> net = DiT((8, 8, 1), out_channels=1, num_steps=10, width=16, depth=1, num_heads=2)
@@ -113,6 +113,10 @@ class DiT(nn.Module):
         check_heads(self.num_heads, self.width)
         if self.positions not in ("learned", "sincos"):
             raise ValueError(errors.unknown("positions", self.positions, ("learned", "sincos")))
+        if self.frequencies < 0 or self.frequencies == 1:
+            raise ValueError(
+                errors.message("frequencies", self.frequencies, "0, or 2 and more", "raise it")
+            )
         if self.positions == "sincos" and self.width % 4:
             raise ValueError(
                 errors.message("width", self.width, "a multiple of 4", "change it for 'sincos'")

@@ -50,7 +50,7 @@ class UViT(nn.Module):
 
     Raises:
         ValueError: a patch size that does not divide the latent, heads that do not divide the
-            width, or an even depth.
+            width, an odd width or an even depth.
 
     Example:
         >>> net = UViT((8, 8, 1), out_channels=1, num_steps=10, width=16, depth=3, num_heads=2)
@@ -125,6 +125,10 @@ class UViT(nn.Module):
     def _check(self) -> None:
         check_patches(self.latent, self.patch_size)
         check_heads(self.num_heads, self.width)
+        if self.width % 2:
+            raise ValueError(
+                errors.message("width", self.width, "an even number, for t", "add one")
+            )
         if self.depth % 2 == 0:
             raise ValueError(
                 errors.message(

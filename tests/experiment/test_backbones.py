@@ -80,6 +80,8 @@ def test_flags_are_judged_by_the_named_config(tmp_path):
     assert "did you mean 'width'?" in judge("--config.backbone.widht=64")
     assert "`config.backbone.num_groups`: got a flag" in judge("--config.backbone.num_groups=8")
     assert "got 'num_groups'" in judge("--config.backbone.num_groups=8", ":uvit")
+    smoke = "--config=configs/smoke.py"
+    assert "'label'?" in experiment.unknown_override([smoke, "--config.modalities.labl.kind=x"])
     assert "did you mean 'width'?" in experiment.unknown_override(["--config.backbone.widht=64"])
     assert experiment.unknown_override(["--config.backbone.patch_size=1"]) is None
 

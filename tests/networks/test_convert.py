@@ -164,6 +164,14 @@ def test_a_missing_skip_is_seen():
         from_adm(tensors, net)
 
 
+def test_a_skip_of_another_kind_is_seen():
+    _, tensors, net = adm(0, True)
+    name = "output_blocks.0.0.skip_connection.weight"
+    wide = changed(tensors, name, np.zeros((*tensors[name].shape[:2], 3, 3)))
+    with pytest.raises(ValueError, match=rf"'{name}' of shape .*expected a kernel of 1"):
+        from_adm(wide, net)
+
+
 @pytest.mark.parametrize(
     ("convert", "made", "options", "words"),
     [

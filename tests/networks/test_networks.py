@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmdiffusion_jax.modalities import Image, Label
-from mmdiffusion_jax.networks import DiT, MultiModalModel
+from mmdiffusion_jax.networks import DiT, MultiModalModel, UViT
 from mmdiffusion_jax.networks.attention import explicit_attention
 
 LATENT = (8, 8, 1)
@@ -78,10 +78,20 @@ def test_the_network_knows_what_the_state_carries():
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
-    [({"patch_size": 3}, "`patch_size`: got 3"), ({"num_heads": 5}, "`num_heads`: got 5")],
+    ("network", "options", "words"),
+    [
+        (DiT, {"patch_size": 3}, "`patch_size`: got 3"),
+        (DiT, {"num_heads": 5}, "`num_heads`: got 5"),
+        (DiT, {"frequencies": 1}, "`frequencies`: got 1, expected 0, or 2 and more"),
+        (DiT, {"positions": "sincoss"}, "`positions`: got 'sincoss'.*did you mean 'sincos'"),
+        (DiT, {"positions": "sincos", "width": 18, "num_heads": 1}, "`width`: got 18"),
+        (UViT, {"patch_size": 3}, "`patch_size`: got 3"),
+        (UViT, {"num_heads": 5}, "`num_heads`: got 5"),
+        (UViT, {"width": 15, "num_heads": 1}, "`width`: got 15"),
+        (UViT, {"depth": 2}, "`depth`: got 2, expected an odd number"),
+    ],
 )
-def test_bad_sizes(options, words):
-    net = DiT(LATENT, 1, num_steps=10, width=16, depth=1, **options)
+def test_bad_sizes(network, options, words):
+    net = network(LATENT, 1, num_steps=10, **{"width": 16, "depth": 1, **options})
     with pytest.raises(ValueError, match=words):
-        net.init(jax.random.key(0), jnp.zeros((1, *LATENT)), jnp.array([1]))
+        jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *LATENT)), jnp.array([1]))

@@ -22,7 +22,8 @@ def from_adm(
     Our step t is the published step 1000 t/T − 1, so with the published T = 1000 the one before,
     as its first step is called 0. A class's embedding
     is added to the embedding of t whatever the state, so that of one class goes into a bias. The
-    layer "condition", which the published models lack, starts at zero.
+    layer "condition", which the published models lack, starts at zero. Models with a fixed number
+    of heads (128 × 128 pixels) and those that enlarge images are not covered.
 
     Args:
         tensors: the checkpoint, by the published names.

@@ -50,30 +50,27 @@ class Conversion:
         """Keeps the value of a parameter and the name of the tensor it came from."""
         self._found[path] = value, source
 
-    def linear(self, path: str, source: str, bias: bool = True, ndim: int = 2) -> None:
+    def linear(self, path: str, source: str, ndim: int = 2) -> None:
         """A linear layer, or with more axes a convolution over single places."""
         weight = self.take(f"{source}.weight", ndim)
-        self.put(f"{path}/kernel", weight.reshape(weight.shape[:2]).T, f"{source}.weight")
-        if bias:
-            self.put(f"{path}/bias", self.take(f"{source}.bias", 1), f"{source}.bias")
+        if weight.shape[2:] != (1,) * (ndim - 2):
+            raise self.unfit(f"{source + '.weight'!r} of shape {weight.shape}", "a kernel of 1")
+        self._layer(path, source, "kernel", weight.reshape(weight.shape[:2]).T)
 
     def conv(self, path: str, source: str) -> None:
         """A convolution."""
         weight = self.take(f"{source}.weight", 4)
-        self.put(f"{path}/kernel", weight.transpose(2, 3, 1, 0), f"{source}.weight")
-        self.put(f"{path}/bias", self.take(f"{source}.bias", 1), f"{source}.bias")
+        self._layer(path, source, "kernel", weight.transpose(2, 3, 1, 0))
 
     def patches(self, path: str, source: str) -> None:
         """A convolution whose stride is its size, as a linear layer of whole patches."""
         weight = self.take(f"{source}.weight", 4)
         kernel = weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))
-        self.put(f"{path}/kernel", kernel, f"{source}.weight")
-        self.put(f"{path}/bias", self.take(f"{source}.bias", 1), f"{source}.bias")
+        self._layer(path, source, "kernel", kernel)
 
     def norm(self, path: str, source: str) -> None:
         """A norm with scale and bias."""
-        self.put(f"{path}/scale", self.take(f"{source}.weight", 1), f"{source}.weight")
-        self.put(f"{path}/bias", self.take(f"{source}.bias", 1), f"{source}.bias")
+        self._layer(path, source, "scale", self.take(f"{source}.weight", 1))
 
     def attention(
         self, path: str, source: str, out: str, heads: int = 1, bias: bool = True, ndim: int = 2
@@ -173,12 +170,6 @@ class Conversion:
         params = {path: jnp.asarray(value, jnp.float32) for path, (value, _) in self._found.items()}
         return traverse_util.unflatten_dict(params, sep="/")
 
-    def _shapes(self, num_features: int) -> dict[str, jax.ShapeDtypeStruct]:
-        sizes = [(1, *self.net.latent), (1,)] + ([(1, num_features)] if num_features else [])
-        arguments = [jax.ShapeDtypeStruct(size, jnp.float32) for size in sizes]
-        tree = jax.eval_shape(self.net.init, jax.random.key(0), *arguments)
-        return traverse_util.flatten_dict(tree["params"], sep="/")
-
     def unfit(self, got: str, expected: str) -> ValueError:
         """The error for a checkpoint that does not go with the network."""
         return ValueError(
@@ -189,3 +180,13 @@ class Conversion:
                 f"take another checkpoint, or other fields of the {type(self.net).__name__}",
             )
         )
+
+    def _shapes(self, num_features: int) -> dict[str, jax.ShapeDtypeStruct]:
+        sizes = [(1, *self.net.latent), (1,)] + ([(1, num_features)] if num_features else [])
+        arguments = [jax.ShapeDtypeStruct(size, jnp.float32) for size in sizes]
+        tree = jax.eval_shape(self.net.init, jax.random.key(0), *arguments)
+        return traverse_util.flatten_dict(tree["params"], sep="/")
+
+    def _layer(self, path: str, source: str, leaf: str, value: np.ndarray) -> None:
+        self.put(f"{path}/{leaf}", value, f"{source}.weight")
+        self.put(f"{path}/bias", self.take(f"{source}.bias", 1), f"{source}.bias")
