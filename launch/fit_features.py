@@ -9,7 +9,7 @@ _OUT = flags.DEFINE_string("out", None, "The .safetensors file to be written.", 
 _TEST = flags.DEFINE_string("test", None, "Another .npz file, to measure the accuracy on.")
 _IMAGE = flags.DEFINE_string("image", "image", "The name of the images in the files.")
 _LABEL = flags.DEFINE_string("label", "label", "The name of the labels in the files.")
-_NUM_STEPS = flags.DEFINE_integer("num_steps", 2500, "Batches that are learned from.")
+_NUM_STEPS = flags.DEFINE_integer("num_steps", 2000, "Batches that are learned from.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the training.")
 
 

@@ -1,29 +1,42 @@
 """Metrics of samples: pure functions on arrays, and statistics that are merged by addition."""
 
-from mmdiffusion_jax.metrics.classifier import Judge, agreement, fit_judge
+from mmdiffusion_jax.metrics.classifier import Judge, fit_judge
+from mmdiffusion_jax.metrics.embeddings import CosineStatistics, cosine_similarity
 from mmdiffusion_jax.metrics.features import (
+    LPIPS,
+    InceptionFeatures,
     SmallClassifier,
     fit_classifier,
     perceptual_distance,
 )
 from mmdiffusion_jax.metrics.frechet import frechet_distance
+from mmdiffusion_jax.metrics.inception_score import PredictionStatistics, inception_score
 from mmdiffusion_jax.metrics.kernel import kernel_distance, kernel_distance_of_subsets
+from mmdiffusion_jax.metrics.labels import CalibrationStatistics, agreement, bits_per_dimension
 from mmdiffusion_jax.metrics.neighbours import density_coverage, precision_recall
 from mmdiffusion_jax.metrics.reconstruction import psnr, ssim
 from mmdiffusion_jax.metrics.segmentation import ConfusionStatistics
 from mmdiffusion_jax.metrics.statistics import MeanStatistics, MomentStatistics
 
 __all__ = [
+    "LPIPS",
+    "CalibrationStatistics",
     "ConfusionStatistics",
+    "CosineStatistics",
+    "InceptionFeatures",
     "Judge",
     "MeanStatistics",
     "MomentStatistics",
+    "PredictionStatistics",
     "SmallClassifier",
     "agreement",
+    "bits_per_dimension",
+    "cosine_similarity",
     "density_coverage",
     "fit_classifier",
     "fit_judge",
     "frechet_distance",
+    "inception_score",
     "kernel_distance",
     "kernel_distance_of_subsets",
     "perceptual_distance",

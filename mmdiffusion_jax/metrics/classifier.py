@@ -48,15 +48,5 @@ def fit_judge(images: np.ndarray, labels: np.ndarray) -> Judge:
     return Judge(SVC(C=10.0, gamma="scale").fit(_features(images), labels))
 
 
-def agreement(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """The share of equal entries, in [0, 1].
-
-    Example:
-        >>> agreement(np.array([1, 2]), np.array([1, 3]))
-        0.5
-    """
-    return float(np.mean(np.asarray(predicted) == np.asarray(labels)))
-
-
 def _features(images: np.ndarray) -> np.ndarray:
     return np.asarray(images).reshape(len(images), -1) / 255.0

@@ -14,7 +14,7 @@ def fit_features(
     test: str | None = None,
     image: str = "image",
     label: str = "label",
-    num_steps: int = 2500,
+    num_steps: int = 2000,
     seed: int = 0,
 ) -> metrics.SmallClassifier:
     """Trains a small classifier on a file and writes it to another; prints its identity.

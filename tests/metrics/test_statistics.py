@@ -9,9 +9,16 @@ import pytest
 from mmdiffusion_jax import metrics
 
 RNG = np.random.default_rng(0)
+PROBABILITIES = RNG.dirichlet(np.ones(4), 60)
 CASES = {
     "mean": (metrics.MeanStatistics.empty(), (RNG.normal(size=60),)),
     "moments": (metrics.MomentStatistics.empty(3), (RNG.normal(3, 2, size=(60, 3)),)),
+    "predictions": (metrics.PredictionStatistics.empty(4), (PROBABILITIES,)),
+    "calibration": (
+        metrics.CalibrationStatistics.empty(5),
+        (PROBABILITIES, RNG.integers(0, 4, 60)),
+    ),
+    "cosine": (metrics.CosineStatistics.empty(3), tuple(RNG.normal(size=(2, 60, 3)))),
     "confusion": (
         metrics.ConfusionStatistics.empty(4),
         tuple(RNG.integers(0, 4, (2, 60, 5))),

@@ -25,7 +25,7 @@ def fit_classifier(
     labels: np.ndarray,
     *,
     seed: int = 0,
-    num_steps: int = 2500,
+    num_steps: int = 2000,
     batch_size: int = 128,
     learning_rate: float = 2e-3,
     num_features: int = 128,

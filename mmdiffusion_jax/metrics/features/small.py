@@ -48,8 +48,8 @@ class HalvingConvolution(nn.Module):
         width: channels of the output.
 
     Example:
-        >>> x = jnp.ones((1, 7, 8, 3))
-        >>> HalvingConvolution(4).init_with_output(jax.random.key(0), x)[0].shape
+        >>> net, x = HalvingConvolution(4), jnp.ones((1, 7, 8, 3))
+        >>> jax.eval_shape(net.init_with_output, jax.random.key(0), x)[0].shape
         (1, 4, 4, 4)
     """
 
@@ -79,7 +79,8 @@ class ConvolutionalNetwork(nn.Module):
     Example:
         >>> sizes = ClassifierSizes((8, 8, 1), 3, False, widths=(4, 8), num_features=5)
         >>> net, x = ConvolutionalNetwork(sizes), jnp.zeros((2, 8, 8, 1))
-        >>> (logits, features, maps), _ = net.init_with_output(jax.random.key(0), x)
+        >>> outputs, _ = jax.eval_shape(net.init_with_output, jax.random.key(0), x)
+        >>> logits, features, maps = outputs
         >>> logits.shape, features.shape, [each.shape for each in maps]
         ((2, 3), (2, 5), [(2, 4, 4, 4), (2, 2, 2, 8)])
     """

@@ -92,19 +92,22 @@ def from_torch(shapes: Mapping[str, Any], tensors: Tensors, prefix: str = "") ->
     for (kind, *place, leaf), wanted in traverse_util.flatten_dict(shapes).items():
         name = prefix + ".".join([*place, _TORCH_NAMES[leaf]])
         if name not in tensors:
-            raise ValueError(errors.unknown("weights", name, [*tensors][:5], "use the right file"))
-        tensor = np.asarray(tensors[name], np.float32)
-        if leaf == "kernel":
-            tensor = np.moveaxis(tensor, (0, 1), (-1, -2))
-        if tensor.shape != wanted.shape:
             raise ValueError(
                 errors.message(
-                    f"weights[{name!r}]",
-                    f"shape {tensor.shape}",
-                    f"{wanted.shape}",
-                    "use the file of this network",
+                    "weights", f"no tensor {name!r}", "those of this network", "use its own file"
                 )
             )
+        tensor, shape = np.asarray(tensors[name], np.float32), tuple(wanted.shape)
+        if leaf == "kernel":
+            shape = (shape[-1], shape[-2], *shape[:-2])
+        if tensor.shape != shape:
+            raise ValueError(
+                errors.message(
+                    f"weights[{name!r}]", f"shape {tensor.shape}", f"{shape}", "use the right file"
+                )
+            )
+        if leaf == "kernel":
+            tensor = np.moveaxis(tensor, (0, 1), (-1, -2))
         variables[kind, *place, leaf] = np.ascontiguousarray(tensor)
     return traverse_util.unflatten_dict(variables)
 

@@ -29,10 +29,10 @@ def fitted(digits):
     return metrics.fit_classifier(train, labels, num_steps=300, num_features=32)
 
 
-@pytest.mark.parametrize("sides", [(8, 8), (7, 8), (9, 5)])
+@pytest.mark.parametrize("sides", [(6, 6), (7, 8)])
 def test_patches_are_a_strided_convolution(sides):
     x = jax.random.normal(jax.random.key(0), (2, *sides, 3))
-    found, variables = HalvingConvolution(4).init_with_output(jax.random.key(1), x)
+    found, variables = jax.jit(HalvingConvolution(4).init_with_output)(jax.random.key(1), x)
     kernel = variables["params"]["Dense_0"]["kernel"].reshape(3, 3, 3, 4)
     want = jax.lax.conv_general_dilated(
         x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")

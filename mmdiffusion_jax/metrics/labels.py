@@ -1,0 +1,136 @@
+"""Labels: shares of equal ones, and how far probabilities can be trusted."""
+
+import dataclasses
+from typing import Self
+
+import jax
+import numpy as np
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.metrics.statistics import Sums, check_counted
+
+
+def agreement(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """The share of equal entries, in [0, 1].
+
+    Example:
+        >>> agreement(np.array([1, 2]), np.array([1, 3]))
+        0.5
+    """
+    return float(np.mean(np.asarray(predicted) == np.asarray(labels)))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class CalibrationStatistics(Sums):
+    """Counts and sums in bins of equal width of the confidence max_k p_k.
+
+    Bin i of B holds confidences in (i/B, (i + 1)/B], the first one 0 as well.
+
+    Attributes:
+        count: (bins,), examples so far.
+        correct: (bins,), how many of them have the likeliest class.
+        confidence: (bins,), the sum of their confidences.
+    """
+
+    count: np.ndarray
+    correct: np.ndarray
+    confidence: np.ndarray
+
+    @classmethod
+    def empty(cls, num_bins: int = 15) -> Self:
+        """Before the first example.
+
+        Raises:
+            ValueError: no bins.
+        """
+        if num_bins < 1:
+            raise ValueError(errors.message("num_bins", num_bins, "1 or more", "raise it"))
+        counts = np.zeros(num_bins, np.int64)
+        return cls(counts, counts, np.zeros(num_bins))
+
+    def update(self, probabilities: np.ndarray, labels: np.ndarray) -> Self:
+        """With more examples, probabilities (n, classes) and true classes (n,).
+
+        Raises:
+            ValueError: rows that are no probabilities, or labels that do not fit them.
+        """
+        p, labels = checked_probabilities(probabilities), np.asarray(labels)
+        inside = labels.dtype.kind in "iu" and np.all((labels >= 0) & (labels < p.shape[1]))
+        if labels.shape != p.shape[:1] or not inside:
+            raise ValueError(
+                errors.message(
+                    "labels",
+                    f"{labels.dtype} of shape {labels.shape}",
+                    f"({len(p)},) whole numbers in 0 … {p.shape[1] - 1}",
+                    "pass one a row of probabilities",
+                )
+            )
+        bins = len(self.count)
+        confidence = p.max(axis=1)
+        places = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+        right = places[p.argmax(axis=1) == labels]
+        return self.merge(
+            type(self)(
+                np.bincount(places, minlength=bins),
+                np.bincount(right, minlength=bins),
+                np.bincount(places, weights=confidence, minlength=bins),
+            )
+        )
+
+    def compute(self) -> float:
+        """The expected calibration error, in [0, 1] (Guo et al. 2017, eq. 3).
+
+        Σ over bins of (share of the examples) · |accuracy − mean confidence|.
+
+        Raises:
+            ValueError: nothing was counted yet.
+
+        Example:
+            >>> p = np.array([[0.8, 0.2], [0.8, 0.2]])
+            >>> round(CalibrationStatistics.empty().update(p, np.array([0, 1])).compute(), 6)
+            0.3
+        """
+        check_counted(self.count.sum())
+        return float(np.abs(self.correct - self.confidence).sum() / self.count.sum())
+
+
+def bits_per_dimension(nats: np.ndarray, num_dims: int) -> np.ndarray:
+    """Nats of whole examples in bits a dimension, nats / (ln 2 · dims).
+
+    Raises:
+        ValueError: fewer than one dimension.
+
+    Example:
+        >>> bits_per_dimension(np.log(2.0) * np.array([6.0]), num_dims=3)
+        array([2.])
+    """
+    if num_dims < 1:
+        raise ValueError(errors.message("num_dims", num_dims, "1 or more", "count those of x"))
+    return np.asarray(nats, np.float64) / (np.log(2.0) * num_dims)
+
+
+def checked_probabilities(probabilities: np.ndarray) -> np.ndarray:
+    """The rows in float64.
+
+    Args:
+        probabilities: (n, classes), at least one row.
+
+    Raises:
+        ValueError: another rank, or rows that are not probabilities that sum to one.
+
+    Example:
+        >>> checked_probabilities(np.ones((2, 1), np.float32)).dtype
+        dtype('float64')
+    """
+    p = np.asarray(probabilities, np.float64)
+    if p.ndim != 2 or not len(p) or not (p.min() >= 0 and np.all(abs(p.sum(axis=1) - 1) < 1e-3)):
+        raise ValueError(
+            errors.message(
+                "probabilities",
+                f"shape {p.shape}" + (f" with rows that sum to {p.sum(-1)}" if p.ndim == 2 else ""),
+                "(n, classes) of at least 0 that sum to one in each row",
+                "pass probabilities, not logits",
+            )
+        )
+    return p
