@@ -99,7 +99,9 @@ class InceptionFeatures:
 
 @jax.jit
 def _apply(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    outputs: Any = InceptionV3().apply(variables, (resized(images, _SIDE) - 128) / 128)
+    # Accelerators round products of float32 to fewer bits unless told otherwise.
+    with jax.default_matmul_precision("highest"):
+        outputs: Any = InceptionV3().apply(variables, (resized(images, _SIDE) - 128) / 128)
     return outputs
 
 
@@ -118,14 +120,7 @@ def resized(images: jax.Array, side: int) -> jax.Array:
         [0.0, 0.5, 1.0, 1.0]
     """
     rows, columns = (jnp.asarray(_interpolation(old, side)) for old in images.shape[1:3])
-    # Bytes times weights must not be rounded to fewer bits, as accelerators would.
-    return jnp.einsum(
-        "ri,nijc,sj->nrsc",
-        rows,
-        images.astype(jnp.float32),
-        columns,
-        precision=jax.lax.Precision.HIGHEST,
-    )
+    return jnp.einsum("ri,nijc,sj->nrsc", rows, images.astype(jnp.float32), columns)
 
 
 def _interpolation(old: int, new: int) -> np.ndarray:

@@ -186,7 +186,9 @@ def _distance(
 ) -> jax.Array:
     both = (jnp.concatenate([x, y]) - jnp.array(_SHIFT)) / jnp.array(_SCALE)
     total = jnp.zeros(len(x))
-    maps: Any = _BACKBONES[backbone].apply(variables, both)
-    for each, weights in zip(maps, linear):
-        total += (unit_difference(*jnp.split(each, 2)) @ weights).mean(axis=(1, 2))
+    # Accelerators round products of float32 to fewer bits unless told otherwise.
+    with jax.default_matmul_precision("highest"):
+        maps: Any = _BACKBONES[backbone].apply(variables, both)
+        for each, weights in zip(maps, linear):
+            total += (unit_difference(*jnp.split(each, 2)) @ weights).mean(axis=(1, 2))
     return total

@@ -191,7 +191,9 @@ class SmallClassifier:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _apply(sizes: ClassifierSizes, layer: str, params: Any, images: jax.Array) -> Any:
-    outputs = ConvolutionalNetwork(sizes).apply({"params": params}, scaled(images))
+    # Accelerators round products of float32 to fewer bits unless told otherwise.
+    with jax.default_matmul_precision("highest"):
+        outputs = ConvolutionalNetwork(sizes).apply({"params": params}, scaled(images))
     return dict(zip(("logits", "features", "maps"), outputs))[layer]
 
 

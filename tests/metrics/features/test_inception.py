@@ -7,9 +7,16 @@ import pytest
 import torch
 
 from mmdiffusion_jax.metrics import InceptionFeatures
+from mmdiffusion_jax.metrics.features import inception
 from tests.metrics.features import torch_networks
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (1, 61, 40, 3)).astype(np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _optimised(monkeypatch):
+    # A large network runs for longer unoptimised than it compiles optimised.
+    monkeypatch.setattr(inception, "_apply", torch_networks.optimised(inception._apply))
 
 
 @pytest.fixture(scope="module")

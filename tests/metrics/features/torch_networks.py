@@ -4,6 +4,7 @@ import importlib
 import sys
 import types
 
+import jax
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -39,19 +40,20 @@ def state_of(backbone):
     return {f"features.{name}": x.numpy() for name, x in backbone.features.state_dict().items()}
 
 
+def optimised(jitted, *static):
+    """The same function, compiled with what the tests' settings leave out."""
+    options = {"xla_backend_optimization_level": 3}
+    return jax.jit(jitted.__wrapped__, static_argnums=static, compiler_options=options)
+
+
 def without_torchvision(monkeypatch, name):
-    """The module of this name, torchvision being nothing but the backbones above; or None."""
-    models = types.ModuleType("torchvision.models")
-    models.alexnet, models.vgg16 = alexnet, vgg16
-    stub = types.ModuleType("torchvision")
-    stub.models, stub.__path__ = models, []
-    for each in ("torchvision", "torchvision.models"):
-        monkeypatch.setitem(sys.modules, each, models if each.endswith("models") else stub)
-    for each in ("datasets", "transforms"):
-        module = types.ModuleType(f"torchvision.{each}")
-        module.__getattr__ = lambda attribute: object
-        setattr(stub, each, module)
-        monkeypatch.setitem(sys.modules, f"torchvision.{each}", module)
+    """The module of this name, where torchvision is nothing but the backbones above."""
+    for each in ("", ".datasets", ".transforms", ".transforms.functional", ".models"):
+        module = types.ModuleType(f"torchvision{each}")
+        module.__path__ = []
+        module.__getattr__ = lambda attribute: sys.modules.get(f"torchvision.{attribute}", object)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    module.alexnet, module.vgg16 = alexnet, vgg16
     return importlib.import_module(name)
 
 
