@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mmdiffusion_jax.data.audio import log_mel
 from mmdiffusion_jax.data.derived import Derivations, Derived
+from mmdiffusion_jax.data.latents import LatentSource, cache_latents
 from mmdiffusion_jax.data.pipeline import eval_batches, to_device, train_batches
 from mmdiffusion_jax.data.prepared import RecordSource, open_tfds
 from mmdiffusion_jax.data.sizes import resize_images, resize_masks
@@ -27,9 +28,11 @@ __all__ = [
     "ArraySource",
     "Derivations",
     "Derived",
+    "LatentSource",
     "RecordSource",
     "Source",
     "Subset",
+    "cache_latents",
     "digits",
     "eval_batches",
     "log_mel",

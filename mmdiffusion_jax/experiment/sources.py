@@ -1,19 +1,21 @@
 """The data of an experiment, checked against its modalities."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from mmdiffusion_jax import data, errors
 from mmdiffusion_jax.experiment.build import build
-from mmdiffusion_jax.modalities import Modality
+from mmdiffusion_jax.modalities import LatentImage, Modality
 
 
 def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
     """Opens (and for the digits prepares) the training and the test split, checked.
 
-    Modalities that are derived from a column of the data are added to it, see `data.Derived`.
+    Images of a latent modality are encoded once, into `latents` in the data's folder, see
+    `data.cache_latents`; modalities that are derived from a column are added, see `data.Derived`.
 
     Raises:
         ValueError: data that are missing, damaged, or do not fit the modalities.
@@ -22,7 +24,14 @@ def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
     section = config.data
     opened = []
     for split in ("train", "test"):
-        source = add_derived(_open(section, section[split]), modalities, split, config.seed)
+        source = _open(section, section[split])
+        for name, modality in modalities.items():
+            if isinstance(modality, LatentImage) and _holds_images(source, name):
+                caches = Path(section.folder) / "latents"
+                source = data.cache_latents(
+                    source, name, modality.encode_images, modality.identity, caches
+                )
+        source = add_derived(source, modalities, split, config.seed)
         check_source(source, modalities, split)
         opened.append(source)
     return opened[0], opened[1]
@@ -36,6 +45,10 @@ def _open(section: ConfigDict, split: str) -> data.Source:
         return data.SMALL_SETS[section.source](section.path, split, tuple(section.size), **options)
     folder = data.digits.prepare(section.folder) if section.source == "digits" else section.folder
     return data.open_tfds(folder, split)
+
+
+def _holds_images(source: data.Source, name: str) -> bool:
+    return name in source.columns and np.issubdtype(source.columns[name][1], np.integer)
 
 
 def add_derived(

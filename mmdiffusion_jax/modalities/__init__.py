@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from mmdiffusion_jax.modalities.base import Features, Modality
 from mmdiffusion_jax.modalities.image import Image
 from mmdiffusion_jax.modalities.label import Label
+from mmdiffusion_jax.modalities.latent_image import Autoencoder, LatentImage, load_autoencoder
 from mmdiffusion_jax.modalities.masked_image import MaskedImage, random_squares, restored
 from mmdiffusion_jax.modalities.segmentation import Segmentation
 
 MODALITIES: Mapping[str, type[Modality]] = {
     "image": Image,
     "label": Label,
+    "latent_image": LatentImage,
     "masked_image": MaskedImage,
     "segmentation": Segmentation,
 }
@@ -18,12 +20,15 @@ MODALITIES: Mapping[str, type[Modality]] = {
 
 __all__ = [
     "MODALITIES",
+    "Autoencoder",
     "Features",
     "Image",
     "Label",
+    "LatentImage",
     "MaskedImage",
     "Modality",
     "Segmentation",
+    "load_autoencoder",
     "random_squares",
     "restored",
 ]

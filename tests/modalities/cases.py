@@ -5,7 +5,7 @@ import itertools
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax.modalities import Image, Label, MaskedImage, Segmentation
+from mmdiffusion_jax.modalities import Image, Label, LatentImage, MaskedImage, Segmentation
 from tests.modalities.contract import LATENT, Case
 
 RNG = np.random.default_rng(0)
@@ -39,6 +39,15 @@ CASES = {
         np.array([0, 4, 2]),
         bad=(([0, 5], "label 5, expected labels in 0 … 4"), ([-1, 2], "label -1")),
         space=(np.arange(5), 1),
+    ),
+    "latent_image": Case(
+        LatentImage(latent=LATENT, shift=0.5, scale=1.5),
+        RNG.normal(0.5, 0.6, (3, *LATENT)).astype(np.float32),
+        bad=((np.full((1, *LATENT), np.nan), "latents that are not finite"),),
+        space=(np.linspace(-3, 4, 7001, dtype=np.float32).reshape(-1, 1, 1, 1), 0.001),
+        enumerated=LatentImage(latent=(1, 1, 1), shift=0.5, scale=1.5),
+        temper=within_range,
+        unit_rms=False,
     ),
     "masked_image": Case(
         MaskedImage(latent=LATENT),

@@ -1,0 +1,178 @@
+"""Latents of images, encoded once by a frozen autoencoder and kept on disk."""
+
+import hashlib
+import io
+import json
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.data.pipeline import eval_batches
+from mmdiffusion_jax.data.sources import Columns, Source, Subset
+
+_SHARD = 4096
+_SAMPLED = 1024
+
+
+class LatentSource:
+    """A source in which latents take the place of one column.
+
+    Args:
+        source: the examples.
+        column: the one replaced.
+        shards: the latents in order, each but the last of the same length.
+
+    Example:
+        >>> from mmdiffusion_jax.data import ArraySource
+        >>> images = ArraySource({"image": np.zeros((3, 2, 2, 3))})
+        >>> latents = [np.zeros((2, 1, 1, 4)), np.ones((1, 1, 1, 4))]
+        >>> LatentSource(images, "image", latents).take(np.array([2]))["image"].shape
+        (1, 1, 1, 4)
+    """
+
+    def __init__(self, source: Source, column: str, shards: list[np.ndarray]) -> None:
+        self._source = source
+        self._column = column
+        self._shards = shards
+
+    @property
+    def columns(self) -> Columns:
+        """{column: (shape of one example, dtype)}."""
+        latents = self._shards[0]
+        return {**self._source.columns, self._column: (latents.shape[1:], latents.dtype)}
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """The examples at `indices` (batch,): {column: (batch, …)}."""
+        shape, dtype = self.columns[self._column]
+        latents = np.empty((len(indices), *shape), dtype)
+        places, rows = np.divmod(indices, len(self._shards[0]))
+        for place in np.unique(places):
+            mine = places == place
+            latents[mine] = self._shards[place][rows[mine]]
+        return {**self._source.take(indices), self._column: latents}
+
+
+def cache_latents(
+    source: Source,
+    column: str,
+    encode: Callable[[np.ndarray], np.ndarray],
+    identity: str,
+    folder: str | os.PathLike[str],
+    batch_size: int = 64,
+) -> LatentSource:
+    """Encodes a column once, shard by shard, and reads the latents from disk ever after.
+
+    The cache of one autoencoder and one data set lies in a folder of its own, named by a digest of
+    `identity`, the column's shape and dtype, the number of examples, and the bytes of 1,024
+    evenly spread ones: latents of another autoencoder or of other data are never taken for these.
+    A shard is there whole or not at all; a run that was cut off goes on after the last one, and one
+    that does not match its checksum is encoded again. Every checksum is held when a cache is
+    opened, which reads it once. Shards are mapped into memory, not loaded.
+
+    Args:
+        source: the examples.
+        column: of the images.
+        encode: (batch_size, …) → latents (batch_size, …); it always gets whole batches.
+        identity: names the autoencoder with its parameters.
+        folder: of all caches.
+        batch_size: images at a time.
+
+    Returns:
+        The source, with latents in place of the column.
+
+    Raises:
+        ValueError: an unknown column, an empty identity, a batch size below 1, or latents that are
+            not finite or not as many as the images.
+    """
+    if column not in source.columns:
+        raise ValueError(errors.unknown("column", column, source.columns))
+    if not identity:
+        raise ValueError(
+            errors.message("identity", "nothing", "what names the autoencoder", "name it")
+        )
+    manifest = _manifest(source, column, identity)
+    key = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    path = Path(folder) / key[:32]
+    path.mkdir(parents=True, exist_ok=True)
+    known = _read_checksums(path / "manifest.json")
+    shards = []
+    for place, start in enumerate(range(0, len(source), _SHARD)):
+        file = path / f"{place:05d}.npy"
+        if not file.is_file() or known.get(file.name) != _checksum(file):
+            rows = np.arange(start, min(start + _SHARD, len(source)))
+            logging.info("Latents %d … %d of %d.", start, rows[-1], len(source))
+            content = io.BytesIO()
+            np.save(content, _encode(Subset(source, rows), column, encode, batch_size))
+            _write(file, content.getvalue())
+            known[file.name] = zlib.crc32(content.getvalue())
+            listing = json.dumps({**manifest, "shards": known}, indent=1)
+            _write(path / "manifest.json", listing.encode())
+        shards.append(np.load(file, mmap_mode="r"))
+    return LatentSource(source, column, shards)
+
+
+def _manifest(source: Source, column: str, identity: str) -> dict[str, Any]:
+    shape, dtype = source.columns[column]
+    rows = np.unique(np.linspace(0, len(source) - 1, _SAMPLED).astype(np.int64))
+    sample = np.ascontiguousarray(source.take(rows)[column])
+    return {
+        "identity": identity,
+        "column": column,
+        "shape": list(shape),
+        "dtype": str(dtype),
+        "examples": len(source),
+        "sample": hashlib.sha256(sample.tobytes()).hexdigest(),
+        "shard_size": _SHARD,
+    }
+
+
+def _encode(
+    part: Source, column: str, encode: Callable[[np.ndarray], np.ndarray], batch_size: int
+) -> np.ndarray:
+    found = []
+    for batch, valid in eval_batches(part, batch_size):
+        latents = np.asarray(encode(batch[column]))
+        if len(latents) != batch_size or not np.isfinite(latents).all():
+            raise ValueError(
+                errors.message(
+                    "encode",
+                    f"latents of shape {latents.shape} with "
+                    f"{np.count_nonzero(~np.isfinite(latents))} not finite",
+                    f"{batch_size} finite ones",
+                    "correct the autoencoder",
+                )
+            )
+        found.append(latents[valid])
+    return np.concatenate(found)
+
+
+def _read_checksums(file: Path) -> dict[str, int]:
+    # What cannot be read is encoded again, and nothing else is lost.
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8"))["shards"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _checksum(file: Path) -> int:
+    checksum = 0
+    with file.open("rb") as stream:
+        while part := stream.read(2**20):
+            checksum = zlib.crc32(part, checksum)
+    return checksum
+
+
+def _write(file: Path, content: bytes) -> None:
+    # Each process has a file of its own until the last moment.
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, file)
