@@ -18,10 +18,10 @@ from mmdiffusion_jax.data.small_sets import (
     open_mnist,
     open_spoken_digits,
 )
-from mmdiffusion_jax.data.sources import ArraySource, Source, Subset, open_npz, split_off
+from mmdiffusion_jax.data.sources import ArraySource, Source, Subset, open_npz, split_off, write_npz
 
 if TYPE_CHECKING:
-    from mmdiffusion_jax.data import digits
+    from mmdiffusion_jax.data import digits, fixed_size
 
 __all__ = [
     "SMALL_SETS",
@@ -35,6 +35,7 @@ __all__ = [
     "cache_latents",
     "digits",
     "eval_batches",
+    "fixed_size",
     "log_mel",
     "open_camvid",
     "open_cifar10",
@@ -48,11 +49,12 @@ __all__ = [
     "split_off",
     "to_device",
     "train_batches",
+    "write_npz",
 ]
 
 
 def __getattr__(name: str) -> ModuleType:
-    # The digits are a TFDS builder, and who brings arrays should not wait for TFDS to load.
-    if name == "digits":
-        return importlib.import_module("mmdiffusion_jax.data.digits")
+    # These need TFDS, and who brings arrays should not wait for TFDS to load.
+    if name in ("digits", "fixed_size"):
+        return importlib.import_module(f"mmdiffusion_jax.data.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

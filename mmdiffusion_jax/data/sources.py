@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -244,6 +244,35 @@ def open_npz(path: str | os.PathLike[str]) -> ArraySource:
                 )
             )
     return ArraySource(arrays, name=str(file))
+
+
+def write_npz(path: str | os.PathLike[str], columns: Mapping[str, np.ndarray]) -> None:
+    """Writes columns for `open_npz`; the file is there whole or not at all.
+
+    Args:
+        path: the file, which is replaced.
+        columns: {column: (examples, …)}.
+
+    Raises:
+        ValueError: as `ArraySource`.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_npz(f"{folder}/mine.npz", {"label": np.array([3, 1, 4])})
+        ...     len(open_npz(f"{folder}/mine.npz"))
+        3
+    """
+    file = Path(path)
+    source = ArraySource(columns, name=str(file))
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            arrays: dict[str, Any] = source.take(np.arange(len(source)))
+            np.savez(stream, **arrays)
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _read_npz(file: Path) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ from mmdiffusion_jax.run.compare_samplers import compare_samplers
 from mmdiffusion_jax.run.evaluate import evaluate
 from mmdiffusion_jax.run.features import fit_features
 from mmdiffusion_jax.run.options import define_sampling_flags
+from mmdiffusion_jax.run.prepare import prepare
 from mmdiffusion_jax.run.sample import sample
 from mmdiffusion_jax.run.start import start
 from mmdiffusion_jax.run.train import load, make_step_and_state, train
@@ -17,6 +18,7 @@ __all__ = [
     "fit_features",
     "load",
     "make_step_and_state",
+    "prepare",
     "sample",
     "start",
     "train",

@@ -298,3 +298,24 @@ def test_parts_that_cannot_be():
         data.Subset(source, np.array([0, 10]))
     with pytest.raises(ValueError, match=r"`indices`: .*dtype bool"):
         data.Subset(source, np.ones(10, bool))
+
+
+def test_written_columns_are_read_again_and_a_failed_write_leaves_the_old(tmp_path, monkeypatch):
+    file = tmp_path / "mine.npz"
+    data.write_npz(file, ARRAYS)
+    got = data.open_npz(file).take(np.arange(20))
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(got[name], array)
+    before = file.read_bytes()
+
+    def full(stream, **arrays):
+        stream.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="no space left"):
+        data.write_npz(file, ARRAYS)
+    with pytest.raises(ValueError, match="arrays of lengths"):
+        data.write_npz(file, {"a": np.zeros(2), "b": np.zeros(3)})
+    assert file.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.npz"]
