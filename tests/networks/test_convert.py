@@ -79,7 +79,7 @@ def test_dit(label, row):
     reference, tensors, net = dit()
     params, state = from_dit(tensors, net, label, context_features=2), states(2)
     want = published(reference, state, [t - 1 for t in STEPS], row)
-    np.testing.assert_allclose(ours(net, params, state, jnp.ones((3, 2))), want, atol=1e-4)
+    np.testing.assert_allclose(ours(net, params, state, jnp.ones((3, 2))), want, atol=1e-5)
     assert want.std() > 0.1
 
 
@@ -97,7 +97,7 @@ def test_uvit(classes, conv):
     params, state = from_uvit(tensors, net, label, features), states(2)
     context = jnp.ones((3, 1)) if classes else None
     want = published(reference, state, STEPS, label)
-    np.testing.assert_allclose(ours(net, params, state, context), want, atol=1e-4)
+    np.testing.assert_allclose(ours(net, params, state, context), want, atol=1e-5)
     assert want.std() > 0.1
 
 
@@ -108,7 +108,7 @@ def test_adm(classes, new_order):
     params = from_adm(tensors, net, label, new_attention_order=new_order)
     state = states(2)
     want = published(reference, state, [t - 1 for t in STEPS], label)
-    np.testing.assert_allclose(ours(net, params, state), want, atol=1e-4)
+    np.testing.assert_allclose(ours(net, params, state), want, atol=1e-5)
     assert want.std() > 0.1
 
 
@@ -126,7 +126,7 @@ def test_blocks_on_small_tokens(made):
     with torch.no_grad():
         want = theirs(*map(torch.tensor, arguments)).numpy()
     got = jax.jit(block.apply)({"params": params}, *arguments)
-    np.testing.assert_allclose(got, want, atol=1e-4)
+    np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 def changed(tensors, name, value):
