@@ -83,6 +83,9 @@ def mel_filters(sample_rate: int, num_fft: int, num_mels: int) -> np.ndarray:
     Returns:
         (num_mels, num_fft // 2 + 1).
 
+    Raises:
+        ValueError: so many bands that one of them holds no frequency of the transform.
+
     Example:
         >>> mel_filters(8000, 512, 32).shape
         (32, 257)
@@ -92,4 +95,14 @@ def mel_filters(sample_rate: int, num_fft: int, num_mels: int) -> np.ndarray:
     low, centre, high = (edges[i : i + num_mels, None] for i in range(3))
     frequencies = np.fft.rfftfreq(num_fft, 1 / sample_rate)
     rise, fall = (frequencies - low) / (centre - low), (high - frequencies) / (high - centre)
-    return np.maximum(np.minimum(rise, fall), 0).astype(np.float32)
+    filters = np.maximum(np.minimum(rise, fall), 0).astype(np.float32)
+    if not filters.any(axis=1).all():
+        raise ValueError(
+            errors.message(
+                "num_mels",
+                num_mels,
+                f"so few that each holds one of {num_fft // 2 + 1} frequencies",
+                "ask for fewer bands, or for fewer frames and so longer windows",
+            )
+        )
+    return filters

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 
+from mmdiffusion_jax.modalities.audio import Audio
 from mmdiffusion_jax.modalities.base import Features, Modality
+from mmdiffusion_jax.modalities.embedding import Embedding
 from mmdiffusion_jax.modalities.image import Image
 from mmdiffusion_jax.modalities.label import Label
 from mmdiffusion_jax.modalities.latent_image import Autoencoder, LatentImage, load_autoencoder
 from mmdiffusion_jax.modalities.masked_image import MaskedImage, random_squares, restored
 from mmdiffusion_jax.modalities.segmentation import Segmentation
+from mmdiffusion_jax.modalities.tokens import Tokens
 
 MODALITIES: Mapping[str, type[Modality]] = {
     "image": Image,
@@ -15,12 +18,17 @@ MODALITIES: Mapping[str, type[Modality]] = {
     "latent_image": LatentImage,
     "masked_image": MaskedImage,
     "segmentation": Segmentation,
+    "embedding": Embedding,
+    "audio": Audio,
+    "tokens": Tokens,
 }
 """The kinds of modality by the names that configs know them by."""
 
 __all__ = [
     "MODALITIES",
+    "Audio",
     "Autoencoder",
+    "Embedding",
     "Features",
     "Image",
     "Label",
@@ -28,6 +36,7 @@ __all__ = [
     "MaskedImage",
     "Modality",
     "Segmentation",
+    "Tokens",
     "load_autoencoder",
     "random_squares",
     "restored",

@@ -1,5 +1,7 @@
 """What labels, masks and tokens share: independent categorical variables, known by their logits."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,9 +18,11 @@ class Categorical(Modality):
 
     Attributes:
         num_classes: how many classes, at least 2.
+        nouns: what errors call one of them, and several.
     """
 
     num_classes: int = 2
+    nouns: ClassVar[tuple[str, str]] = ("class", "classes")
 
     @property
     def unknown(self) -> int | None:
@@ -40,13 +44,12 @@ class Categorical(Modality):
         if self.unknown is not None:
             wrong &= x != self.unknown
         if wrong.any():
-            kind = type(self).__name__.lower()
             also = "" if self.unknown is None else f", or {self.unknown} where it is not known"
             raise ValueError(
                 errors.message(
                     name,
-                    f"{kind} {x[wrong].flat[0]}",
-                    f"{kind}s in 0 … {self.num_classes - 1}{also}",
+                    f"{self.nouns[0]} {x[wrong].flat[0]}",
+                    f"{self.nouns[1]} in 0 … {self.num_classes - 1}{also}",
                     "correct the data, or raise num_classes",
                 )
             )

@@ -27,6 +27,8 @@ class Label(Categorical):
         1.0
     """
 
+    nouns = ("label", "labels")
+
     def setup(self) -> None:
         """The table and the head's layers."""
         self.table = self.param(

@@ -48,6 +48,11 @@ from mmdiffusion_jax.process.timesteps import (
     stratified_timesteps,
     uniform_timesteps,
 )
+from mmdiffusion_jax.process.von_mises_fisher import (
+    von_mises_fisher_draw,
+    von_mises_fisher_log_prob,
+    von_mises_fisher_resultant,
+)
 from mmdiffusion_jax.process.weights import (
     RULES,
     Bump,
@@ -103,4 +108,7 @@ __all__ = [
     "to_pivot",
     "transition",
     "uniform_timesteps",
+    "von_mises_fisher_draw",
+    "von_mises_fisher_log_prob",
+    "von_mises_fisher_resultant",
 ]

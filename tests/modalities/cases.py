@@ -5,7 +5,16 @@ import itertools
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax.modalities import Image, Label, LatentImage, MaskedImage, Segmentation
+from mmdiffusion_jax.modalities import (
+    Audio,
+    Embedding,
+    Image,
+    Label,
+    LatentImage,
+    MaskedImage,
+    Segmentation,
+    Tokens,
+)
 from tests.modalities.contract import LATENT, Case
 
 RNG = np.random.default_rng(0)
@@ -21,6 +30,12 @@ def every(values, shape):
 def within_range(head):
     """Means well inside −1 … 1, where neither rounding nor clipping is felt."""
     return {**head, "mean": 0.3 * jnp.tanh(head["mean"]), "log_std": 0.1 * head["log_std"] - 2}
+
+
+GRID = np.arange(-6, 6, 0.05)
+PLANE = np.stack(np.meshgrid(GRID, GRID), -1).reshape(-1, 2).astype(np.float32)
+ANGLES = np.arange(0, 2 * np.pi, 0.001)
+CIRCLE = np.stack([np.cos(ANGLES), np.sin(ANGLES)], -1).astype(np.float32)
 
 
 CASES = {
@@ -65,9 +80,39 @@ CASES = {
     "segmentation": Case(
         Segmentation(latent=LATENT, num_classes=3, void=7),
         RNG.integers(0, 3, (3, 2, 2)),
-        bad=(
-            ([[[0, 3]]], "segmentation 3, expected segmentations in 0 … 2, or 7 where it is not"),
-        ),
+        bad=(([[[0, 3]]], "class 3, expected classes in 0 … 2, or 7 where it is not"),),
         space=(every(range(3), (2, 2)), 1),
+    ),
+    "gaussian_embedding": Case(
+        Embedding(latent=LATENT, dims=16),
+        RNG.normal(size=(3, 16)).astype(np.float32),
+        bad=(([[0, np.nan]], "the value nan, expected finite values"),),
+        space=(PLANE, 0.05**2),
+        enumerated=Embedding(latent=LATENT, dims=2),
+        temper=lambda head: {**head, "log_std": 0.1 * head["log_std"] - 1},
+        tolerance=0.06,
+    ),
+    "cosine_embedding": Case(
+        Embedding(latent=LATENT, dims=16, head_kind="cosine"),
+        RNG.normal(size=(3, 16)).astype(np.float32),
+        bad=(([[1, 0], [0, 0]], "a vector of zeros, expected vectors that have a direction"),),
+        space=(CIRCLE, 0.001),
+        enumerated=Embedding(latent=LATENT, dims=2, head_kind="cosine"),
+        tolerance=0.06,
+    ),
+    "audio": Case(
+        Audio(latent=LATENT, frames=5, mels=4),
+        RNG.uniform(-1, 1, (3, 5, 4)).astype(np.float32),
+        bad=(([[[3.0]]], "the value 3.0, expected a log-mel spectrogram in −1 … 1"),),
+        space=(PLANE[..., None], 0.05**2),
+        enumerated=Audio(latent=LATENT, frames=2, mels=1),
+        temper=within_range,
+        tolerance=0.06,
+    ),
+    "tokens": Case(
+        Tokens(latent=LATENT, num_classes=4, length=3, padding=-1),
+        RNG.integers(0, 4, (3, 3)),
+        bad=(([[0, 4]], "token 4, expected tokens in 0 … 3, or -1 where it is not known"),),
+        space=(every(range(4), (3,)), 1),
     ),
 }

@@ -63,6 +63,7 @@ def test_silence_is_minus_one_and_time_runs_along_the_frames():
         (np.zeros((1, 8), np.int32), (2, 2), "dtype int32"),
         (np.zeros((1, 8)), (9, 2), "num_mels`: got .*9, 2.*at most 8 frames"),
         (np.zeros((1, 8)), (2, 0), "numbers of 1 or more"),
+        (np.zeros((1, 800)), (100, 40), "`num_mels`: got 40, expected so few that each holds"),
     ],
 )
 def test_bad_waveforms_and_sizes(waveform, sizes, words):

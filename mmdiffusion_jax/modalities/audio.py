@@ -1,0 +1,158 @@
+"""Audio: a log-mel spectrogram, encoded by a learned map of its axes, with Gaussian values."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.modalities.base import Features, Modality
+from mmdiffusion_jax.modalities.encoders import unit_rms, unit_rms_moments
+from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel, pool_gaussians
+from mmdiffusion_jax.modalities.palettes import value_colours
+from mmdiffusion_jax.process import gaussian_log_prob
+
+# 0.7 dB on a scale of 80 dB. Silence is exactly −1, and its density would grow without a bound.
+_LOWEST_LOG_STD = -4.0
+
+
+class Audio(Modality):
+    """A log-mel spectrogram (frames, mels) of floats in −1 … 1, as `data.audio.log_mel` makes it.
+
+    E(x) = u / rms(u) with u = Aᵀ x B + b: a learned map of time to the latent's rows and one of
+    frequency to its columns and channels, at first the linear interpolation. It has unit RMS over
+    the latent, so that the modality weight alone sets its strength; the bias b keeps the loudness.
+
+    p(x | z_t) is a diagonal Gaussian, a density even where x is −1 exactly, so σ is at least e⁻⁴.
+    The mean and the variance of E(x) are those of u, which are exact, over the root mean square of
+    u (`encoders.unit_rms_moments`).
+
+    Attributes:
+        frames: steps in time.
+        mels: bands of frequency, low to high.
+
+    Raises:
+        ValueError: no frame or no band.
+
+    Example:
+        >>> audio = Audio(latent=(8, 8, 1), frames=32, mels=16)
+        >>> x = jnp.full((1, 32, 16), -1.0)
+        >>> code, _ = audio.init_with_output(jax.random.key(0), x, method="encode")
+        >>> code.shape, round(float((code**2).mean()), 4)
+        ((1, 8, 8, 1), 1.0)
+    """
+
+    frames: int = 32
+    mels: int = 32
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        super().__post_init__()
+        for name, value in (("frames", self.frames), ("mels", self.mels)):
+            if value < 1:
+                raise ValueError(errors.message(name, value, "1 or more", "raise it"))
+
+    def setup(self) -> None:
+        """The maps of time and of frequency, and the bias."""
+        height, width, channels = self.latent
+
+        def of_time(key: jax.Array) -> jax.Array:
+            del key
+            return jax.image.resize(jnp.eye(self.frames), (self.frames, height), "linear")
+
+        def of_frequency(key: jax.Array) -> jax.Array:
+            bands = jax.image.resize(jnp.eye(self.mels), (self.mels, width), "linear")
+            return bands[..., None] * jax.random.normal(key, (channels,))
+
+        self.time = self.param("time", of_time)
+        self.frequency = self.param("frequency", of_frequency)
+        self.bias = self.param("bias", nn.initializers.normal(0.3), self.latent)
+
+    @property
+    def num_dims(self) -> int:
+        """Frames × bands."""
+        return self.frames * self.mels
+
+    @property
+    def columns(self) -> tuple[tuple[int, ...], str]:
+        """Shape (frames, mels), floats."""
+        return (self.frames, self.mels), "floating"
+
+    def validate(self, name: str, x: np.ndarray) -> None:
+        """Checks that the values lie within −1 … 1, with some room for draws.
+
+        Raises:
+            ValueError: naming the modality and the value.
+        """
+        wrong = ~(np.abs(x) <= 2)
+        if wrong.any():
+            raise ValueError(
+                errors.message(
+                    name,
+                    f"the value {x[wrong].flat[0]}",
+                    "a log-mel spectrogram in −1 … 1, or −2 … 2 where it is drawn",
+                    "make it with data.audio.log_mel",
+                )
+            )
+
+    def encode(self, x: jax.Array) -> jax.Array:
+        """Spectrograms (batch, frames, mels) → (batch, *latent), unit RMS each."""
+        return unit_rms(_map(x, self.time, self.frequency) + self.bias, num_axes=3)
+
+    @nn.compact
+    def head(self, features: Features) -> dict[str, jax.Array]:
+        """→ {"mean", "log_std"} of shape (batch, frames, mels).
+
+        Every cell of the grid gives a whole number of values; the map of them is resized where
+        frames or bands are no multiple of the grid.
+        """
+        rows, columns = features.grid.shape[1:3]
+        height, width = -(-self.frames // rows) * rows, -(-self.mels // columns) * columns
+        out = per_pixel(features, height, width, 2)
+        if (height, width) != (self.frames, self.mels):
+            out = jax.image.resize(out, (len(out), self.frames, self.mels, 2), "linear")
+        return {"mean": out[..., 0], "log_std": bounded_log_std(out[..., 1], _LOWEST_LOG_STD)}
+
+    def expected_encoding(self, head: dict[str, jax.Array]) -> jax.Array:
+        """≈ E[u] / sqrt(mean E[u²]), (batch, *latent)."""
+        return self._moments(head)[0]
+
+    def encoding_variance(self, head: dict[str, jax.Array]) -> jax.Array:
+        """≈ Var[u] / mean E[u²], (batch, *latent)."""
+        return self._moments(head)[1]
+
+    def reconstruct(self, encoding: jax.Array, head: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """The head's own parameters."""
+        del encoding
+        return head
+
+    def log_prob(self, head: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+        """log density, (batch,) nats."""
+        return gaussian_log_prob(head["mean"], head["log_std"], x)
+
+    def pool(self, heads: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """The Gaussian proportional to the geometric mean: precisions average."""
+        return pool_gaussians(heads)
+
+    def draw(self, key: jax.Array, head: dict[str, jax.Array]) -> jax.Array:
+        """Mean + σ ε, (batch, frames, mels)."""
+        noise = jax.random.normal(key, head["mean"].shape, head["mean"].dtype)
+        return head["mean"] + jnp.exp(head["log_std"]) * noise
+
+    def most_likely(self, head: dict[str, jax.Array]) -> jax.Array:
+        """The mean, (batch, frames, mels)."""
+        return head["mean"]
+
+    def show(self, x: np.ndarray) -> list[np.ndarray | str]:
+        """Pictures (mels, frames, 3) uint8: time to the right, frequency upward, loud is yellow."""
+        return list(value_colours(np.asarray(x).swapaxes(1, 2)[:, ::-1]))
+
+    def _moments(self, head: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        mean = _map(head["mean"], self.time, self.frequency) + self.bias
+        variance = _map(jnp.exp(2 * head["log_std"]), self.time**2, self.frequency**2)
+        return unit_rms_moments(mean, variance)
+
+
+def _map(x: jax.Array, time: jax.Array, frequency: jax.Array) -> jax.Array:
+    """(batch, frames, mels) → (batch, height, width, channels)."""
+    return jnp.einsum("bfm,fh,mwc->bhwc", x, time, frequency)

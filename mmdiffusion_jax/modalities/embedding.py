@@ -1,0 +1,292 @@
+"""Embeddings: a vector, encoded by a learned projection, with a Gaussian or a cosine likelihood."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.modalities.base import Features, Modality
+from mmdiffusion_jax.modalities.encoders import unit_rms, unit_rms_moments
+from mmdiffusion_jax.modalities.heads import bounded_log_std, pool_gaussians
+from mmdiffusion_jax.process import (
+    gaussian_log_prob,
+    von_mises_fisher_draw,
+    von_mises_fisher_log_prob,
+    von_mises_fisher_resultant,
+)
+
+_LOG_KAPPA_RANGE = (-3.0, 11.0)
+Head = dict[str, jax.Array]
+
+
+class Law(Protocol):
+    """A distribution of vectors (batch, dims); its parameters come from `num_outputs` numbers."""
+
+    def num_outputs(self, dims: int) -> int:
+        """How many numbers an example's parameters are made from."""
+
+    def head(self, out: jax.Array) -> Head:
+        """(batch, num_outputs) of a layer → parameters."""
+
+    def canonical(self, x: jax.Array) -> jax.Array:
+        """x as the distribution knows it."""
+
+    def log_prob(self, head: Head, x: jax.Array) -> jax.Array:
+        """log p(x), (batch,) nats."""
+
+    def pool(self, heads: Head) -> Head:
+        """The normalised geometric mean over the leading axis."""
+
+    def draw(self, key: jax.Array, head: Head) -> jax.Array:
+        """x ~ p, (batch, dims)."""
+
+    def mode(self, head: Head) -> jax.Array:
+        """The likeliest x, (batch, dims)."""
+
+    def projected(self, head: Head, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Mean and variance of x @ kernel, entry by entry, for a kernel (dims, size)."""
+
+
+class GaussianLaw:
+    """The diagonal Gaussian, {"mean", "log_std"} of shape (batch, dims)."""
+
+    def num_outputs(self, dims: int) -> int:
+        """Mean and log σ of each dimension."""
+        return 2 * dims
+
+    def head(self, out: jax.Array) -> Head:
+        """→ {"mean", "log_std"}."""
+        mean, log_std = jnp.split(out, 2, axis=-1)
+        return {"mean": mean, "log_std": bounded_log_std(log_std)}
+
+    def canonical(self, x: jax.Array) -> jax.Array:
+        """x itself."""
+        return x
+
+    def log_prob(self, head: Head, x: jax.Array) -> jax.Array:
+        """log density, (batch,) nats."""
+        return gaussian_log_prob(head["mean"], head["log_std"], x)
+
+    def pool(self, heads: Head) -> Head:
+        """Precisions average."""
+        return pool_gaussians(heads)
+
+    def draw(self, key: jax.Array, head: Head) -> jax.Array:
+        """Mean + σ ε."""
+        noise = jax.random.normal(key, head["mean"].shape, head["mean"].dtype)
+        return head["mean"] + jnp.exp(head["log_std"]) * noise
+
+    def mode(self, head: Head) -> jax.Array:
+        """The mean."""
+        return head["mean"]
+
+    def projected(self, head: Head, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Wᵀm and (W²)ᵀσ², both exact."""
+        return head["mean"] @ kernel, jnp.exp(2 * head["log_std"]) @ kernel**2
+
+
+class CosineLaw:
+    """The von Mises–Fisher law of directions, {"natural"} = κμ of shape (batch, dims)."""
+
+    def num_outputs(self, dims: int) -> int:
+        """The direction and log κ."""
+        return dims + 1
+
+    def head(self, out: jax.Array) -> Head:
+        """→ {"natural"}; κ is about the number of dimensions at initialisation."""
+        log_kappa = out[:, -1:] + np.log(out.shape[-1] - 1).astype(np.float32)
+        kappa = jnp.exp(jnp.clip(log_kappa, *_LOG_KAPPA_RANGE))
+        return {"natural": kappa * _direction(out[:, :-1])}
+
+    def canonical(self, x: jax.Array) -> jax.Array:
+        """x / ‖x‖."""
+        return _direction(x)
+
+    def log_prob(self, head: Head, x: jax.Array) -> jax.Array:
+        """log density by the surface measure of the unit sphere, (batch,) nats."""
+        return von_mises_fisher_log_prob(*self._split(head), _direction(x))
+
+    def pool(self, heads: Head) -> Head:
+        """The vectors κμ average."""
+        return {"natural": jnp.mean(heads["natural"], axis=0)}
+
+    def draw(self, key: jax.Array, head: Head) -> jax.Array:
+        """A unit vector."""
+        return von_mises_fisher_draw(key, *self._split(head))
+
+    def mode(self, head: Head) -> jax.Array:
+        """The mean direction."""
+        return _direction(head["natural"])
+
+    def projected(self, head: Head, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """A Wᵀμ, and a Σ W² + (b − a) (Wᵀμ)² with the variance b along μ and a across it.
+
+        With A = A_d(κ): a = A/κ and b = 1 − A² − (d − 1) A/κ, both exact.
+        """
+        direction, kappa = self._split(head)
+        kappa, dims = kappa[:, None], kernel.shape[0]
+        resultant = von_mises_fisher_resultant(dims, kappa)
+        across = resultant / kappa
+        # Above zero but for rounding, where κ is large.
+        along = jnp.maximum(1 - resultant**2 - (dims - 1) * across, 0)
+        projection = direction @ kernel
+        rest = jnp.maximum(jnp.sum(kernel**2, axis=0) - projection**2, 0)
+        return resultant * projection, across * rest + along * projection**2
+
+    def _split(self, head: Head) -> tuple[jax.Array, jax.Array]:
+        """μ and κ."""
+        # The pooled κ of opposite directions may be zero, where the variance divides by it.
+        kappa = jnp.sqrt(jnp.sum(head["natural"] ** 2, axis=-1) + 1e-12)
+        return head["natural"] / kappa[:, None], kappa
+
+
+LAWS: Mapping[str, Law] = {"gaussian": GaussianLaw(), "cosine": CosineLaw()}
+"""The distributions of an embedding by the names that configs know them by."""
+
+
+class Embedding(Modality):
+    """A vector (dims,) of floats, such as the features of another network.
+
+    E(x) = u / rms(u), u = Wᵀx + b learned, of unit RMS over the latent, so that the modality weight
+    alone sets its strength. The bias b keeps the length of x in E(x).
+
+    `head_kind` "gaussian" is a diagonal Gaussian of x; the data should be of order one. "cosine" is
+    the von Mises–Fisher distribution of x / ‖x‖, p ∝ exp(κ cos(μ, x)): the length of x counts
+    nothing, b is left out, draws are unit vectors.
+
+    The mean and the variance of E(x) have no closed form behind the division by rms(u): they are
+    those of u, which are exact, over the root mean square of u (`encoders.unit_rms_moments`).
+
+    Attributes:
+        dims: length of the vector.
+        head_kind: "gaussian" or "cosine".
+
+    Raises:
+        ValueError: an unknown `head_kind`, no dimension, or one alone for "cosine".
+
+    Example:
+        >>> embedding = Embedding(latent=(8, 8, 1), dims=3, head_kind="cosine")
+        >>> x = jnp.array([[1.0, 2.0, -2.0]])
+        >>> code, _ = embedding.init_with_output(jax.random.key(0), x, method="encode")
+        >>> code.shape, round(float((code**2).mean()), 4)
+        ((1, 8, 8, 1), 1.0)
+    """
+
+    dims: int = 2
+    head_kind: str = "gaussian"
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        super().__post_init__()
+        if self.head_kind not in LAWS:
+            raise ValueError(errors.unknown("head_kind", self.head_kind, LAWS))
+        least = 2 if self.head_kind == "cosine" else 1
+        if self.dims < least:
+            raise ValueError(errors.message("dims", self.dims, f"{least} or more", "raise it"))
+
+    def setup(self) -> None:
+        """The projection."""
+        size = int(np.prod(self.latent))
+        scale = nn.initializers.normal(self.dims**-0.5)
+        self.kernel = self.param("kernel", scale, (self.dims, size))
+        if self.head_kind == "gaussian":
+            self.bias = self.param("bias", nn.initializers.normal(0.3), (size,))
+
+    @property
+    def num_dims(self) -> int:
+        """The dimensions that the density is of: one less on the sphere."""
+        return self.dims - (self.head_kind == "cosine")
+
+    @property
+    def columns(self) -> tuple[tuple[int, ...], str]:
+        """Shape (dims,), floats."""
+        return (self.dims,), "floating"
+
+    def validate(self, name: str, x: np.ndarray) -> None:
+        """Checks that the values are finite, and for "cosine" that no vector is zero.
+
+        Raises:
+            ValueError: naming the modality and what it got.
+        """
+        if not np.isfinite(x).all():
+            raise ValueError(
+                errors.message(
+                    name,
+                    f"the value {x[~np.isfinite(x)].flat[0]}",
+                    "finite values",
+                    "leave such examples out, or mark them as not present",
+                )
+            )
+        if self.head_kind == "cosine" and (np.abs(x).max(axis=-1, initial=0) == 0).any():
+            raise ValueError(
+                errors.message(
+                    name,
+                    "a vector of zeros",
+                    "vectors that have a direction",
+                    'leave them out, or use head_kind="gaussian"',
+                )
+            )
+
+    def encode(self, x: jax.Array) -> jax.Array:
+        """Vectors (batch, dims) → (batch, *latent), unit RMS each."""
+        return unit_rms(self._grid(self._law.canonical(x) @ self.kernel), num_axes=3)
+
+    @nn.compact
+    def head(self, features: Features) -> Head:
+        """→ the parameters of the distribution, from the pooled features."""
+        pooled = jnp.mean(features.grid, axis=(1, 2)) + features.condition
+        return self._law.head(nn.Dense(self._law.num_outputs(self.dims))(nn.LayerNorm()(pooled)))
+
+    def expected_encoding(self, head: Head) -> jax.Array:
+        """≈ E[u] / sqrt(mean E[u²]), (batch, *latent)."""
+        return self._moments(head)[0]
+
+    def encoding_variance(self, head: Head) -> jax.Array:
+        """≈ Var[u] / mean E[u²], (batch, *latent)."""
+        return self._moments(head)[1]
+
+    def reconstruct(self, encoding: jax.Array, head: Head) -> Head:
+        """The head's own parameters."""
+        del encoding
+        return head
+
+    def log_prob(self, head: Head, x: jax.Array) -> jax.Array:
+        """log density, (batch,) nats."""
+        return self._law.log_prob(head, x)
+
+    def pool(self, heads: Head) -> Head:
+        """The distribution of the same kind proportional to the geometric mean."""
+        return self._law.pool(heads)
+
+    def draw(self, key: jax.Array, head: Head) -> jax.Array:
+        """A draw, (batch, dims)."""
+        return self._law.draw(key, head)
+
+    def most_likely(self, head: Head) -> jax.Array:
+        """The mean, or the mean direction, (batch, dims)."""
+        return self._law.mode(head)
+
+    def show(self, x: np.ndarray) -> list[np.ndarray | str]:
+        """The first three values as captions."""
+        more = " …" if self.dims > 3 else ""
+        return [" ".join(f"{value:.2f}" for value in row[:3]) + more for row in np.asarray(x)]
+
+    @property
+    def _law(self) -> Law:
+        return LAWS[self.head_kind]
+
+    def _moments(self, head: Head) -> tuple[jax.Array, jax.Array]:
+        mean, variance = self._law.projected(head, self.kernel)
+        return unit_rms_moments(self._grid(mean), variance.reshape(-1, *self.latent))
+
+    def _grid(self, projected: jax.Array) -> jax.Array:
+        bias: Any = self.bias if self.head_kind == "gaussian" else 0
+        return (projected + bias).reshape(-1, *self.latent)
+
+
+def _direction(x: jax.Array) -> jax.Array:
+    return x * jax.lax.rsqrt(jnp.sum(x**2, axis=-1, keepdims=True) + 1e-12)
