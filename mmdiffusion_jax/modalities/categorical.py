@@ -61,10 +61,15 @@ class Categorical(Modality):
 
     def log_prob(self, head: jax.Array, x: jax.Array) -> jax.Array:
         """log p(x), (batch,) nats over the values that are known."""
-        if self.unknown is None:
-            return categorical_log_prob(head, x)
-        known = x != self.unknown
-        return categorical_log_prob(head, jnp.where(known, x, 0), known)
+        known, classes = self.split_unknown(x)
+        return categorical_log_prob(head, classes, known)
+
+    def split_unknown(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """x → (whether each value is known, the classes, with 0 where it is not)."""
+        if jnp.issubdtype(x.dtype, jnp.unsignedinteger):  # they cannot be compared with −1
+            x = x.astype(jnp.int32)
+        known = jnp.full(x.shape, True) if self.unknown is None else x != self.unknown
+        return known, jnp.where(known, x, 0)
 
     def pool(self, heads: jax.Array) -> jax.Array:
         """Mean of the log-probabilities over the leading axis."""

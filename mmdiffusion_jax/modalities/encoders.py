@@ -33,7 +33,9 @@ def unit_rms_moments(mean: jax.Array, variance: jax.Array) -> tuple[jax.Array, j
 
     The scale rms(u) is replaced by the root of its mean square. Its own fluctuation is left out:
     it falls with the number of independent directions in u, and vanishes as v does. The two keep
-    what is known exactly, that squared mean and variance together average one.
+    what is known exactly, that squared mean and variance together average one. With 32 dimensions
+    in 64 entries the mean is within 0.02 and the variance within a tenth (a test measures both);
+    with few dimensions the variance along the mean itself is overstated.
 
     Args:
         mean: μ, (batch, *latent).

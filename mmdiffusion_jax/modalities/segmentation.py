@@ -75,10 +75,8 @@ class Segmentation(Categorical):
 
     def encode(self, x: jax.Array) -> jax.Array:
         """Masks (batch, height, width) → (batch, *latent)."""
-        if self.void is None:
-            return unit_rms(self.codes)[x]
-        known = x != self.void
-        return jnp.where(known[..., None], unit_rms(self.codes)[jnp.where(known, x, 0)], 0)
+        known, classes = self.split_unknown(x)
+        return jnp.where(known[..., None], unit_rms(self.codes)[classes], 0)
 
     @nn.compact
     def head(self, features: Features) -> jax.Array:

@@ -78,10 +78,8 @@ class Tokens(Categorical):
 
     def encode(self, x: jax.Array) -> jax.Array:
         """Sequences (batch, length) → (batch, *latent)."""
-        if self.padding is None:
-            return self._write(self._rows()[x])
-        known = x != self.padding
-        return self._write(jnp.where(known[..., None], self._rows()[jnp.where(known, x, 0)], 0))
+        known, classes = self.split_unknown(x)
+        return self._write(jnp.where(known[..., None], self._rows()[classes], 0))
 
     def head(self, features: Features) -> jax.Array:
         """→ logits (batch, length, num_classes); every position reads its own mix of the cells."""

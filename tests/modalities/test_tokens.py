@@ -35,6 +35,13 @@ def test_a_sure_head_is_encoded_as_its_sequence():
     np.testing.assert_allclose(call("encoding_variance", logits), 0, atol=1e-5)
 
 
+def test_bytes_and_a_padding_they_cannot_hold():
+    tokens = Tokens(latent=(4, 4, 3), num_classes=7, length=5, padding=-1)
+    x = jnp.asarray(X[:2], jnp.uint8)
+    encoding, _ = tokens.init_with_output(jax.random.key(0), x, method="encode")
+    np.testing.assert_allclose((encoding**2).mean((1, 2, 3)), 1, rtol=1e-5)
+
+
 def test_padding_counts_nothing():
     logits = jax.random.normal(jax.random.key(1), (3, 5, 7))
     log_prob = np.asarray(jax.nn.log_softmax(logits), np.float64)
