@@ -29,7 +29,7 @@ def train_batches(
     Global batch k holds the examples [k · batch_size, (k + 1) · batch_size) of that order; each
     process gets every `process_count`-th of them. So the order depends on neither the number of
     processes nor of threads, and one counter resumes it. The derived columns of a `Derived` source
-    are drawn anew in each batch, from the seed and the batch's number: they are as independent.
+    are drawn anew for each batch, by the seed and the batch's number, so the same holds for them.
 
     Args:
         source: the examples.

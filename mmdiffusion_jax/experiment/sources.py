@@ -22,9 +22,10 @@ def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
     """
     modalities = build(config).model.modalities
     section = config.data
+    folder = data.digits.prepare(section.folder) if section.source == "digits" else section.folder
     opened = []
     for split in ("train", "test"):
-        source = _open(section, section[split])
+        source = _open(section, section[split], folder)
         for name, modality in modalities.items():
             if isinstance(modality, LatentImage) and _holds_images(source, name):
                 caches = Path(section.folder) / "latents"
@@ -37,13 +38,12 @@ def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
     return opened[0], opened[1]
 
 
-def _open(section: ConfigDict, split: str) -> data.Source:
+def _open(section: ConfigDict, split: str, folder: str) -> data.Source:
     if section.source == "npz":
         return data.open_npz(split)
     if section.source in data.SMALL_SETS:
         options = {"spectrogram": section.spectrogram} if section.source == "spoken_digits" else {}
         return data.SMALL_SETS[section.source](section.path, split, tuple(section.size), **options)
-    folder = data.digits.prepare(section.folder) if section.source == "digits" else section.folder
     return data.open_tfds(folder, split)
 
 
