@@ -13,11 +13,25 @@ from mmdiffusion_jax.metrics.statistics import Sums, check_counted
 def agreement(predicted: np.ndarray, labels: np.ndarray) -> float:
     """The share of equal entries, in [0, 1].
 
+    Args:
+        predicted: classes (n,), or what is present (n, labels).
+        labels: the truth of the same shape.
+
+    Raises:
+        ValueError: different shapes.
+
     Example:
         >>> agreement(np.array([1, 2]), np.array([1, 3]))
         0.5
     """
-    return float(np.mean(np.asarray(predicted) == np.asarray(labels)))
+    predicted, labels = np.asarray(predicted), np.asarray(labels)
+    if predicted.shape != labels.shape:
+        raise ValueError(
+            errors.message(
+                "labels", f"shape {labels.shape}", f"{predicted.shape}, as predicted", "pair them"
+            )
+        )
+    return float(np.mean(predicted == labels))
 
 
 @jax.tree_util.register_dataclass

@@ -43,6 +43,16 @@ def fit_features(
         )
     train = _read(path, image, label)
     held_out = None if test is None else _read(test, image, label)
+    for name, here, there in zip((image, label), train, held_out or train):
+        if here.shape[1:] != there.shape[1:]:
+            raise ValueError(
+                errors.message(
+                    "test",
+                    f"{name!r} of shape (n, *{there.shape[1:]})",
+                    f"(n, *{here.shape[1:]}), as in {path}",
+                    "prepare both files in the same way",
+                )
+            )
     network = metrics.fit_classifier(*train, num_steps=num_steps, seed=seed)
     network.save(out)
     print(f"identity  {network.identity}")

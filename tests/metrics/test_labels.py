@@ -40,6 +40,8 @@ def test_probabilities_that_hold_are_calibrated():
 def test_agreement():
     predicted = P.argmax(axis=1)
     assert metrics.agreement(predicted, LABELS) == accuracy_score(LABELS, predicted)
+    with pytest.raises(ValueError, match=r"`labels`: got shape \(200, 1\), expected \(200,\)"):
+        metrics.agreement(predicted, LABELS[:, None])
 
 
 def test_bits_of_a_density():

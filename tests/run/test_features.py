@@ -14,6 +14,7 @@ def files(tmp_path):
     images = np.round(digits.images * 255 / 16).astype(np.uint8)
     np.savez(tmp_path / "train.npz", image=images[300:], label=digits.target[300:])
     np.savez(tmp_path / "test.npz", image=images[:300], label=digits.target[:300])
+    np.savez(tmp_path / "large.npz", image=np.zeros((2, 9, 8), np.uint8), label=[0, 1])
     return tmp_path
 
 
@@ -41,6 +42,7 @@ def test_it_fits_and_says_how_well(files):
     [
         ({"path": "missing.npz"}, r"missing\.npz"),
         ({"test": "missing.npz"}, r"missing\.npz"),
+        ({"test": "large.npz"}, r"`test`: got 'image' of shape \(n, \*\(9, 8\)\), expected"),
         ({"out": "features.npz"}, r"`out`: got '.*features\.npz', expected a \.safetensors"),
         ({"out": "missing/features.safetensors"}, "folder that exists"),
         ({"label": "lable"}, "`label`: got 'lable', expected one of .*did you mean 'label'"),

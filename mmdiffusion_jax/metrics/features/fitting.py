@@ -140,7 +140,8 @@ def _widths(height: int, width: int) -> tuple[int, ...]:
 
 def _checked_labels(labels: np.ndarray, num_images: int) -> np.ndarray:
     """The labels as integers, or as floats of 0 and 1 where several may be present."""
-    whole = labels.dtype.kind in "iub" or np.all(labels == np.round(labels))
+    kind = labels.dtype.kind
+    whole = kind in "iub" or (kind == "f" and np.all(labels == np.round(labels)))
     right = labels.ndim in (1, 2) and len(labels) == num_images and whole
     if right and labels.ndim == 2:
         right = set(np.unique(labels)) <= {0, 1}

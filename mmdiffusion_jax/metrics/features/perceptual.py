@@ -59,6 +59,14 @@ def perceptual_distance(network: FeatureMaps, x: np.ndarray, y: np.ndarray) -> n
 
     Raises:
         ValueError: different shapes, or images the network does not take.
+
+    Example:
+        >>> class Pixels:
+        ...     def feature_maps(self, images):
+        ...         return [images]
+        >>> x, y = np.array([[[[3.0, 0.0]]]]), np.array([[[[0.0, 5.0]]]])
+        >>> perceptual_distance(Pixels(), x, y).tolist()
+        [2.0]
     """
     if np.shape(x) != np.shape(y):
         raise ValueError(
