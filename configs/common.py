@@ -66,6 +66,15 @@ def small(num_steps: int) -> ConfigDict:
     return config
 
 
+def small_fashion() -> ConfigDict:
+    """Fashion-MNIST at 32 × 32, from the folder `data.path`."""
+    config = small(num_steps=1500)
+    config.data.source = "fashion_mnist"
+    config.data.size = (32, 32)
+    config.latent = (32, 32, 1)
+    return config
+
+
 def drive(config: ConfigDict, scales: Mapping[str, float], dropout: float) -> None:
     """Gives every secondary modality a bump of a weight, its λ and its dropout.
 

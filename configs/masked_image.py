@@ -30,10 +30,7 @@ def _published() -> ConfigDict:
 
 
 def _small() -> ConfigDict:
-    config = _COMMON["small"](num_steps=1500)
-    config.data.source = "fashion_mnist"
-    config.data.size = (32, 32)
-    config.latent = (32, 32, 1)
+    config = _COMMON["small_fashion"]()
     _add_modalities(config, num_squares=3, square_size=10)
     return config
 

@@ -1,12 +1,17 @@
-"""Fits a feature network: --data=FILE.npz --out=features.safetensors --test=FILE.npz."""
+"""Fits a feature network: --data=FILE.npz --test=FILE.npz --out=features.safetensors.
+
+Or of a small set: --data=fashion_mnist --path=FOLDER --size=32,32 --out=features.safetensors.
+"""
 
 from absl import app, flags
 
 from mmdiffusion_jax import run
 
-_DATA = flags.DEFINE_string("data", None, "An .npz file of images and labels.", required=True)
+_DATA = flags.DEFINE_string("data", None, "An .npz file, or a small set.", required=True)
 _OUT = flags.DEFINE_string("out", None, "The .safetensors file to be written.", required=True)
 _TEST = flags.DEFINE_string("test", None, "Another .npz file, to measure the accuracy on.")
+_PATH = flags.DEFINE_string("path", "", "The folder of the small sets.")
+_SIZE = flags.DEFINE_list("size", ["0", "0"], "height,width of a small set's images.")
 _IMAGE = flags.DEFINE_string("image", "image", "The name of the images in the files.")
 _LABEL = flags.DEFINE_string("label", "label", "The name of the labels in the files.")
 _NUM_STEPS = flags.DEFINE_integer("num_steps", 2000, "Batches that are learned from.")
@@ -21,6 +26,8 @@ def main(argv: list[str]) -> None:
         _DATA.value,
         _OUT.value,
         test=_TEST.value,
+        folder=_PATH.value,
+        size=(int(_SIZE.value[0]), int(_SIZE.value[-1])),
         image=_IMAGE.value,
         label=_LABEL.value,
         num_steps=_NUM_STEPS.value,

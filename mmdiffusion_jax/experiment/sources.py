@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import data, errors
+from mmdiffusion_jax import data, errors, metrics
 from mmdiffusion_jax.experiment.build import build
-from mmdiffusion_jax.modalities import LatentImage, Modality
+from mmdiffusion_jax.modalities import Embedding, LatentImage, Modality
 
 
 def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
@@ -32,6 +32,7 @@ def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
                 source = data.cache_latents(
                     source, name, modality.encode_images, modality.identity, caches
                 )
+        source = _add_embeddings(source, config, modalities, split)
         source = add_derived(source, modalities, split, config.seed)
         check_source(source, modalities, split)
         opened.append(source)
@@ -45,6 +46,33 @@ def _open(section: ConfigDict, split: str, folder: str) -> data.Source:
         options = {"spectrogram": section.spectrogram} if section.source == "spoken_digits" else {}
         return data.SMALL_SETS[section.source](section.path, split, tuple(section.size), **options)
     return data.open_tfds(folder, split)
+
+
+def _add_embeddings(
+    source: data.Source, config: ConfigDict, modalities: Mapping[str, Modality], split: str
+) -> data.Source:
+    """Adds the features of the primary by the network in `data.embedder`, as unit vectors."""
+    missing = [
+        name
+        for name, modality in modalities.items()
+        if isinstance(modality, Embedding) and name not in source.columns
+    ]
+    if not missing or not config.data.embedder:
+        return source
+    if not isinstance(source, data.ArraySource):
+        raise ValueError(
+            errors.message(
+                "config.data.embedder",
+                f"{config.data.embedder!r} for {split} data that are not held in memory",
+                f"a column {missing[0]!r} in the data",
+                "store the embeddings with the data",
+            )
+        )
+    columns = source.take(np.arange(len(source)))
+    network = metrics.SmallClassifier.load(config.data.embedder)
+    features = network.features(columns[config.primary])
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)
+    return data.ArraySource({**columns, **dict.fromkeys(missing, unit)}, name=f"{split} data")
 
 
 def _holds_images(source: data.Source, name: str) -> bool:

@@ -12,6 +12,8 @@ def fit_features(
     out: str,
     *,
     test: str | None = None,
+    folder: str = "",
+    size: tuple[int, int] = (0, 0),
     image: str = "image",
     label: str = "label",
     num_steps: int = 2000,
@@ -21,9 +23,12 @@ def fit_features(
 
     Args:
         path: an `.npz` file with images (n, height, width[, channels]), uint8 or floats in
-            [−1, 1], and labels (n,) or (n, labels) of 0 and 1.
+            [−1, 1], and labels (n,) or (n, labels) of 0 and 1; or a name of `data.SMALL_SETS`,
+            which brings its own test split.
         out: the `.safetensors` file to be written; its folder exists.
         test: another such file; the accuracy on it is printed.
+        folder: where the small sets lie.
+        size: (height, width) of their images; (0, 0) for the stored one.
         image: the name of the images in the files.
         label: the name of the labels in the files.
         num_steps: batches that are learned from.
@@ -41,8 +46,12 @@ def fit_features(
                 "out", repr(out), "a .safetensors file in a folder that exists", "choose another"
             )
         )
-    train = _read(path, image, label)
-    held_out = None if test is None else _read(test, image, label)
+    if path in data.SMALL_SETS:
+        sources = [data.SMALL_SETS[path](folder, split, size) for split in ("train", "test")]
+    else:
+        sources = [data.open_npz(file) for file in (path, test) if file is not None]
+    train, *rest = (_columns(source, image, label) for source in sources)
+    held_out = rest[0] if rest else None
     for name, here, there in zip((image, label), train, held_out or train):
         if here.shape[1:] != there.shape[1:]:
             raise ValueError(
@@ -62,10 +71,9 @@ def fit_features(
     return network
 
 
-def _read(path: str, image: str, label: str) -> tuple[np.ndarray, np.ndarray]:
-    source = data.open_npz(path)
+def _columns(source: data.Source, image: str, label: str) -> tuple[np.ndarray, np.ndarray]:
     for flag, name in (("image", image), ("label", label)):
         if name not in source.columns:
-            raise ValueError(errors.unknown(flag, name, source.columns, f"{path} has these"))
+            raise ValueError(errors.unknown(flag, name, source.columns, "the data have these"))
     columns = source.take(np.arange(len(source)))
     return columns[image], columns[label]

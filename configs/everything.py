@@ -1,0 +1,79 @@
+"""Three modalities and more, and several tasks, in one model.
+
+Published form: pets with their breed, their segmentation mask, and the image with black squares, at
+64 × 64 with the U-Net of ADM, on a cluster. It was never run by us. Prepare the data with
+
+    python launch/prepare.py --dataset=oxford_iiit_pet --size=64,64 --images=image:image \
+        --masks=mask:segmentation_mask --values=label:label --out=data/pets_64x64
+
+Form `small`: an MNIST digit, the same digit spoken, and its label, two cores, minutes a run;
+docs/results.md has what came out.
+
+    python launch/train.py --config=configs/everything.py:small --config.data.path=DATA --workdir=W
+
+Form `small_scenes`: CamVid at 48 × 64 with masks and masked images.
+"""
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+_COMMON = runpy.run_path(str(Path(__file__).with_name("common.py")))
+
+
+def get_config(form: str = "published") -> ConfigDict:
+    forms = {"published": _published, "small": _small, "small_scenes": _small_scenes}
+    return _COMMON["choose"](forms, form)
+
+
+def _published() -> ConfigDict:
+    config = _COMMON["published"]()
+    config.data.folder = "data/pets_64x64"
+    config.training.num_steps = 100_000
+    config.training.batch_size = 256
+    config.evaluation.num_samples = 5000
+    modalities = {
+        "label": {"kind": "label", "num_classes": 37},
+        # Classes are 1 pet, 2 background, 3 its border; 0 does not occur.
+        "mask": {"kind": "segmentation", "num_classes": 4, "void": 0},
+        "masked_image": {"kind": "masked_image", "num_squares": 4, "square_size": 16},
+    }
+    _add(config, modalities, {"label": 0.1, "mask": 0.1, "masked_image": 0.05})
+    return config
+
+
+def _small() -> ConfigDict:
+    config = _COMMON["small"](num_steps=1500)
+    config.data.source = "spoken_digits"
+    config.data.size = (32, 32)
+    config.latent = (32, 32, 1)
+    config.evaluation.num_samples = 300
+    modalities = {
+        "audio": {"kind": "audio", "frames": 32, "mels": 32},
+        "label": {"kind": "label", "num_classes": 10},
+    }
+    _add(config, modalities, {"audio": 0.1, "label": 0.1})
+    return config
+
+
+def _small_scenes() -> ConfigDict:
+    config = _COMMON["small"](num_steps=1500)
+    config.data.source = "camvid"
+    config.data.size = (48, 64)
+    config.data.test = "test_unseen"
+    config.latent = (48, 64, 3)
+    config.training.batch_size = 16
+    config.evaluation.num_samples = 171
+    modalities = {
+        "mask": {"kind": "segmentation", "num_classes": 11, "void": 11, "palette": "camvid"},
+        "masked_image": {"kind": "masked_image", "num_squares": 3, "square_size": 16},
+    }
+    _add(config, modalities, {"mask": 0.1, "masked_image": 0.05})
+    return config
+
+
+def _add(config: ConfigDict, others: dict[str, Any], scales: dict[str, float]) -> None:
+    config.modalities = ConfigDict({"image": {"kind": "image"}, **others})
+    _COMMON["drive"](config, {"image": 0.001, **scales}, dropout=0.2)

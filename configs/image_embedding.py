@@ -1,0 +1,47 @@
+"""Images and an embedding of them, generated jointly and from each other.
+
+Published form: 64 × 64 images with their CLIP embeddings of 512 numbers, with the U-Net of ADM on a
+cluster. It was never run by us. The data are `train.npz` and `test.npz` with arrays `image` and
+`embedding`; docs/data.md says how to write them.
+
+Form `small`: Fashion-MNIST at 32 × 32 with the 128 features of a small classifier as the embedding,
+two cores, minutes a run; docs/results.md has what came out.
+
+    python launch/fit_features.py --data=fashion_mnist --path=DATA --size=32,32 \
+        --out=embedder.safetensors
+    python launch/train.py --config=configs/image_embedding.py:small --config.data.path=DATA \
+        --config.data.embedder=embedder.safetensors --workdir=W
+"""
+
+import runpy
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+_COMMON = runpy.run_path(str(Path(__file__).with_name("common.py")))
+
+
+def get_config(form: str = "published") -> ConfigDict:
+    return _COMMON["choose"]({"published": _published, "small": _small}, form)
+
+
+def _published() -> ConfigDict:
+    config = _COMMON["published"]()
+    config.data.source = "npz"
+    config.data.train, config.data.test = "train.npz", "test.npz"
+    config.evaluation.features = "features.safetensors"
+    _add_modalities(config, dims=512)
+    return config
+
+
+def _small() -> ConfigDict:
+    config = _COMMON["small_fashion"]()
+    config.data.embedder = "embedder.safetensors"
+    _add_modalities(config, dims=128)
+    return config
+
+
+def _add_modalities(config: ConfigDict, dims: int) -> None:
+    embedding = {"kind": "embedding", "dims": dims, "head_kind": "cosine"}
+    config.modalities = ConfigDict({"image": {"kind": "image"}, "embedding": embedding})
+    _COMMON["drive"](config, {"image": 0.001, "embedding": 0.1}, dropout=0.1)

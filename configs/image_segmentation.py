@@ -1,0 +1,57 @@
+"""Street scenes and their segmentation masks, generated jointly and from each other.
+
+Published form: Cityscapes at 64 × 128, its 34 classes with the unlabelled one as void, with the
+U-Net of ADM on a cluster. It was never run by us. Prepare the data with
+
+    python launch/prepare.py --dataset=cityscapes/semantic_segmentation --size=64,128 \
+        --images=image:image_left --masks=mask:segmentation_label --out=data/cityscapes_64x128
+
+Form `small`: CamVid at 48 × 64, two cores, minutes a run, tested on the frames of a sequence that
+is not in the training split; docs/results.md has what came out.
+
+    python launch/train.py --config=configs/image_segmentation.py:small --config.data.path=DATA \
+        --workdir=W
+"""
+
+import runpy
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+_COMMON = runpy.run_path(str(Path(__file__).with_name("common.py")))
+
+
+def get_config(form: str = "published") -> ConfigDict:
+    return _COMMON["choose"]({"published": _published, "small": _small}, form)
+
+
+def _published() -> ConfigDict:
+    config = _COMMON["published"]()
+    config.data.folder = "data/cityscapes_64x128"
+    config.data.test = "validation"
+    config.latent = (64, 128, 3)
+    config.training.num_steps = 100_000
+    config.training.batch_size = 256
+    config.evaluation.num_samples = 5000
+    _add_modalities(config, {"num_classes": 34, "void": 0})
+    return config
+
+
+def _small() -> ConfigDict:
+    config = _COMMON["small"](num_steps=1500)
+    config.data.source = "camvid"
+    config.data.size = (48, 64)
+    config.data.test = "test_unseen"
+    config.latent = (48, 64, 3)
+    config.training.batch_size = 16
+    config.evaluation.num_samples = 171
+    config.sampling.batch_size = 171
+    _add_modalities(config, {"num_classes": 11, "void": 11, "palette": "camvid"})
+    return config
+
+
+def _add_modalities(config: ConfigDict, mask: dict) -> None:
+    config.modalities = ConfigDict(
+        {"image": {"kind": "image"}, "mask": {"kind": "segmentation", **mask}}
+    )
+    _COMMON["drive"](config, {"image": 0.001, "mask": 0.1}, dropout=0.2)
