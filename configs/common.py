@@ -50,10 +50,10 @@ def small(num_steps: int) -> ConfigDict:
     config.process.num_steps = 100
     config.process.target = "v"
     config.backbone = ConfigDict(
-        {"kind": "dit", "patch_size": 4, "width": 96, "depth": 4, "num_heads": 4}
+        {"kind": "dit", "patch_size": 4, "width": 64, "depth": 4, "num_heads": 4}
     )
     config.training.num_steps = num_steps
-    config.training.batch_size = 64
+    config.training.batch_size = 32
     config.training.warmup_steps = 100
     config.training.log_every = 50
     config.training.eval_every = config.training.sample_every = 0
@@ -68,7 +68,7 @@ def small(num_steps: int) -> ConfigDict:
 
 def small_fashion() -> ConfigDict:
     """Fashion-MNIST at 32 × 32, from the folder `data.path`."""
-    config = small(num_steps=1500)
+    config = small(num_steps=2000)
     config.data.source = "fashion_mnist"
     config.data.size = (32, 32)
     config.latent = (32, 32, 1)

@@ -45,7 +45,7 @@ def _published() -> ConfigDict:
 
 
 def _small() -> ConfigDict:
-    config = _COMMON["small"](num_steps=1500)
+    config = _COMMON["small"](num_steps=2000)
     config.data.source = "spoken_digits"
     config.data.size = (32, 32)
     config.latent = (32, 32, 1)
@@ -59,7 +59,7 @@ def _small() -> ConfigDict:
 
 
 def _small_scenes() -> ConfigDict:
-    config = _COMMON["small"](num_steps=1500)
+    config = _COMMON["small"](num_steps=2000)
     config.data.source = "camvid"
     config.data.size = (48, 64)
     config.data.test = "test_unseen"

@@ -38,7 +38,7 @@ def _published() -> ConfigDict:
 
 
 def _small() -> ConfigDict:
-    config = _COMMON["small"](num_steps=1500)
+    config = _COMMON["small"](num_steps=2000)
     config.data.source = "camvid"
     config.data.size = (48, 64)
     config.data.test = "test_unseen"

@@ -1,6 +1,6 @@
 """Every figure about a trained model, and their table."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -22,6 +22,7 @@ def evaluate(
     train: data.Source,
     test: data.Source,
     real: RealData | None = None,
+    look: Callable[[str, Mapping[str, np.ndarray]], None] | None = None,
 ) -> dict[str, float]:
     """Every figure about a trained model; nothing is measured on training examples.
 
@@ -36,6 +37,7 @@ def evaluate(
         train: the training split; for judges, features and the floor only.
         test: the test split.
         real: the real data, if they and their judges are at hand.
+        look: gets the samples that the figures are about, ("joint" or "given_<name>", {name: x}).
 
     Returns:
         {figure: value}.
@@ -54,6 +56,8 @@ def evaluate(
     modalities = experiment.model.modalities
     if experiment.formulation != "predict":
         made = experiment.generate(jax.random.fold_in(key, 0), params, count)
+        if look is not None:
+            look("joint", made)
         figures |= joint_figures(real, made)
     for index, name in enumerate(modalities, start=1):
         if not _may_be_given_alone(experiment, name):
@@ -65,6 +69,8 @@ def evaluate(
         given = {name: truth[name]}
         own = jax.random.fold_in(key, index)
         made = experiment.generate(own, params, len(truth[name]), given)
+        if look is not None:
+            look(f"given_{name}", {**given, **made})
         if experiment.formulation == "predict":
             asked = {experiment.config.predict.target}
         else:

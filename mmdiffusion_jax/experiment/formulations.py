@@ -81,7 +81,7 @@ def _shared_draw(
     times = options.times(schedule)
 
     def draw(keys: jax.Array, params: Any, known: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        return sampling.sample(
+        made = sampling.sample(
             keys,
             schedule,
             weights,
@@ -96,6 +96,7 @@ def _shared_draw(
             read=options.read,
             corrections=options.corrections,
         )
+        return {name: x for name, x in made.items() if name not in known}
 
     return draw
 
@@ -146,7 +147,7 @@ def _separate_draw(
             )
 
     def draw(keys: jax.Array, params: Any, known: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        return sampling.sample_separate(
+        made = sampling.sample_separate(
             keys,
             schedule,
             model.separate_functions(params),
@@ -156,6 +157,7 @@ def _separate_draw(
             times=times,
             limit=None if options.threshold == "none" else 1.0,
         )
+        return {name: x for name, x in made.items() if name not in known}
 
     return draw
 
@@ -198,7 +200,7 @@ def _predict_draw(
             )
         functions = model.functions(params)
         head = objective.predict(functions, known, given, target)
-        return {**known, target: process.function_of(functions, target, "most_likely")(head)}
+        return {target: process.function_of(functions, target, "most_likely")(head)}
 
     return draw
 

@@ -13,7 +13,7 @@ from mmdiffusion_jax.generation.options import SamplingOptions
 from mmdiffusion_jax.networks import MultiModalModel
 
 Draw = Callable[[jax.Array, Any, Mapping[str, jax.Array]], dict[str, jax.Array]]
-"""(keys (batch,), parameters, {name: known x (batch, …)}) → {name: x (batch, …)}; pure."""
+"""(keys (batch,), parameters, {name: known x (batch, …)}) → {name: what is generated}; pure."""
 
 
 class Generator:
@@ -67,7 +67,8 @@ class Generator:
             first: the number of the first example.
 
         Returns:
-            {name: (num_samples, …)} in data units, the given ones as they came.
+            {name: (num_samples, …)} in data units, the given ones as they came unless they were
+            generated anew.
 
         Raises:
             ValueError: `num_samples` below 1; an unknown modality, a given value of the wrong
@@ -95,7 +96,7 @@ class Generator:
             part = self._run(key, params, known, jnp.asarray(first + rows, jnp.uint32))
             parts.append(jax.device_get(part))
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return {name: given.get(name, x[:num_samples]) for name, x in joined.items()}
+        return {**given, **{name: x[:num_samples] for name, x in joined.items()}}
 
     def check(self, num_samples: int, given: Mapping[str, np.ndarray]) -> None:
         """Checks a request without drawing.

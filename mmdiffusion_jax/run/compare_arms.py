@@ -5,9 +5,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import jax
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
@@ -38,8 +36,9 @@ def compare_arms(
     The first arm is the reference. Under the budget "steps" each run of an arm has as many steps
     as the reference; under "flops" the runs of an arm together have as many operations. Judges and
     features are fitted once, on training data, and serve all arms. The same call again goes on
-    where it stopped. Writes `comparison.json`, `comparison.md`, `comparison.png`, `features` (the
-    network of the judges) and `grids/` into `workdir`, beside a workdir for each run.
+    where it stopped. Writes `comparison.json`, `comparison.md`, `comparison.png` and
+    `features.safetensors` (the network of the judges) into `workdir`, and a folder for each run
+    with its checkpoints, figures and sheets of samples.
 
     Args:
         config: of the multi-task model.
@@ -120,29 +119,15 @@ def _run(
     logging.info("%s: %d steps.", workdir, num_steps)
     train(config, workdir)
     _, built, params = load(workdir)
-    figures = evaluation.evaluate(built, params, *splits, real)
-    _draw_grids(built, params, real, Path(workdir))
+
+    def look(title: str, made: Mapping[str, np.ndarray]) -> None:
+        first = {name: x[:_SHEET] for name, x in made.items()}
+        sheet = generation.contact_sheet(built.model, first)
+        PillowImage.fromarray(sheet).save(Path(workdir) / f"{title}.png")
+
+    figures = evaluation.evaluate(built, params, *splits, real, look)
     _replace(file, json.dumps({"key": key, "figures": figures}, indent=1))
     return figures
-
-
-def _draw_grids(built: experiment.Experiment, params: Any, real: RealData, folder: Path) -> None:
-    """Sheets of samples: joint, and from each given modality of the first test examples."""
-    key = jax.random.key(built.evaluation.seed)
-    given: dict[str, dict[str, np.ndarray]] = {}
-    if built.formulation == "predict":
-        names: Sequence[str] = built.config.predict.given
-        given["predicted"] = {name: real.test[name][:_SHEET] for name in names}
-    else:
-        given["joint"] = {}
-        if len(built.model.modalities) > 1:
-            for name in built.model.modalities:
-                given[f"given_{name}"] = {name: real.test[name][:_SHEET]}
-    for title, known in given.items():
-        made = built.generate(key, params, _SHEET, known)
-        PillowImage.fromarray(generation.contact_sheet(built.model, made)).save(
-            folder / f"{title}.png"
-        )
 
 
 def _write(
