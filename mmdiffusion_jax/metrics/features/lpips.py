@@ -163,7 +163,7 @@ class LPIPS:
             (n,).
 
         Raises:
-            ValueError: other shapes, or images too small for the backbone.
+            ValueError: other shapes or values, or images too small for the backbone.
         """
         x, y = np.asarray(x, np.float32), np.asarray(y, np.float32)
         side = _BACKBONES[self.backbone].smallest
@@ -174,6 +174,15 @@ class LPIPS:
                     f"shapes {x.shape} and {y.shape}",
                     f"the same (n, height, width, 3), sides of {side} or more",
                     "enlarge them, or repeat a grey channel",
+                )
+            )
+        if not (x.size and np.abs(x).max() <= 1 + 1e-4 and np.abs(y).max() <= 1 + 1e-4):
+            raise ValueError(
+                errors.message(
+                    "x and y",
+                    f"{len(x)} pairs of values outside [−1, 1], or none",
+                    "one pair or more of finite values in [−1, 1]",
+                    "divide bytes by 127.5 and subtract 1",
                 )
             )
         function = functools.partial(_distance, self.backbone, self.variables, self.linear)

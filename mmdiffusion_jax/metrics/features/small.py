@@ -169,7 +169,7 @@ class SmallClassifier:
                 if metadata.get("kind") != _KIND:
                     raise ValueError("a file of something else")
                 flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                values = json.loads(metadata["sizes"])
+                values = json.loads(metadata.get("sizes", ""))
         except (OSError, ValueError, safetensors.SafetensorError) as error:
             raise ValueError(
                 errors.message(

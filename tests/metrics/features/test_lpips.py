@@ -111,3 +111,6 @@ def test_bad_pairs():
     for x, y in ((X, Y[:1]), (X[:, :30], Y[:, :30]), (X[..., :1], Y[..., :1])):
         with pytest.raises(ValueError, match=r"`x and y`: got shapes .* sides of 31 or more"):
             network.distance(x, y)
+    for x, y in ((X, 200 * Y), (np.full_like(X, np.nan), Y), (X[:0], Y[:0])):
+        with pytest.raises(ValueError, match=r"`x and y`: got \d pairs of values outside"):
+            network.distance(x, y)
