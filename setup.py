@@ -26,7 +26,7 @@ setup(
         "matplotlib>=3.8",
         "ml-collections>=1.0",
         "numpy>=2.0",
-        "optax>=0.2.4",
+        "optax>=0.2.6",
         "orbax-checkpoint>=0.11.10",
         "pillow>=10.0",
         "safetensors>=0.4.3",

@@ -116,10 +116,9 @@ def _judged(real: RealData, name: str) -> bool:
 
 def _restoration(real: RealData, images: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     pair = jnp.asarray(images), jnp.asarray(truth)
-    figures = {
-        "psnr": float(jnp.mean(metrics.psnr(*pair))),
-        "ssim": float(jnp.mean(metrics.ssim(*pair))),
-    }
+    figures = {"psnr": float(jnp.mean(metrics.psnr(*pair)))}
+    if min(images.shape[1:3]) >= metrics.SSIM_WINDOW:
+        figures["ssim"] = float(jnp.mean(metrics.ssim(*pair)))
     if real.network is not None:
         distances = metrics.perceptual_distance(real.network, images, truth)
         figures["distance"] = float(np.mean(distances))

@@ -78,8 +78,8 @@ def test_evaluation_writes_its_table(finished):
     total = sum(figures[f"bound/{x}"] for x in ("prior", "posterior", "recovery", "reconstruction"))
     np.testing.assert_allclose(figures["bound/total"], total)
     np.testing.assert_allclose(figures["bits_per_dim"], total / (65 * np.log(2)))
-    assert "label/joint_agreement" in done.stdout
-    assert 0 <= figures["label/accuracy_by_scoring"] <= 1
+    assert "joint/image_label/agreement" in done.stdout
+    assert 0 <= figures["label_by_scoring/accuracy"] <= 1
     assert figures["flow/bits_per_dim"] > 0
-    assert figures["label/judge_accuracy"] > 0.97
-    assert figures["joint/frechet_floor"] > 0
+    assert figures["judge/image_label/accuracy"] > 0.97
+    assert figures["joint/frechet_ratio"] > 0

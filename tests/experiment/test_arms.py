@@ -1,0 +1,81 @@
+"""The arms: the same backbone and budget in each, and nothing else of the other tasks."""
+
+import jax
+import pytest
+from ml_collections import ConfigDict
+
+from mmdiffusion_jax import experiment
+
+
+def config():
+    made = experiment.default_config()
+    made.modalities = ConfigDict(
+        {
+            "image": {"kind": "image"},
+            "label": {"kind": "label", "num_classes": 10},
+            "masked_image": {"kind": "masked_image", "num_squares": 2, "square_size": 3},
+        }
+    )
+    rule = {"rule": "bump", "scale": 1.0}
+    made.process.weights = ConfigDict({"label": rule, "masked_image": rule})
+    made.process.shares = ConfigDict({"image": 1.0, "label": 0.1})
+    made.loss.scales = ConfigDict({"image": 0.01, "label": 0.1})
+    made.loss.dropout = ConfigDict({"label": 0.1})
+    made.sampling.guidance = ConfigDict({"label": 1.5})
+    made.backbone.width, made.backbone.depth = 16, 1
+    return made
+
+
+@pytest.fixture(scope="module")
+def arms():
+    return {name: experiment.make_arm(config(), name) for name in experiment.ARMS}
+
+
+def test_the_parts(arms):
+    assert {name: sorted(parts) for name, parts in arms.items()} == {
+        "multi": ["joint"],
+        "single": ["generate", "predict_label", "predict_masked_image"],
+        "single_augmented": ["generate"],
+        "separate": ["joint"],
+    }
+    predict = arms["single"]["predict_label"].predict.to_dict()
+    assert predict == {"given": ("image",), "target": "label"}
+    predict = arms["single"]["predict_masked_image"].predict.to_dict()
+    assert predict == {"given": ("masked_image",), "target": "masked_image"}
+    augmentation = arms["single_augmented"]["generate"].augmentation.to_dict()
+    assert augmentation == {"rate": 0.5, "num_squares": 2, "square_size": 3}
+
+
+def test_the_same_blocks_in_every_part(arms):
+    def blocks(part):
+        params = jax.eval_shape(experiment.build(part).init, jax.random.key(0))
+        return jax.tree.map(lambda leaf: leaf.shape, params["backbone"]["Block_0"])
+
+    want = blocks(arms["multi"]["joint"])
+    for parts in arms.values():
+        for part in parts.values():
+            assert blocks(part) == want
+            assert part.training == config().training
+
+
+def test_the_config_is_left_alone():
+    before = config()
+    for name in experiment.ARMS:
+        experiment.make_arm(before, name)
+    assert before == config()
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "words"),
+    [
+        ({}, "mult", "`arms`: got 'mult'.*did you mean 'multi'"),
+        ({"modalities": {"image": {"kind": "image"}}}, "single", "got 1 modalities"),
+        ({"formulation": "separate"}, "multi", "in the formulation 'separate'"),
+    ],
+)
+def test_nothing_to_compare(change, name, words):
+    made = config()
+    for key, value in change.items():
+        made[key] = ConfigDict(value) if isinstance(value, dict) else value
+    with pytest.raises(ValueError, match=words):
+        experiment.make_arm(made, name)

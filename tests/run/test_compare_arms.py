@@ -1,0 +1,73 @@
+"""The comparison of arms from end to end, on the digits, in a few steps."""
+
+import json
+import runpy
+
+import pytest
+
+from mmdiffusion_jax import run
+from tests.run.small import ROOT
+
+
+def config(folder):
+    made = runpy.run_path(str(ROOT / "configs" / "smoke.py"))["get_config"]()
+    made.data.folder = str(folder)
+    made.process.num_steps = 6
+    made.backbone.width, made.backbone.depth = 16, 1
+    made.training.warmup_steps = 1
+    made.training.batch_size = 8
+    made.evaluation.num_samples = 12
+    made.evaluation.num_scored = 0
+    made.sampling.batch_size = 12
+    return made
+
+
+def test_two_arms_under_both_budgets(tmp_path, capsys):
+    """The single-task arm has two runs, which share the operations of the one."""
+
+    def compare():
+        return run.compare_arms(config(tmp_path), str(tmp_path / "w"), ["multi", "single"], 1, 4)
+
+    table = compare()
+    assert table in capsys.readouterr().out
+    assert "| label_given_image/accuracy ↑ |" in table
+    found = json.loads((tmp_path / "w" / "comparison.json").read_text())
+    assert found["features"] == "pixels"
+    steps = {(row["budget"], row["arm"]): row["steps"] for row in found["runs"]}
+    assert steps["steps", "single"] == {"generate": 4, "predict_label": 4}
+    assert steps["flops", "single"] == {"generate": 2, "predict_label": 2}
+    assert steps["flops", "multi"] == {"joint": 4}
+    multi = [row["figures"] for row in found["runs"] if row["arm"] == "multi"]
+    assert multi[0] == multi[1]
+    folders = {path.name for path in (tmp_path / "w").iterdir() if path.is_dir()}
+    assert folders == {
+        "multi-joint-4-seed0",
+        "single-generate-4-seed0",
+        "single-predict_label-4-seed0",
+        "single-generate-2-seed0",
+        "single-predict_label-2-seed0",
+    }
+    sheets = {path.name for path in (tmp_path / "w" / "multi-joint-4-seed0").glob("*.png")}
+    assert sheets == {"joint.png", "given_image.png", "given_label.png"}
+
+    # The same call finds all done: nothing is trained again, and the figures stay.
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "w").rglob("figures.json")}
+    compare()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    again = json.loads((tmp_path / "w" / "comparison.json").read_text())
+    assert again["runs"] == found["runs"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"arms": ["mult"]}, "`arms`: got 'mult'"),
+        ({"num_seeds": 0}, "`seeds`: got 0"),
+        ({"budgets": ["time"]}, "`budgets`: got 'time'"),
+    ],
+)
+def test_bad_requests_leave_nothing_behind(tmp_path, options, words):
+    request = {"arms": ["multi"], "num_seeds": 1, "steps": 2, **options}
+    with pytest.raises(ValueError, match=words):
+        run.compare_arms(config(tmp_path), str(tmp_path / "w"), **request)
+    assert not (tmp_path / "w").exists()
