@@ -37,7 +37,7 @@ def _published() -> ConfigDict:
     modalities = {
         "label": {"kind": "label", "num_classes": 37},
         # Classes are 1 pet, 2 background, 3 its border; 0 does not occur.
-        "mask": {"kind": "segmentation", "num_classes": 4, "void": 0},
+        "mask": {"kind": "segmentation", "num_classes": 4},
         "masked_image": {"kind": "masked_image", "num_squares": 4, "square_size": 16},
     }
     _add(config, modalities, {"label": 0.1, "mask": 0.1, "masked_image": 0.05})

@@ -1,7 +1,7 @@
 """Street scenes and their segmentation masks, generated jointly and from each other.
 
-Published form: Cityscapes at 64 × 128, its 34 classes with the unlabelled one as void, with the
-U-Net of ADM on a cluster. It was never run by us. Prepare the data with
+Published form: Cityscapes at 64 × 128, its 34 classes, unlabelled among them, with the U-Net
+of ADM on a cluster. It was never run by us. Prepare the data with
 
     python launch/prepare.py --dataset=cityscapes/semantic_segmentation --size=64,128 \
         --images=image:image_left --masks=mask:segmentation_label --out=data/cityscapes_64x128
@@ -33,7 +33,7 @@ def _published() -> ConfigDict:
     config.training.num_steps = 100_000
     config.training.batch_size = 256
     config.evaluation.num_samples = 5000
-    _add_modalities(config, {"num_classes": 34, "void": 0})
+    _add_modalities(config, {"num_classes": 34})
     return config
 
 

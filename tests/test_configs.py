@@ -44,7 +44,7 @@ def test_shapes(name, form):
     params = jax.eval_shape(built.init, jax.random.key(0))
     count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
     # The U-Net of ADM with the condition, the heads and the encoders beside it.
-    assert 295_904_454 < count < 400e6 if form == "published" else 1e4 < count < 1e6
+    assert 290e6 < count < 400e6 if form == "published" else 1e4 < count < 1e6
     modalities = built.model.modalities
     assert all(len(modality.latent) == 3 for modality in modalities.values())
 
@@ -53,6 +53,8 @@ def test_shapes(name, form):
 def test_two_steps(name, form):
     config = get_config(name, form)
     config.training.batch_size = 2
+    # Blocks are all alike, and take long to compile.
+    config.backbone.depth = 1
     built = experiment.build(config)
     whole = training.replicated(training.make_mesh(jax.devices()[:1]))
     step, state = run.make_step_and_state(built, whole, whole)
