@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mmdiffusion_jax"
 FLOORS = (
     "errors",
+    "tensors",
     "process",
     "sampling",
     "objective",
@@ -25,7 +26,7 @@ FLOORS = (
     "experiment",
     "run",
 )
-ALONE = {"metrics": {"errors"}, "data": {"errors"}, "training": {"errors"}}
+ALONE = {"metrics": {"errors", "tensors"}, "data": {"errors"}, "training": {"errors"}}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

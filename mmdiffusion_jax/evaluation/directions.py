@@ -19,6 +19,7 @@ HIGHER_IS_BETTER: Mapping[str, bool] = {
     "frechet": False,
     "frechet_ratio": False,
     "iou": True,
+    "lpips": False,
     "pixel_accuracy": True,
     "precision": True,
     "psnr": True,
@@ -58,7 +59,8 @@ def joint_figures(real: RealData, made: Values) -> dict[str, float]:
             }
     for name in made:
         if isinstance(real.modalities.get(name), Embedding):
-            found |= _cosines(f"{real.primary}_{name}", real.embedder.features(images), made[name])
+            cosines = _cosines(real.embedder.features(images), made[name])
+            found |= {f"{real.primary}_{name}/{key}": value for key, value in cosines.items()}
     return {f"joint/{name}": value for name, value in found.items()}
 
 
@@ -76,9 +78,9 @@ def conditional_figures(
     Returns:
         Labels: `accuracy`. Masks: `iou` (the mean over classes) and `pixel_accuracy`, void left
         out. Embeddings: `cosine` with the truth. Images, audio: `agreement` of their judges with
-        the labels; images restored from masked ones: `psnr`, `ssim` and, by a network's features,
-        the perceptual `distance`; images of an embedding: `cosine`. All named
-        `<name>_given_<source>/…`.
+        the labels; images restored from masked ones: `psnr`, `ssim`, by the maps of a small
+        classifier the perceptual `distance`, and `lpips` where its weights are given; images of an
+        embedding: `cosine`. All named `<name>_given_<source>/…`.
     """
     found: dict[str, float] = {}
     for name, x in made.items():
@@ -91,7 +93,7 @@ def conditional_figures(
             counted = counted.update(truth[name], x, void=kind.void)
             figures = {"iou": counted.compute(), "pixel_accuracy": counted.pixel_accuracy()}
         elif isinstance(kind, Embedding) and name in truth:
-            figures = _cosines("", x, truth[name])
+            figures = _cosines(x, truth[name])
         elif isinstance(kind, MaskedImage):
             # Read by a network that restores and generates nothing.
             if source == name:
@@ -104,7 +106,7 @@ def conditional_figures(
             if name == real.primary and isinstance(given, MaskedImage):
                 figures |= _restoration(real, x, truth[name])
             if name == real.primary and isinstance(given, Embedding):
-                figures |= _cosines("", real.embedder.features(x), truth[source])
+                figures |= _cosines(real.embedder.features(x), truth[source])
         made_of = real.primary if isinstance(kind, MaskedImage) else name
         found |= {f"{made_of}_given_{source}/{key}": value for key, value in figures.items()}
     return found
@@ -119,17 +121,16 @@ def _restoration(real: RealData, images: np.ndarray, truth: np.ndarray) -> dict[
     figures = {"psnr": float(jnp.mean(metrics.psnr(*pair)))}
     if min(images.shape[1:3]) >= metrics.SSIM_WINDOW:
         figures["ssim"] = float(jnp.mean(metrics.ssim(*pair)))
-    if real.network is not None:
+    if isinstance(real.network, metrics.SmallClassifier):
         distances = metrics.perceptual_distance(real.network, images, truth)
         figures["distance"] = float(np.mean(distances))
+    if real.lpips is not None:
+        colour = [np.broadcast_to(x / 127.5 - 1, (*x.shape[:3], 3)) for x in (images, truth)]
+        figures["lpips"] = float(np.mean(real.lpips.distance(*colour)))
     return figures
 
 
-def _cosines(prefix: str, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """Mean cosine of pairs of rows, and of pairs that are shifted by one row."""
-    x, y = (rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12) for rows in (x, y))
-    start = f"{prefix}/" if prefix else ""
-    return {
-        f"{start}cosine": float(np.mean(np.sum(x * y, axis=1))),
-        f"{start}cosine_shuffled": float(np.mean(np.sum(x * np.roll(y, 1, axis=0), axis=1))),
-    }
+def _cosines(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """The mean cosine of pairs of rows, and of all rows that are no pair."""
+    pairs, strangers = metrics.CosineStatistics.empty(x.shape[1]).update(x, y).compute()
+    return {"cosine": pairs, "cosine_of_strangers": strangers}

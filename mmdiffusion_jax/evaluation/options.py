@@ -4,7 +4,7 @@ import dataclasses
 
 from mmdiffusion_jax import errors
 
-_SUFFIX = ".safetensors"
+_SUFFIXES = (".safetensors", ".pt", ".pth")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,10 @@ class EvaluationOptions:
             each, and for labels by their scores; 0 leaves these figures out.
         scoring_steps: steps of the bound, spread evenly, for each score of a label; at most all.
         features: of images, for Fréchet distances, precision and recall: "pixels", "classifier"
-            for those of a small network trained on the training split, or a file of such a one.
+            for those of a small network trained on the training split, or a file: of such a one
+            (.safetensors), or the published weights of Inception (.pth).
+        lpips: (backbone "alex" or "vgg", its weights file, its linear layers' file), for images
+            restored from masked ones; empty for none.
         seed: of every draw in the evaluation.
 
     Raises:
@@ -30,17 +33,24 @@ class EvaluationOptions:
     num_scored: int = 1000
     scoring_steps: int = 100
     features: str = "pixels"
+    lpips: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
         leasts = {"num_samples": 2, "batch_size": 1, "num_scored": 0, "scoring_steps": 1}
-        if self.features not in ("pixels", "classifier") and not self.features.endswith(_SUFFIX):
+        if self.features not in ("pixels", "classifier") and not self.features.endswith(_SUFFIXES):
             raise ValueError(
                 errors.message(
                     "evaluation.features",
                     repr(self.features),
-                    f"'pixels', 'classifier' or a {_SUFFIX} file",
+                    f"'pixels', 'classifier' or a file ({', '.join(_SUFFIXES)})",
                     "choose one",
+                )
+            )
+        if len(self.lpips) not in (0, 3):
+            raise ValueError(
+                errors.message(
+                    "evaluation.lpips", self.lpips, "(backbone, weights, linear)", "give three"
                 )
             )
         for name, least in leasts.items():

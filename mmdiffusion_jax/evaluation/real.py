@@ -1,7 +1,7 @@
 """What samples are compared with: real examples, features of them, and judges trained on them."""
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -53,6 +53,7 @@ class RealData:
         self.modalities = experiment.model.modalities
         self._train, self.test = _all(train), _all(test)
         self._kind = experiment.evaluation.features
+        self._lpips_files = experiment.evaluation.lpips
         self._embedder_file = experiment.config.data.embedder
         self._judges: dict[tuple[str, str], metrics.Judge | metrics.SmallClassifier] = {}
         self.labels = [n for n, kind in self.modalities.items() if isinstance(kind, Label)]
@@ -65,12 +66,14 @@ class RealData:
         return isinstance(experiment.model.modalities[experiment.model.primary], Image)
 
     @functools.cached_property
-    def network(self) -> metrics.SmallClassifier | None:
+    def network(self) -> metrics.SmallClassifier | metrics.InceptionFeatures | None:
         """The network of the features; None where they are pixels."""
         if self._kind == PIXELS:
             return None
         if self._kind != CLASSIFIER:
-            return metrics.SmallClassifier.load(self._kind)
+            if self._kind.endswith(".safetensors"):
+                return metrics.SmallClassifier.load(self._kind)
+            return metrics.InceptionFeatures.from_file(self._kind)
         return metrics.fit_classifier(self._train[self.primary], self._targets())
 
     @property
@@ -82,6 +85,11 @@ class RealData:
     def embedder(self) -> metrics.SmallClassifier:
         """The network that the embeddings in the data come from."""
         return metrics.SmallClassifier.load(self._embedder_file)
+
+    @functools.cached_property
+    def lpips(self) -> metrics.LPIPS | None:
+        """LPIPS by the weights of `evaluation.lpips`; None without."""
+        return metrics.LPIPS.from_files(*self._lpips_files) if self._lpips_files else None
 
     @functools.cached_property
     def floor(self) -> float:
@@ -119,9 +127,14 @@ class RealData:
         values, labels = _bounded(self._train[name]), self._train[label]
         if self._kind == PIXELS:
             return metrics.fit_judge(values, labels)
-        if name == self.primary and label == self.labels[0] and self.network is not None:
-            return self.network
+        network = self.network
+        if name == self.primary and label == self.labels[0] and self._tells_classes(network):
+            return network
         return metrics.fit_classifier(values, labels)
+
+    @staticmethod
+    def _tells_classes(network: Any) -> TypeGuard[metrics.SmallClassifier]:
+        return isinstance(network, metrics.SmallClassifier) and not network.sizes.multi_label
 
     def _features(self, images: np.ndarray) -> np.ndarray:
         if self.network is not None:

@@ -11,7 +11,7 @@ from absl import logging
 from ml_collections import ConfigDict
 from PIL import Image as PillowImage
 
-from mmdiffusion_jax import data, errors, evaluation, experiment, generation
+from mmdiffusion_jax import data, errors, evaluation, experiment, generation, metrics
 from mmdiffusion_jax.evaluation import ArmRun, Cost, RealData
 from mmdiffusion_jax.run.costs import measure_costs
 from mmdiffusion_jax.run.train import load, train
@@ -68,7 +68,7 @@ def compare_arms(
     folder = Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
     costs = _costs(plans, batch)
-    if real.network is not None:
+    if isinstance(real.network, metrics.SmallClassifier):
         real.network.save(folder / "features.safetensors")
     whole: int = config.training.num_steps
     counts = {

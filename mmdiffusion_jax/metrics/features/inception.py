@@ -19,7 +19,8 @@ import numpy as np
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.metrics.features.batches import in_batches
-from mmdiffusion_jax.metrics.features.weights import Tensors, from_torch, identity, read_tensors
+from mmdiffusion_jax.metrics.features.weights import Tensors, from_torch, identity
+from mmdiffusion_jax.tensors import read_tensors
 
 _SIDE = 299
 _3X3, _1X3, _3X1, _1X7, _7X1 = (3, 3), (1, 3), (3, 1), (1, 7), (7, 1)

@@ -18,7 +18,8 @@ import numpy as np
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.metrics.features.batches import in_batches
 from mmdiffusion_jax.metrics.features.perceptual import unit_difference
-from mmdiffusion_jax.metrics.features.weights import Tensors, from_torch, identity, read_tensors
+from mmdiffusion_jax.metrics.features.weights import Tensors, from_torch, identity
+from mmdiffusion_jax.tensors import read_tensors
 
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)

@@ -1,9 +1,7 @@
-"""Weights of feature networks: read from files of tensors, never from pickled objects."""
+"""Weights of feature networks: from PyTorch's names to ours, and the name of a set of weights."""
 
 import hashlib
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,51 +19,6 @@ _TORCH_NAMES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-
-
-def read_tensors(path: str | os.PathLike[str]) -> Tensors:
-    """The named arrays of a `.safetensors` file, or of PyTorch's `.pt` and `.pth`.
-
-    PyTorch is imported for its own files only, which it reads with `weights_only=True`.
-
-    Raises:
-        ValueError: no such file, another suffix, a file that cannot be read, or PyTorch missing.
-
-    Example:
-        >>> read_tensors("missing.safetensors")
-        Traceback (most recent call last):
-        ValueError: `weights`: got 'missing.safetensors', expected a file of weights; check the ...
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(
-            errors.message("weights", repr(str(path)), "a file of weights", "check the path")
-        )
-    if path.suffix not in (".safetensors", ".pt", ".pth"):
-        raise ValueError(
-            errors.message(
-                "weights", repr(str(path)), "a .safetensors, .pt or .pth file", "convert it"
-            )
-        )
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.numpy import load_file
-
-            return load_file(path)
-        import torch
-
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return {name: tensor.numpy() for name, tensor in state.items()}
-    except Exception as error:
-        # Both readers raise errors of their own kinds; one word for all of them.
-        raise ValueError(
-            errors.message(
-                "weights",
-                f"{str(path)!r} ({type(error).__name__}: {str(error).splitlines()[0]})",
-                "a readable file of named tensors",
-                "check it, or install what it needs",
-            )
-        ) from error
 
 
 def from_torch(shapes: Mapping[str, Any], tensors: Tensors, prefix: str = "") -> dict[str, Any]:

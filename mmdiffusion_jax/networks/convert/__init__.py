@@ -1,6 +1,6 @@
 """Weights of published PyTorch checkpoints for our backbones, one file an architecture.
 
-    tensors = read_checkpoint("DiT-XL-2-256x256.pt")
+    tensors = read_tensors("DiT-XL-2-256x256.pt")
     net = DiT((32, 32, 4), out_channels=8, num_steps=1000, **DIT_SIZES["XL"])
     params = from_dit(tensors, net, label=207, context_features=1)
 
@@ -8,8 +8,8 @@
 """
 
 from mmdiffusion_jax.networks.convert.adm import from_adm
-from mmdiffusion_jax.networks.convert.checkpoint import read_checkpoint
 from mmdiffusion_jax.networks.convert.dit import from_dit
 from mmdiffusion_jax.networks.convert.uvit import from_uvit
+from mmdiffusion_jax.tensors import read_tensors
 
-__all__ = ["from_adm", "from_dit", "from_uvit", "read_checkpoint"]
+__all__ = ["from_adm", "from_dit", "from_uvit", "read_tensors"]

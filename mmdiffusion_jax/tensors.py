@@ -16,7 +16,7 @@ from mmdiffusion_jax import errors
 _SECTIONS = ("ema", "model_ema", "state_dict", "model")
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The tensors of a checkpoint by their names, as float32.
 
     A `.safetensors` file needs nothing else. A `.pt`, `.pth` or `.bin` file needs PyTorch, which
@@ -32,7 +32,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         >>> from safetensors.numpy import save_file
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_file({"bias": np.zeros(3, np.float16)}, f"{folder}/model.safetensors")
-        ...     tensors = read_checkpoint(f"{folder}/model.safetensors")
+        ...     tensors = read_tensors(f"{folder}/model.safetensors")
         >>> tensors["bias"].dtype, tensors["bias"].shape
         (dtype('float32'), (3,))
     """
