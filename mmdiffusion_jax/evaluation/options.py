@@ -20,6 +20,7 @@ class EvaluationOptions:
         features: of images, for Fréchet distances, precision and recall: "pixels", "classifier"
             for those of a small network trained on the training split, or a file: of such a one
             (.safetensors), or the published weights of Inception (.pth).
+        judge_steps: training steps of each judge and of the network of the features.
         lpips: (backbone "alex" or "vgg", its weights file, its linear layers' file), for images
             restored from masked ones; empty for none.
         seed: of every draw in the evaluation.
@@ -33,11 +34,18 @@ class EvaluationOptions:
     num_scored: int = 1000
     scoring_steps: int = 100
     features: str = "pixels"
+    judge_steps: int = 2000
     lpips: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
-        leasts = {"num_samples": 2, "batch_size": 1, "num_scored": 0, "scoring_steps": 1}
+        leasts = {
+            "num_samples": 2,
+            "batch_size": 1,
+            "num_scored": 0,
+            "scoring_steps": 1,
+            "judge_steps": 1,
+        }
         if self.features not in ("pixels", "classifier") and not self.features.endswith(_SUFFIXES):
             raise ValueError(
                 errors.message(

@@ -53,6 +53,7 @@ class RealData:
         self.modalities = experiment.model.modalities
         self._train, self.test = _all(train), _all(test)
         self._kind = experiment.evaluation.features
+        self._judge_steps = experiment.evaluation.judge_steps
         self._lpips_files = experiment.evaluation.lpips
         self._embedder_file = experiment.config.data.embedder
         self._judges: dict[tuple[str, str], metrics.Judge | metrics.SmallClassifier] = {}
@@ -74,7 +75,7 @@ class RealData:
             if self._kind.endswith(".safetensors"):
                 return metrics.SmallClassifier.load(self._kind)
             return metrics.InceptionFeatures.from_file(self._kind)
-        return metrics.fit_classifier(self._train[self.primary], self._targets())
+        return self._fit_classifier(self._train[self.primary], self._targets())
 
     @property
     def features_name(self) -> str:
@@ -130,7 +131,10 @@ class RealData:
         network = self.network
         if name == self.primary and label == self.labels[0] and self._tells_classes(network):
             return network
-        return metrics.fit_classifier(values, labels)
+        return self._fit_classifier(values, labels)
+
+    def _fit_classifier(self, values: np.ndarray, labels: np.ndarray) -> metrics.SmallClassifier:
+        return metrics.fit_classifier(values, labels, num_steps=self._judge_steps)
 
     @staticmethod
     def _tells_classes(network: Any) -> TypeGuard[metrics.SmallClassifier]:

@@ -48,7 +48,7 @@ def real(tmp_path_factory):
     }
     experiment = types.SimpleNamespace(
         model=types.SimpleNamespace(primary="image", modalities=modalities),
-        evaluation=EvaluationOptions(features=str(file)),
+        evaluation=EvaluationOptions(features=str(file), judge_steps=150),
         config=types.SimpleNamespace(data=types.SimpleNamespace(embedder=str(file))),
     )
     train, test = (

@@ -62,14 +62,14 @@ def test_bad_requests_leave_no_folder(finished, tmp_path, options, words):
 
 def test_states_below_one_are_not_compared(finished, tmp_path):
     with pytest.raises(ValueError, match="got 0, expected 1 or more"):
-        run.compare([str(finished)], str(tmp_path / "out"), ["ddim"], [0])
+        run.compare_samplers([str(finished)], str(tmp_path / "out"), ["ddim"], [0])
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("option", ["sampler", "num_steps", "eta"])
 def test_what_is_compared_cannot_be_fixed(finished, tmp_path, option):
     with pytest.raises(ValueError, match=f"`{option}`: got 1, expected nothing, as all are"):
-        run.compare([str(finished)], str(tmp_path / "out"), ["ddim"], [2], **{option: 1})
+        run.compare_samplers([str(finished)], str(tmp_path / "out"), ["ddim"], [2], **{option: 1})
     assert not (tmp_path / "out").exists()
 
 

@@ -12,7 +12,7 @@ from tests.run.small import ROOT
 def config(folder):
     made = runpy.run_path(str(ROOT / "configs" / "smoke.py"))["get_config"]()
     made.data.folder = str(folder)
-    made.process.num_steps = 6
+    made.process.num_steps = 3
     made.backbone.width, made.backbone.depth = 16, 1
     made.training.warmup_steps = 1
     made.training.batch_size = 8
@@ -22,36 +22,34 @@ def config(folder):
     return made
 
 
-def test_two_arms_under_both_budgets(tmp_path, capsys):
+def test_two_arms_with_equal_operations(tmp_path, capsys):
     """The single-task arm has two runs, which share the operations of the one."""
 
     def compare():
-        return run.compare_arms(config(tmp_path), str(tmp_path / "w"), ["multi", "single"], 1, 4)
+        workdir, arms = str(tmp_path / "w"), ["multi", "single"]
+        return run.compare_arms(config(tmp_path), workdir, arms, 1, 4, ["flops"])
 
     table = compare()
     assert table in capsys.readouterr().out
     assert "| label_given_image/accuracy ↑ |" in table
     found = json.loads((tmp_path / "w" / "comparison.json").read_text())
     assert found["features"] == "pixels"
-    steps = {(row["budget"], row["arm"]): row["steps"] for row in found["runs"]}
-    assert steps["steps", "single"] == {"generate": 4, "predict_label": 4}
-    assert steps["flops", "single"] == {"generate": 2, "predict_label": 2}
-    assert steps["flops", "multi"] == {"joint": 4}
-    multi = [row["figures"] for row in found["runs"] if row["arm"] == "multi"]
-    assert multi[0] == multi[1]
+    assert {row["arm"]: row["steps"] for row in found["runs"]} == {
+        "multi": {"joint": 4},
+        "single": {"generate": 2, "predict_label": 2},
+    }
     folders = {path.name for path in (tmp_path / "w").iterdir() if path.is_dir()}
     assert folders == {
         "multi-joint-4-seed0",
-        "single-generate-4-seed0",
-        "single-predict_label-4-seed0",
         "single-generate-2-seed0",
         "single-predict_label-2-seed0",
     }
     sheets = {path.name for path in (tmp_path / "w" / "multi-joint-4-seed0").glob("*.png")}
     assert sheets == {"joint.png", "given_image.png", "given_label.png"}
 
-    # The same call finds all done: nothing is trained again, and the figures stay.
+    # The same call finds all done: nothing is trained or evaluated again.
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "w").rglob("figures.json")}
+    assert len(before) == 3
     compare()
     assert {path: path.stat().st_mtime_ns for path in before} == before
     again = json.loads((tmp_path / "w" / "comparison.json").read_text())

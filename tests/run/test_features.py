@@ -5,7 +5,6 @@ import pytest
 from sklearn.datasets import load_digits
 
 from mmdiffusion_jax import metrics, run
-from tests.run.small import launch
 
 
 @pytest.fixture
@@ -18,17 +17,11 @@ def files(tmp_path):
     return tmp_path
 
 
-def test_it_fits_and_says_how_well(files):
+def test_it_fits_and_says_how_well(files, capsys):
     out = files / "features.safetensors"
-    done = launch(
-        "fit_features",
-        f"--data={files / 'train.npz'}",
-        f"--test={files / 'test.npz'}",
-        f"--out={out}",
-        "--num_steps=100",
-    )
-    assert done.returncode == 0, done.stderr
-    said = dict(line.split() for line in done.stdout.splitlines())
+    held_out = str(files / "test.npz")
+    run.fit_features(str(files / "train.npz"), str(out), test=held_out, num_steps=100)
+    said = dict(line.split() for line in capsys.readouterr().out.splitlines())
     network = metrics.SmallClassifier.load(out)
     assert said["identity"] == network.identity
     test = np.load(files / "test.npz")
