@@ -45,10 +45,9 @@ def _published() -> ConfigDict:
 
 
 def _small() -> ConfigDict:
-    config = _COMMON["small"](num_steps=2000)
+    config = _COMMON["small"]((16, 16, 1), num_steps=2000)
     config.data.source = "spoken_digits"
-    config.data.size = (32, 32)
-    config.latent = (32, 32, 1)
+    config.data.size = (16, 16)
     config.evaluation.num_samples = 300
     modalities = {
         "audio": {"kind": "audio", "frames": 32, "mels": 32},
@@ -59,13 +58,7 @@ def _small() -> ConfigDict:
 
 
 def _small_scenes() -> ConfigDict:
-    config = _COMMON["small"](num_steps=2000)
-    config.data.source = "camvid"
-    config.data.size = (48, 64)
-    config.data.test = "test_unseen"
-    config.latent = (48, 64, 3)
-    config.training.batch_size = 16
-    config.evaluation.num_samples = 171
+    config = _COMMON["small_camvid"]()
     modalities = {
         "mask": {"kind": "segmentation", "num_classes": 11, "void": 11, "palette": "camvid"},
         "masked_image": {"kind": "masked_image", "num_squares": 3, "square_size": 16},

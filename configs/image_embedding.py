@@ -4,10 +4,10 @@ Published form: 64 × 64 images with their CLIP embeddings of 512 numbers, with 
 cluster. It was never run by us. The data are `train.npz` and `test.npz` with arrays `image` and
 `embedding`; docs/data.md says how to write them.
 
-Form `small`: Fashion-MNIST at 32 × 32 with the 128 features of a small classifier as the embedding,
+Form `small`: Fashion-MNIST at 16 × 16 with the 128 features of a small classifier as the embedding,
 two cores, minutes a run; docs/results.md has what came out.
 
-    python launch/fit_features.py --data=fashion_mnist --path=DATA --size=32,32 \
+    python launch/fit_features.py --data=fashion_mnist --path=DATA --size=16,16 \
         --out=embedder.safetensors
     python launch/train.py --config=configs/image_embedding.py:small --config.data.path=DATA \
         --config.data.embedder=embedder.safetensors --workdir=W
@@ -35,7 +35,7 @@ def _published() -> ConfigDict:
 
 
 def _small() -> ConfigDict:
-    config = _COMMON["small_fashion"]()
+    config = _COMMON["small_fashion"](16)
     config.data.embedder = "embedder.safetensors"
     _add_modalities(config, dims=128)
     return config

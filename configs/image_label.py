@@ -3,7 +3,7 @@
 Published form: ImageNet 64 × 64 with the U-Net of ADM, on a cluster (ADM's own run: 540,000 steps
 of 2,048 images). It was never run by us.
 
-Form `small`: Fashion-MNIST at 32 × 32, two cores, minutes a run; docs/results.md has what came out.
+Form `small`: Fashion-MNIST at 16 × 16, two cores, minutes a run; docs/results.md has what came out.
 
     python launch/train.py --config=configs/image_label.py:small --config.data.path=DATA \
         --workdir=W
@@ -30,7 +30,7 @@ def _published() -> ConfigDict:
 
 
 def _small() -> ConfigDict:
-    config = _COMMON["small_fashion"]()
+    config = _COMMON["small_fashion"](16)
     _add_modalities(config, num_classes=10)
     return config
 

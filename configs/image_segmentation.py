@@ -38,14 +38,7 @@ def _published() -> ConfigDict:
 
 
 def _small() -> ConfigDict:
-    config = _COMMON["small"](num_steps=2000)
-    config.data.source = "camvid"
-    config.data.size = (48, 64)
-    config.data.test = "test_unseen"
-    config.latent = (48, 64, 3)
-    config.training.batch_size = 16
-    config.evaluation.num_samples = 171
-    config.sampling.batch_size = 171
+    config = _COMMON["small_camvid"]()
     _add_modalities(config, {"num_classes": 11, "void": 11, "palette": "camvid"})
     return config
 

@@ -30,7 +30,7 @@ def _published() -> ConfigDict:
 
 
 def _small() -> ConfigDict:
-    config = _COMMON["small_fashion"]()
+    config = _COMMON["small_fashion"](32)
     _add_modalities(config, num_squares=3, square_size=10)
     return config
 

@@ -53,8 +53,8 @@ def test_shapes(name, form):
 def test_two_steps(name, form):
     config = get_config(name, form)
     config.training.batch_size = 2
-    # Blocks are all alike, and take long to compile.
-    config.backbone.depth = 1
+    # Levels are all alike, and take long to compile.
+    config.backbone.channel_mults = (1,)
     built = experiment.build(config)
     whole = training.replicated(training.make_mesh(jax.devices()[:1]))
     step, state = run.make_step_and_state(built, whole, whole)
