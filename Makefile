@@ -12,7 +12,7 @@ quickstart: $(VENV)/.base
 	$(BIN)/python launch/sample.py --workdir=$(WORKDIR) --out=$(WORKDIR)/joint
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -54,7 +54,8 @@ def test_two_steps(name, form):
     config = get_config(name, form)
     config.training.batch_size = 2
     # Levels are all alike, and take long to compile.
-    config.backbone.channel_mults = (1, 4)
+    config.backbone.channel_mults = (1,)
+    config.backbone.num_head_channels = 8
     built = experiment.build(config)
     whole = training.replicated(training.make_mesh(jax.devices()[:1]))
     step, state = run.make_step_and_state(built, whole, whole)

@@ -47,7 +47,7 @@ class InceptionFeatures:
         Example:
             >>> InceptionFeatures.from_file("pt_inception.pth")
             Traceback (most recent call last):
-            ValueError: `weights`: got 'pt_inception.pth', expected a file of weights; check the ...
+            ValueError: `path`: got pt_inception.pth, expected a checkpoint's file; check its name ...
         """
         return cls.from_tensors(read_tensors(weights))
 

@@ -117,7 +117,7 @@ class LPIPS:
         Example:
             >>> LPIPS.from_files("alex", "alexnet.pth", "alex.pth")
             Traceback (most recent call last):
-            ValueError: `weights`: got 'alexnet.pth', expected a file of weights; check the path.
+            ValueError: `path`: got alexnet.pth, expected a checkpoint's file; check its name ...
         """
         return cls.from_tensors(backbone, read_tensors(weights), read_tensors(linear))
 
