@@ -47,7 +47,7 @@ class InceptionFeatures:
         Example:
             >>> InceptionFeatures.from_file("pt_inception.pth")
             Traceback (most recent call last):
-            ValueError: `path`: got pt_inception.pth, expected a checkpoint's file; check its name ...
+            ValueError: `path`: got pt_inception.pth, expected a checkpoint's file; check ...
         """
         return cls.from_tensors(read_tensors(weights))
 
