@@ -45,7 +45,7 @@ def _published() -> ConfigDict:
 
 
 def _small() -> ConfigDict:
-    config = _COMMON["small"]((16, 16, 1), num_steps=2000)
+    config = _COMMON["small"]((16, 16, 1), num_steps=1500)
     config.data.source = "spoken_digits"
     config.data.size = (16, 16)
     config.evaluation.num_samples = 300

@@ -7,7 +7,7 @@ import numpy as np
 
 from mmdiffusion_jax import metrics
 from mmdiffusion_jax.evaluation.real import RealData
-from mmdiffusion_jax.modalities import Audio, Embedding, Label, MaskedImage, Segmentation, restored
+from mmdiffusion_jax.modalities import Embedding, Label, MaskedImage, Segmentation, restored
 
 Values = Mapping[str, np.ndarray]
 
@@ -51,7 +51,7 @@ def joint_figures(real: RealData, made: Values) -> dict[str, float]:
         "recall": recall,
     }
     for label in real.labels:
-        read = {name: real.read(label, name, x) for name, x in made.items() if _judged(real, name)}
+        read = {name: real.read(label, name, x) for name, x in made.items() if real.has_judge(name)}
         if label in made:
             found |= {
                 f"{name}_{label}/agreement": metrics.agreement(x, made[label])
@@ -98,7 +98,7 @@ def conditional_figures(
             # Read by a network that restores and generates nothing.
             if source == name:
                 figures = _restoration(real, restored(x), truth[real.primary])
-        elif _judged(real, name):
+        elif real.has_judge(name):
             for label in real.labels:
                 if label in truth:
                     figures["agreement"] = real.agreement(label, name, x, truth[label])
@@ -110,10 +110,6 @@ def conditional_figures(
         made_of = real.primary if isinstance(kind, MaskedImage) else name
         found |= {f"{made_of}_given_{source}/{key}": value for key, value in figures.items()}
     return found
-
-
-def _judged(real: RealData, name: str) -> bool:
-    return name == real.primary or isinstance(real.modalities[name], Audio)
 
 
 def _restoration(real: RealData, images: np.ndarray, truth: np.ndarray) -> dict[str, float]:

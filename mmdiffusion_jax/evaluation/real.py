@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 
 from mmdiffusion_jax import data, errors, metrics
-from mmdiffusion_jax.modalities import Image, Label, Segmentation
+from mmdiffusion_jax.modalities import Audio, Image, Label, Segmentation
 
 if TYPE_CHECKING:
     from mmdiffusion_jax.experiment import Experiment
@@ -109,6 +109,10 @@ class RealData:
         """Precision and recall of images (n, …) against as many test images, at most all."""
         real = self._test_features[: len(images)]
         return metrics.precision_recall(real, self._features(images))
+
+    def has_judge(self, name: str) -> bool:
+        """Whether judges read labels off this modality: the primary, and audio."""
+        return name == self.primary or isinstance(self.modalities[name], Audio)
 
     def judge_accuracy(self, label: str, name: str) -> float:
         """The accuracy on test examples of the judge that reads a label off a modality."""
