@@ -38,25 +38,25 @@ def joint_figures(real: RealData, made: Values) -> dict[str, float]:
 
     Returns:
         `frechet` and `frechet_ratio` (over that of training images), `precision` and `recall` of
-        the images, and for each label the agreement of the judges of the other modalities with it,
-        or, where the label is not generated, of the judges with each other.
+        the images, for each generated label the agreement of the judges of the other modalities
+        with it, and for each embedding its cosine with the image's own.
     """
     images = made[real.primary]
-    frechet = real.frechet(images)
-    precision, recall = real.precision_recall(images)
+    features = real.features(images)
+    frechet = real.frechet(features)
+    precision, recall = real.precision_recall(features)
     found = {
         "frechet": frechet,
         "frechet_ratio": frechet / real.floor,
         "precision": precision,
         "recall": recall,
     }
-    for label in real.labels:
-        read = {name: real.read(label, name, x) for name, x in made.items() if real.has_judge(name)}
-        if label in made:
-            found |= {
-                f"{name}_{label}/agreement": metrics.agreement(x, made[label])
-                for name, x in read.items()
-            }
+    for label in filter(made.__contains__, real.labels):
+        found |= {
+            f"{name}_{label}/agreement": real.agreement(label, name, x, made[label])
+            for name, x in made.items()
+            if real.has_judge(name)
+        }
     for name in made:
         if isinstance(real.modalities.get(name), Embedding):
             cosines = _cosines(real.embedder.features(images), made[name])

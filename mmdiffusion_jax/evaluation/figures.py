@@ -50,7 +50,8 @@ def evaluate(
             return figures
         real = RealData(experiment, train, test)
     for label in real.labels:
-        figures[f"judge/{real.primary}_{label}/accuracy"] = real.judge_accuracy(label, real.primary)
+        for name in filter(real.has_judge, real.modalities):
+            figures[f"judge/{name}_{label}/accuracy"] = real.judge_accuracy(label, name)
     key = jax.random.key(experiment.evaluation.seed)
     count = experiment.evaluation.num_samples
     modalities = experiment.model.modalities

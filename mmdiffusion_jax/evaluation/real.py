@@ -95,20 +95,25 @@ class RealData:
     @functools.cached_property
     def floor(self) -> float:
         """The Fréchet distance of training images to test images."""
-        return self.frechet(self._train[self.primary])
+        return self.frechet(self.features(self._train[self.primary]))
 
     @functools.cached_property
     def _test_features(self) -> np.ndarray:
-        return self._features(self.test[self.primary])
+        return self.features(self.test[self.primary])
 
-    def frechet(self, images: np.ndarray) -> float:
-        """The Fréchet distance of images (n, …) to test images."""
-        return metrics.frechet_distance(self._features(images), self._test_features)
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """The features (n, …) of images (n, …): pixels in [−1, 1], or those of the network."""
+        if self.network is not None:
+            return self.network.features(images)
+        return images.reshape(len(images), -1).astype(np.float64) / 127.5 - 1
 
-    def precision_recall(self, images: np.ndarray) -> tuple[float, float]:
-        """Precision and recall of images (n, …) against as many test images, at most all."""
-        real = self._test_features[: len(images)]
-        return metrics.precision_recall(real, self._features(images))
+    def frechet(self, features: np.ndarray) -> float:
+        """The Fréchet distance of features (n, …) to those of test images."""
+        return metrics.frechet_distance(features, self._test_features)
+
+    def precision_recall(self, features: np.ndarray) -> tuple[float, float]:
+        """Precision and recall of features (n, …) against as many test images, at most all."""
+        return metrics.precision_recall(self._test_features[: len(features)], features)
 
     def has_judge(self, name: str) -> bool:
         """Whether judges read labels off this modality: the primary, and audio."""
@@ -143,11 +148,6 @@ class RealData:
     @staticmethod
     def _tells_classes(network: Any) -> TypeGuard[metrics.SmallClassifier]:
         return isinstance(network, metrics.SmallClassifier) and not network.sizes.multi_label
-
-    def _features(self, images: np.ndarray) -> np.ndarray:
-        if self.network is not None:
-            return self.network.features(images)
-        return images.reshape(len(images), -1).astype(np.float64) / 127.5 - 1
 
     def _targets(self) -> np.ndarray:
         """What the network of the features learns to tell: classes, or what a scene shows."""

@@ -89,7 +89,7 @@ def compare_samplers(
         yield Figures(
             name,
             options.num_steps or every,
-            real.frechet(images) / real.floor,
+            real.frechet(real.features(images)) / real.floor,
             float(np.mean(agreements)) if agreements else None,
             seconds,
             seconds / reference,
