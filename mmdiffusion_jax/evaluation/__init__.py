@@ -17,11 +17,12 @@ from mmdiffusion_jax.evaluation.directions import (
 from mmdiffusion_jax.evaluation.figures import evaluate, likelihood_figures, table
 from mmdiffusion_jax.evaluation.likelihood import bound_on, flow_on, labels_by_scoring, loss_on
 from mmdiffusion_jax.evaluation.options import EvaluationOptions
-from mmdiffusion_jax.evaluation.real import RealData
+from mmdiffusion_jax.evaluation.real import CLASSIFIER, RealData
 from mmdiffusion_jax.evaluation.samplers import compare_samplers, plot_samplers, sampler_table
 
 __all__ = [
     "BUDGETS",
+    "CLASSIFIER",
     "HIGHER_IS_BETTER",
     "ArmRun",
     "Cost",

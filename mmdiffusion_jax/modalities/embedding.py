@@ -10,7 +10,7 @@ import numpy as np
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.modalities.base import Features, Modality
-from mmdiffusion_jax.modalities.encoders import unit_rms, unit_rms_moments
+from mmdiffusion_jax.modalities.encoders import check_grid, enlarge, unit_rms, unit_rms_moments
 from mmdiffusion_jax.modalities.heads import bounded_log_std, pool_gaussians
 from mmdiffusion_jax.process import (
     gaussian_log_prob,
@@ -164,9 +164,13 @@ class Embedding(Modality):
     Attributes:
         dims: length of the vector.
         head_kind: "gaussian" or "cosine".
+        grid: (rows, columns) of the rows of W and of b, enlarged linearly to the latent. Left out,
+            they have the latent's own, and E(x) looks like noise; U-Nets learn faster from a
+            coarse one.
 
     Raises:
-        ValueError: an unknown `head_kind`, no dimension, or one alone for "cosine".
+        ValueError: an unknown `head_kind`, no dimension, or one alone for "cosine", or a grid
+            larger than the latent.
 
     Example:
         >>> embedding = Embedding(latent=(8, 8, 1), dims=3, head_kind="cosine")
@@ -178,6 +182,7 @@ class Embedding(Modality):
 
     dims: int = 2
     head_kind: str = "gaussian"
+    grid: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Checks the fields."""
@@ -187,14 +192,17 @@ class Embedding(Modality):
         least = 2 if self.head_kind == "cosine" else 1
         if self.dims < least:
             raise ValueError(errors.message("dims", self.dims, f"{least} or more", "raise it"))
+        check_grid(self.grid, self.latent)
 
     def setup(self) -> None:
         """The projection."""
-        size = int(np.prod(self.latent))
+        shape = (*(self.grid or self.latent[:2]), self.latent[2])
         scale = nn.initializers.normal(self.dims**-0.5)
-        self.kernel = self.param("kernel", scale, (self.dims, size))
+        kernel = self.param("kernel", scale, (self.dims, *shape))
+        self.kernel = enlarge(kernel, self.latent).reshape(self.dims, -1)
         if self.head_kind == "gaussian":
-            self.bias = self.param("bias", nn.initializers.normal(0.3), (size,))
+            bias = self.param("bias", nn.initializers.normal(0.3), (1, *shape))
+            self.bias = enlarge(bias, self.latent).reshape(-1)
 
     @property
     def num_dims(self) -> int:

@@ -1,7 +1,60 @@
-"""What the learned encoders share: unit root mean square, and its moments."""
+"""What the learned encoders share: coarse grids, unit root mean square, and its moments."""
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+
+from mmdiffusion_jax import errors
+
+
+def check_grid(grid: Sequence[int] | None, latent: Sequence[int]) -> None:
+    """Checks the grid of a learned encoding.
+
+    Args:
+        grid: (rows, columns), or None for the latent's own.
+        latent: (height, width, channels).
+
+    Raises:
+        ValueError: not two numbers, or some below 1 or above the latent's.
+
+    Example:
+        >>> check_grid((4, 4), (16, 16, 1))
+        >>> check_grid((4, 32), (16, 16, 1))
+        Traceback (most recent call last):
+        ValueError: `grid`: got (4, 32), expected ...
+    """
+    if grid is None:
+        return
+    if len(grid) != 2 or not all(1 <= n <= most for n, most in zip(grid, latent, strict=False)):
+        raise ValueError(
+            errors.message(
+                "grid",
+                tuple(grid),
+                f"(rows, columns) from (1, 1) to {tuple(latent[:2])}",
+                "change it, or leave it out for the latent's own",
+            )
+        )
+
+
+def enlarge(rows: jax.Array, latent: Sequence[int]) -> jax.Array:
+    """Coarse maps, interpolated linearly over the latent.
+
+    An encoding that changes from pixel to pixel looks like noise, and a convolutional network,
+    which does not know where it is, learns slowly to tell the two apart.
+
+    Args:
+        rows: (n, grid rows, grid columns, channels).
+        latent: (height, width, channels).
+
+    Returns:
+        (n, height, width, channels).
+
+    Example:
+        >>> enlarge(jnp.array([0.0, 1.0]).reshape(1, 1, 2, 1), (1, 4, 1)).ravel().tolist()
+        [0.0, 0.25, 0.75, 1.0]
+    """
+    return jax.image.resize(rows, (len(rows), *latent), "linear")
 
 
 def unit_rms(rows: jax.Array, num_axes: int = 1) -> jax.Array:

@@ -62,14 +62,10 @@ def compare_arms(
         config.training.num_steps = steps
     plans = {arm: experiment.make_arm(config, arm) for arm in arms}
     splits = experiment.open_data(config)
-    built = experiment.build(config)
-    real = RealData(built, *splits)
-    batch = splits[0].take(np.arange(config.training.batch_size))
     folder = Path(workdir)
-    folder.mkdir(parents=True, exist_ok=True)
+    real = _real_data(config, splits, folder / "features.safetensors")
+    batch = splits[0].take(np.arange(config.training.batch_size))
     costs = _costs(plans, batch)
-    if isinstance(real.network, metrics.SmallClassifier):
-        real.network.save(folder / "features.safetensors")
     whole: int = config.training.num_steps
     counts = {
         "steps": dict.fromkeys(arms, whole),
@@ -94,6 +90,19 @@ def compare_arms(
     return table
 
 
+def _real_data(config: ConfigDict, splits: Splits, kept: Path) -> RealData:
+    """The real data, with the network of features that an earlier call has kept, if any."""
+    config = config.copy_and_resolve_references()
+    if config.evaluation.features == evaluation.CLASSIFIER and kept.exists():
+        config.evaluation.features = str(kept)
+    real = RealData(experiment.build(config), *splits)
+    network = real.network
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(network, metrics.SmallClassifier) and not kept.exists():
+        network.save(kept)
+    return real
+
+
 def _costs(
     plans: Mapping[str, Mapping[str, ConfigDict]], batch: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, Cost]]:
@@ -110,7 +119,8 @@ def _run(
     config.seed, config.training.num_steps = seed, num_steps
     # Evaluated in the end, and by the same judges as the others.
     config.training.eval_every = config.training.sample_every = 0
-    key = {"features": real.features_name, "evaluation": config.evaluation.to_dict()}
+    # By name, not by the file that they may have come from.
+    key = {"evaluation": config.evaluation.to_dict() | {"features": real.features_name}}
     file = Path(workdir) / "figures.json"
     if file.exists():
         found = json.loads(file.read_text(encoding="utf-8"))

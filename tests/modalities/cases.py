@@ -50,7 +50,7 @@ CASES = {
         tolerance=1e-3,
     ),
     "label": Case(
-        Label(latent=LATENT, num_classes=5),
+        Label(latent=LATENT, num_classes=5, grid=(1, 2)),
         np.array([0, 4, 2]),
         bad=(([0, 5], "label 5, expected labels in 0 … 4"), ([-1, 2], "label -1")),
         space=(np.arange(5), 1),
