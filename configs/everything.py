@@ -35,12 +35,12 @@ def _published() -> ConfigDict:
     config.training.batch_size = 256
     config.evaluation.num_samples = 5000
     modalities = {
-        "label": {"kind": "label", "num_classes": 37},
+        "label": {"kind": "label", "num_classes": 37, "grid": (8, 8)},
         # Classes are 1 pet, 2 background, 3 its border; 0 does not occur.
         "mask": {"kind": "segmentation", "num_classes": 4},
         "masked_image": {"kind": "masked_image", "num_squares": 4, "square_size": 16},
     }
-    _add(config, modalities, {"label": 0.1, "mask": 0.1, "masked_image": 0.05})
+    _add(config, modalities)
     return config
 
 
@@ -51,9 +51,9 @@ def _small() -> ConfigDict:
     config.evaluation.num_samples = 300
     modalities = {
         "audio": {"kind": "audio", "frames": 32, "mels": 32},
-        "label": {"kind": "label", "num_classes": 10},
+        "label": {"kind": "label", "num_classes": 10, "grid": (4, 4)},
     }
-    _add(config, modalities, {"audio": 0.1, "label": 0.1})
+    _add(config, modalities)
     return config
 
 
@@ -63,10 +63,10 @@ def _small_scenes() -> ConfigDict:
         "mask": {"kind": "segmentation", "num_classes": 11, "void": 11, "palette": "camvid"},
         "masked_image": {"kind": "masked_image", "num_squares": 3, "square_size": 16},
     }
-    _add(config, modalities, {"mask": 0.1, "masked_image": 0.05})
+    _add(config, modalities)
     return config
 
 
-def _add(config: ConfigDict, others: dict[str, Any], scales: dict[str, float]) -> None:
+def _add(config: ConfigDict, others: dict[str, Any]) -> None:
     config.modalities = ConfigDict({"image": {"kind": "image"}, **others})
-    _COMMON["drive"](config, {"image": 0.001, **scales}, dropout=0.2)
+    _COMMON["drive"](config)

@@ -30,18 +30,18 @@ def _published() -> ConfigDict:
     config.data.source = "npz"
     config.data.train, config.data.test = "train.npz", "test.npz"
     config.evaluation.features = "features.safetensors"
-    _add_modalities(config, dims=512)
+    _add_modalities(config, dims=512, grid=(8, 8))
     return config
 
 
 def _small() -> ConfigDict:
     config = _COMMON["small_fashion"](16)
     config.data.embedder = "embedder.safetensors"
-    _add_modalities(config, dims=128)
+    _add_modalities(config, dims=128, grid=(4, 4))
     return config
 
 
-def _add_modalities(config: ConfigDict, dims: int) -> None:
-    embedding = {"kind": "embedding", "dims": dims, "head_kind": "cosine"}
+def _add_modalities(config: ConfigDict, dims: int, grid: tuple[int, int]) -> None:
+    embedding = {"kind": "embedding", "dims": dims, "head_kind": "cosine", "grid": grid}
     config.modalities = ConfigDict({"image": {"kind": "image"}, "embedding": embedding})
-    _COMMON["drive"](config, {"image": 0.001, "embedding": 0.1}, dropout=0.1)
+    _COMMON["drive"](config)

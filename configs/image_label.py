@@ -25,18 +25,17 @@ def _published() -> ConfigDict:
     config = _COMMON["published"]()
     config.data.folder = "data/imagenet_resized/64x64/0.1.0"
     config.data.test = "validation"
-    _add_modalities(config, num_classes=1000)
+    _add_modalities(config, num_classes=1000, grid=(8, 8))
     return config
 
 
 def _small() -> ConfigDict:
     config = _COMMON["small_fashion"](16)
-    _add_modalities(config, num_classes=10)
+    _add_modalities(config, num_classes=10, grid=(4, 4))
     return config
 
 
-def _add_modalities(config: ConfigDict, num_classes: int) -> None:
-    config.modalities = ConfigDict(
-        {"image": {"kind": "image"}, "label": {"kind": "label", "num_classes": num_classes}}
-    )
-    _COMMON["drive"](config, {"image": 0.001, "label": 0.1}, dropout=0.1)
+def _add_modalities(config: ConfigDict, num_classes: int, grid: tuple[int, int]) -> None:
+    label = {"kind": "label", "num_classes": num_classes, "grid": grid}
+    config.modalities = ConfigDict({"image": {"kind": "image"}, "label": label})
+    _COMMON["drive"](config)

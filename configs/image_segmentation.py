@@ -47,4 +47,4 @@ def _add_modalities(config: ConfigDict, mask: dict) -> None:
     config.modalities = ConfigDict(
         {"image": {"kind": "image"}, "mask": {"kind": "segmentation", **mask}}
     )
-    _COMMON["drive"](config, {"image": 0.001, "mask": 0.1}, dropout=0.2)
+    _COMMON["drive"](config)

@@ -46,4 +46,4 @@ def _add_modalities(config: ConfigDict, num_squares: int, square_size: int) -> N
             },
         }
     )
-    _COMMON["drive"](config, {"image": 0.001, "masked_image": 0.05}, dropout=0.1)
+    _COMMON["drive"](config)
