@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mmdiffusion_jax"
 FLOORS = (
     "errors",
+    "files",
     "tensors",
     "process",
     "sampling",
@@ -26,7 +27,8 @@ FLOORS = (
     "experiment",
     "run",
 )
-ALONE = {"metrics": {"errors", "tensors"}, "data": {"errors"}, "training": {"errors"}}
+BELOW = {"errors", "files"}
+ALONE = {"metrics": BELOW | {"tensors"}, "data": BELOW, "training": BELOW}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

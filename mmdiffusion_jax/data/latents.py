@@ -1,7 +1,6 @@
 """Latents of images, encoded once by a frozen autoencoder and kept on disk."""
 
 import hashlib
-import io
 import json
 import os
 import zlib
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, files
 from mmdiffusion_jax.data.pipeline import eval_batches
 from mmdiffusion_jax.data.sources import Columns, Source, Subset
 
@@ -110,12 +109,12 @@ def cache_latents(
         if not file.is_file() or known.get(file.name) != _checksum(file):
             rows = np.arange(start, min(start + _SHARD, len(source)))
             logging.info("Latents %d … %d of %d.", start, rows[-1], len(source))
-            content = io.BytesIO()
-            np.save(content, _encode(Subset(source, rows), column, encode, batch_size))
-            _write(file, content.getvalue())
-            known[file.name] = zlib.crc32(content.getvalue())
+            latents = _encode(Subset(source, rows), column, encode, batch_size)
+            with files.replacing(file) as stream:
+                np.save(stream, latents)
+            known[file.name] = _checksum(file)
             listing = json.dumps({**manifest, "shards": known}, indent=1)
-            _write(path / "manifest.json", listing.encode())
+            files.write_text(path / "manifest.json", listing)
         shards.append(np.load(file, mmap_mode="r"))
     return LatentSource(source, column, shards)
 
@@ -169,10 +168,3 @@ def _checksum(file: Path) -> int:
         while part := stream.read(2**20):
             checksum = zlib.crc32(part, checksum)
     return checksum
-
-
-def _write(file: Path, content: bytes) -> None:
-    # Each process has a file of its own until the last moment.
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, file)

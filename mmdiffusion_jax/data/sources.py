@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, files
 
 Columns = dict[str, tuple[tuple[int, ...], np.dtype]]
 
@@ -265,14 +265,9 @@ def write_npz(path: str | os.PathLike[str], columns: Mapping[str, np.ndarray]) -
     """
     file = Path(path)
     source = ArraySource(columns, name=str(file))
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            arrays: dict[str, Any] = source.take(np.arange(len(source)))
-            np.savez(stream, **arrays)
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    arrays: dict[str, Any] = source.take(np.arange(len(source)))
+    with files.replacing(file) as stream:
+        np.savez(stream, **arrays)
 
 
 def _read_npz(file: Path) -> dict[str, np.ndarray]:

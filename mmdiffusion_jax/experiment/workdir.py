@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, files
 from mmdiffusion_jax.experiment.config import default_config, with_backbone_defaults
 
 # What an earlier run may have had otherwise without being another experiment.
@@ -67,9 +67,7 @@ def claim_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> Path:
             )
         )
     path.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(ours, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, file)
+    files.write_text(file, json.dumps(ours, indent=2) + "\n")
     return path
 
 

@@ -1,16 +1,15 @@
 """Many samples on disk: written shard by shard, resumed where a run stopped."""
 
-import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from absl import logging
 
-from mmdiffusion_jax import data, errors
+from mmdiffusion_jax import data, errors, files
 
 _REQUEST = "request.json"
 
@@ -49,8 +48,8 @@ def write_shards(
         ...     return {"x": np.arange(first, first + count)}
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     for _ in range(2):
-        ...         files = write_shards(folder, {"seed": 0}, 5, 2, make)
-        ...     print(files[2].name, np.load(files[2])["x"], made)
+        ...         paths = write_shards(folder, {"seed": 0}, 5, 2, make)
+        ...     print(paths[2].name, np.load(paths[2])["x"], made)
         samples-00002-of-00003.npz [4] [0, 2, 4]
     """
     for name, value in (("num_samples", num_samples), ("shard_size", shard_size)):
@@ -60,8 +59,8 @@ def write_shards(
     request = json.loads(json.dumps(request))
     _check_folder(folder, request)
     count = -(-num_samples // shard_size)
-    files = [folder / f"samples-{index:05d}-of-{count:05d}.npz" for index in range(count)]
-    for index, file in enumerate(files):
+    paths = [folder / f"samples-{index:05d}-of-{count:05d}.npz" for index in range(count)]
+    for index, file in enumerate(paths):
         first = index * shard_size
         size = min(shard_size, num_samples - first)
         if _whole(file, size):
@@ -69,12 +68,11 @@ def write_shards(
         samples = make(first, size)
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / _REQUEST).exists():
-            with _replacing(folder / _REQUEST) as stream:
-                stream.write(json.dumps(request, indent=2).encode())
-        with _replacing(file) as stream:
+            files.write_text(folder / _REQUEST, json.dumps(request, indent=2))
+        with files.replacing(file) as stream:
             np.savez(stream, **samples)  # type: ignore[arg-type]
         logging.info("Shard %d of %d: %d samples.", index + 1, count, first + size)
-    return files
+    return paths
 
 
 def _check_folder(folder: Path, request: Mapping[str, Any]) -> None:
@@ -105,15 +103,3 @@ def _whole(file: Path, size: int) -> bool:
     except ValueError as error:
         logging.warning("%s is damaged and made anew: %s", file, error)
         return False
-
-
-@contextlib.contextmanager
-def _replacing(file: Path) -> Iterator[IO[bytes]]:
-    """A file that gets its name when it is whole."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as stream:
-            yield stream
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)

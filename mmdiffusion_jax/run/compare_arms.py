@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from absl import logging
 from ml_collections import ConfigDict
 from PIL import Image as PillowImage
 
-from mmdiffusion_jax import data, errors, evaluation, experiment, generation, metrics
+from mmdiffusion_jax import data, errors, evaluation, experiment, files, generation, metrics
 from mmdiffusion_jax.evaluation import ArmRun, Cost, RealData
 from mmdiffusion_jax.run.costs import measure_costs
 from mmdiffusion_jax.run.train import load, train
@@ -133,10 +132,11 @@ def _run(
     def look(title: str, made: Mapping[str, np.ndarray]) -> None:
         first = {name: x[:_SHEET] for name, x in made.items()}
         sheet = generation.contact_sheet(built.model, first)
-        PillowImage.fromarray(sheet).save(Path(workdir) / f"{title}.png")
+        with files.replacing(Path(workdir) / f"{title}.png") as stream:
+            PillowImage.fromarray(sheet).save(stream, format="png")
 
     figures = evaluation.evaluate(built, params, *splits, real, look)
-    _replace(file, json.dumps({"key": key, "figures": figures}, indent=1))
+    files.write_text(file, json.dumps({"key": key, "figures": figures}, indent=1))
     return figures
 
 
@@ -157,13 +157,7 @@ def _write(
         "costs": {a: {p: dataclasses.asdict(c) for p, c in ps.items()} for a, ps in costs.items()},
         "runs": [dataclasses.asdict(run) for run in runs],
     }
-    _replace(folder / "comparison.json", json.dumps(found, indent=1))
-    _replace(folder / "comparison.md", table + "\n")
+    files.write_text(folder / "comparison.json", json.dumps(found, indent=1))
+    files.write_text(folder / "comparison.md", table + "\n")
     evaluation.plot_arms(runs, arms, folder / "comparison.png")
     return table
-
-
-def _replace(file: Path, text: str) -> None:
-    temporary = file.with_name(f"{file.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, file)

@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import logging
 
-from mmdiffusion_jax import errors, evaluation, experiment
+from mmdiffusion_jax import errors, evaluation, experiment, files
 from mmdiffusion_jax.run.train import load
 
 
@@ -53,8 +53,8 @@ def compare_samplers(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     found = [[dataclasses.asdict(figures) for figures in run] for run in runs]
-    (folder / "samplers.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    (folder / "samplers.md").write_text(table + "\n", encoding="utf-8")
+    files.write_text(folder / "samplers.json", json.dumps(found, indent=1) + "\n")
+    files.write_text(folder / "samplers.md", table + "\n")
     evaluation.plot_samplers(runs, folder / "samplers.png")
     print(table)
     return table

@@ -1,14 +1,13 @@
 """Evaluating trained experiments."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmdiffusion_jax import evaluation, experiment
+from mmdiffusion_jax import evaluation, experiment, files
 from mmdiffusion_jax.run.train import load
 
 
@@ -31,9 +30,8 @@ def evaluate(workdirs: Sequence[str], **options: Any) -> list[dict[str, float]]:
         config, built, params = load(workdir, options)
         figures = evaluation.evaluate(built, params, *experiment.open_data(config))
         if not options:
-            temporary = Path(workdir) / "metrics.json.tmp"
-            temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-            os.replace(temporary, Path(workdir) / "metrics.json")
+            text = json.dumps(figures, indent=2) + "\n"
+            files.write_text(Path(workdir) / "metrics.json", text)
         print(f"# {workdir}\n{evaluation.table(figures)}", flush=True)
         found.append(figures)
     if len(found) > 1:

@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 from PIL import Image as PillowImage
 
-from mmdiffusion_jax import generation
+from mmdiffusion_jax import files, generation
 from mmdiffusion_jax.run.requests import parse_given
 from mmdiffusion_jax.run.train import load
 
@@ -68,10 +68,12 @@ def sample(
         return built.generate(key, params, size, part, first)
 
     built.generate.check(count, known)
-    files = generation.write_shards(folder, request, count, shard_size, make)
-    with np.load(files[0]) as first_file:
+    paths = generation.write_shards(folder, request, count, shard_size, make)
+    with np.load(paths[0]) as first_file:
         shown = {name: first_file[name][:_SHEET] for name in first_file.files}
-    PillowImage.fromarray(generation.contact_sheet(built.model, shown)).save(folder / "samples.png")
+    sheet = generation.contact_sheet(built.model, shown)
+    with files.replacing(folder / "samples.png") as stream:
+        PillowImage.fromarray(sheet).save(stream, format="png")
     logging.info("%d samples in %s.", count, folder)
     return folder
 

@@ -22,7 +22,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, files
 
 _VERIFIED, _UNSEALED, _DAMAGED = range(3)
 # What Orbax and TensorStore raise on missing, cut or garbled files.
@@ -480,11 +480,5 @@ def _compare(folder: Path, digest_file: Path) -> tuple[int, str]:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    """Writes all of the file or nothing: a crash never leaves half of it under its name."""
     path.parent.mkdir(exist_ok=True)
-    unfinished = path.with_suffix(".tmp")
-    with unfinished.open("w") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    files.write_text(path, json.dumps(value))

@@ -13,7 +13,7 @@ import numpy as np
 import tensorboardX
 from PIL import Image
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, files
 
 
 class MetricWriter:
@@ -148,9 +148,8 @@ class MetricWriter:
                 errors.message("name", name, "a path below `samples`", "leave out '..' and '/'")
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".tmp")
-        Image.fromarray(image).save(unfinished, format="png")
-        os.replace(unfinished, path)
+        with files.replacing(path) as stream:
+            Image.fromarray(image).save(stream, format="png")
         self._tensorboard.add_image(name, image, step, dataformats="HWC")
 
     def close(self) -> None:
@@ -218,13 +217,9 @@ def _whole_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
 
 
 def _truncate(path: Path, step: int) -> None:
-    unfinished = path.with_suffix(".tmp")
     kept = [text + b"\n" for text, line in _whole_lines(path) if line["step"] <= step]
-    with unfinished.open("wb") as file:
-        file.writelines(kept)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    with files.replacing(path) as stream:
+        stream.writelines(kept)
 
 
 def _number(name: str, value: Any) -> float:

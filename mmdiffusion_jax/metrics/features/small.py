@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, files
 from mmdiffusion_jax.metrics.features.batches import in_batches
 from mmdiffusion_jax.metrics.features.weights import identity
 
@@ -141,13 +140,12 @@ class SmallClassifier:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes weights and sizes to a `.safetensors` file."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         flat = traverse_util.flatten_dict(self.params, sep="/")
         metadata = {"kind": _KIND, "sizes": json.dumps(dataclasses.asdict(self.sizes))}
-        temporary = Path(f"{path}.tmp")
-        save_file({name: np.asarray(array) for name, array in flat.items()}, temporary, metadata)
-        os.replace(temporary, path)
+        with files.replacing(path) as stream:
+            stream.write(save({name: np.asarray(x) for name, x in flat.items()}, metadata))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "SmallClassifier":
