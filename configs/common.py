@@ -91,7 +91,7 @@ def small_fashion(side: int) -> ConfigDict:
 
 def small_camvid() -> ConfigDict:
     """CamVid at 48 × 64, tested on a sequence that training does not see."""
-    config = small((48, 64, 3), num_steps=1000)
+    config = small((48, 64, 3), num_steps=2000)
     config.data.source = "camvid"
     config.data.size = (48, 64)
     config.data.test = "test_unseen"
@@ -100,15 +100,17 @@ def small_camvid() -> ConfigDict:
     return config
 
 
-def drive(config: ConfigDict) -> None:
+def drive(config: ConfigDict, scale: float = 0.03, dropout: float = 0.2) -> None:
     """Gives every secondary modality its weight in the states, its λ and its dropout.
 
-    They were chosen on one seed of `image_label`; docs/results.md says what others do.
+    They were chosen on one seed; docs/results.md says what others give.
 
     Args:
         config: with its modalities; changed in place.
+        scale: λ of every secondary.
+        dropout: the rate at which each is left out of a state.
     """
     others = [name for name in config.modalities if name != config.primary]
     config.process.weights = ConfigDict({n: {"rule": "bump", "scale": 0.5} for n in others})
-    config.loss.scales = ConfigDict({config.primary: 0.001, **dict.fromkeys(others, 0.03)})
-    config.loss.dropout = ConfigDict(dict.fromkeys(others, 0.2))
+    config.loss.scales = ConfigDict({config.primary: 0.001, **dict.fromkeys(others, scale)})
+    config.loss.dropout = ConfigDict(dict.fromkeys(others, dropout))

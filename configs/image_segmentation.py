@@ -47,4 +47,4 @@ def _add_modalities(config: ConfigDict, mask: dict) -> None:
     config.modalities = ConfigDict(
         {"image": {"kind": "image"}, "mask": {"kind": "segmentation", **mask}}
     )
-    _COMMON["drive"](config)
+    _COMMON["drive"](config, scale=0.1, dropout=0.5)
