@@ -52,6 +52,7 @@ def compare_arms(
 
     Raises:
         ValueError: unknown names, fewer than one seed, a bad config, or bad data.
+        KeyboardInterrupt: a signal stopped a run; it has a checkpoint, and no figures yet.
     """
     if num_seeds < 1:
         raise ValueError(errors.message("seeds", num_seeds, "1 or more", "raise it"))
@@ -126,7 +127,9 @@ def _run(
         if found["key"] == json.loads(json.dumps(key)):
             return found["figures"]
     logging.info("%s: %d steps.", workdir, num_steps)
-    train(config, workdir)
+    taken = int(train(config, workdir).step)
+    if taken < num_steps:
+        raise KeyboardInterrupt(f"{workdir} is at step {taken} of {num_steps}; run again to go on")
     _, built, params = load(workdir)
 
     def look(title: str, made: Mapping[str, np.ndarray]) -> None:

@@ -13,7 +13,7 @@ from mmdiffusion_jax import experiment
 
 
 def start(main: Callable[[list[str]], None]) -> None:
-    """Runs a launch script: one line for bad input instead of a trace, and a compilation cache.
+    """Runs a launch script: a compilation cache, and one line for bad input or a stop.
 
     The cache lives in `JAX_COMPILATION_CACHE_DIR`, or in the user's own cache folder.
     """
@@ -30,6 +30,8 @@ def start(main: Callable[[list[str]], None]) -> None:
             if logging.level_debug():
                 raise
             sys.exit(f"error: {error}")
+        except KeyboardInterrupt as stop:
+            sys.exit(f"stopped: {stop}")
 
     try:
         app.run(guarded)

@@ -131,7 +131,9 @@ def train(
                     state, metrics = step(state, batch)
                 pending.append(metrics)
                 bar.update()
-                last = index == options.num_steps or stop.received
+                # Read once: a signal that comes later ends the next step, which then is saved.
+                stopping = stop.received
+                last = index == options.num_steps or stopping
                 if last or index % options.log_every == 0:
                     means = _means(pending)
                     rate = len(pending) / (time.monotonic() - begun)
@@ -151,7 +153,7 @@ def train(
                 if last or _due(index, options.checkpoint_every):
                     checkpoints.save(index, state, {"next_example": index * options.batch_size})
                 begun += time.monotonic() - paused
-                if stop.received:
+                if stopping:
                     logging.warning("Stopped by a signal at step %d; run again to go on.", index)
                     break
     return state

@@ -2,10 +2,12 @@
 
 import json
 import runpy
+import signal
 
 import pytest
 
 from mmdiffusion_jax import metrics, run
+from mmdiffusion_jax.training import loop
 from tests.run.small import ROOT
 
 
@@ -22,14 +24,29 @@ def config(folder):
     return made
 
 
-def test_two_arms_with_equal_operations(tmp_path, capsys):
+def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
     """The single-task arm has two runs, which share the operations of the one."""
 
     def compare():
         workdir, arms = str(tmp_path / "w"), ["multi", "single"]
         asked = config(tmp_path)
         asked.evaluation.features, asked.evaluation.judge_steps = "classifier", 2
+        asked.training.log_every = 1
         return run.compare_arms(asked, workdir, arms, 1, 4, ["flops"])
+
+    # A signal comes while the first step is logged: the second is saved, and nothing evaluated.
+    means = loop._means
+
+    def stopped(pending):
+        signal.raise_signal(signal.SIGTERM)
+        return means(pending)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_means", stopped)
+        with pytest.raises(KeyboardInterrupt, match="is at step 2 of 4; run again to go on"):
+            compare()
+    assert not list((tmp_path / "w").rglob("figures.json"))
+    assert (tmp_path / "w" / "multi-joint-4-seed0" / "checkpoints" / "2").is_dir()
 
     table = compare()
     assert table in capsys.readouterr().out
