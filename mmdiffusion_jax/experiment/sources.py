@@ -111,8 +111,11 @@ def check_source(source: data.Source, modalities: Mapping[str, Modality], split:
     for name, modality in modalities.items():
         if name not in source.columns:
             raise ValueError(
-                errors.unknown(
-                    f"{split} data", name, source.columns, f"the modality {name!r} needs an array"
+                errors.message(
+                    f"{split} data",
+                    "the arrays " + ", ".join(map(repr, sorted(source.columns))),
+                    f"an array {name!r} too, for the modality of this name",
+                    "add it, or take the modality out of the config",
                 )
             )
         (shape, dtype), (expected, kind) = source.columns[name], modality.columns

@@ -103,6 +103,16 @@ def test_a_stored_column_is_not_derived(flipped, tmp_path):
         experiment.open_data(flipped)
 
 
+def test_a_modality_without_an_array(config, tmp_path):
+    config.data.source = "npz"
+    for split in ("train", "test"):
+        config.data[split] = str(tmp_path / f"{split}.npz")
+        np.savez(config.data[split], image=small_files.pixels(0, 3, 16, 16, 1))
+    words = r"`train data`: got the arrays 'image', expected an array 'label' too"
+    with pytest.raises(ValueError, match=words):
+        experiment.open_data(config)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

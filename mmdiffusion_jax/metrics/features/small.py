@@ -157,10 +157,11 @@ class SmallClassifier:
         Example:
             >>> SmallClassifier.load("missing.safetensors")
             Traceback (most recent call last):
-            ValueError: `features`: got 'missing.safetensors', expected a file of a small ...
+            ValueError: `path`: got 'missing.safetensors', where there is no file, expected ...
         """
         import safetensors
 
+        shown = repr(str(path))
         try:
             with safetensors.safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
@@ -171,9 +172,11 @@ class SmallClassifier:
         except (OSError, ValueError, safetensors.SafetensorError) as error:
             raise ValueError(
                 errors.message(
-                    "features",
-                    repr(str(path)) + ("" if isinstance(error, OSError) else f" ({error})"),
-                    "a file of a small classifier",
+                    "path",
+                    f"{shown}, where there is no file"
+                    if isinstance(error, FileNotFoundError)
+                    else f"{shown} ({error})",
+                    "the file of a small classifier",
                     "fit one with launch/fit_features.py",
                 )
             ) from error

@@ -141,8 +141,8 @@ def test_files_of_something_else_are_refused(tmp_path):
     (tmp_path / "broken.safetensors").write_bytes(b"no header")
     for name, words in (
         ("other", "something else"),
-        ("broken", r"`features`: got '.*broken\.safetensors' \("),
-        ("missing", r"`features`: got '.*missing\.safetensors', expected"),
+        ("broken", r"`path`: got '.*broken\.safetensors' \("),
+        ("missing", r"`path`: got '.*missing\.safetensors', where there is no file, expected"),
     ):
         with pytest.raises(ValueError, match=words):
             metrics.SmallClassifier.load(tmp_path / f"{name}.safetensors")
