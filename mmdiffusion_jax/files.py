@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+import numpy as np
+from PIL import Image
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
@@ -56,3 +59,24 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """
     with replacing(path) as stream:
         stream.write(text.encode())
+
+
+def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
+    """Writes a picture, all of it or nothing.
+
+    Args:
+        path: of the file; its folder must be there.
+        image: (height, width, 3) uint8.
+
+    Raises:
+        OSError: it cannot be written; an older file stays.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_png(f"{folder}/red.png", np.full((2, 3, 3), (255, 0, 0), np.uint8))
+        ...     Image.open(f"{folder}/red.png").getpixel((2, 1))
+        (255, 0, 0)
+    """
+    with replacing(path) as stream:
+        Image.fromarray(image).save(stream, format="png")

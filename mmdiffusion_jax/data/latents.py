@@ -1,6 +1,7 @@
 """Latents of images, encoded once by a frozen autoencoder and kept on disk."""
 
 import hashlib
+import io
 import json
 import os
 import zlib
@@ -109,10 +110,12 @@ def cache_latents(
         if not file.is_file() or known.get(file.name) != _checksum(file):
             rows = np.arange(start, min(start + _SHARD, len(source)))
             logging.info("Latents %d … %d of %d.", start, rows[-1], len(source))
-            latents = _encode(Subset(source, rows), column, encode, batch_size)
+            content = io.BytesIO()
+            np.save(content, _encode(Subset(source, rows), column, encode, batch_size))
             with files.replacing(file) as stream:
-                np.save(stream, latents)
-            known[file.name] = _checksum(file)
+                stream.write(content.getbuffer())
+            # Of what was meant, not of what the disk gives back.
+            known[file.name] = zlib.crc32(content.getbuffer())
             listing = json.dumps({**manifest, "shards": known}, indent=1)
             files.write_text(path / "manifest.json", listing)
         shards.append(np.load(file, mmap_mode="r"))

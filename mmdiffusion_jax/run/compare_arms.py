@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
-from PIL import Image as PillowImage
 
 from mmdiffusion_jax import data, errors, evaluation, experiment, files, generation, metrics
 from mmdiffusion_jax.evaluation import ArmRun, Cost, RealData
@@ -135,8 +134,7 @@ def _run(
     def look(title: str, made: Mapping[str, np.ndarray]) -> None:
         first = {name: x[:_SHEET] for name, x in made.items()}
         sheet = generation.contact_sheet(built.model, first)
-        with files.replacing(Path(workdir) / f"{title}.png") as stream:
-            PillowImage.fromarray(sheet).save(stream, format="png")
+        files.write_png(Path(workdir) / f"{title}.png", sheet)
 
     figures = evaluation.evaluate(built, params, *splits, real, look)
     files.write_text(file, json.dumps({"key": key, "figures": figures}, indent=1))

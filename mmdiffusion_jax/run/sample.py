@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
-from PIL import Image as PillowImage
 
 from mmdiffusion_jax import files, generation
 from mmdiffusion_jax.run.requests import parse_given
@@ -71,9 +70,7 @@ def sample(
     paths = generation.write_shards(folder, request, count, shard_size, make)
     with np.load(paths[0]) as first_file:
         shown = {name: first_file[name][:_SHEET] for name in first_file.files}
-    sheet = generation.contact_sheet(built.model, shown)
-    with files.replacing(folder / "samples.png") as stream:
-        PillowImage.fromarray(sheet).save(stream, format="png")
+    files.write_png(folder / "samples.png", generation.contact_sheet(built.model, shown))
     logging.info("%d samples in %s.", count, folder)
     return folder
 

@@ -11,7 +11,6 @@ from typing import Any, Self
 import jax
 import numpy as np
 import tensorboardX
-from PIL import Image
 
 from mmdiffusion_jax import errors, files
 
@@ -148,8 +147,7 @@ class MetricWriter:
                 errors.message("name", name, "a path below `samples`", "leave out '..' and '/'")
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        with files.replacing(path) as stream:
-            Image.fromarray(image).save(stream, format="png")
+        files.write_png(path, image)
         self._tensorboard.add_image(name, image, step, dataformats="HWC")
 
     def close(self) -> None:
