@@ -12,6 +12,7 @@ from mmdiffusion_jax import errors
 from mmdiffusion_jax.modalities import Features
 from mmdiffusion_jax.networks.attention import self_attention
 from mmdiffusion_jax.networks.embeddings import time_embedding
+from mmdiffusion_jax.networks.patches import check_patches, join_patches, split_patches
 
 ADM_IMAGENET_64: Mapping[str, Any] = MappingProxyType(
     {
@@ -37,10 +38,16 @@ class UNet(nn.Module):
     at chosen resolutions; group norms that t scales and shifts; resampling inside residual blocks.
     `ADM_IMAGENET_64` is a published size.
 
+    Larger patches make it cheaper where the latent is large for its content: the highest level then
+    has a map of patches, each with the values of its pixels as channels (Hoogeboom et al. 2023,
+    "Simple diffusion", section 3).
+
     Attributes:
-        latent: (height, width, channels) of the state; each level halves the sides.
+        latent: (height, width, channels) of the state.
         out_channels: channels of the prediction; twice the latent's for a learned variance.
         num_steps: T; t is embedded as a share of it.
+        patch_size: side of a square patch; 1, as published, is a pixel. The map of patches is what
+            the levels halve, each the one above it.
         width: channels that `channel_mults` multiplies.
         channel_mults: channels of each level over `width`, the highest resolution first.
         num_res_blocks: residual blocks of a level on the way down; one more on the way up.
@@ -65,6 +72,7 @@ class UNet(nn.Module):
     latent: tuple[int, int, int]
     out_channels: int
     num_steps: int
+    patch_size: int = 1
     width: int = 64
     channel_mults: tuple[float, ...] = (1, 2)
     num_res_blocks: int = 2
@@ -73,13 +81,18 @@ class UNet(nn.Module):
     num_groups: int = 32
 
     @property
+    def map_sides(self) -> tuple[int, int]:
+        """Rows and columns of the highest level's map."""
+        return self.latent[0] // self.patch_size, self.latent[1] // self.patch_size
+
+    @property
     def level_channels(self) -> tuple[int, ...]:
         """The channels of each level, the highest resolution first."""
         return tuple(int(mult * self.width) for mult in self.channel_mults)
 
     def has_attention(self, level: int) -> bool:
         """Whether the maps of a level attend to themselves."""
-        return self.latent[0] >> level in self.attention_resolutions
+        return self.map_sides[0] >> level in self.attention_resolutions
 
     @nn.compact
     def __call__(
@@ -106,7 +119,9 @@ class UNet(nn.Module):
             embedding = embedding + nn.Dense(4 * self.width, name="context")(context)
         embedding = nn.silu(embedding)
 
-        grid = nn.Conv(channels[0], (3, 3), name="input")(z_t)
+        sides = self.map_sides
+        patches = split_patches(z_t, self.patch_size).reshape(len(z_t), *sides, -1)
+        grid = nn.Conv(channels[0], (3, 3), name="input")(patches)
         skips = [grid]
         for level, out in enumerate(channels):
             for index in range(self.num_res_blocks):
@@ -129,7 +144,8 @@ class UNet(nn.Module):
 
         features = Features(grid, nn.Dense(channels[0], name="condition")(embedding))
         out_map = nn.silu(GroupNorm(self.num_groups, name="norm")(grid))
-        return features, _zero_conv(self.out_channels, "prediction")(out_map)
+        prediction = _zero_conv(self.patch_size**2 * self.out_channels, "prediction")(out_map)
+        return features, join_patches(prediction, *sides, self.patch_size)
 
     def _stage(
         self, name: str, level: int, channels: int, grid: jax.Array, embedding: jax.Array
@@ -144,13 +160,14 @@ class UNet(nn.Module):
         return AttentionBlock(self.num_head_channels, self.num_groups, name=name)
 
     def _check(self) -> None:
+        check_patches(self.latent, self.patch_size)
         channels, halvings = self.level_channels, len(self.channel_mults) - 1
-        if any(side % 2**halvings for side in self.latent[:2]):
+        if any(side % 2**halvings for side in self.map_sides):
             raise ValueError(
                 errors.message(
                     "channel_mults",
                     self.channel_mults,
-                    f"levels that halve the latent's sides {self.latent[:2]} to whole numbers",
+                    f"levels that halve the map's sides {self.map_sides} to whole numbers",
                     "leave some out",
                 )
             )

@@ -24,9 +24,36 @@ def test_group_norm_equals_torch(size):
     np.testing.assert_allclose(got, want, atol=2e-5)
 
 
+def test_patches_are_channels_of_a_smaller_map():
+    options = {"num_steps": 10, "width": 8, "num_groups": 4, "num_head_channels": 8}
+    options |= {"channel_mults": (1, 2), "num_res_blocks": 1}
+    coarse = UNet((4, 6, 12), out_channels=4, **options)
+    fine = UNet((8, 12, 3), out_channels=1, patch_size=2, **options)
+    z = np.random.default_rng(0).normal(size=(2, 8, 12, 3)).astype(np.float32)
+    places = [(row, column) for row in range(2) for column in range(2)]
+    stacked = np.concatenate([z[:, row::2, column::2] for row, column in places], axis=-1)
+    t = jnp.array([1, 10])
+    params = jax.jit(coarse.init)(jax.random.key(0), stacked, t)
+    # The last layer starts at zero, which would equal anything.
+    params["params"]["prediction"]["kernel"] += 0.1
+    features, small = jax.jit(coarse.apply)(params, stacked, t)
+    fine_features, large = jax.jit(fine.apply)(params, z, t)
+    np.testing.assert_allclose(fine_features.grid, features.grid, atol=1e-5)
+    assert large.shape == (2, 8, 12, 1)
+    for channel, (row, column) in enumerate(places):
+        np.testing.assert_allclose(
+            large[:, row::2, column::2, 0], small[..., channel], rtol=1e-4, atol=1e-5
+        )
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"patch_size": 3}, r"`patch_size`: got 3, expected a divisor of .* \(8, 8\)"),
+        (
+            {"patch_size": 2, "channel_mults": (1, 1, 1, 1)},
+            r"`channel_mults`: got \(1, 1, 1, 1\), .*halve the map's sides \(4, 4\)",
+        ),
         ({"channel_mults": (1, 1, 1, 1, 1)}, r"`channel_mults`: got \(1, 1, 1, 1, 1\), .*halve"),
         ({"num_groups": 12}, "`num_groups`: got 12, expected a divisor of the 32 channels"),
         ({"num_head_channels": 48}, "`num_head_channels`: got 48, .* of the 64 channels"),
