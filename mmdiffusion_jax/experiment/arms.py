@@ -55,7 +55,7 @@ def separate(config: ConfigDict) -> dict[str, ConfigDict]:
     part.process.shares = ConfigDict()
     part.process.variance = "posterior"
     part.loss.kind = "simple"
-    return {"joint": part}
+    return {"joint": _unguided(part)}
 
 
 ARMS: Mapping[str, Callable[[ConfigDict], dict[str, ConfigDict]]] = {
@@ -113,6 +113,10 @@ def _primary_alone(config: ConfigDict) -> ConfigDict:
     part.process.shares = ConfigDict()
     for key in ("scales", "dropout"):
         part.loss[key] = ConfigDict({n: x for n, x in config.loss[key].items() if n == primary})
+    return _unguided(part)
+
+
+def _unguided(part: ConfigDict) -> ConfigDict:
     for key in ("guidance", "decoder_guidance"):
         part.sampling[key] = ConfigDict()
     return part

@@ -90,7 +90,7 @@ def _shared_draw(
             given=known,
             stepper=options.stepper(),
             times=times,
-            decorators=options.decorators(),
+            decorators=options.decorators(known),
             estimate=options.estimate,
             unknown=options.unknown,
             read=options.read,

@@ -78,9 +78,7 @@ class Generator:
         self.check(num_samples, given)
         if self._prior is not None and self._model.primary not in given:
             _warn_of_the_prior(self._model, self._prior, given)
-        elif self._model.primary in given and (
-            self._options.guidance or self._options.decoder_guidance
-        ):
+        elif self._model.primary in given and self._options.guidance:
             logging.warning(
                 "Guidance has nothing to do: %r is given, so no state is denoised and the other "
                 "modalities are read by their heads.",

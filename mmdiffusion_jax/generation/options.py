@@ -1,7 +1,8 @@
 """How samples are drawn, as configs and launchers say it."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
@@ -21,9 +22,11 @@ class SamplingOptions:
         grid: which ones, a name of `sampling.GRIDS`.
         eta: of the sampler "ddim", in [0, 1].
         guidance: {secondary: scale}, classifier-free; 1 is none.
-        decoder_guidance: {given secondary: scale}, by the model's own heads; 0 is none.
+        decoder_guidance: {secondary: scale}, by the model's own heads, where it is given; 0 is
+            none.
         guidance_interval: (low, high) in σ; empty for all noise levels.
         guidance_rescale: φ in [0, 1].
+        guidance_limit: the greatest RMS of what guidance adds to ẑ_0; 0 for none.
         threshold: of ẑ_0, "none", "static" (to [−1, 1]) or "dynamic".
         estimate: of an unknown modality's encoding, "mean", "draw" or "moments".
         unknown: what states carry of unknown modalities, "auto", "absent" or "estimated".
@@ -43,6 +46,7 @@ class SamplingOptions:
     decoder_guidance: Mapping[str, float] = dataclasses.field(default_factory=dict)
     guidance_interval: tuple[float, ...] = ()
     guidance_rescale: float = 0.0
+    guidance_limit: float = 0.0
     threshold: str = "static"
     estimate: str = "mean"
     unknown: str = "auto"
@@ -87,7 +91,7 @@ class SamplingOptions:
                 )
             )
         self.stepper()
-        self.decorators()
+        self.decorators(self.decoder_guidance)
 
     def stepper(self) -> sampling.Stepper:
         """The stepper these options name."""
@@ -103,16 +107,22 @@ class SamplingOptions:
         count = schedule.num_steps if self.num_steps is None else self.num_steps
         return sampling.GRIDS[self.grid](schedule, count)
 
-    def decorators(self) -> list[sampling.Decorator]:
-        """Guidance and thresholding, innermost first."""
+    def decorators(self, given: Collection[str] = ()) -> list[sampling.Decorator]:
+        """Guidance and thresholding, innermost first.
+
+        Args:
+            given: the modalities whose values are given; guidance by the heads of others is left
+                out.
+        """
         low, high = self.guidance_interval or sampling.EVERYWHERE
-        limits = (low, high), self.guidance_rescale
+        limits = (low, high), self.guidance_rescale, self.guidance_limit or math.inf
         found = [
             sampling.classifier_free_guidance(name, scale, *limits)
             for name, scale in sorted(self.guidance.items())
         ]
-        if self.decoder_guidance:
-            found.append(sampling.decoder_guidance(self.decoder_guidance, *limits))
+        by_heads = {name: x for name, x in self.decoder_guidance.items() if name in given}
+        if by_heads:
+            found.append(sampling.decoder_guidance(by_heads, *limits))
         if self.threshold != "none":
             static = self.threshold == "static"
             found.append(sampling.static_threshold() if static else sampling.dynamic_threshold())

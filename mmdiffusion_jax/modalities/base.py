@@ -96,6 +96,13 @@ class Modality(nn.Module):
         """log p(x | z_t), (batch,) nats."""
         raise NotImplementedError
 
+    def condition_log_prob(self, head: Any, x: jax.Array) -> jax.Array:
+        """log p of what x says as a condition, (batch,) nats: all of it, as long as `encode` is.
+
+        A modality whose x carries a target that `encode` does not read leaves the target out.
+        """
+        return self.log_prob(head, x)
+
     def pool(self, heads: Any) -> Any:
         """Heads stacked over several t (leading axis) → one, their normalised geometric mean."""
         raise NotImplementedError

@@ -84,11 +84,19 @@ class Image(Modality):
         """The estimate of the encoding, kept within [−1, 1] as the data is, is the mean."""
         return {"mean": jnp.clip(encoding, -1, 1), "log_std": head["log_std"]}
 
-    def log_prob(self, head: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-        """log p(x) of the discretised Gaussian, (batch,) nats over `num_levels` levels."""
+    def log_prob(
+        self, head: dict[str, jax.Array], x: jax.Array, counted: jax.Array | None = None
+    ) -> jax.Array:
+        """log p(x) of the discretised Gaussian, (batch,) nats over `num_levels` levels.
+
+        Args:
+            head: its parameters.
+            x: (batch, *latent).
+            counted: booleans, broadcastable to x, the values in the sum; left out, all of them.
+        """
         centres = 2 * self._level(x.astype(jnp.float32) / 255) / (self.num_levels - 1) - 1
         return discretised_gaussian_log_prob(
-            head["mean"], head["log_std"], centres, self.num_levels
+            head["mean"], head["log_std"], centres, self.num_levels, counted
         )
 
     def pool(self, heads: dict[str, jax.Array]) -> dict[str, jax.Array]:

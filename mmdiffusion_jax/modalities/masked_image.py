@@ -143,10 +143,23 @@ class MaskedImage(Image):
         del encoding
         return head
 
-    def log_prob(self, head: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-        """log p(validity) + log p(whole picture), (batch,) nats."""
+    def log_prob(
+        self, head: dict[str, jax.Array], x: jax.Array, counted: jax.Array | None = None
+    ) -> jax.Array:
+        """log p(validity) + log p(whole picture), (batch,) nats.
+
+        Args:
+            head: its parameters.
+            x: (batch, height, width, channels + 1).
+            counted: booleans, broadcastable to the picture, which of it counts; left out, all.
+        """
         logit = jnp.where(_is_visible(x), head["visible_logit"], -head["visible_logit"])
-        return sum_per_example(jax.nn.log_sigmoid(logit)) + super().log_prob(head, restored(x))
+        of_picture = super().log_prob(head, restored(x), counted)
+        return sum_per_example(jax.nn.log_sigmoid(logit)) + of_picture
+
+    def condition_log_prob(self, head: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+        """log p(validity) + log p(visible pixels); what x has under its squares is not read."""
+        return self.log_prob(head, x, _is_visible(x)[..., None])
 
     def pool(self, heads: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """The Gaussians' precisions and the Bernoullis' logits average."""

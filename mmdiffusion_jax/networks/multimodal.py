@@ -121,6 +121,7 @@ class MultiModalModel(nn.Module):
                 reconstruct=modality.reconstruct,
                 pool=modality.pool,
                 num_dims=modality.num_dims,
+                condition_log_prob=modality.condition_log_prob,
             )
             for name, modality in self.modalities.items()
         }

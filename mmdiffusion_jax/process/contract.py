@@ -56,6 +56,8 @@ class ModalityFunctions:
         pool: head parameters with a leading axis of several t → one set of parameters, the
             normalised geometric mean of their distributions; left out, the last t counts alone.
         num_dims: how many dimensions one x has; for bits per dimension and loss means.
+        condition_log_prob: `log_prob` of what x says where it is given as a condition; left out,
+            all of it. An x that carries a target its encoder never reads says less than that.
     """
 
     encode: Callable[[jax.Array], jax.Array]
@@ -67,6 +69,7 @@ class ModalityFunctions:
     reconstruct: Callable[[jax.Array, Any], Any] = _as_it_is
     pool: Callable[[Any], Any] | None = None
     num_dims: int = 1
+    condition_log_prob: Callable[[Any, jax.Array], jax.Array] | None = None
 
 
 class Modal(Protocol):

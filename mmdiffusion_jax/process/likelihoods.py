@@ -70,7 +70,11 @@ def gaussian_log_prob(mean: jax.Array, log_std: jax.Array, x: jax.Array) -> jax.
 
 
 def discretised_gaussian_log_prob(
-    mean: jax.Array, log_std: jax.Array, x: jax.Array, num_levels: int
+    mean: jax.Array,
+    log_std: jax.Array,
+    x: jax.Array,
+    num_levels: int,
+    counted: jax.Array | None = None,
 ) -> jax.Array:
     """log p(x) of a Gaussian whose mass falls on evenly spaced levels in [−1, 1].
 
@@ -86,6 +90,7 @@ def discretised_gaussian_log_prob(
         log_std: log of the standard deviation, broadcastable to `mean`.
         x: (batch, *dims), values on the levels, in the same units.
         num_levels: L, at least 2; 256 for 8-bit images.
+        counted: booleans, broadcastable to `mean`, the entries d in the sum; left out, all of them.
 
     Returns:
         (batch,), nats.
@@ -117,7 +122,8 @@ def discretised_gaussian_log_prob(
     # log(1 − exp(−gap)), gap > 0; expm1 is exact where the bin is narrow.
     gap = jnp.maximum(log_high - log_ndtr(low), jnp.finfo(high.dtype).tiny)
     log_inside = log_high + jnp.log(-jnp.expm1(-gap))
-    return sum_per_example(jnp.where(open_ended, log_high, log_inside))
+    found = jnp.where(open_ended, log_high, log_inside)
+    return sum_per_example(found if counted is None else jnp.where(counted, found, 0))
 
 
 def _check_same_shape(mean: jax.Array, x: jax.Array) -> None:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from mmdiffusion_jax import files, generation
+from mmdiffusion_jax import errors, files, generation
 from mmdiffusion_jax.run.requests import parse_given
 from mmdiffusion_jax.run.train import load
 
@@ -45,11 +45,21 @@ def sample(
         The folder.
 
     Raises:
-        ValueError: bad options, bad values of `given`, a workdir without a trained experiment, or
-            a folder with anything else in it.
+        ValueError: bad options, bad values of `given`, guidance by the head of a modality that is
+            not given, a workdir without a trained experiment, or a folder with anything else in it.
     """
     _, built, params = load(workdir, options)
     known, count = parse_given(given, num_samples, built.model.modalities)
+    for name in options.get("decoder_guidance", {}):
+        if name not in known:
+            raise ValueError(
+                errors.message(
+                    "decoder_guidance",
+                    f"{name!r}, whose value is not given",
+                    f"one of the given modalities {sorted(known)}",
+                    "give it, or use the classifier-free form",
+                )
+            )
     shard_size = 10 * built.sampling.batch_size if shard_size is None else shard_size
     request = {
         "sampling": dataclasses.asdict(built.sampling),

@@ -76,6 +76,16 @@ def test_guidance_without_effect_is_none_bit_for_bit(draw):
     assert (guided["image"] != plain).any()
 
 
+def test_heads_guide_where_their_modality_is_given(draw):
+    options = {"decoder_guidance": {"label": 1.0}}
+    np.testing.assert_array_equal(draw(2, **options)["image"], draw(2)["image"])
+    given = {"label": np.array([3, 1], np.int32)}
+    guided = draw(2, given, **options)["image"]
+    assert (guided != draw(2, given)["image"]).any()
+    limited = draw(2, given, guidance_limit=1e-6, **options)["image"]
+    assert (limited != guided).any()
+
+
 def test_guidance_with_a_known_image_is_said_to_have_nothing_to_do(draw, caplog):
     given = {"image": np.zeros((2, 8, 8, 1), np.uint8)}
     with caplog.at_level(logging.WARNING):
@@ -132,7 +142,6 @@ def test_bad_options(options, words):
         ),
         (2, {}, {"num_steps": 9}, "`num_steps`: got 9, expected a whole number in 1 … 8"),
         (2, {}, {"guidance": {"image": 2.0}}, "`guidance`: got 'image', expected one of 'label'"),
-        (2, {}, {"decoder_guidance": {"label": 1.0}}, "'label', whose value is not given"),
         (
             2,
             {},

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from mmdiffusion_jax.modalities import Image, MaskedImage, random_squares, restored
 
@@ -76,6 +77,31 @@ def test_the_target_is_the_whole_picture():
     most_likely = MASKED.most_likely(head)
     np.testing.assert_array_equal(restored(most_likely), Image(latent=LATENT).most_likely(head))
     np.testing.assert_array_equal(most_likely[..., 3], np.where(p_visible > 0.5, 255, 0))
+
+
+def test_as_a_condition_it_says_nothing_of_hidden_pixels():
+    x = MASKED.derive(np.random.default_rng(0), PHOTOS)
+    keys = jax.random.split(jax.random.key(0), 3)
+    head = {
+        "mean": jax.random.uniform(keys[0], PHOTOS.shape, minval=-1.0),
+        "log_std": jax.random.uniform(keys[1], PHOTOS.shape, minval=-1.0),
+        "visible_logit": jax.random.normal(keys[2], PHOTOS.shape[:3]),
+    }
+    visible = x[..., 3] == 255
+    said = jax.jit(MASKED.condition_log_prob)
+    got = said(head, jnp.asarray(x))
+    other = np.where(visible[..., None] | (np.arange(4) == 3), x, 255 - x)
+    np.testing.assert_array_equal(got, said(head, jnp.asarray(other)))
+    # Of a bin 1/127.5 wide; the outermost are open.
+    mean, log_std = (np.asarray(head[name], np.float64) for name in ("mean", "log_std"))
+    law = scipy.stats.norm(mean, np.exp(log_std))
+    centre = PHOTOS / 127.5 - 1
+    upper = np.where(PHOTOS == 255, np.inf, centre + 1 / 255)
+    lower = np.where(PHOTOS == 0, -np.inf, centre - 1 / 255)
+    picture = np.log(law.cdf(upper) - law.cdf(lower))[visible].sum()
+    p_visible = 1 / (1 + np.exp(-np.asarray(head["visible_logit"], np.float64)))
+    of_validity = np.log(np.where(visible, p_visible, 1 - p_visible)).sum()
+    np.testing.assert_allclose(np.sum(got), picture + of_validity, rtol=1e-4)
 
 
 def test_hidden_pixels_are_shown_black():

@@ -166,9 +166,45 @@ def test_rescale():
         np.testing.assert_allclose(part, (whole + plain) / 2, rtol=1e-9)
 
 
+def test_the_limit():
+    """What guidance adds is scaled down, example by example, to the RMS of the limit."""
+    before, free = read_all()
+    sizes = np.sqrt(((free - before) ** 2).mean(-1))
+    limit = float(np.median(sizes))
+    _, limited = read_all(limit=limit)
+    for plain, bound, size in zip(free, limited, sizes):
+        share = np.minimum(1, limit / size)[:, None]
+        assert (share < 1).any() or (share == 1).all()
+        np.testing.assert_allclose(bound, before + share * (plain - before), rtol=1e-9)
+    assert (sizes > limit).any()
+
+
+def test_a_condition_guides_by_what_it_says():
+    """`condition_log_prob`, where a modality has one, takes the place of its likelihood."""
+    world = LinearWorld(1, STEPS)
+    model = world.model()
+    functions = model.modalities["x0"]
+    silent = dataclasses.replace(functions, condition_log_prob=lambda head, x: jnp.zeros(len(x)))
+    readings = []
+    for modality in (functions, silent):
+        modalities = {**model.modalities, "x0": modality}
+        changed = dataclasses.replace(model, modalities=modalities)
+        question, plain = asked(world, changed, x0=states(1))
+        decorate = sampling.decoder_guidance({"x0": 1.0})
+        readings.append(decorate(plain, question)(TIMES, states(), told(x0=1)).clean.z_0)
+    belief = plain(TIMES, states(), told(x0=1)).clean
+    drift = np.asarray(world.weights.marginal["x0"])[np.asarray(TIMES)][:, None]
+    kept = np.sqrt(np.asarray(world.schedule.alpha_bar))[np.asarray(TIMES)][:, None]
+    news = question.known["x0"] - belief.encodings["x0"]
+    np.testing.assert_allclose(readings[1], belief.z_0 - drift * news / kept, rtol=1e-9)
+    assert np.abs(readings[0] - readings[1]).max() > 1e-3
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"limit": 0.0}, "`limit`: got 0.0, expected a number above 0"),
+        ({"limit": math.nan}, "`limit`: got nan"),
         ({"scale": math.inf}, "`scale`: got inf"),
         ({"scale": math.nan}, "`scale`: got nan"),
         ({"interval": (2.0, 1.0)}, r"`interval`: got \(2.0, 1.0\)"),
