@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, files
 from mmdiffusion_jax.evaluation.directions import HIGHER_IS_BETTER
 
 BUDGETS = ("steps", "flops")
@@ -215,7 +215,8 @@ def plot_arms(runs: Sequence[ArmRun], arms: Sequence[str], file: str | Path) -> 
         ncols=len(handles),
         fontsize="small",
     )
-    figure.savefig(file, dpi=120)
+    with files.replacing(file) as stream:
+        figure.savefig(stream, dpi=120, format="png")
 
 
 def check_budgets(budgets: Sequence[str]) -> None:

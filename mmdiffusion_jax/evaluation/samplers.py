@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from mmdiffusion_jax import data
+from mmdiffusion_jax import data, files
 from mmdiffusion_jax.evaluation.real import RealData
 from mmdiffusion_jax.generation import SamplingOptions
 
@@ -159,7 +159,8 @@ def plot_samplers(runs: Sequence[Sequence[Figures]], file: str | Path) -> None:
     panels[0].yaxis.set_major_formatter(LogFormatter())
     panels[0].yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     panels[1].legend(fontsize="small")
-    figure.savefig(file, dpi=120)
+    with files.replacing(file) as stream:
+        figure.savefig(stream, dpi=120, format="png")
 
 
 def _timed(experiment: "Experiment", params: Any, options: SamplingOptions) -> tuple[Any, float]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.modalities.base import Features, Modality
-from mmdiffusion_jax.modalities.encoders import check_grid, enlarge, unit_rms, unit_rms_moments
+from mmdiffusion_jax.modalities.encoders import coarse_shape, enlarge, unit_rms, unit_rms_moments
 from mmdiffusion_jax.modalities.heads import bounded_log_std, pool_gaussians
 from mmdiffusion_jax.process import (
     gaussian_log_prob,
@@ -192,11 +192,11 @@ class Embedding(Modality):
         least = 2 if self.head_kind == "cosine" else 1
         if self.dims < least:
             raise ValueError(errors.message("dims", self.dims, f"{least} or more", "raise it"))
-        check_grid(self.grid, self.latent)
+        coarse_shape(self.grid, self.latent)
 
     def setup(self) -> None:
         """The projection."""
-        shape = (*(self.grid or self.latent[:2]), self.latent[2])
+        shape = coarse_shape(self.grid, self.latent)
         scale = nn.initializers.normal(self.dims**-0.5)
         kernel = self.param("kernel", scale, (self.dims, *shape))
         self.kernel = enlarge(kernel, self.latent).reshape(self.dims, -1)

@@ -8,24 +8,28 @@ import jax.numpy as jnp
 from mmdiffusion_jax import errors
 
 
-def check_grid(grid: Sequence[int] | None, latent: Sequence[int]) -> None:
-    """Checks the grid of a learned encoding.
+def coarse_shape(grid: Sequence[int] | None, latent: Sequence[int]) -> tuple[int, ...]:
+    """The shape of a learned encoding before it is enlarged to the latent.
 
     Args:
         grid: (rows, columns), or None for the latent's own.
         latent: (height, width, channels).
 
+    Returns:
+        (rows, columns, channels).
+
     Raises:
         ValueError: not two numbers, or some below 1 or above the latent's.
 
     Example:
-        >>> check_grid((4, 4), (16, 16, 1))
-        >>> check_grid((4, 32), (16, 16, 1))
+        >>> coarse_shape((4, 4), (16, 16, 1))
+        (4, 4, 1)
+        >>> coarse_shape((4, 32), (16, 16, 1))
         Traceback (most recent call last):
         ValueError: `grid`: got (4, 32), expected ...
     """
     if grid is None:
-        return
+        return tuple(latent)
     if len(grid) != 2 or not all(1 <= n <= most for n, most in zip(grid, latent, strict=False)):
         raise ValueError(
             errors.message(
@@ -35,6 +39,7 @@ def check_grid(grid: Sequence[int] | None, latent: Sequence[int]) -> None:
                 "change it, or leave it out for the latent's own",
             )
         )
+    return (*grid, latent[2])
 
 
 def enlarge(rows: jax.Array, latent: Sequence[int]) -> jax.Array:

@@ -7,7 +7,7 @@ import numpy as np
 
 from mmdiffusion_jax.modalities.base import Features
 from mmdiffusion_jax.modalities.categorical import Categorical
-from mmdiffusion_jax.modalities.encoders import check_grid, enlarge, unit_rms
+from mmdiffusion_jax.modalities.encoders import coarse_shape, enlarge, unit_rms
 
 
 class Label(Categorical):
@@ -38,11 +38,11 @@ class Label(Categorical):
     def __post_init__(self) -> None:
         """Checks the fields."""
         super().__post_init__()
-        check_grid(self.grid, self.latent)
+        coarse_shape(self.grid, self.latent)
 
     def setup(self) -> None:
         """The table and the head's layers."""
-        shape = (self.num_classes, *(self.grid or self.latent[:2]), self.latent[2])
+        shape = (self.num_classes, *coarse_shape(self.grid, self.latent))
         self.table = self.param("table", nn.initializers.normal(1.0), shape)
         self.norm = nn.LayerNorm()
         self.logits = nn.Dense(self.num_classes)

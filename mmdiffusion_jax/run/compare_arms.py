@@ -119,7 +119,10 @@ def _run(
     # Evaluated in the end, and by the same judges as the others.
     config.training.eval_every = config.training.sample_every = 0
     # By name, not by the file that they may have come from.
-    key = {"evaluation": config.evaluation.to_dict() | {"features": real.features_name}}
+    key = {
+        "evaluation": config.evaluation.to_dict() | {"features": real.features_name},
+        "sampling": config.sampling.to_dict(),
+    }
     file = Path(workdir) / "figures.json"
     if file.exists():
         found = json.loads(file.read_text(encoding="utf-8"))

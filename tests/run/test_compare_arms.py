@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from mmdiffusion_jax import metrics, run
+from mmdiffusion_jax import evaluation, metrics, run
 from mmdiffusion_jax.training import loop
 from tests.run.small import ROOT
 
@@ -27,9 +27,10 @@ def config(folder):
 def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
     """The single-task arm has two runs, which share the operations of the one."""
 
-    def compare():
+    def compare(**sampling):
         workdir, arms = str(tmp_path / "w"), ["multi", "single"]
         asked = config(tmp_path)
+        asked.sampling.update(sampling)
         asked.evaluation.features, asked.evaluation.judge_steps = "classifier", 2
         asked.training.log_every = 1
         return run.compare_arms(asked, workdir, arms, 1, 4, ["flops"])
@@ -76,6 +77,18 @@ def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in before} == before
     again = json.loads((tmp_path / "w" / "comparison.json").read_text())
     assert again["runs"] == found["runs"]
+
+    # Other sampling is evaluated anew, with the same parameters.
+    states = []
+
+    def look_at(built, *rest):
+        states.append(built.sampling.num_steps)
+        return {"joint/frechet": 1.0}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "evaluate", look_at)
+        compare(num_steps=3)
+    assert states == [3, 3, 3]
 
 
 @pytest.mark.parametrize(
