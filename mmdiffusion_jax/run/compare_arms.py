@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -35,8 +36,8 @@ def compare_arms(
     as the reference; under "flops" the runs of an arm together have as many operations. Judges and
     features are fitted once, on training data, and serve all arms. The same call again goes on
     where it stopped. Writes `comparison.json`, `comparison.md`, `comparison.png` and
-    `features.safetensors` (the network of the judges) into `workdir`, and a folder for each run
-    with its checkpoints, figures and sheets of samples.
+    `features.safetensors` (the network of the judges; `features.json` says what it was fitted to)
+    into `workdir`, and a folder for each run with its checkpoints, figures and sheets of samples.
 
     Args:
         config: of the multi-task model.
@@ -50,7 +51,8 @@ def compare_arms(
         The table.
 
     Raises:
-        ValueError: unknown names, fewer than one seed, a bad config, or bad data.
+        ValueError: unknown names, fewer than one seed, a bad config, bad data, or a workdir of a
+            comparison on other data.
         KeyboardInterrupt: a signal stopped a run; it has a checkpoint, and no figures yet.
     """
     if num_seeds < 1:
@@ -90,16 +92,43 @@ def compare_arms(
 
 
 def _real_data(config: ConfigDict, splits: Splits, kept: Path) -> RealData:
-    """The real data, with the network of features that an earlier call has kept, if any."""
+    """The real data, with the network of features that an earlier call has kept, if any.
+
+    Raises:
+        ValueError: an earlier call fitted them to other data.
+    """
     config = config.copy_and_resolve_references()
+    ours = {"judge_steps": config.evaluation.judge_steps, **config.data}
+    for place in ("path", "embedder"):
+        del ours[place]
+    origin = kept.with_suffix(".json")
     if config.evaluation.features == evaluation.CLASSIFIER and kept.exists():
+        # A network that was put there by hand has no record.
+        theirs = json.loads(origin.read_text(encoding="utf-8")) if origin.exists() else _plain(ours)
+        different = [key for key, value in _plain(ours).items() if theirs.get(key) != value]
+        if different:
+            raise ValueError(
+                errors.message(
+                    "workdir",
+                    f"{kept.parent}, whose features were fitted with another {different[0]}, "
+                    f"{theirs.get(different[0])!r}",
+                    f"features fitted with {ours[different[0]]!r}, or none",
+                    "choose another workdir",
+                )
+            )
         config.evaluation.features = str(kept)
     real = RealData(experiment.build(config), *splits)
     network = real.network
     kept.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(network, metrics.SmallClassifier) and not kept.exists():
+        files.write_text(origin, json.dumps(ours, indent=1))
         network.save(kept)
     return real
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As they come back from a file."""
+    return json.loads(json.dumps(values))
 
 
 def _costs(
@@ -126,7 +155,7 @@ def _run(
     file = Path(workdir) / "figures.json"
     if file.exists():
         found = json.loads(file.read_text(encoding="utf-8"))
-        if found["key"] == json.loads(json.dumps(key)):
+        if found["key"] == _plain(key):
             return found["figures"]
     logging.info("%s: %d steps.", workdir, num_steps)
     taken = int(train(config, workdir).step)

@@ -27,11 +27,11 @@ def config(folder):
 def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
     """The single-task arm has two runs, which share the operations of the one."""
 
-    def compare(**sampling):
+    def compare(judge_steps=2, **sampling):
         workdir, arms = str(tmp_path / "w"), ["multi", "single"]
         asked = config(tmp_path)
         asked.sampling.update(sampling)
-        asked.evaluation.features, asked.evaluation.judge_steps = "classifier", 2
+        asked.evaluation.features, asked.evaluation.judge_steps = "classifier", judge_steps
         asked.training.log_every = 1
         return run.compare_arms(asked, workdir, arms, 1, 4, ["flops"])
 
@@ -89,6 +89,9 @@ def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
         patch.setattr(evaluation, "evaluate", look_at)
         compare(num_steps=3)
     assert states == [3, 3, 3]
+
+    with pytest.raises(ValueError, match="features were fitted with another judge_steps, 2"):
+        compare(judge_steps=3)
 
 
 @pytest.mark.parametrize(
