@@ -1,0 +1,45 @@
+"""The picture of samples."""
+
+import types
+
+import numpy as np
+import pytest
+
+from mmdiffusion_jax import generation
+
+
+def sheet(captions, columns=2):
+    pictures = np.zeros((len(captions), 2, 3, 3), np.uint8)
+    pictures[:, 0, 0] = (255, 0, 0)
+    pictures[:, 1, 2] = (0, 0, 255)
+    shown = {"picture": list(pictures), "text": captions}
+    modalities = {
+        name: types.SimpleNamespace(show=lambda x, name=name: shown[name]) for name in shown
+    }
+    samples = dict.fromkeys(shown, np.zeros(len(captions)))
+    return generation.contact_sheet(types.SimpleNamespace(modalities=modalities), samples, columns)
+
+
+@pytest.mark.parametrize("caption", ["7", "0.12 -0.34 0.56 and quite some more of it"])
+def test_cells_hold_their_pictures_and_captions(caption):
+    """Pictures are enlarged 24 times and centred; nothing is written across a cell's border."""
+    made = sheet([caption] * 3)
+    width, height = made.shape[1] // 2, made.shape[0] // 2
+    assert made.dtype == np.uint8
+    assert width >= 72 + 4
+    for row, column in ((0, 0), (0, 1), (1, 0)):
+        cell = made[row * height : (row + 1) * height, column * width : (column + 1) * width]
+        left = width // 2 - 36
+        np.testing.assert_array_equal(cell[2, left], (255, 0, 0))
+        np.testing.assert_array_equal(cell[2 + 47, left + 71], (0, 0, 255))
+        assert (cell[2:50, left : left + 72][:24, 24:] == 0).all()
+        assert (cell[:, :2] == 255).all()
+        assert (cell[:, -2:] == 255).all()
+        assert (cell[50:] < 128).any()
+    assert (made[height:, width:] == 255).all()
+
+
+def test_a_wide_caption_widens_the_cells():
+    short, long = (sheet(["1", text]) for text in ("2", "a caption wider than its picture"))
+    assert long.shape[1] > short.shape[1]
+    assert long.shape[0] == short.shape[0]
