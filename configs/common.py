@@ -93,11 +93,11 @@ def small_fashion(side: int) -> ConfigDict:
 
 def small_camvid() -> ConfigDict:
     """CamVid at 48 × 64, tested on a sequence that training does not see."""
-    config = small((48, 64, 3), num_steps=2000)
+    config = small((48, 64, 3), num_steps=4000)
     config.data.source = "camvid"
     config.data.size = (48, 64)
     config.data.test = "test_unseen"
-    config.training.batch_size = 8
+    config.training.batch_size = 4
     config.evaluation.num_samples = config.sampling.batch_size = 171
     return config
 
