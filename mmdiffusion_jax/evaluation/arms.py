@@ -76,7 +76,7 @@ def equal_steps(
 
 
 def shown_figures(runs: Sequence[ArmRun]) -> list[str]:
-    """The figures that have a better and a worse, and that two arms have."""
+    """The figures of samples that two arms have, or the one arm there is."""
     arms: dict[str, set[str]] = {}
     for run in runs:
         for name in run.figures:
@@ -144,9 +144,8 @@ def arms_table(
         ]
         for name in shown_figures(rows):
             values = {arm: _values(rows, arm, name) for arm in arms}
-            higher = HIGHER_IS_BETTER[name.split("/")[-1]]
-            cells = [_cell(values, arm, reference, higher) for arm in arms]
-            lines.append(f"| {name} {'↑' if higher else '↓'} | " + " | ".join(cells) + " |")
+            cells = [_cell(values, arm, reference, _higher(name)) for arm in arms]
+            lines.append(f"| {_title(name)} | " + " | ".join(cells) + " |")
         taken = {run.arm: run.steps for run in rows}
         steps = [" + ".join(str(n) for n in taken.get(arm, {}).values()) or "–" for arm in arms]
         lines += ["| steps | " + " | ".join(steps) + " |"]
@@ -200,9 +199,7 @@ def plot_arms(runs: Sequence[ArmRun], arms: Sequence[str], file: str | Path) -> 
                 axes.bar(at, np.mean(values), 0.3, color=f"C{place}", alpha=0.5)
                 axes.plot([at] * len(values), values, "k.", markersize=4)
         axes.set_xticks(range(len(arms)), arms, rotation=20, fontsize="small")
-        axes.set_title(
-            f"{name} {'↑' if HIGHER_IS_BETTER[name.split('/')[-1]] else '↓'}", fontsize="small"
-        )
+        axes.set_title(_title(name), fontsize="small")
         axes.grid(axis="y", alpha=0.3)
     for axes in panels[len(names) :]:
         axes.set_visible(False)
@@ -234,8 +231,18 @@ def _values(runs: Sequence[ArmRun], arm: str, name: str) -> list[float]:
     return [run.figures[name] for run in runs if run.arm == arm and name in run.figures]
 
 
+def _higher(name: str) -> bool | None:
+    return HIGHER_IS_BETTER[name.split("/")[-1]]
+
+
+def _title(name: str) -> str:
+    """A figure's name and which way it goes."""
+    higher = _higher(name)
+    return name if higher is None else f"{name} {'↑' if higher else '↓'}"
+
+
 def _cell(
-    values: Mapping[str, list[float]], arm: str, reference: str, higher_is_better: bool
+    values: Mapping[str, list[float]], arm: str, reference: str, higher_is_better: bool | None
 ) -> str:
     mine, theirs = values[arm], values.get(reference, [])
     if not mine:
@@ -243,6 +250,6 @@ def _cell(
     text = f"{np.mean(mine):.3f}"
     if len(mine) > 1:
         text += f" ± {np.std(mine, ddof=1):.3f}"
-    if arm == reference or not theirs:
+    if arm == reference or not theirs or higher_is_better is None:
         return text
     return f"{text} ({verdict(theirs, mine, higher_is_better)})"

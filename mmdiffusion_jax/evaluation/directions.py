@@ -11,10 +11,11 @@ from mmdiffusion_jax.modalities import Embedding, Label, MaskedImage, Segmentati
 
 Values = Mapping[str, np.ndarray]
 
-HIGHER_IS_BETTER: Mapping[str, bool] = {
+HIGHER_IS_BETTER: Mapping[str, bool | None] = {
     "accuracy": True,
     "agreement": True,
     "cosine": True,
+    "cosine_of_strangers": None,
     "distance": False,
     "frechet": False,
     "frechet_ratio": False,
@@ -26,7 +27,7 @@ HIGHER_IS_BETTER: Mapping[str, bool] = {
     "recall": True,
     "ssim": True,
 }
-"""Which way the figures of samples go, by the last part of their names."""
+"""Which way the figures of samples go, by the last part of their names; None is neither way."""
 
 
 def joint_figures(real: RealData, made: Values) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """Verdicts against a simulation of seeds, budgets against counted operations, and the table."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,16 @@ def test_the_table():
     assert "| time of training | × 1.00 | × 1.00 |" in lines
     assert "| multi/joint | 1,000 | 4 G (× 1.000) | × 1.00 |" in lines
     assert "| single/predict | 900 | 1 G (× 0.250) | × 0.50 |" in lines
+
+
+def test_a_figure_that_goes_neither_way_has_no_verdict():
+    name = "joint/image_embedding/cosine_of_strangers"
+    rows = [dataclasses.replace(run, figures={name: 0.5 + run.seed}) for run in runs()]
+    lines = arms_table(rows, COSTS, "multi").splitlines()
+    row = next(line for line in lines if name in line)
+    assert row.startswith(f"| {name} | ")
+    assert "better" not in row
+    assert "no difference" not in row
 
 
 def test_the_plot(tmp_path):
