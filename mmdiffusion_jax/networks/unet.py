@@ -46,8 +46,6 @@ class UNet(nn.Module):
         latent: (height, width, channels) of the state.
         out_channels: channels of the prediction; twice the latent's for a learned variance.
         num_steps: T; t is embedded as a share of it.
-        patch_size: side of a square patch; 1, as published, is a pixel. The map of patches is what
-            the levels halve, each the one above it.
         width: channels that `channel_mults` multiplies.
         channel_mults: channels of each level over `width`, the highest resolution first.
         num_res_blocks: residual blocks of a level on the way down; one more on the way up.
@@ -55,6 +53,8 @@ class UNet(nn.Module):
             in any case.
         num_head_channels: channels of one attention head.
         num_groups: of the group norms, divides all channels.
+        patch_size: side of a square patch; 1, as published, is a pixel. The map of patches is what
+            the levels halve, each the one above it.
 
     Raises:
         ValueError: sides that cannot be halved that often, or channels that groups or heads do not
@@ -72,13 +72,13 @@ class UNet(nn.Module):
     latent: tuple[int, int, int]
     out_channels: int
     num_steps: int
-    patch_size: int = 1
     width: int = 64
     channel_mults: tuple[float, ...] = (1, 2)
     num_res_blocks: int = 2
     attention_resolutions: tuple[int, ...] = (4,)
     num_head_channels: int = 32
     num_groups: int = 32
+    patch_size: int = 1
 
     @property
     def map_sides(self) -> tuple[int, int]:

@@ -193,6 +193,7 @@ class _Shape:
     def replace(
         self, schedule: Schedule, plain: Reading, guided: jax.Array, t: jax.Array
     ) -> Reading:
+        """The plain reading with the guided ẑ_0, at times t."""
         z_0 = plain.clean.z_0
         axes = tuple(range(1, z_0.ndim))
         if self.limit < math.inf:
