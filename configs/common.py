@@ -83,11 +83,11 @@ def small(latent: tuple[int, int, int], num_steps: int) -> ConfigDict:
 
 def small_fashion(side: int) -> ConfigDict:
     """Fashion-MNIST at `side` × `side`, from the folder `data.path`."""
-    config = small((side, side, 1), num_steps=1500 if side == 16 else 3500)
+    num_steps, batch_size = (3500, 16) if side > 16 else (1500, 32)
+    config = small((side, side, 1), num_steps)
     config.data.source = "fashion_mnist"
     config.data.size = (side, side)
-    if side > 16:
-        config.training.batch_size = 16
+    config.training.batch_size = batch_size
     return config
 
 
