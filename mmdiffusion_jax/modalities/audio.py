@@ -1,4 +1,4 @@
-"""Audio: a log-mel spectrogram, encoded by a learned map of its axes, with Gaussian values."""
+"""Audio: a log-mel spectrogram, encoded by the shape of its spectra, with Gaussian values."""
 
 import flax.linen as nn
 import jax
@@ -14,14 +14,22 @@ from mmdiffusion_jax.process import gaussian_log_prob
 
 # 0.7 dB on a scale of 80 dB. Silence is exactly −1, and its density would grow without a bound.
 _LOWEST_LOG_STD = -4.0
+# What stays of a frame's mean over the bands: enough to tell loud from faint.
+_LEVEL = 0.1
 
 
 class Audio(Modality):
     """A log-mel spectrogram (frames, mels) of floats in −1 … 1, as `data.audio.log_mel` makes it.
 
-    E(x) = u / rms(u) with u = Aᵀ x B + b: a learned map of time to the latent's rows and one of
-    frequency to its columns and channels, at first the linear interpolation. It has unit RMS over
-    the latent, so that the modality weight alone sets its strength; the bias b keeps the loudness.
+    E(x) = u / rms(u) with u = Aᵀ y B, where y are the values above silence, x + 1, less nine tenths
+    of each frame's mean over the bands. A and B interpolate linearly: time to the latent's rows,
+    frequency to its columns and, within a column, its channels. Nothing is learned. Unit RMS lets
+    the modality weight alone set the strength.
+
+    Sounds of equal length are loud and silent at much the same moments; what tells them apart is
+    the shape of their spectra. With the whole level, 94 % of the energy of E(x) is the same for all
+    recordings of spoken digits, and a learned map with a bias brings that to 98 %, since an
+    encoding that says little is easy to estimate.
 
     p(x | z_t) is a diagonal Gaussian, a density even where x is −1 exactly, so σ is at least e⁻⁴.
     The mean and the variance of E(x) are those of u, which are exact, over the root mean square of
@@ -53,20 +61,13 @@ class Audio(Modality):
                 raise ValueError(errors.message(name, value, "1 or more", "raise it"))
 
     def setup(self) -> None:
-        """The maps of time and of frequency, and the bias."""
+        """The fixed maps of time and of frequency."""
         height, width, channels = self.latent
-
-        def of_time(key: jax.Array) -> jax.Array:
-            del key
-            return jax.image.resize(jnp.eye(self.frames), (self.frames, height), "linear")
-
-        def of_frequency(key: jax.Array) -> jax.Array:
-            bands = jax.image.resize(jnp.eye(self.mels), (self.mels, width), "linear")
-            return bands[..., None] * jax.random.normal(key, (channels,))
-
-        self.time = self.param("time", of_time)
-        self.frequency = self.param("frequency", of_frequency)
-        self.bias = self.param("bias", nn.initializers.normal(0.3), self.latent)
+        self.time = _interpolation(self.frames, height)
+        mean = jnp.full((self.mels, self.mels), 1 / self.mels)
+        shape = jnp.eye(self.mels) - (1 - _LEVEL) * mean
+        bands = shape @ _interpolation(self.mels, width * channels)
+        self.frequency = bands.reshape(self.mels, width, channels)
 
     @property
     def num_dims(self) -> int:
@@ -97,7 +98,7 @@ class Audio(Modality):
 
     def encode(self, x: jax.Array) -> jax.Array:
         """Spectrograms (batch, frames, mels) → (batch, *latent), unit RMS each."""
-        return unit_rms(_map(x, self.time, self.frequency) + self.bias, num_axes=3)
+        return unit_rms(_map(x + 1, self.time, self.frequency), num_axes=3)
 
     @nn.compact
     def head(self, features: Features) -> dict[str, jax.Array]:
@@ -148,9 +149,14 @@ class Audio(Modality):
         return list(value_colours(np.asarray(x).swapaxes(1, 2)[:, ::-1]))
 
     def _moments(self, head: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        mean = _map(head["mean"], self.time, self.frequency) + self.bias
+        mean = _map(head["mean"] + 1, self.time, self.frequency)
         variance = _map(jnp.exp(2 * head["log_std"]), self.time**2, self.frequency**2)
         return unit_rms_moments(mean, variance)
+
+
+def _interpolation(size: int, to: int) -> jax.Array:
+    """(size, to): the weights of a linear resizing, with antialiasing where it shrinks."""
+    return jax.image.resize(jnp.eye(size), (size, to), "linear")
 
 
 def _map(x: jax.Array, time: jax.Array, frequency: jax.Array) -> jax.Array:

@@ -101,8 +101,8 @@ CASES = {
         tolerance=0.06,
     ),
     "audio": Case(
-        Audio(latent=LATENT, frames=5, mels=4),
-        RNG.uniform(-1, 1, (3, 5, 4)).astype(np.float32),
+        Audio(latent=LATENT, frames=5, mels=8),
+        RNG.uniform(-1, 1, (3, 5, 8)).astype(np.float32),
         bad=(([[[3.0]]], "the value 3.0, expected a log-mel spectrogram in −1 … 1"),),
         space=(PLANE[..., None], 0.05**2),
         enumerated=Audio(latent=LATENT, frames=2, mels=1),

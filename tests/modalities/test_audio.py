@@ -10,28 +10,32 @@ from mmdiffusion_jax.modalities import Audio, Features
 AUDIO = Audio(latent=(4, 6, 2), frames=8, mels=12)
 
 
-def test_time_runs_along_rows_and_frequency_along_columns_at_first():
-    silence = np.full((3, 8, 12), -1, np.float32)
-    early, low = silence.copy(), silence.copy()
-    early[1, :2] = 1
-    low[2, :, :2] = 1
+def encode(x):
+    return np.asarray(jax.jit(AUDIO.bind({}).encode)(jnp.asarray(x, jnp.float32)))
 
-    @jax.jit
-    def encode(x):
-        variables = AUDIO.init(jax.random.key(0), x, method="encode")
-        params = {**variables["params"], "bias": jnp.zeros((4, 6, 2))}
-        return AUDIO.apply({"params": params}, x, method="encode")
 
-    def change(encoding):
-        """Against the last row and column, which stay silent."""
-        return np.abs(encoding / encoding[-1, -1] - 1).max(-1)
+def test_time_runs_along_rows_and_frequency_along_columns():
+    x = np.full((2, 8, 12), -1.0)
+    x[0, :2, ::4] = 1  # the first two frames of eight, the latent's first row of four
+    x[1, :, :2] = 1  # two bands of twelve, the first column of six
+    early, low = np.abs(encode(x)).max(-1)
+    assert (early[0] > 0.1).any()
+    np.testing.assert_allclose(early[2:], 0, atol=1e-5)
+    assert (low[:, 0] > 3 * low[:, 2:].max()).all()
 
-    moved = change(np.asarray(encode(early))[1])
-    assert (moved[0] > 0.1).all()
-    np.testing.assert_allclose(moved[2:], 0, atol=1e-5)
-    moved = change(np.asarray(encode(low))[2])
-    assert (moved[:, 0] > 0.1).all()
-    np.testing.assert_allclose(moved[:, 2:], 0, atol=1e-5)
+
+def test_a_frame_keeps_the_shape_of_its_spectrum_and_a_tenth_of_its_level():
+    x = np.random.default_rng(0).uniform(-1, 1, (3, 8, 12))
+    audio = Audio(latent=(8, 12, 1), frames=8, mels=12)  # a cell of the latent for every value
+    level = x.mean(2, keepdims=True)
+    expected = (x - level) + (level + 1) / 10
+    expected /= np.sqrt((expected**2).mean((1, 2), keepdims=True))
+    got = jax.jit(audio.bind({}).encode)(jnp.asarray(x, jnp.float32))
+    np.testing.assert_allclose(got[..., 0], expected, atol=1e-5)
+
+
+def test_silence_is_the_origin():
+    assert (encode(np.full((1, 8, 12), -1.0)) == 0).all()
 
 
 @pytest.mark.parametrize("grid", [(2, 3), (4, 6), (3, 5)])
