@@ -45,7 +45,7 @@ def _published() -> ConfigDict:
 
 
 def _small() -> ConfigDict:
-    config = _COMMON["small"]((16, 16, 1), num_steps=1500)
+    config = _COMMON["small"]((16, 16, 1), num_steps=2500)
     config.data.source = "spoken_digits"
     config.data.size = (16, 16)
     config.evaluation.num_samples = 300
@@ -54,6 +54,8 @@ def _small() -> ConfigDict:
         "label": {"kind": "label", "num_classes": 10, "grid": (4, 4)},
     }
     _add(config, modalities)
+    # A spectrogram covers more of the latent's directions than a label, and the image's too.
+    config.process.weights.audio.scale = 0.25
     return config
 
 
