@@ -10,7 +10,7 @@ from mmdiffusion_jax import data
 from mmdiffusion_jax.evaluation.directions import conditional_figures, joint_figures
 from mmdiffusion_jax.evaluation.likelihood import bound_on, flow_on, labels_by_scoring
 from mmdiffusion_jax.evaluation.real import RealData
-from mmdiffusion_jax.modalities import Label
+from mmdiffusion_jax.modalities import Label, restored
 
 if TYPE_CHECKING:
     from mmdiffusion_jax.experiment import Experiment
@@ -71,7 +71,9 @@ def evaluate(
         own = jax.random.fold_in(key, index)
         made = experiment.generate(own, params, len(truth[name]), given)
         if look is not None:
-            look(f"given_{name}", {**given, **made})
+            # A masked image restored by a network that generates nothing stands beside the given.
+            whole = {real.primary: restored(made[name])} if name in made else made
+            look(f"given_{name}", {**given, **whole})
         if experiment.formulation == "predict":
             asked = {experiment.config.predict.target}
         else:
