@@ -3,7 +3,7 @@
 from mmdiffusion_jax.experiment.arms import ARMS, make_arm
 from mmdiffusion_jax.experiment.build import Experiment, build
 from mmdiffusion_jax.experiment.config import check_config, default_config, unknown_override
-from mmdiffusion_jax.experiment.sources import check_source, open_data, spread_examples
+from mmdiffusion_jax.experiment.sources import check_source, open_data
 from mmdiffusion_jax.experiment.workdir import claim_workdir, read_config
 
 __all__ = [
@@ -17,6 +17,5 @@ __all__ = [
     "make_arm",
     "open_data",
     "read_config",
-    "spread_examples",
     "unknown_override",
 ]

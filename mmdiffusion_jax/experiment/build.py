@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -62,23 +61,13 @@ class Experiment:
         prior = self.weights if formulation.has_prior else None
         return Generator(self.model, draw, options, prior)
 
-    def init(self, key: jax.Array, examples: Mapping[str, Any] | None = None) -> Any:
-        """Fresh parameters of the model.
-
-        Args:
-            key: a typed key.
-            examples: {modality: (examples, …)} of the training data, from which modalities take
-                what they do not learn; those left out do without.
-        """
+    def init(self, key: jax.Array) -> Any:
+        """Fresh parameters of the model."""
         batch = {}
         for name, modality in self.model.modalities.items():
             shape, kind = modality.columns
             batch[name] = jnp.zeros((1, *shape), jnp.int32 if kind == "integer" else jnp.float32)
-        params = self.model.init(key, batch, jnp.ones((1,), jnp.int32))["params"]
-        for name, x in (examples or {}).items():
-            part = f"modalities_{name}"
-            params[part] = self.model.modalities[name].from_examples(params[part], x)
-        return params
+        return self.model.init(key, batch, jnp.ones((1,), jnp.int32))["params"]
 
 
 def build(config: ConfigDict) -> Experiment:

@@ -1,6 +1,6 @@
 """The data of an experiment, checked against its modalities."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -73,34 +73,6 @@ def _add_embeddings(
     features = network.features(columns[config.primary])
     unit = features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)
     return data.ArraySource({**columns, **dict.fromkeys(missing, unit)}, name=f"{split} data")
-
-
-def spread_examples(
-    source: data.Source, names: Iterable[str], count: int = 1024
-) -> dict[str, np.ndarray]:
-    """Examples from all over a source, the same on every host.
-
-    Args:
-        source: the examples, sorted or not.
-        names: of the columns.
-        count: how many at most.
-
-    Returns:
-        {name: (examples where it is present, …)}, without columns that none has.
-
-    Example:
-        >>> source = data.ArraySource({"x": np.arange(100)})
-        >>> spread_examples(source, ["x"], count=4)["x"].tolist()
-        [0, 33, 66, 99]
-    """
-    rows = np.linspace(0, len(source) - 1, min(count, len(source))).astype(np.int64)
-    columns = source.take(rows)
-    found = {}
-    for name in names:
-        x = columns[name][columns.get(f"{name}_present", np.ones(len(rows), bool))]
-        if len(x):
-            found[name] = x
-    return found
 
 
 def _holds_images(source: data.Source, name: str) -> bool:

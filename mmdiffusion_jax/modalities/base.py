@@ -1,6 +1,5 @@
 """The contract of a modality: an encoder, a decoder head, a likelihood, and how to show it."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -64,19 +63,6 @@ class Modality(nn.Module):
             (batch, …) as `columns` says.
         """
         raise NotImplementedError
-
-    def from_examples(self, params: Mapping[str, Any], x: np.ndarray) -> Mapping[str, Any]:
-        """Fresh parameters, with what training examples say of them; the same ones by default.
-
-        Args:
-            params: of this modality, as initialised.
-            x: (examples, …) as `columns` says.
-
-        Returns:
-            The same parameters with some replaced, shapes kept.
-        """
-        del x
-        return params
 
     def validate(self, name: str, x: np.ndarray) -> None:
         """Checks values of the data on the host.

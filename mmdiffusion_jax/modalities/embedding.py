@@ -151,10 +151,8 @@ LAWS: Mapping[str, Law] = {"gaussian": GaussianLaw(), "cosine": CosineLaw()}
 class Embedding(Modality):
     """A vector (dims,) of floats, such as the features of another network.
 
-    E(x) = u / rms(u), u = Wᵀ(x − c) + b, of unit RMS over the latent, so that the modality weight
-    alone sets its strength. W and b are learned; b keeps the length of x in E(x). The centre c is
-    the mean of training examples and stays as `from_examples` set it: embeddings tend to have a
-    large mean, which an encoding that is easy to estimate would be made of.
+    E(x) = u / rms(u), u = Wᵀx + b learned, of unit RMS over the latent, so that the modality weight
+    alone sets its strength. The bias b keeps the length of x in E(x).
 
     `head_kind` "gaussian" is a diagonal Gaussian of x; the data should be of order one. "cosine" is
     the von Mises–Fisher distribution of x / ‖x‖, p ∝ exp(κ cos(μ, x)): the length of x counts
@@ -202,7 +200,6 @@ class Embedding(Modality):
         scale = nn.initializers.normal(self.dims**-0.5)
         kernel = self.param("kernel", scale, (self.dims, *shape))
         self.kernel = enlarge(kernel, self.latent).reshape(self.dims, -1)
-        self.centre = self.param("centre", nn.initializers.zeros, (self.dims,))
         if self.head_kind == "gaussian":
             bias = self.param("bias", nn.initializers.normal(0.3), (1, *shape))
             self.bias = enlarge(bias, self.latent).reshape(-1)
@@ -245,12 +242,6 @@ class Embedding(Modality):
     def encode(self, x: jax.Array) -> jax.Array:
         """Vectors (batch, dims) → (batch, *latent), unit RMS each."""
         return unit_rms(self._grid(self._law.canonical(x) @ self.kernel), num_axes=3)
-
-    def from_examples(self, params: Mapping[str, Any], x: np.ndarray) -> dict[str, Any]:
-        """The centre becomes the mean of x as the distribution knows it."""
-        with jax.ensure_compile_time_eval():  # the mean, not the examples, goes into the program
-            centre = jnp.mean(self._law.canonical(jnp.asarray(x)), axis=0)
-        return {**params, "centre": centre}
 
     @nn.compact
     def head(self, features: Features) -> Head:
@@ -301,10 +292,8 @@ class Embedding(Modality):
         return unit_rms_moments(self._grid(mean), variance.reshape(-1, *self.latent))
 
     def _grid(self, projected: jax.Array) -> jax.Array:
-        """Of Wᵀx: what becomes of it around the centre, (batch, *latent)."""
         bias: Any = self.bias if self.head_kind == "gaussian" else 0
-        origin = jax.lax.stop_gradient(self.centre) @ self.kernel
-        return (projected - origin + bias).reshape(-1, *self.latent)
+        return (projected + bias).reshape(-1, *self.latent)
 
 
 def _direction(x: jax.Array) -> jax.Array:

@@ -1,6 +1,5 @@
 """Training, and what reads a trained experiment."""
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,8 +35,7 @@ def train(config: ConfigDict, workdir: str) -> training.TrainState:
     )
     source, test = experiment.open_data(config)
     folder = experiment.claim_workdir(workdir, config)
-    examples = experiment.spread_examples(source, built.model.modalities)
-    step, state = make_step_and_state(built, whole, split, examples)
+    step, state = make_step_and_state(built, whole, split)
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     logging.info("%d parameters, %d training examples, %d devices.", count, len(source), mesh.size)
 
@@ -75,16 +73,8 @@ def make_step_and_state(
     built: experiment.Experiment,
     state_sharding: jax.sharding.NamedSharding,
     data_sharding: jax.sharding.NamedSharding,
-    examples: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[training.step.Step, training.TrainState]:
-    """The compiled train step of an experiment and its fresh state.
-
-    Args:
-        built: the experiment.
-        state_sharding: where the state lives.
-        data_sharding: where the batches live.
-        examples: of the training data, see `Experiment.init`; needed only to train.
-    """
+    """The compiled train step of an experiment and its fresh state."""
     options = built.training
     optimiser = training.make_optimiser(
         options.learning_rate,
@@ -97,8 +87,7 @@ def make_step_and_state(
         built.loss, optimiser, options.ema_decay, state_sharding, data_sharding
     )
     key = jax.random.key(built.seed)
-    init = functools.partial(built.init, examples=examples)
-    return step, training.create_state(key, init, optimiser, state_sharding)
+    return step, training.create_state(key, built.init, optimiser, state_sharding)
 
 
 def load(

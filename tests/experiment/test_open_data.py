@@ -143,15 +143,3 @@ def test_the_folder_of_the_data_may_move_and_old_workdirs_go_on(config, tmp_path
     file.write_text(ConfigDict(old).to_json())
     defaults = experiment.default_config().data
     assert experiment.read_config(tmp_path).data.size == defaults.size
-
-
-def test_examples_from_all_over_a_source():
-    there = np.arange(9) % 2 == 0
-    source = data.ArraySource(
-        {"x": np.arange(9), "x_present": there, "never": there, "never_present": there & False}
-    )
-    found = experiment.spread_examples(source, ["x", "never"], count=5)
-    assert set(found) == {"x"}
-    assert found["x"].tolist() == [0, 2, 4, 6, 8]
-    found = experiment.spread_examples(source, ["x"], count=3)
-    assert found["x"].tolist() == [0, 4, 8]

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
-from mmdiffusion_jax import data, experiment, run, training
+from mmdiffusion_jax import experiment, run, training
 from tests.run.small import SMALL, launch
 
 
@@ -76,30 +75,3 @@ def test_a_run_from_before_an_option_has_its_default(finished, tmp_path):
     config = experiment.read_config(tmp_path)
     assert config.sampling.grid == experiment.default_config().sampling.grid
     assert experiment.build(config).evaluation.num_scored > 0
-
-
-def test_embeddings_are_centred_on_the_training_data(tmp_path):
-    rng = np.random.default_rng(0)
-    x = rng.normal(2, 1, (16, 3)).astype(np.float32)
-    x[5:] = 0
-    columns = {
-        "image": rng.integers(0, 256, (16, 8, 8, 1), np.uint8),
-        "embedding": x,
-        "embedding_present": np.arange(16) < 5,
-    }
-    data.write_npz(tmp_path / "train.npz", columns)
-    config = experiment.default_config()
-    config.data.source = "npz"
-    config.data.train = config.data.test = str(tmp_path / "train.npz")
-    config.modalities = ConfigDict(
-        {"image": {"kind": "image"}, "embedding": {"kind": "embedding", "dims": 3}}
-    )
-    config.process.weights = ConfigDict({"embedding": {"rule": "bump", "scale": 1.0}})
-    config.process.num_steps = 8
-    config.backbone.update({"width": 8, "depth": 1, "num_heads": 1})
-    config.training.update({"num_steps": 2, "warmup_steps": 1, "batch_size": 4})
-    config.training.update({"eval_every": 0, "sample_every": 0})
-    state = run.train(config, str(tmp_path / "w"))
-    for params in (state.params, state.ema):
-        centre = params["modalities_embedding"]["centre"]
-        np.testing.assert_allclose(centre, x[:5].mean(0), rtol=1e-5)
