@@ -7,7 +7,7 @@ import numpy as np
 
 from mmdiffusion_jax import metrics
 from mmdiffusion_jax.evaluation.real import RealData
-from mmdiffusion_jax.modalities import Embedding, Label, MaskedImage, Segmentation, restored
+from mmdiffusion_jax.modalities import Embedding, Label, MaskedImage, Segmentation
 
 Values = Mapping[str, np.ndarray]
 
@@ -95,10 +95,6 @@ def conditional_figures(
             figures = {"iou": counted.compute(), "pixel_accuracy": counted.pixel_accuracy()}
         elif isinstance(kind, Embedding) and name in truth:
             figures = _cosines(x, truth[name])
-        elif isinstance(kind, MaskedImage):
-            # Read by a network that restores and generates nothing.
-            if source == name:
-                figures = _restoration(real, restored(x), truth[real.primary])
         elif real.has_judge(name):
             for label in real.labels:
                 if label in truth:
@@ -108,8 +104,7 @@ def conditional_figures(
                 figures |= _restoration(real, x, truth[name])
             if name == real.primary and isinstance(given, Embedding):
                 figures |= _cosines(real.embedder.features(x), truth[source])
-        made_of = real.primary if isinstance(kind, MaskedImage) else name
-        found |= {f"{made_of}_given_{source}/{key}": value for key, value in figures.items()}
+        found |= {f"{name}_given_{source}/{key}": value for key, value in figures.items()}
     return found
 
 

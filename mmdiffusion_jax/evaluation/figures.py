@@ -10,7 +10,7 @@ from mmdiffusion_jax import data
 from mmdiffusion_jax.evaluation.directions import conditional_figures, joint_figures
 from mmdiffusion_jax.evaluation.likelihood import bound_on, flow_on, labels_by_scoring
 from mmdiffusion_jax.evaluation.real import RealData
-from mmdiffusion_jax.modalities import Label, restored
+from mmdiffusion_jax.modalities import Label
 
 if TYPE_CHECKING:
     from mmdiffusion_jax.experiment import Experiment
@@ -71,14 +71,8 @@ def evaluate(
         own = jax.random.fold_in(key, index)
         made = experiment.generate(own, params, len(truth[name]), given)
         if look is not None:
-            # A masked image restored by a network that generates nothing stands beside the given.
-            whole = {real.primary: restored(made[name])} if name in made else made
-            look(f"given_{name}", {**given, **whole})
-        if experiment.formulation == "predict":
-            asked = {experiment.config.predict.target}
-        else:
-            asked = set(modalities) - {name}
-        made = {other: x for other, x in made.items() if other in asked}
+            look(f"given_{name}", made)
+        made = {other: x for other, x in made.items() if other != name}
         figures |= conditional_figures(real, name, made, truth)
     return figures
 

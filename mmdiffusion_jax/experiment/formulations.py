@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from mmdiffusion_jax import errors, objective, process, sampling
 from mmdiffusion_jax.experiment.augmentation import hide_squares
 from mmdiffusion_jax.generation import Draw, SamplingOptions
+from mmdiffusion_jax.modalities import restored
 from mmdiffusion_jax.networks import MultiModalModel, SeparateModel
 
 WEIGHTINGS: Mapping[str, Callable[[], Callable[[jax.Array], jax.Array]]] = {
@@ -200,7 +201,11 @@ def _predict_draw(
             )
         functions = model.functions(params)
         head = objective.predict(functions, known, given, target)
-        return {target: process.function_of(functions, target, "most_likely")(head)}
+        found = process.function_of(functions, target, "most_likely")(head)
+        whole = model.modalities[target].derived_from
+        if target in given and whole is not None:
+            return {whole: restored(found)}
+        return {target: found}
 
     return draw
 

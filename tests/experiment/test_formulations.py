@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import experiment
+from mmdiffusion_jax import experiment, objective
 from mmdiffusion_jax.experiment.augmentation import hide_squares
 from mmdiffusion_jax.generation import SamplingOptions
 
@@ -74,6 +74,33 @@ def test_images(built):
     assert samples["image"].shape == (3, 8, 8, 1)
     assert samples["image"].dtype == np.uint8
     np.testing.assert_array_equal(samples["label"], given["label"])
+
+
+def test_a_restorer_makes_whole_images():
+    """From a masked image it makes an image of each; what is under the squares plays no part."""
+    config = config_of("predict")
+    masked = {"kind": "masked_image", "num_squares": 1, "square_size": 4}
+    config.modalities["masked_image"] = masked
+    for section, value in (("process.weights", {"rule": "bump", "scale": 0.5}), ("loss.scales", 1)):
+        outer, inner = section.split(".")
+        config[outer][inner]["masked_image"] = value
+    config.predict = {"given": ("masked_image",), "target": "masked_image"}
+    made = experiment.build(config)
+    params = jax.jit(made.init)(jax.random.key(0))
+    params = jax.tree.map(lambda leaf: leaf + 0.1, params)
+    images = batch_of(5)["image"] + np.arange(64, dtype=np.uint8).reshape(8, 8, 1)
+    x = made.model.modalities["masked_image"].derive(np.random.default_rng(0), images)
+    found = made.generate(jax.random.key(1), params, 5, {"masked_image": x})
+    assert set(found) == {"image", "masked_image"}
+    np.testing.assert_array_equal(found["masked_image"], x)
+    functions = made.model.functions(params)
+    head = objective.predict(functions, {"masked_image": x}, ["masked_image"], "masked_image")
+    want = np.clip(127.5 * (np.asarray(head["mean"]) + 1), 0, 255)
+    np.testing.assert_allclose(found["image"], want, atol=0.51)
+    assert want.std() > 1
+    emptied = np.where(x[..., -1:] == 255, x, 0)
+    again = made.generate(jax.random.key(1), params, 5, {"masked_image": emptied})
+    np.testing.assert_array_equal(again["image"], found["image"])
 
 
 def test_augmented_examples_are_told_apart():

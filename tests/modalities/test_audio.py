@@ -19,7 +19,7 @@ def test_time_runs_along_rows_and_frequency_along_columns():
     x[0, :2, ::4] = 1  # the first two frames of eight, the latent's first row of four
     x[1, :, :2] = 1  # two bands of twelve, the first column of six
     early, low = np.abs(encode(x)).max(-1)
-    assert (early[0] > 0.1).any()
+    assert (early[0] > 0.1).all()
     np.testing.assert_allclose(early[2:], 0, atol=1e-5)
     assert (low[:, 0] > 3 * low[:, 2:].max()).all()
 
