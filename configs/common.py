@@ -99,6 +99,7 @@ def small_camvid() -> ConfigDict:
     config.data.test = "test_unseen"
     config.training.batch_size = 4
     config.evaluation.num_samples = config.sampling.batch_size = 171
+    config.sampling.read_noise = 0.3
     return config
 
 

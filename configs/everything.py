@@ -50,7 +50,7 @@ def _small() -> ConfigDict:
     config.data.size = (16, 16)
     config.evaluation.num_samples = 300
     modalities = {
-        "audio": {"kind": "audio", "frames": 32, "mels": 32},
+        "audio": {"kind": "audio", "frames": 32, "mels": 32, "grid": (8, 8)},
         "label": {"kind": "label", "num_classes": 10, "grid": (4, 4)},
     }
     _add(config, modalities)

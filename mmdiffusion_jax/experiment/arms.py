@@ -28,7 +28,7 @@ def single(config: ConfigDict) -> dict[str, ConfigDict]:
         part.formulation = "predict"
         source = name if config.modalities[name].kind == _MASKED_IMAGE else config.primary
         part.predict = ConfigDict({"given": (source,), "target": name})
-        parts[f"predict_{name}"] = part
+        parts[f"predict_{name}"] = _plainly_sampled(part)
     return parts
 
 
@@ -55,7 +55,7 @@ def separate(config: ConfigDict) -> dict[str, ConfigDict]:
     part.process.shares = ConfigDict()
     part.process.variance = "posterior"
     part.loss.kind = "simple"
-    return {"joint": _unguided(part)}
+    return {"joint": _plainly_sampled(part)}
 
 
 ARMS: Mapping[str, Callable[[ConfigDict], dict[str, ConfigDict]]] = {
@@ -113,10 +113,10 @@ def _primary_alone(config: ConfigDict) -> ConfigDict:
     part.process.shares = ConfigDict()
     for key in ("scales", "dropout"):
         part.loss[key] = ConfigDict({n: x for n, x in config.loss[key].items() if n == primary})
-    return _unguided(part)
+    return _plainly_sampled(part)
 
 
-def _unguided(part: ConfigDict) -> ConfigDict:
-    for key in ("guidance", "decoder_guidance"):
-        part.sampling[key] = ConfigDict()
+def _plainly_sampled(part: ConfigDict) -> ConfigDict:
+    part.sampling.guidance = part.sampling.decoder_guidance = ConfigDict()
+    part.sampling.read_noise = 0.0
     return part

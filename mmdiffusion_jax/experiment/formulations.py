@@ -79,7 +79,7 @@ def _shared_draw(
     model: MultiModalModel,
     options: SamplingOptions,
 ) -> Draw:
-    times = options.times(schedule)
+    times, reading_times = options.times(schedule), options.reading_times(schedule)
 
     def draw(keys: jax.Array, params: Any, known: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         made = sampling.sample(
@@ -90,7 +90,7 @@ def _shared_draw(
             (keys.shape[0], *config.latent),
             given=known,
             stepper=options.stepper(),
-            times=times,
+            times=reading_times if model.primary in known else times,
             decorators=options.decorators(known),
             estimate=options.estimate,
             unknown=options.unknown,
@@ -136,7 +136,7 @@ def _separate_draw(
     del weights
     times = options.times(schedule)
     plain = SamplingOptions()
-    for name in ("guidance", "decoder_guidance", "estimate", "read", "corrections"):
+    for name in ("guidance", "decoder_guidance", "estimate", "read", "read_noise", "corrections"):
         if getattr(options, name) != getattr(plain, name):
             raise ValueError(
                 errors.message(

@@ -31,6 +31,9 @@ class SamplingOptions:
         estimate: of an unknown modality's encoding, "mean", "draw" or "moments".
         unknown: what states carry of unknown modalities, "auto", "absent" or "estimated".
         read: the "most_likely" values in the end, or a "draw".
+        read_noise: the greatest σ = sqrt((1 − ᾱ_t) / ᾱ_t) at which states of a known primary are
+            read; 0 for all that are visited. Heads of many values, such as masks or audio, say at
+            high noise what holds on the average, and pooling that with the rest blurs it.
         corrections: Langevin steps at each state.
         batch_size: how many are drawn at once; bounds the memory.
 
@@ -51,6 +54,7 @@ class SamplingOptions:
     estimate: str = "mean"
     unknown: str = "auto"
     read: str = "most_likely"
+    read_noise: float = 0.0
     corrections: int = 0
     batch_size: int = 500
 
@@ -72,6 +76,10 @@ class SamplingOptions:
                 raise ValueError(
                     errors.message(f"sampling.{name}", value, f"{least} or more", "raise it")
                 )
+        if not 0 <= self.read_noise < math.inf:
+            raise ValueError(
+                errors.message("sampling.read_noise", self.read_noise, "a σ, or 0", "change it")
+            )
         if len(self.guidance_interval) not in (0, 2):
             raise ValueError(
                 errors.message(
@@ -106,6 +114,27 @@ class SamplingOptions:
         """
         count = schedule.num_steps if self.num_steps is None else self.num_steps
         return sampling.GRIDS[self.grid](schedule, count)
+
+    def reading_times(self, schedule: process.Schedule) -> np.ndarray:
+        """The part of the grid at which states of a known primary are read.
+
+        Raises:
+            ValueError: more steps than the schedule has, or no t with σ up to `read_noise`.
+        """
+        times = self.times(schedule)
+        if not self.read_noise:
+            return times
+        sigma = np.sqrt(1 / np.asarray(schedule.snr, np.float64)[times])
+        if sigma[-1] > self.read_noise:
+            raise ValueError(
+                errors.message(
+                    "sampling.read_noise",
+                    self.read_noise,
+                    f"{sigma[-1]:.3g}, the least σ that is visited, or more",
+                    "raise it",
+                )
+            )
+        return times[sigma <= self.read_noise]
 
     def decorators(self, given: Collection[str] = ()) -> list[sampling.Decorator]:
         """Guidance and thresholding, innermost first.

@@ -7,7 +7,7 @@ import numpy as np
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.modalities.base import Features, Modality
-from mmdiffusion_jax.modalities.encoders import unit_rms, unit_rms_moments
+from mmdiffusion_jax.modalities.encoders import coarse_shape, unit_rms, unit_rms_moments
 from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel, pool_gaussians
 from mmdiffusion_jax.modalities.palettes import value_colours
 from mmdiffusion_jax.process import gaussian_log_prob
@@ -37,9 +37,11 @@ class Audio(Modality):
     Attributes:
         frames: steps in time.
         mels: bands of frequency, low to high.
+        grid: (rows, columns) that A and B interpolate to first, enlarged linearly to the latent's
+            from there. Left out, they are the latent's own.
 
     Raises:
-        ValueError: no frame or no band.
+        ValueError: no frame, no band, or a grid larger than the latent.
 
     Example:
         >>> audio = Audio(latent=(8, 8, 1), frames=32, mels=16)
@@ -51,6 +53,7 @@ class Audio(Modality):
 
     frames: int = 32
     mels: int = 32
+    grid: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Checks the fields."""
@@ -58,15 +61,18 @@ class Audio(Modality):
         for name, value in (("frames", self.frames), ("mels", self.mels)):
             if value < 1:
                 raise ValueError(errors.message(name, value, "1 or more", "raise it"))
+        coarse_shape(self.grid, self.latent)
 
     def setup(self) -> None:
         """The fixed maps of time and of frequency."""
         height, width, channels = self.latent
-        self.time = _interpolation(self.frames, height)
+        rows, columns, _ = coarse_shape(self.grid, self.latent)
+        self.time = _interpolation(self.frames, rows) @ _interpolation(rows, height)
+        bands = _interpolation(self.mels, columns * channels)
+        bands = bands.reshape(self.mels, columns, channels)
+        bands = jnp.einsum("mkc,kw->mwc", bands, _interpolation(columns, width))
         # Taking off the mean of all bands is the same as taking it off the weights.
-        bands = _interpolation(self.mels, width * channels)
-        bands -= (1 - _LEVEL) * bands.mean(0)
-        self.frequency = bands.reshape(self.mels, width, channels)
+        self.frequency = bands - (1 - _LEVEL) * bands.mean(0)
 
     @property
     def num_dims(self) -> int:

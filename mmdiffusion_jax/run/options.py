@@ -25,6 +25,7 @@ def define_sampling_flags() -> Callable[[], dict[str, Any]]:
         flags.DEFINE_string("estimate", None, "Of unknown encodings: mean, draw or moments."),
         flags.DEFINE_string("unknown", None, "Unknown modalities: auto, absent or estimated."),
         flags.DEFINE_string("read", None, "Values in the end: most_likely or draw."),
+        flags.DEFINE_float("read_noise", None, "Greatest sigma to read a known primary at."),
         flags.DEFINE_integer("corrections", None, "Langevin steps at each state."),
         flags.DEFINE_integer("batch_size", None, "Samples at once."),
     )

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import experiment
+from mmdiffusion_jax import experiment, sampling
 from mmdiffusion_jax.generation import SamplingOptions
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -86,6 +86,24 @@ def test_heads_guide_where_their_modality_is_given(draw):
     assert (limited != guided).any()
 
 
+def test_states_of_a_known_image_are_read_at_low_noise_alone(small, monkeypatch):
+    built, params = small
+    visited = []
+
+    def record(keys, *args, times, given, **options):
+        visited.append(np.asarray(times).tolist())
+        return {"image": np.zeros((2, 8, 8, 1)), "label": np.zeros(2)}
+
+    monkeypatch.setattr(sampling, "sample", record)
+    # A cosine schedule has σ = tan(angle), angles even in t: of eight steps about 0.2 a step.
+    generate = built.generator(SamplingOptions(read_noise=0.5))
+    generate(jax.random.key(0), params, 2, {"image": np.zeros((2, 8, 8, 1), np.uint8)})
+    generate(jax.random.key(0), params, 2, {"label": np.zeros(2, np.int32)})
+    assert visited == [[2, 1], [8, 7, 6, 5, 4, 3, 2, 1]]
+    with pytest.raises(ValueError, match=r"`sampling.read_noise`: got 0.01, expected 0.2\d*, the"):
+        built.generator(SamplingOptions(read_noise=0.01))
+
+
 def test_guidance_with_a_known_image_is_said_to_have_nothing_to_do(draw, caplog):
     given = {"image": np.zeros((2, 8, 8, 1), np.uint8)}
     with caplog.at_level(logging.WARNING):
@@ -114,6 +132,7 @@ def test_guidance_of_a_modality_that_was_never_left_out(small):
         ({"corrections": -1}, "`sampling.corrections`: got -1"),
         ({"eta": 0.5}, "`sampling.eta`: got 0.5 with the sampler 'ancestral'"),
         ({"eta": 1.5, "sampler": "ddim"}, "`eta`: got 1.5"),
+        ({"read_noise": -0.1}, "`sampling.read_noise`: got -0.1, expected a σ, or 0"),
         ({"guidance_interval": (1.0,)}, "`sampling.guidance_interval`: got "),
         ({"guidance_interval": (2.0, 1.0), "guidance": {"label": 2.0}}, "`interval`: got "),
         ({"guidance_rescale": 2.0, "guidance": {"label": 2.0}}, "`rescale`: got 2.0"),

@@ -34,6 +34,19 @@ def test_a_frame_keeps_the_shape_of_its_spectrum_and_a_tenth_of_its_level():
     np.testing.assert_allclose(got[..., 0], expected, atol=1e-5)
 
 
+def test_a_coarse_grid_is_enlarged_linearly():
+    x = np.random.default_rng(0).uniform(-1, 1, (3, 8, 12))
+    audio = Audio(latent=(8, 12, 1), frames=8, mels=12, grid=(4, 6))
+    coarse = jax.image.resize(jnp.asarray(x), (3, 4, 6), "linear")
+    smooth = np.asarray(jax.image.resize(coarse, (3, 8, 12), "linear"))
+    level = jax.image.resize(jnp.asarray(x.mean(2, keepdims=True)), (3, 4, 1), "linear")
+    level = np.asarray(jax.image.resize(level, (3, 8, 1), "linear"))
+    expected = smooth - 0.9 * level + 0.1
+    expected /= np.sqrt((expected**2).mean((1, 2), keepdims=True))
+    got = jax.jit(audio.bind({}).encode)(jnp.asarray(x, jnp.float32))
+    np.testing.assert_allclose(got[..., 0], expected, atol=1e-5)
+
+
 def test_silence_is_the_origin():
     assert (encode(np.full((1, 8, 12), -1.0)) == 0).all()
 
