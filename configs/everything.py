@@ -54,8 +54,9 @@ def _small() -> ConfigDict:
         "label": {"kind": "label", "num_classes": 10, "grid": (4, 4)},
     }
     _add(config, modalities)
-    # A spectrogram covers more of the latent's directions than a label, and the image's too.
-    config.process.weights.audio.scale = 0.25
+    config.process.weights.audio.scale = 0.75
+    config.loss.scales.audio = 0.1
+    config.sampling.read_noise = 0.5
     return config
 
 

@@ -12,8 +12,8 @@ from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel, pool_ga
 from mmdiffusion_jax.modalities.palettes import value_colours
 from mmdiffusion_jax.process import gaussian_log_prob
 
-# 0.7 dB on a scale of 80 dB. Silence is exactly −1, and its density would grow without a bound.
-_LOWEST_LOG_STD = -4.0
+# 5.4 dB on a scale of 80 dB.
+_LOWEST_LOG_STD = -2.0
 # What stays of a frame's mean over the bands: enough to tell loud from faint.
 _LEVEL = 0.1
 
@@ -30,9 +30,10 @@ class Audio(Modality):
     the shape of their spectra. A learned map, and more so a bias, would come to encode what is the
     same in all of them, as an encoding that says little is easy to estimate.
 
-    p(x | z_t) is a diagonal Gaussian, a density even where x is −1 exactly, so σ is at least e⁻⁴.
-    The mean and the variance of E(x) are those of u, which are exact, over the root mean square of
-    u (`encoders.unit_rms_moments`).
+    p(x | z_t) is a diagonal Gaussian with σ of at least e⁻². Silence is −1 exactly: with a narrow σ
+    the loss would be about how exactly that is met, and little about the sound. The mean and the
+    variance of E(x) are those of u, which are exact, over the root mean square of u
+    (`encoders.unit_rms_moments`).
 
     Attributes:
         frames: steps in time.
