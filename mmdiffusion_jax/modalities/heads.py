@@ -45,13 +45,17 @@ def per_pixel(features: Features, height: int, width: int, channels: int) -> jax
 
 
 def bounded_log_std(out: jax.Array, low: float = _LOG_STD_RANGE[0]) -> jax.Array:
-    """A layer's output → log σ between `low` and 2, about −2 at initialisation.
+    """A layer's output → log σ between `low` and 2.
+
+    At initialisation it is about −2, and at least 1 above `low`, where gradients would end.
 
     Example:
         >>> bounded_log_std(jnp.array([-9.0, 0.0, 9.0])).tolist()
         [-7.0, -2.0, 2.0]
+        >>> bounded_log_std(jnp.array([-9.0, 0.0, 9.0]), -2.0).tolist()
+        [-2.0, -1.0, 2.0]
     """
-    return jnp.clip(out - 2.0, low, _LOG_STD_RANGE[1])
+    return jnp.clip(out + max(-2.0, low + 1.0), low, _LOG_STD_RANGE[1])
 
 
 def pool_gaussians(heads: dict[str, jax.Array]) -> dict[str, jax.Array]:

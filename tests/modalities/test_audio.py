@@ -58,7 +58,6 @@ def test_heads_fit_any_grid(grid):
         features
     )
     assert head["mean"].shape == head["log_std"].shape == (2, 8, 12)
-    assert head["log_std"].min() >= -2
 
 
 def test_pictures_are_upright():
