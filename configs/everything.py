@@ -54,7 +54,7 @@ def _small() -> ConfigDict:
         "label": {"kind": "label", "num_classes": 10, "grid": (4, 4)},
     }
     _add(config, modalities)
-    config.process.weights.audio.scale = 0.75
+    config.process.weights.audio.scale = 1.0
     config.loss.scales.audio = 0.1
     config.sampling.read_noise = 0.5
     return config
