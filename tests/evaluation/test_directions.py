@@ -12,6 +12,7 @@ from mmdiffusion_jax.evaluation import (
     EvaluationOptions,
     RealData,
     conditional_figures,
+    evaluate,
     joint_figures,
 )
 from mmdiffusion_jax.modalities import Audio, Embedding, Image, Label, MaskedImage, Segmentation
@@ -116,6 +117,27 @@ def test_restored_images(real):
     want = np.mean(10 * np.log10(255**2 / error))
     assert found["grey"]["image_given_masked_image/psnr"] == pytest.approx(want, rel=1e-4)
     assert found["grey"]["image_given_masked_image/distance"] > 0.01
+
+
+def test_a_restored_image_is_looked_at_whole(real):
+    whole = real.test["image"]
+    stub = types.SimpleNamespace(
+        formulation="predict",
+        config=types.SimpleNamespace(
+            predict=types.SimpleNamespace(given=("masked_image",), target="masked_image")
+        ),
+        model=types.SimpleNamespace(modalities=real.modalities),
+        evaluation=EvaluationOptions(num_samples=20),
+        generate=lambda key, params, count, given: {**given, "image": whole[:count]},
+    )
+    looks = {}
+    figures = evaluate(stub, None, None, None, real, looks.__setitem__)
+    assert set(looks) == {"given_masked_image"}
+    shown = looks["given_masked_image"]
+    assert list(shown) == ["masked_image", "image"]
+    np.testing.assert_array_equal(shown["image"], whole[:20])
+    np.testing.assert_array_equal(shown["masked_image"], real.test["masked_image"][:20])
+    assert figures["image_given_masked_image/distance"] == pytest.approx(0, abs=1e-6)
 
 
 def test_no_image_to_judge():
