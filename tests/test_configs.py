@@ -57,12 +57,11 @@ def test_two_steps(name, form):
     config.backbone.channel_mults = (1,)
     config.backbone.num_head_channels = 8
     built = experiment.build(config)
-    whole = training.replicated(training.make_mesh(jax.devices()[:1]))
-    step, state = run.make_step_and_state(built, whole, whole)
+    step, state = run.make_step_and_state(built, training.make_mesh())
     before = jax.device_get(state.params)
     losses = []
     for _ in range(2):
-        state, scalars = step(state, jax.device_put(batch_of(built, 2), whole))
+        state, scalars = step(state, jax.device_put(batch_of(built, 2)))
         losses.append(float(scalars["loss"]))
     assert np.isfinite(losses).all()
     assert int(state.step) == 2

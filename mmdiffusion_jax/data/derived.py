@@ -99,7 +99,7 @@ def derive_fresh(
     batch: Mapping[str, np.ndarray],
     seed: int,
     index: int,
-    rows: slice,
+    rows: np.ndarray,
     size: int,
 ) -> dict[str, np.ndarray]:
     """A training batch with its derived columns, drawn anew for each global batch.
@@ -109,14 +109,13 @@ def derive_fresh(
         batch: {column: (this process' part, …)}.
         seed: of the run.
         index: of the global batch.
-        rows: which rows of the global batch these are.
+        rows: (rows,), which of the global batch these are.
         size: of the global batch.
 
     Returns:
         {column: …}, the derived ones included; a row does not depend on the number of processes.
     """
-    mine = np.arange(size)[rows]
-    return {**batch, **derive(derivations, batch, (seed, _FRESH, index), mine, size)}
+    return {**batch, **derive(derivations, batch, (seed, _FRESH, index), rows, size)}
 
 
 def derive(

@@ -3,6 +3,7 @@
 import collections
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import grain
 import jax
@@ -20,32 +21,31 @@ def train_batches(
     batch_size: int,
     seed: int,
     start_example: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: np.ndarray | None = None,
     num_threads: int = 2,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Endless training batches from one global order of examples.
 
-    Global batch k holds the examples [k · batch_size, (k + 1) · batch_size) of that order; each
-    process gets every `process_count`-th of them. So the order depends on neither the number of
-    processes nor of threads, and one counter resumes it. The derived columns of a `Derived` source
-    are drawn anew for each batch, by the seed and the batch's number, so the same holds for them.
+    Global batch k holds the examples [k · batch_size, (k + 1) · batch_size) of that order; a
+    process reads the rows of it that its devices hold. So the order depends on neither the number
+    of processes nor of threads, and one counter resumes it. The derived columns of a `Derived`
+    source are drawn anew for each batch, by the seed and the batch's number, so the same holds for
+    them.
 
     Args:
         source: the examples.
         batch_size: of all processes together.
         seed: of the order; each epoch is shuffled anew.
         start_example: how many examples were used before, a multiple of `batch_size`.
-        process_index: this process.
-        process_count: all processes.
+        rows: which rows of each batch this process reads, rising; left out, all.
         num_threads: that read ahead.
 
     Yields:
-        {column: (batch_size / process_count, …)}.
+        {column: (rows, …)}.
 
     Raises:
-        ValueError: a batch size below 1 or not divisible by the processes, a start that is negative
-            or within a batch, a process index out of range.
+        ValueError: a batch size below 1, a start that is negative or within a batch, rows that are
+            not in the batch or do not rise.
 
     Example:
         >>> from mmdiffusion_jax.data import ArraySource
@@ -54,15 +54,8 @@ def train_batches(
         >>> sorted(epoch.tolist())
         [0, 1, 2, 3]
     """
-    if batch_size < 1 or batch_size % process_count:
-        raise ValueError(
-            errors.message(
-                "batch_size",
-                batch_size,
-                f"a positive multiple of the {process_count} processes",
-                "change it",
-            )
-        )
+    if batch_size < 1:
+        raise ValueError(errors.message("batch_size", batch_size, "1 or more", "raise it"))
     if start_example < 0 or start_example % batch_size:
         raise ValueError(
             errors.message(
@@ -72,40 +65,46 @@ def train_batches(
                 "a resumed run keeps its batch size",
             )
         )
-    if not 0 <= process_index < process_count:
-        raise ValueError(
-            errors.message("process_index", process_index, f"0 … {process_count - 1}", "correct it")
-        )
-    return _read(
-        source,
-        batch_size,
-        seed,
-        start_example // batch_size,
-        slice(process_index, None, process_count),
-        num_threads,
-    )
+    rows = np.arange(batch_size) if rows is None else np.asarray(rows)
+    if not len(rows) or rows[0] < 0 or rows[-1] >= batch_size or (np.diff(rows) < 1).any():
+        expected = f"some of 0 … {batch_size - 1}, rising"
+        raise ValueError(errors.message("rows", rows, expected, "correct them"))
+    return _read(source, batch_size, seed, start_example // batch_size, rows, num_threads)
 
 
 def _read(
-    source: Source, batch_size: int, seed: int, start: int, mine: slice, num_threads: int
+    source: Source, batch_size: int, seed: int, start: int, rows: np.ndarray, num_threads: int
 ) -> Iterator[dict[str, np.ndarray]]:
     # grain reads absl flags, which outside absl.app nobody has parsed.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     plain = source.source if isinstance(source, Derived) else source
     order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
-    # The indices are batched before the examples are read, so that a batch is one gather.
-    rows = order[mine].batch(len(range(batch_size)[mine]))
-    batches = rows.map(lambda indices: plain.take(np.asarray(indices)))
+    # The indices are collected before the examples are read, so that a batch is one gather.
+    batches = grain.MapDataset.source(_Batches(order, batch_size, rows)).map(plain.take)
     if isinstance(source, Derived):
         derivations = source.derivations
         batches = batches.map_with_index(
-            lambda index, batch: derive_fresh(derivations, batch, seed, index, mine, batch_size)
+            lambda index, batch: derive_fresh(derivations, batch, seed, index, rows, batch_size)
         )
     iterator = iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=num_threads)))
     if start:
         iterator.set_state({"next_index": start})
     yield from iterator
+
+
+class _Batches:
+    """The example numbers of a process' rows of every batch."""
+
+    def __init__(self, order: grain.MapDataset, batch_size: int, rows: np.ndarray) -> None:
+        self._order, self._batch_size, self._rows = order, batch_size, rows
+
+    def __len__(self) -> int:
+        return len(self._order) // self._batch_size
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        first = index * self._batch_size
+        return np.asarray([self._order[first + row] for row in self._rows.tolist()])
 
 
 def eval_batches(
@@ -139,33 +138,39 @@ def eval_batches(
 def to_device(
     batches: Iterable[Mapping[str, np.ndarray]],
     sharding: jax.sharding.Sharding,
+    batch_size: int,
+    rows: np.ndarray | None = None,
     buffer_size: int = 2,
 ) -> Iterator[dict[str, jax.Array]]:
     """Moves batches to the devices ahead of their use.
 
     Args:
-        batches: this process' part of each global batch.
+        batches: this process' rows of each global batch.
         sharding: the layout of the global batch.
+        batch_size: of all processes together.
+        rows: which rows of it these are, rising; left out, all.
         buffer_size: how many batches are under way.
 
     Yields:
-        {column: global array}; integers and floats in JAX's default widths.
+        {column: global array (batch_size, …)}; integers and floats in JAX's default widths.
 
     Example:
         >>> device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        >>> next(to_device([{"label": np.arange(2)}], device))["label"].tolist()
+        >>> next(to_device([{"label": np.arange(2)}], device, batch_size=2))["label"].tolist()
         [0, 1]
     """
+    rows = np.arange(batch_size) if rows is None else rows
 
-    def put(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        return {
-            column: jax.make_array_from_process_local_data(
-                sharding, x.astype(jax.dtypes.canonicalize_dtype(x.dtype), copy=False)
-            )
-            for column, x in batch.items()
-        }
+    def put(x: np.ndarray) -> jax.Array:
+        x = x.astype(jax.dtypes.canonicalize_dtype(x.dtype), copy=False)
 
-    moved = map(put, batches)
+        def part(index: Any) -> np.ndarray:
+            first, last, _ = index[0].indices(batch_size)
+            return x[np.searchsorted(rows, first) : np.searchsorted(rows, last)]
+
+        return jax.make_array_from_callback((batch_size, *x.shape[1:]), sharding, part)
+
+    moved = ({column: put(x) for column, x in batch.items()} for batch in batches)
     buffer = collections.deque(itertools.islice(moved, buffer_size))
     while buffer:
         yield buffer.popleft()

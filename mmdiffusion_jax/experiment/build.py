@@ -15,7 +15,7 @@ from mmdiffusion_jax.experiment.formulations import FORMULATIONS, Loss
 from mmdiffusion_jax.generation import Generator, SamplingOptions
 from mmdiffusion_jax.modalities import MODALITIES
 from mmdiffusion_jax.networks import MultiModalModel
-from mmdiffusion_jax.training import TrainingOptions
+from mmdiffusion_jax.training import ShardingOptions, TrainingOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Experiment:
         model: the Flax model.
         loss: (parameters, key, batch) → (loss, scalars).
         training: how long and how to train.
+        sharding: the mesh, and what is split over it.
         sampling: how samples are drawn.
         evaluation: how much is evaluated.
     """
@@ -41,6 +42,7 @@ class Experiment:
     model: MultiModalModel
     loss: Loss
     training: TrainingOptions
+    sharding: ShardingOptions
     sampling: SamplingOptions
     evaluation: EvaluationOptions
 
@@ -119,6 +121,7 @@ def build(config: ConfigDict) -> Experiment:
         model=model,
         loss=formulation.make_loss(config, schedule, weights, model),
         training=TrainingOptions(**config.training),
+        sharding=ShardingOptions(**config.sharding),
         sampling=SamplingOptions(**config.sampling.to_dict()),
         evaluation=EvaluationOptions(**config.evaluation),
     )

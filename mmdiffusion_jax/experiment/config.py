@@ -14,7 +14,7 @@ from mmdiffusion_jax.experiment.formulations import FORMULATIONS, WEIGHTINGS
 from mmdiffusion_jax.generation import SamplingOptions
 from mmdiffusion_jax.modalities import MODALITIES
 from mmdiffusion_jax.networks import DiT, UNet, UViT
-from mmdiffusion_jax.training import TrainingOptions
+from mmdiffusion_jax.training import ShardingOptions, TrainingOptions
 
 SCHEDULES: Mapping[str, Callable[[int], process.Schedule]] = {
     "linear": process.linear_schedule,
@@ -74,6 +74,7 @@ def default_config() -> ConfigDict:
             "timesteps": "uniform",
         },
         "training": dataclasses.asdict(TrainingOptions()),
+        "sharding": dataclasses.asdict(ShardingOptions()),
         "sampling": {
             **dataclasses.asdict(SamplingOptions()),
             "num_steps": config_dict.placeholder(int),

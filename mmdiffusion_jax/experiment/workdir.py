@@ -19,6 +19,10 @@ _MAY_CHANGE = (
     "training.sample_every",
     "training.checkpoint_every",
     "training.keep",
+    "training.accumulate",
+    "training.max_skipped",
+    "training.best_",
+    "sharding",
     "sampling",
     "evaluation",
     "data.folder",
@@ -26,15 +30,16 @@ _MAY_CHANGE = (
 )
 
 # Sections and keys that an earlier run may lack; their defaults leave it what it was.
-_MAY_GROW = ("sampling", "evaluation", "data")
-_MAY_LACK = ("formulation", "predict", "augmentation")
+_MAY_GROW = ("training", "sampling", "evaluation", "data")
+_MAY_LACK = ("formulation", "predict", "augmentation", "sharding")
 
 
 def claim_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> Path:
     """Makes `workdir` this experiment's, or checks that it is.
 
     The config is kept in `workdir/config.json`. A run may go on with other intervals, another
-    number of steps, or other sampling and evaluation; anything else is another experiment.
+    number of steps, on other devices, or with other sampling and evaluation; anything else is
+    another experiment.
 
     Raises:
         ValueError: a workdir that holds another experiment or none that can be read; nothing in it

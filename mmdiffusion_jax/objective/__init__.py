@@ -9,6 +9,7 @@ from mmdiffusion_jax.objective.losses import (
     p2_weighting,
     simple_loss,
 )
+from mmdiffusion_jax.objective.parallel import pmap_gradient, shard_map_loss
 from mmdiffusion_jax.objective.prediction import predict, prediction_loss
 from mmdiffusion_jax.objective.scoring import candidate_log_probs
 from mmdiffusion_jax.objective.separate import separate_loss
@@ -45,6 +46,7 @@ __all__ = [
     "no_weighting",
     "observe",
     "p2_weighting",
+    "pmap_gradient",
     "posterior_term",
     "predict",
     "prediction_loss",
@@ -53,6 +55,7 @@ __all__ = [
     "reconstruction_term",
     "recovery_terms",
     "separate_loss",
+    "shard_map_loss",
     "simple_loss",
     "split_presence",
     "step_noise",

@@ -1,5 +1,6 @@
 """Training losses: "simple", a weighted regression with the heads' likelihoods, and "bound"."""
 
+import functools
 from collections.abc import Callable, Mapping
 
 import jax
@@ -94,6 +95,7 @@ def simple_loss(
     dropout: Mapping[str, float] | None = None,
     timesteps: str = "uniform",
     variance_scale: float = 0.001,
+    axis_name: str | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """E_t [ weight(SNR_t) · ‖ε − ε_θ‖² / dims + Σ_i λ_i · ℓ_i(x_i, D_i(z_t, t)) / dims_i ].
 
@@ -115,10 +117,14 @@ def simple_loss(
         timesteps: how t is drawn: "uniform", "antithetic" or "stratified".
         variance_scale: weight of L1 in nats per dimension with its mean's gradient stopped, for a
             model of learned variance (Nichol & Dhariwal 2021, section 3.1); otherwise unused.
+        axis_name: of `shard_map` or `pmap`, where each device calls this with its own key and part
+            of the batch. The masks are then counted over all devices, so that the mean over the
+            devices of loss, scalars and gradients is that of the whole batch.
 
     Returns:
         The loss, a scalar, and a dictionary of scalars: `loss`, `<primary>/squared_error`,
-        `<name>/loss` for every modality, and `variance/loss` where the variance is learned.
+        `<name>/loss` for every modality, `variance/loss` where the variance is learned, and
+        `worst_t`, the t of the example that is not finite or else has the largest loss.
 
     Raises:
         ValueError: bad weights, masks, batches, scales or rates; each names what is wrong.
@@ -136,18 +142,23 @@ def simple_loss(
     error = mean_square(answer - state.prediction.value)
     error = error * noise_error_factor(schedule, t, model.target).astype(error.dtype)
     error = error * weighting(schedule.snr[t].astype(error.dtype))
-    metrics = {f"{model.primary}/squared_error": mean_where(error, carried[model.primary])}
+    mean = functools.partial(mean_where, axis_name=axis_name)
+    metrics = {f"{model.primary}/squared_error": mean(error, carried[model.primary])}
     loss = metrics[f"{model.primary}/squared_error"]
+    each = error
     for name, nats in _modality_losses(model, batch, present, state).items():
-        value = mean_where(nats / model.modalities[name].num_dims, present[name])
-        metrics[f"{name}/loss"] = value
-        loss = loss + scales[name] * value
+        per_dim = nats / model.modalities[name].num_dims
+        metrics[f"{name}/loss"] = mean(per_dim, present[name])
+        loss = loss + scales[name] * metrics[f"{name}/loss"]
+        each = each + scales[name] * per_dim * present[name].astype(per_dim.dtype)
+    worst = jnp.argmax(jnp.where(jnp.isfinite(each), each, jnp.inf))
+    metrics["worst_t"] = t[worst].astype(jnp.float32)
     if model.variance == "learned":
         divergence = schedule.num_steps * posterior_term(
             schedule, weights, model, clean, state, train_mean=False
         )
         per_dim = divergence / (noise.size // noise.shape[0])
-        metrics["variance/loss"] = mean_where(per_dim, carried[model.primary])
+        metrics["variance/loss"] = mean(per_dim, carried[model.primary])
         loss = loss + variance_scale * metrics["variance/loss"]
     return loss, {"loss": loss, **metrics}
 
@@ -227,7 +238,18 @@ def mean_square(difference: jax.Array) -> jax.Array:
     return jnp.mean(difference.reshape(difference.shape[0], -1) ** 2, axis=1)
 
 
-def mean_where(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean of (batch,) values where the mask is 1; zero where it is 1 nowhere."""
+def mean_where(values: jax.Array, mask: jax.Array, axis_name: str | None = None) -> jax.Array:
+    """Mean of (batch,) values where the mask is 1; zero where it is 1 nowhere.
+
+    Args:
+        values: (batch,).
+        mask: (batch,) of 0 or 1.
+        axis_name: of the devices that have a part of the batch each; the mean over them of what
+            they return is then the mean over the whole batch.
+    """
     mask = mask.astype(values.dtype)
-    return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1)
+    count = jnp.sum(mask)
+    if axis_name is None:
+        return jnp.sum(values * mask) / jnp.maximum(count, 1)
+    devices = jax.lax.axis_size(axis_name)
+    return devices * jnp.sum(values * mask) / jnp.maximum(jax.lax.psum(count, axis_name), 1)

@@ -33,9 +33,9 @@ def measure_costs(
     running = {}
     for name, config in parts.items():
         built = experiment.build(config)
-        layouts = training.replicated(mesh), training.batch_sharding(mesh, len_of(columns))
-        step, state = make_step_and_state(built, *layouts)
-        batch = jax.device_put({n: columns[n] for n in built.model.modalities}, layouts[1])
+        step, state = make_step_and_state(built, mesh)
+        layout = training.batch_sharding(mesh, len_of(columns))
+        batch = jax.device_put({n: columns[n] for n in built.model.modalities}, layout)
         compiled = step.lower(state, batch).compile()  # type: ignore[attr-defined]
         counted = compiled.cost_analysis() or {}
         size = sum(leaf.size for leaf in jax.tree.leaves(state.params))

@@ -28,27 +28,21 @@ def train(config: ConfigDict, workdir: str) -> training.TrainState:
         ValueError: a bad config, bad data, or a workdir that holds another experiment.
     """
     built = experiment.build(config)
-    mesh = training.make_mesh()
-    whole, split = (
-        training.replicated(mesh),
-        training.batch_sharding(mesh, built.training.batch_size),
-    )
+    mesh = training.make_mesh(built.sharding)
+    size = built.training.batch_size
+    split = training.batch_sharding(mesh, size)
+    rows = training.local_rows(split, size)
     source, test = experiment.open_data(config)
     folder = experiment.claim_workdir(workdir, config)
-    step, state = make_step_and_state(built, whole, split)
+    step, state = make_step_and_state(built, mesh)
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     logging.info("%d parameters, %d training examples, %d devices.", count, len(source), mesh.size)
 
     def open_batches(start_example: int) -> Any:
         batches = data.train_batches(
-            source,
-            batch_size=built.training.batch_size,
-            seed=built.seed,
-            start_example=start_example,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            source, batch_size=size, seed=built.seed, start_example=start_example, rows=rows
         )
-        return data.to_device(batches, split)
+        return data.to_device(batches, split, size, rows)
 
     def picture(params: Any) -> np.ndarray:
         # A network that only predicts is shown what it makes of test examples.
@@ -70,11 +64,14 @@ def train(config: ConfigDict, workdir: str) -> training.TrainState:
 
 
 def make_step_and_state(
-    built: experiment.Experiment,
-    state_sharding: jax.sharding.NamedSharding,
-    data_sharding: jax.sharding.NamedSharding,
+    built: experiment.Experiment, mesh: jax.sharding.Mesh
 ) -> tuple[training.step.Step, training.TrainState]:
-    """The compiled train step of an experiment and its fresh state."""
+    """The compiled train step of an experiment and its fresh state.
+
+    Args:
+        built: the experiment.
+        mesh: from `training.make_mesh`.
+    """
     options = built.training
     optimiser = training.make_optimiser(
         options.learning_rate,
@@ -83,11 +80,17 @@ def make_step_and_state(
         options.weight_decay,
         options.gradient_clip,
     )
-    step = training.make_step(
-        built.loss, optimiser, options.ema_decay, state_sharding, data_sharding
-    )
     key = jax.random.key(built.seed)
-    return step, training.create_state(key, built.init, optimiser, state_sharding)
+    state = training.create_state(key, built.init, optimiser, mesh, built.sharding)
+    step = training.make_step(
+        built.loss,
+        optimiser,
+        options.ema_decay,
+        training.state_sharding(mesh, state, built.sharding),
+        training.batch_sharding(mesh, options.batch_size),
+        options.accumulate,
+    )
+    return step, state
 
 
 def load(
@@ -105,8 +108,8 @@ def load(
     values = experiment.read_config(workdir).to_dict()
     config = ConfigDict({**values, "sampling": {**values["sampling"], **(sampling or {})}})
     built = experiment.build(config)
-    whole = training.replicated(training.make_mesh(jax.devices()[:1]))
-    _, template = make_step_and_state(built, whole, whole)
+    mesh = training.make_mesh(devices=jax.local_devices()[:1])
+    _, template = make_step_and_state(built, mesh)
     with training.Checkpoints(Path(workdir) / "checkpoints", read_only=True) as checkpoints:
         restored = checkpoints.restore(template)
     if restored is None:

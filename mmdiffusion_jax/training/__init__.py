@@ -1,24 +1,38 @@
 """State, sharding, optimiser, step, the one loop, checkpoints and metric writers."""
 
+from mmdiffusion_jax.training.best import BestCheckpoint
 from mmdiffusion_jax.training.checkpoints import Checkpoints, Restored
-from mmdiffusion_jax.training.loop import TrainingOptions, train
-from mmdiffusion_jax.training.sharding import batch_sharding, make_mesh, replicated
+from mmdiffusion_jax.training.loop import train
+from mmdiffusion_jax.training.options import TrainingOptions
+from mmdiffusion_jax.training.sharding import (
+    ShardingOptions,
+    batch_sharding,
+    local_rows,
+    make_mesh,
+    state_sharding,
+)
+from mmdiffusion_jax.training.speed import peak_flops
 from mmdiffusion_jax.training.state import TrainState, create_state
-from mmdiffusion_jax.training.step import make_optimiser, make_step
+from mmdiffusion_jax.training.step import make_optimiser, make_step, take_step
 from mmdiffusion_jax.training.writers import MetricWriter, read_metrics
 
 __all__ = [
+    "BestCheckpoint",
     "Checkpoints",
     "MetricWriter",
     "Restored",
+    "ShardingOptions",
     "TrainState",
     "TrainingOptions",
     "batch_sharding",
     "create_state",
+    "local_rows",
     "make_mesh",
     "make_optimiser",
     "make_step",
+    "peak_flops",
     "read_metrics",
-    "replicated",
+    "state_sharding",
+    "take_step",
     "train",
 ]

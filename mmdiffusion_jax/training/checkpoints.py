@@ -7,7 +7,7 @@ A folder of checkpoints looks like this::
     <folder>/damaged/2000/       a step that did not verify, moved out of the way, never deleted
 """
 
-import hashlib
+import concurrent.futures
 import json
 import os
 from collections.abc import Mapping
@@ -22,9 +22,9 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 
-from mmdiffusion_jax import errors, files
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.training.digests import Verdict, seal, verify
 
-_VERIFIED, _UNSEALED, _DAMAGED = range(3)
 # What Orbax and TensorStore raise on missing, cut or garbled files.
 _UNREADABLE = (OSError, ValueError, KeyError)
 
@@ -64,10 +64,11 @@ class Checkpoints:
     Args:
         folder: where the checkpoints live; made when missing, unless `read_only`.
         keep: how many of the newest steps stay on disk.
+        keep_every: steps that this divides stay for good; 0 for none.
         read_only: restore only: nothing is made, moved or deleted.
 
     Raises:
-        ValueError: if `keep` is below 1.
+        ValueError: if `keep` is below 1 or `keep_every` below 0.
 
     Example:
         >>> import tempfile
@@ -82,16 +83,24 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], keep: int = 3, read_only: bool = False
+        self,
+        folder: str | os.PathLike[str],
+        keep: int = 3,
+        keep_every: int = 0,
+        read_only: bool = False,
     ) -> None:
         if keep < 1:
             raise ValueError(
                 errors.message("keep", keep, "at least 1", "keep one step or more on disk")
             )
+        if keep_every < 0:
+            raise ValueError(errors.message("keep_every", keep_every, "0 or more", "raise it"))
         self._folder = Path(folder).absolute()
         self._read_only = read_only
         self._first = jax.process_index() == 0
         self._pending: int | None = None
+        self._sealing: concurrent.futures.Future[None] | None = None
+        self._sealer = concurrent.futures.ThreadPoolExecutor(1)
         self._closed = False
         # With read_only Orbax overrides these three anyway, with a warning for each.
         self._manager = ocp.CheckpointManager(
@@ -100,6 +109,7 @@ class Checkpoints:
                 read_only=read_only,
                 create=not read_only,
                 max_to_keep=None if read_only else keep,
+                keep_period=None if read_only else keep_every or None,
                 save_interval_steps=0 if read_only else 1,
             ),
         )
@@ -189,7 +199,7 @@ class Checkpoints:
             self._digest_file(step).unlink(missing_ok=True)
 
     def poll(self) -> None:
-        """Seals the last save if it is done; returns at once if it is not, or there is none.
+        """Has the last save sealed if it is done; returns at once in any case.
 
         Raises:
             RuntimeError: if that save failed in the background.
@@ -200,6 +210,8 @@ class Checkpoints:
             ...     checkpoints.poll()
         """
         if self._pending is not None and not self._manager.is_saving_in_progress():
+            self._begin_sealing()
+        elif self._sealing is not None and self._sealing.done():
             self._settle()
 
     def restore(self, template: Any) -> Restored | None:
@@ -254,6 +266,24 @@ class Checkpoints:
             )
         )
 
+    def newest_position(self) -> tuple[int, dict[str, Any]] | None:
+        """The newest whole step and the position saved with it, without its arrays.
+
+        Example:
+            >>> import tempfile
+            >>> import jax.numpy as jnp
+            >>> with Checkpoints(tempfile.mkdtemp()) as checkpoints:
+            ...     checkpoints.save(5, {"w": jnp.zeros(3)}, {"examples": 160})
+            ...     checkpoints.newest_position()
+            (5, {'examples': 160})
+        """
+        self._require_open()
+        self._settle()
+        for step in sorted(self._step_folders(), reverse=True):
+            if self._examine(step)[0] == Verdict.VERIFIED:
+                return step, self._contents(step)["position"]
+        return None
+
     def steps(self) -> list[int]:
         """Lists the committed steps, as they lie on disk now.
 
@@ -290,6 +320,7 @@ class Checkpoints:
         try:
             self._settle()
         finally:
+            self._sealer.shutdown()
             self._manager.close()
 
     def _require_open(self) -> None:
@@ -310,7 +341,14 @@ class Checkpoints:
         return self._folder / "digests" / f"{step}.json"
 
     def _settle(self) -> None:
-        """Waits for the pending save, raises its failure, or seals it."""
+        """Waits until the pending save is sealed, or raises its failure."""
+        self._begin_sealing()
+        sealing, self._sealing = self._sealing, None
+        if sealing is not None:
+            sealing.result()
+
+    def _begin_sealing(self) -> None:
+        """Waits for the pending save, raises its failure, or has it sealed in the background."""
         if self._pending is None:
             return
         step, self._pending = self._pending, None
@@ -323,28 +361,30 @@ class Checkpoints:
                 f"the checkpoint of step {step} was not written ({type(error).__name__}: {error}); "
                 f"the steps on disk are {self.steps()}"
             ) from error
-        if not self._first:
-            return
-        _write_json(self._digest_file(step), _digests(self._folder / str(step)))
+        if self._first:
+            self._sealing = self._sealer.submit(self._seal, step)
+
+    def _seal(self, step: int) -> None:
+        seal(self._folder / str(step), self._digest_file(step))
         for entry in self._digest_file(step).parent.glob("*.json"):
             if not (self._folder / entry.stem).exists():
                 entry.unlink()
 
-    def _examine(self, step: int) -> tuple[int, str]:
+    def _examine(self, step: int) -> tuple[Verdict, str]:
         """Compares a step with its digests; the verdict of process 0 holds for all of them."""
-        verdict, reason = _VERIFIED, "process 0 found it damaged or unsealed"
+        verdict, reason = Verdict.VERIFIED, "process 0 found it damaged or unsealed"
         if self._first:
-            verdict, reason = _compare(self._folder / str(step), self._digest_file(step))
+            verdict, reason = verify(self._folder / str(step), self._digest_file(step))
         if jax.process_count() > 1:
-            verdict = int(multihost_utils.broadcast_one_to_all(np.int32(verdict)))
+            verdict = Verdict(int(multihost_utils.broadcast_one_to_all(np.int32(verdict))))
         return verdict, reason
 
     def _open(self, step: int, leaves: dict[str, Any]) -> tuple[list[Any], dict[str, Any]] | str:
         """Reads one step, or says why it cannot be used."""
         verdict, reason = self._examine(step)
-        if verdict == _DAMAGED:
+        if verdict == Verdict.DAMAGED:
             return reason
-        if verdict == _VERIFIED:
+        if verdict == Verdict.VERIFIED:
             return self._read(step, leaves)
         logging.warning("checkpoint of step %d: %s; it is read as it is", step, reason)
         found = None
@@ -363,9 +403,12 @@ class Checkpoints:
             return reason
         return reason if found is None else found
 
-    def _read(self, step: int, leaves: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    def _contents(self, step: int) -> dict[str, Any]:
         args = ocp.args.Composite(contents=ocp.args.JsonRestore())
-        contents = self._manager.restore(step, args=args)["contents"]
+        return self._manager.restore(step, args=args)["contents"]
+
+    def _read(self, step: int, leaves: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        contents = self._contents(step)
         _require_same(step, {name: _describe(leaf) for name, leaf in leaves.items()}, contents)
         wanted = {name: _storage(leaf) for name, leaf in leaves.items()}
         args = ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
@@ -445,40 +488,3 @@ def _require_same(step: int, wanted: dict[str, str], contents: dict[str, Any]) -
                     "build the state from the config the checkpoint was trained with",
                 )
             )
-
-
-def _digests(folder: Path) -> dict[str, dict[str, Any]]:
-    digests = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        name = path.relative_to(folder).as_posix()
-        digests[name] = {"bytes": path.stat().st_size, "sha256": digest}
-    return digests
-
-
-def _compare(folder: Path, digest_file: Path) -> tuple[int, str]:
-    """Gives the verdict on a step folder, and the reason where it is not `_VERIFIED`."""
-    if not any(path.is_file() for path in folder.rglob("*")):
-        return _DAMAGED, "its folder is empty"
-    try:
-        recorded = json.loads(digest_file.read_bytes())
-    except FileNotFoundError:
-        return _UNSEALED, "it was never sealed, so nothing can verify its bytes"
-    except ValueError:
-        return _DAMAGED, f"its digest file {digest_file} is garbled"
-    present = _digests(folder)
-    for name, digest in recorded.items():
-        if name not in present:
-            return _DAMAGED, f"its file {name} is missing"
-        if present[name]["bytes"] != digest["bytes"]:
-            sizes = f"{present[name]['bytes']} bytes, not {digest['bytes']}"
-            return _DAMAGED, f"its file {name} has {sizes}"
-        if present[name] != digest:
-            return _DAMAGED, f"its file {name} has other contents than were saved"
-    return _VERIFIED, ""
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.parent.mkdir(exist_ok=True)
-    files.write_text(path, json.dumps(value))

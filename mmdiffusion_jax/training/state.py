@@ -7,6 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
+
+from mmdiffusion_jax.training.guard import Guard, fresh_guard
+from mmdiffusion_jax.training.sharding import ShardingOptions, state_sharding
 
 
 @jax.tree_util.register_dataclass
@@ -20,6 +24,7 @@ class TrainState:
         ema: their exponential moving average, what is evaluated and sampled from.
         opt_state: the optimiser's state.
         key: the run's typed key; step k uses `fold_in(key, k)`.
+        guard: what the guard against bad numbers remembers.
     """
 
     step: jax.Array
@@ -27,27 +32,35 @@ class TrainState:
     ema: Any
     opt_state: Any
     key: jax.Array
+    guard: Guard
 
 
 def create_state(
     key: jax.Array,
     init: Callable[[jax.Array], Any],
     optimiser: optax.GradientTransformation,
-    sharding: jax.sharding.Sharding,
+    mesh: Mesh,
+    options: ShardingOptions | None = None,
 ) -> TrainState:
-    """A fresh state, laid out by `sharding`.
+    """A fresh state, made where it lives: no device ever holds more than its part.
+
+    The values do not depend on the mesh.
 
     Args:
         key: a typed key; one half initialises the parameters, the other drives the steps.
         init: key → parameters.
         optimiser: gives the optimiser's state.
-        sharding: where every leaf lives.
+        mesh: from `make_mesh`.
+        options: what is split over it.
+
+    Raises:
+        ValueError: a rule of the options that does not fit.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
-        >>> device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        >>> from mmdiffusion_jax.training import make_mesh
         >>> init = lambda key: {"w": jnp.zeros(3)}
-        >>> state = create_state(jax.random.key(0), init, optax.sgd(0.1), device)
+        >>> state = create_state(jax.random.key(0), init, optax.sgd(0.1), make_mesh())
         >>> int(state.step), state.ema["w"].shape
         (0, (3,))
     """
@@ -61,6 +74,8 @@ def create_state(
             ema=jax.tree.map(jnp.copy, params),
             opt_state=optimiser.init(params),
             key=run_key,
+            guard=fresh_guard(),
         )
 
-    return jax.jit(build, out_shardings=sharding)(key)
+    layout = state_sharding(mesh, jax.eval_shape(build, key), options)
+    return jax.jit(build, out_shardings=layout)(key)

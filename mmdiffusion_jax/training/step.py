@@ -8,6 +8,9 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
 
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.training.guard import watch
+from mmdiffusion_jax.training.sharding import gathered
 from mmdiffusion_jax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
@@ -50,43 +53,137 @@ def make_optimiser(
     )
 
 
+def take_step(
+    state: TrainState,
+    batch: Mapping[str, jax.Array],
+    loss: Loss,
+    optimiser: optax.GradientTransformation,
+    ema_decay: float,
+    accumulate: int = 1,
+) -> tuple[TrainState, Metrics]:
+    """One step of training, as a pure function.
+
+    Where the loss or a gradient is not finite, parameters, averages and the optimiser's state stay
+    as they were; the step still counts, so that the next one has another batch and other noise.
+
+    Args:
+        state: the state before.
+        batch: {column: (batch, …)}.
+        loss: (parameters, key, batch) → (loss, scalars).
+        optimiser: from `make_optimiser` or any other.
+        ema_decay: of the moving average; in its first steps the decay is min(d, (1 + k)/(10 + k)),
+            so that the average forgets its initialisation.
+        accumulate: parts of the batch that are gone through one after another, to save memory;
+            the gradient is the mean of theirs. Part i has the rows i, i + accumulate, …, and the
+            key `fold_in(key, i)`.
+
+    Returns:
+        The state after, and scalars: the loss's own, `gradient_norm` and, for each entry at the top
+        of the parameters, `gradient_norm/<entry>`; those of `guard.watch`; for each column of
+        floats `finite/<column>`, 0 or 1.
+
+    Raises:
+        ValueError: parts that do not divide the batch.
+    """
+    key = jax.random.fold_in(state.key, state.step)
+    gradients, metrics = _gradients(loss, state.params, key, batch, accumulate)
+    norms = {name: optax.tree.norm(part) for name, part in _parts(gradients).items()}
+    norm = jnp.sqrt(sum(part**2 for part in norms.values()))
+    finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
+
+    updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    count = state.step.astype(jnp.float32)
+    decay = jnp.minimum(ema_decay, (1 + count) / (10 + count))
+    ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params)
+    after, before = (params, ema, opt_state), (state.params, state.ema, state.opt_state)
+    kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
+
+    guard, counts = watch(state.guard, metrics["loss"], finite)
+    metrics = {**metrics, **counts, "gradient_norm": norm}
+    metrics |= {f"gradient_norm/{name}": part for name, part in norms.items()}
+    for column, x in batch.items():
+        if jnp.issubdtype(x.dtype, jnp.floating):
+            metrics[f"finite/{column}"] = jnp.isfinite(x).all()
+    params, ema, opt_state = kept
+    return TrainState(state.step + 1, params, ema, opt_state, state.key, guard), metrics
+
+
 def make_step(
     loss: Loss,
     optimiser: optax.GradientTransformation,
     ema_decay: float,
-    state_sharding: NamedSharding,
-    data_sharding: NamedSharding,
+    state_layout: Any,
+    batch_layout: NamedSharding,
+    accumulate: int = 1,
 ) -> Step:
-    """Compiles one step of training.
+    """`take_step`, compiled over a mesh.
 
     The loss is a mean over the global batch, so any number of devices takes the same step.
 
     Args:
         loss: (parameters, key, batch) → (loss, scalars).
         optimiser: from `make_optimiser` or any other.
-        ema_decay: of the moving average; in its first steps the decay is min(d, (1 + k)/(10 + k)),
-            so that the average forgets its initialisation.
-        state_sharding: the state's layout.
-        data_sharding: the batch's layout.
+        ema_decay: of the moving average.
+        state_layout: from `state_sharding`.
+        batch_layout: from `batch_sharding`.
+        accumulate: parts of the batch.
 
     Returns:
         (state, batch) → (state, scalars); the state passed in is given up.
     """
+    stored, used = state_layout.params, gathered(state_layout.params)
+
+    def constrained(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
+        # Left to itself the compiler moves activations here and there. Backwards the first line
+        # lays each gradient out as its parameter, so that its sum may be scattered.
+        params = jax.lax.with_sharding_constraint(params, stored)
+        return loss(jax.lax.with_sharding_constraint(params, used), key, batch)
 
     def step(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(state.key, state.step)
-        gradients, metrics = jax.grad(loss, has_aux=True)(state.params, key, batch)
-        updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        count = state.step.astype(jnp.float32)
-        decay = jnp.minimum(ema_decay, (1 + count) / (10 + count))
-        ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params)
-        metrics = {**metrics, "gradient_norm": optax.tree.norm(gradients)}
-        return TrainState(state.step + 1, params, ema, opt_state, state.key), metrics
+        return take_step(state, batch, constrained, optimiser, ema_decay, accumulate)
 
+    whole = NamedSharding(batch_layout.mesh, jax.sharding.PartitionSpec())
     return jax.jit(
         step,
-        in_shardings=(state_sharding, data_sharding),
-        out_shardings=(state_sharding, state_sharding),
+        in_shardings=(state_layout, batch_layout),
+        out_shardings=(state_layout, whole),
         donate_argnums=0,
     )
+
+
+def _gradients(
+    loss: Loss, params: Any, key: jax.Array, batch: Mapping[str, jax.Array], accumulate: int
+) -> tuple[Any, Metrics]:
+    gradient = jax.grad(loss, has_aux=True)
+    if accumulate == 1:
+        return gradient(params, key, batch)
+    size = len(next(iter(batch.values())))
+    if size % accumulate:
+        raise ValueError(
+            errors.message("accumulate", accumulate, f"a divisor of the batch {size}", "change it")
+        )
+    # Rows a stride apart, so that each device splits what it holds.
+    parts = {
+        column: jnp.moveaxis(x.reshape(-1, accumulate, *x.shape[1:]), 1, 0)
+        for column, x in batch.items()
+    }
+
+    def add(sums: Any, part: Any) -> tuple[Any, Metrics]:
+        index, rows = part
+        new, metrics = gradient(params, jax.random.fold_in(key, index), rows)
+        return jax.tree.map(jnp.add, sums, new), metrics
+
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    sums, metrics = jax.lax.scan(add, zeros, (jnp.arange(accumulate), parts))
+    mean = jax.tree.map(lambda total: total / accumulate, sums)
+    # What is asked of one example is asked of the first part that is not finite.
+    worst = jnp.argmax(~jnp.isfinite(metrics["loss"]))
+    return mean, {
+        name: value[worst] if name.startswith("worst_") else jnp.mean(value, axis=0)
+        for name, value in metrics.items()
+    }
+
+
+def _parts(tree: Any) -> Mapping[str, Any]:
+    return tree if isinstance(tree, Mapping) else {"all": tree}

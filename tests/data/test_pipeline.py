@@ -40,17 +40,24 @@ def test_resume_is_the_uninterrupted_run(source):
     np.testing.assert_array_equal(whole[56:], rest)
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [1, 2, 4])
 def test_processes_share_the_batches_of_one(source, count):
     whole = labels(data.train_batches(source, batch_size=8, seed=0), 6).reshape(6, 8)
     parts = [
-        labels(
-            data.train_batches(source, batch_size=8, seed=0, process_index=i, process_count=count),
-            6,
-        ).reshape(6, 8 // count)
-        for i in range(count)
+        labels(data.train_batches(source, batch_size=8, seed=0, rows=rows), 6).reshape(6, -1)
+        for rows in np.split(np.arange(8), count)
     ]
-    np.testing.assert_array_equal(np.sort(np.hstack(parts)), np.sort(whole))
+    np.testing.assert_array_equal(np.hstack(parts), whole)
+
+
+def test_hosts_read_every_example_of_an_epoch_once(source):
+    """Blocks and strides alike: no example twice, none left out."""
+    for rows in ([range(0, 8, 2), range(1, 8, 2)], [range(3), range(3, 8)]):
+        seen = [
+            labels(data.train_batches(source, batch_size=8, seed=3, rows=list(mine)), 3)
+            for mine in rows
+        ]
+        assert sorted(np.concatenate(seen)) == list(range(24))
 
 
 def test_evaluation_covers_all_once(source):
@@ -63,7 +70,7 @@ def test_evaluation_covers_all_once(source):
 def test_prefetching_keeps_order_and_end(source):
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     batches = [batch for batch, _ in data.eval_batches(source, 8)]
-    moved = [np.asarray(batch["label"]) for batch in data.to_device(batches, device)]
+    moved = [np.asarray(batch["label"]) for batch in data.to_device(batches, device, 8)]
     np.testing.assert_array_equal(np.concatenate(moved), np.arange(24))
 
 
@@ -71,9 +78,10 @@ def test_prefetching_keeps_order_and_end(source):
     ("options", "words"),
     [
         ({"batch_size": 0}, "`batch_size`: got 0"),
-        ({"batch_size": 9, "process_count": 2}, "`batch_size`: got 9"),
         ({"start_example": 4}, "`start_example`: got 4"),
-        ({"process_index": 1}, "`process_index`: got 1"),
+        ({"rows": [7, 8]}, "`rows`: got .* expected some of 0 … 7, rising"),
+        ({"rows": [1, 1]}, "`rows`: got"),
+        ({"rows": []}, "`rows`: got"),
     ],
 )
 def test_bad_options(source, options, words):

@@ -23,11 +23,24 @@ SMALL = (
 )
 
 
-def launch(script, *arguments, **environment):
+def run_python(script, *arguments, devices=1, **environment):
+    """Runs a script of this project in a process of its own, on so many simulated devices."""
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
     return subprocess.run(
-        [sys.executable, f"launch/{script}.py", *map(str, arguments)],
+        [sys.executable, script, *map(str, arguments)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "", **environment},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "",
+            "XLA_FLAGS": flags,
+            **environment,
+        },
         capture_output=True,
         text=True,
     )
+
+
+def launch(script, *arguments, **options):
+    """Runs a launch script."""
+    return run_python(f"launch/{script}.py", *arguments, **options)

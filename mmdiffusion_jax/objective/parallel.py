@@ -1,0 +1,79 @@
+"""The losses over several devices, for code that is written with `shard_map` or `pmap`."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, PartitionSpec
+
+PartLoss = Callable[[Any, jax.Array, Mapping[str, jax.Array]], tuple[jax.Array, Any]]
+"""(parameters, key, this device's part of the batch) → (loss, scalars); a mean over the devices of
+what it returns is that over the batch, as with `axis_name` of `simple_loss`."""
+
+
+def shard_map_loss(loss: PartLoss, mesh: Mesh, axis_name: str) -> PartLoss:
+    """A loss of the whole batch, each device of one mesh axis working on its part of it.
+
+    Each device has a key of its own, `fold_in(key, its place along the axis)`. The gradient of the
+    result by its first argument is the gradient of the mean.
+
+    Args:
+        loss: for one part.
+        mesh: has the axis; where its type is Explicit, the batch must lie along it already.
+        axis_name: of the axis; its size divides the batch.
+
+    Returns:
+        (parameters, key, batch) → (loss, scalars), parameters and key whole on every device.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> mesh = Mesh(jax.devices()[:1], ("data",))
+        >>> part = lambda params, key, batch: (jnp.mean((params * batch["x"]) ** 2), {})
+        >>> whole = shard_map_loss(part, mesh, "data")
+        >>> gradient = jax.grad(whole, has_aux=True)
+        >>> float(gradient(1.5, jax.random.key(0), {"x": jnp.array([1.0, 2.0])})[0])
+        7.5
+    """
+
+    def on_one(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
+        return jax.lax.pmean(_own(loss, axis_name)(params, key, batch), axis_name)
+
+    whole, split = PartitionSpec(), PartitionSpec(axis_name)
+    return jax.shard_map(on_one, mesh=mesh, in_specs=(whole, whole, split), out_specs=whole)
+
+
+def pmap_gradient(loss: PartLoss, axis_name: str) -> Callable[..., tuple[Any, Any]]:
+    """The gradient of a loss of the whole batch, to be called inside of `jax.pmap`.
+
+    It is for code that keeps a replica of its state on every device; JAX itself advises `jit` and
+    `shard_map` for new code.
+
+    Args:
+        loss: for one part.
+        axis_name: that `pmap` was given.
+
+    Returns:
+        (parameters, key, part of the batch) → (gradient, scalars), both means over the devices. The
+        key is the same on all; each folds its own place into it.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> part = lambda params, key, batch: (jnp.mean((params * batch["x"]) ** 2), {})
+        >>> gradient = jax.pmap(pmap_gradient(part, "data"), "data", in_axes=(None, None, 0))
+        >>> x = jnp.array([[1.0, 2.0]])
+        >>> gradient(1.5, jax.random.key(0), {"x": x})[0].tolist()
+        [7.5]
+    """
+
+    def gradient(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> tuple[Any, Any]:
+        found = jax.grad(_own(loss, axis_name), has_aux=True)(params, key, batch)
+        return jax.lax.pmean(found, axis_name)
+
+    return gradient
+
+
+def _own(loss: PartLoss, axis_name: str) -> PartLoss:
+    def with_own_key(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
+        return loss(params, jax.random.fold_in(key, jax.lax.axis_index(axis_name)), batch)
+
+    return with_own_key

@@ -1,0 +1,83 @@
+"""The checkpoint with the best evaluation, kept beside the newest ones."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.training.checkpoints import Checkpoints
+from mmdiffusion_jax.training.options import TrainingOptions
+
+
+class BestCheckpoint:
+    """Keeps one step in a folder of its own; use it as a context manager.
+
+    Args:
+        folder: where it lives; not made while `best_metric` is "".
+        options: `best_metric` and `best_mode`.
+
+    Example:
+        >>> import tempfile, jax.numpy as jnp
+        >>> options = TrainingOptions(best_metric="loss")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with BestCheckpoint(folder, options) as best:
+        ...         for step, loss in ((1, 0.5), (2, 0.3), (3, 0.4)):
+        ...             best.offer(step, {"w": jnp.zeros(2)}, {"loss": loss})
+        ...     with Checkpoints(folder, read_only=True) as kept:
+        ...         print(kept.steps())
+        [2]
+    """
+
+    def __init__(self, folder: Path | str, options: TrainingOptions) -> None:
+        self._metric = options.best_metric
+        self._sign = 1.0 if options.best_mode == "max" else -1.0
+        self._step, self._value = -1, -math.inf
+        self._checkpoints: Checkpoints | None = None
+        if self._metric:
+            self._checkpoints = Checkpoints(folder, keep=1)
+            found = self._checkpoints.newest_position()
+            if found is not None and found[1].get("metric") == self._metric:
+                self._step, self._value = found[0], self._sign * found[1]["value"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+
+    def offer(self, step: int, state: Any, figures: Mapping[str, float]) -> None:
+        """Saves a state if its evaluation is better than that of the best before.
+
+        Args:
+            step: its step.
+            state: a pytree of arrays.
+            figures: {metric: value}.
+
+        Raises:
+            ValueError: figures without the metric.
+        """
+        if self._checkpoints is None:
+            return
+        if self._metric not in figures:
+            raise ValueError(errors.unknown("training.best_metric", self._metric, figures))
+        value = self._sign * float(figures[self._metric])
+        # A run that was cut off comes by its best step again.
+        better = step > self._step and value > self._value
+        if jax.process_count() > 1:
+            better = bool(multihost_utils.broadcast_one_to_all(np.asarray(better)))
+        if better:
+            self._step, self._value = step, value
+            position = {"metric": self._metric, "value": self._sign * value}
+            self._checkpoints.save(step, state, position)

@@ -1,0 +1,81 @@
+"""Size and SHA-256 of every file in a folder, written beside it, and what they say of it later."""
+
+import enum
+import hashlib
+import json
+from pathlib import Path
+
+from mmdiffusion_jax import files
+
+
+class Verdict(enum.IntEnum):
+    """What is known of a folder's bytes."""
+
+    VERIFIED = 0
+    UNSEALED = 1
+    DAMAGED = 2
+
+
+def seal(folder: Path, digest_file: Path) -> None:
+    """Writes the digests of all files below `folder`, all of them or nothing.
+
+    Args:
+        folder: what is sealed.
+        digest_file: the JSON file they go to; its folder is made.
+
+    Raises:
+        OSError: a file that cannot be read or written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     folder, file = Path(name, "5"), Path(name, "digests", "5.json")
+        ...     folder.mkdir()
+        ...     _ = (folder / "a").write_bytes(b"whole")
+        ...     seal(folder, file)
+        ...     before = verify(folder, file)[0].name
+        ...     _ = (folder / "a").write_bytes(b"whose")
+        ...     before, verify(folder, file)[1]
+        ('VERIFIED', 'its file a has other contents than were saved')
+    """
+    digest_file.parent.mkdir(exist_ok=True)
+    files.write_text(digest_file, json.dumps(_digests(folder)))
+
+
+def verify(folder: Path, digest_file: Path) -> tuple[Verdict, str]:
+    """Compares a folder with its digests: the verdict, and the reason where it is not VERIFIED.
+
+    Args:
+        folder: what was sealed.
+        digest_file: from `seal`.
+    """
+    if not any(path.is_file() for path in folder.rglob("*")):
+        return Verdict.DAMAGED, "its folder is empty"
+    try:
+        recorded = json.loads(digest_file.read_bytes())
+    except FileNotFoundError:
+        return Verdict.UNSEALED, "it was never sealed, so nothing can verify its bytes"
+    except ValueError:
+        return Verdict.DAMAGED, f"its digest file {digest_file} is garbled"
+    if not isinstance(recorded, dict) or not recorded:
+        return Verdict.DAMAGED, f"its digest file {digest_file} is garbled"
+    present = _digests(folder)
+    for name, digest in recorded.items():
+        if name not in present:
+            return Verdict.DAMAGED, f"its file {name} is missing"
+        if present[name]["bytes"] != digest["bytes"]:
+            sizes = f"{present[name]['bytes']} bytes, not {digest['bytes']}"
+            return Verdict.DAMAGED, f"its file {name} has {sizes}"
+        if present[name] != digest:
+            return Verdict.DAMAGED, f"its file {name} has other contents than were saved"
+    return Verdict.VERIFIED, ""
+
+
+def _digests(folder: Path) -> dict[str, dict[str, int | str]]:
+    digests: dict[str, dict[str, int | str]] = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        name = path.relative_to(folder).as_posix()
+        digests[name] = {"bytes": path.stat().st_size, "sha256": digest}
+    return digests

@@ -1,0 +1,98 @@
+"""How long and how to train."""
+
+import dataclasses
+
+from mmdiffusion_jax import errors
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingOptions:
+    """How long and how to train; intervals are in steps, 0 switches one off.
+
+    Attributes:
+        num_steps: steps of the whole run.
+        batch_size: examples a step, of all devices together.
+        accumulate: parts of the batch gone through one after another; divides it. It saves memory,
+            and the step stays the same but for the draws of noise.
+        learning_rate: the peak.
+        warmup_steps: from zero to the peak.
+        weight_decay: of AdamW, matrices only.
+        gradient_clip: greatest global norm of the gradient.
+        ema_decay: of the parameters' moving average.
+        max_skipped: the run ends when so many steps in a row were not finite and left out.
+        log_every: metrics are averaged over and written at this interval.
+        eval_every: evaluation on the test split.
+        sample_every: a picture of samples.
+        checkpoint_every: a checkpoint; the last step always has one.
+        keep: how many of the newest checkpoints stay.
+        keep_every: checkpoints of steps that this divides stay for good.
+        best_metric: a metric of the evaluation, such as "loss"; the checkpoint with the best one
+            is kept beside the newest. "" keeps none.
+        best_mode: "min" or "max", which value is best.
+
+    Raises:
+        ValueError: a value out of its range.
+
+    Example:
+        >>> TrainingOptions(batch_size=64, accumulate=5)
+        Traceback (most recent call last):
+        ...
+        ValueError: `training.accumulate`: got 5, expected a divisor of batch_size 64; change it.
+    """
+
+    num_steps: int = 4000
+    batch_size: int = 64
+    accumulate: int = 1
+    learning_rate: float = 2e-3
+    warmup_steps: int = 200
+    weight_decay: float = 1e-4
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.995
+    max_skipped: int = 10
+    log_every: int = 100
+    eval_every: int = 1000
+    sample_every: int = 1000
+    checkpoint_every: int = 1000
+    keep: int = 3
+    keep_every: int = 0
+    best_metric: str = ""
+    best_mode: str = "min"
+
+    def __post_init__(self) -> None:
+        counts = ("num_steps", "batch_size", "accumulate", "max_skipped", "log_every", "keep")
+        intervals = ("eval_every", "sample_every", "checkpoint_every", "keep_every")
+        for name in (*counts, *intervals):
+            least = 1 if name in counts else 0
+            if getattr(self, name) < least:
+                raise ValueError(
+                    errors.message(
+                        f"training.{name}", getattr(self, name), f"{least} or more", "raise it"
+                    )
+                )
+        for name in ("learning_rate", "gradient_clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(
+                    errors.message(f"training.{name}", getattr(self, name), "above 0", "raise it")
+                )
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(
+                errors.message(
+                    "training.ema_decay", self.ema_decay, "a decay in [0, 1)", "change it"
+                )
+            )
+        if self.batch_size % self.accumulate:
+            expected = f"a divisor of batch_size {self.batch_size}"
+            raise ValueError(
+                errors.message("training.accumulate", self.accumulate, expected, "change it")
+            )
+        if self.best_mode not in ("min", "max"):
+            raise ValueError(errors.unknown("training.best_mode", self.best_mode, ("min", "max")))
+        if self.best_metric and not self.eval_every:
+            raise ValueError(
+                errors.message(
+                    "training.best_metric",
+                    repr(self.best_metric),
+                    "'' where training.eval_every is 0",
+                    "set an interval of evaluation",
+                )
+            )

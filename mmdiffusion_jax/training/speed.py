@@ -1,0 +1,191 @@
+"""How fast a run goes, and what holds it up."""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+
+PEAK_FLOPS: Mapping[str, float] = {
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v5p": 459e12,
+    "TPU v5": 459e12,
+    "TPU v6 lite": 918e12,
+    "TPU v6e": 918e12,
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+}
+"""bfloat16 matrix products a second without sparsity, by the beginning of `device_kind`.
+
+From the makers' data sheets; the first that fits counts.
+"""
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """The peak of a device, FLOP/s in bfloat16; None where it is not known.
+
+    Example:
+        >>> peak_flops("NVIDIA H100 80GB HBM3") / 1e12
+        989.0
+        >>> peak_flops("cpu") is None
+        True
+    """
+    for name, peak in PEAK_FLOPS.items():
+        if device_kind.startswith(name):
+            return peak
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class StepCost:
+    """What one step costs one device, as its compiled program says.
+
+    Attributes:
+        flops: operations, recomputed ones included; 0 where the compiler does not count.
+        memory_bytes: what it takes at once: state, batch and what lies between.
+        compile_seconds: to compile it, or to load it from the cache.
+    """
+
+    flops: float
+    memory_bytes: float
+    compile_seconds: float
+
+
+def compile_step(step: Any, state: Any, batch: Any) -> tuple[Any, StepCost]:
+    """Compiles a jitted step for its arguments: (the program, what it costs).
+
+    Args:
+        step: a jitted function.
+        state: its first argument.
+        batch: its second.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> compiled, cost = compile_step(jax.jit(lambda w, x: x @ w), jnp.ones((4, 4)),
+        ...                               jnp.ones((2, 4)))
+        >>> compiled(jnp.ones((4, 4)), jnp.ones((2, 4))).shape, cost.flops >= 2 * 2 * 4 * 4
+        ((2, 4), True)
+    """
+    begun = time.monotonic()
+    compiled = step.lower(state, batch).compile()
+    seconds = time.monotonic() - begun
+    counted = compiled.cost_analysis() or {}
+    sizes = compiled.memory_analysis()
+    memory = 0.0
+    if sizes is not None:
+        memory = (
+            sizes.argument_size_in_bytes
+            + sizes.temp_size_in_bytes
+            + sizes.output_size_in_bytes
+            - sizes.alias_size_in_bytes
+        )
+    return compiled, StepCost(float(counted.get("flops", 0.0)), float(memory), seconds)
+
+
+class Stopwatch:
+    """Measures a stretch of steps: how many a second, and the share spent waiting for data.
+
+    Args:
+        cost: of a step.
+        batch_size: examples a step.
+
+    Example:
+        >>> watch = Stopwatch(StepCost(0.0, 0.0, 0.0), batch_size=8)
+        >>> watch.fetch(iter([5]))
+        5
+        >>> watch.count(jax.numpy.zeros(()))
+        >>> sorted(watch.lap())[:2]
+        ['speed/examples_per_second', 'speed/input_stall_share']
+    """
+
+    def __init__(self, cost: StepCost, batch_size: int) -> None:
+        self._cost, self._batch_size = cost, batch_size
+        self._device = jax.local_devices()[0]
+        self._last: Any = None
+        self._restart()
+
+    def fetch(self, batches: Iterator[Any]) -> Any:
+        """The next batch; waiting for it counts as a stall if it outlasts the step under way."""
+        begun = time.monotonic()
+        batch = next(batches)
+        if self._last is None or self._last.is_ready():
+            self._waited += time.monotonic() - begun
+        return batch
+
+    def count(self, result: jax.Array) -> None:
+        """A step was begun; `result` is an array that will be there when it is done."""
+        self._last = result
+        self._steps += 1
+
+    def pause(self, seconds: float) -> None:
+        """So many of the seconds gone by were spent on something else than steps."""
+        self._begun += seconds
+
+    def lap(self) -> dict[str, float]:
+        """The figures since the last lap, and a new beginning.
+
+        Returns:
+            `speed/steps_per_second`, `speed/examples_per_second`, `speed/input_stall_share` (of
+            the time of the steps), `speed/memory_bytes` of a device, and, where the device's peak
+            is known, `speed/flops_utilisation`: counted FLOPs over the peak in bfloat16.
+        """
+        seconds = max(time.monotonic() - self._begun, 1e-9)
+        rate = self._steps / seconds
+        found = {
+            "speed/steps_per_second": rate,
+            "speed/examples_per_second": rate * self._batch_size,
+            "speed/input_stall_share": min(self._waited / seconds, 1.0),
+            "speed/memory_bytes": self._memory(),
+        }
+        peak = peak_flops(self._device.device_kind)
+        if peak is not None:
+            found["speed/flops_utilisation"] = self._cost.flops * rate / peak
+        self._restart()
+        return found
+
+    def _memory(self) -> float:
+        measured = self._device.memory_stats() or {}
+        return float(measured.get("peak_bytes_in_use", self._cost.memory_bytes))
+
+    def _restart(self) -> None:
+        self._begun, self._waited, self._steps = time.monotonic(), 0.0, 0
+
+
+class ProfileWindow:
+    """Records a stretch of steps for XProf.
+
+    Args:
+        folder: where the trace goes; its viewer is `xprof --logdir=FOLDER`.
+        steps: (first, last) to record, or None for none.
+
+    Example:
+        >>> window = ProfileWindow("unused", None)
+        >>> window.before(1)
+        >>> window.after(1, jax.numpy.zeros(()))
+    """
+
+    def __init__(self, folder: str, steps: tuple[int, int] | None) -> None:
+        self._folder, self._steps, self._open = folder, steps, False
+
+    def before(self, step: int) -> None:
+        """Begins the recording where the step is the first of the window, or lies within it."""
+        if self._steps and not self._open and self._steps[0] <= step <= self._steps[1]:
+            jax.profiler.start_trace(self._folder)
+            self._open = True
+
+    def after(self, step: int, result: Any) -> None:
+        """Ends the recording with the last step of the window, once its result is there."""
+        if self._open and self._steps and step >= self._steps[1]:
+            jax.block_until_ready(result)
+            self.close()
+
+    def close(self) -> None:
+        """Ends the recording if one is going on."""
+        if self._open:
+            self._open = False
+            jax.profiler.stop_trace()
