@@ -1,4 +1,9 @@
-"""Trains a model: --config=configs/digits.py --workdir=W [--config.x=y]."""
+"""Trains a model: --config=configs/digits.py --workdir=W [--config.x=y].
+
+The exit status is 75 when the run was stopped and has saved: run the same command again.
+"""
+
+import sys
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -10,13 +15,19 @@ flags.mark_flag_as_required("config")
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where the run is kept; run again to go on.", required=True
 )
+_PROFILE = flags.DEFINE_string("profile", None, "FIRST:LAST step to record for XProf.")
+_PROCESSES = run.define_distributed_flags()
 
 
 def main(argv: list[str]) -> None:
     """Parses the flags and trains."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    run.train(_CONFIG.value, _WORKDIR.value)
+    window = run.parse_window(_PROFILE.value)
+    run.join(_PROCESSES())
+    state = run.train(_CONFIG.value, _WORKDIR.value, window)
+    if int(state.step) < _CONFIG.value.training.num_steps:
+        sys.exit(run.RESTART_CODE)
 
 
 if __name__ == "__main__":

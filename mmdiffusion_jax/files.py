@@ -1,13 +1,18 @@
 """Files that are there whole or not at all."""
 
 import contextlib
+import fcntl
+import json
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from PIL import Image
+
+from mmdiffusion_jax import errors
 
 
 @contextlib.contextmanager
@@ -80,3 +85,52 @@ def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
     """
     with replacing(path) as stream:
         Image.fromarray(image).save(stream, format="png")
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike[str], argument: str) -> Iterator[None]:
+    """Holds a folder for this process alone, by a lock on the file `lock` in it.
+
+    The system gives the lock back when the process ends, however it ends; the file stays and says
+    who had it last. Network file systems hold it between hosts if they support `flock`.
+
+    Args:
+        folder: it must be there.
+        argument: what the caller knows the folder by.
+
+    Raises:
+        ValueError: another process holds it.
+        OSError: the folder cannot be written to.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, locked(folder, "workdir"):
+        ...     with locked(folder, "workdir"):
+        ...         pass
+        Traceback (most recent call last):
+        ...
+        ValueError: `workdir`: got ..., which process ... expected a folder of its own ...
+    """
+    path = Path(folder) / "lock"
+    with path.open("a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            stream.seek(0)
+            try:
+                holder = json.loads(stream.read())
+                who = f"process {holder['process']} on {holder['host']}"
+            except (ValueError, KeyError, TypeError):
+                who = "another process"
+            raise ValueError(
+                errors.message(
+                    argument,
+                    f"{folder}, which {who} is writing to",
+                    "a folder of its own for every run at a time",
+                    "wait for that one, stop it, or choose another folder",
+                )
+            ) from error
+        stream.truncate(0)
+        stream.write(json.dumps({"process": os.getpid(), "host": socket.gethostname()}) + "\n")
+        stream.flush()
+        yield

@@ -37,6 +37,7 @@ def loss_on(experiment: "Experiment", source: data.Source) -> Callable[[Any], di
             values = jax.device_get(compiled(params, jax.random.fold_in(key, index), batch))
             here = int(valid.sum())
             count += here
+            values.pop("worst_t", None)
             for name, value in values.items():
                 totals[name] = totals.get(name, 0.0) + here * float(value)
         return {name: total / count for name, total in totals.items()}

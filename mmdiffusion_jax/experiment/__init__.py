@@ -4,7 +4,7 @@ from mmdiffusion_jax.experiment.arms import ARMS, make_arm
 from mmdiffusion_jax.experiment.build import Experiment, build
 from mmdiffusion_jax.experiment.config import check_config, default_config, unknown_override
 from mmdiffusion_jax.experiment.sources import check_source, open_data
-from mmdiffusion_jax.experiment.workdir import claim_workdir, read_config
+from mmdiffusion_jax.experiment.workdir import check_workdir, hold_workdir, read_config
 
 __all__ = [
     "ARMS",
@@ -12,8 +12,9 @@ __all__ = [
     "build",
     "check_config",
     "check_source",
-    "claim_workdir",
+    "check_workdir",
     "default_config",
+    "hold_workdir",
     "make_arm",
     "open_data",
     "read_config",

@@ -1,8 +1,9 @@
 """The folder of an experiment, which keeps its config."""
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from ml_collections import ConfigDict
 
 from mmdiffusion_jax import errors, files
 from mmdiffusion_jax.experiment.config import default_config, with_backbone_defaults
+
+_FILE = "config.json"
 
 # What an earlier run may have had otherwise without being another experiment.
 _MAY_CHANGE = (
@@ -34,21 +37,53 @@ _MAY_GROW = ("training", "sampling", "evaluation", "data")
 _MAY_LACK = ("formulation", "predict", "augmentation", "sharding")
 
 
-def claim_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> Path:
-    """Makes `workdir` this experiment's, or checks that it is.
+@contextlib.contextmanager
+def hold_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> Iterator[Path]:
+    """Makes `workdir` this experiment's, or checks that it is, and keeps other runs out.
 
     The config is kept in `workdir/config.json`. A run may go on with other intervals, another
     number of steps, on other devices, or with other sampling and evaluation; anything else is
     another experiment.
 
+    Args:
+        workdir: the folder, which is made where it is not there.
+        config: the experiment's.
+
+    Yields:
+        The folder.
+
     Raises:
-        ValueError: a workdir that holds another experiment or none that can be read; nothing in it
-            is touched.
+        ValueError: a workdir that holds another experiment or none that can be read, that cannot be
+            written to, or that another process is writing to; nothing in it is touched.
     """
     path = Path(workdir)
-    file = path / "config.json"
+    check_workdir(path, config)
+    with contextlib.ExitStack() as stack:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(files.locked(path, "workdir"))
+            files.write_text(path / _FILE, json.dumps(_plain(config), indent=2) + "\n")
+        except OSError as error:
+            raise ValueError(
+                errors.message(
+                    "workdir",
+                    f"{path}, which cannot be written to ({error.strerror or error})",
+                    "a folder on a disk with room, where this user may write",
+                    "choose another, or mend its permissions",
+                )
+            ) from error
+        yield path
+
+
+def check_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> None:
+    """Checks that `workdir` is empty, not there, or this experiment's.
+
+    Raises:
+        ValueError: it holds another experiment or none that can be read.
+    """
+    path = Path(workdir)
     ours = _plain(config)
-    if file.exists():
+    if (path / _FILE).exists():
         theirs = _plain(read_config(path))
         different = [key for key in _differences(theirs, ours) if not key.startswith(_MAY_CHANGE)]
         if different:
@@ -66,14 +101,11 @@ def claim_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> Path:
         raise ValueError(
             errors.message(
                 "workdir",
-                f"{path}, which has checkpoints but no config.json",
+                f"{path}, which has checkpoints but no {_FILE}",
                 "an empty folder or a whole experiment",
                 "choose another workdir",
             )
         )
-    path.mkdir(parents=True, exist_ok=True)
-    files.write_text(file, json.dumps(ours, indent=2) + "\n")
-    return path
 
 
 def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
@@ -84,7 +116,7 @@ def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
     Raises:
         ValueError: no experiment there, or a damaged `config.json`.
     """
-    file = Path(workdir) / "config.json"
+    file = Path(workdir) / _FILE
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -2,22 +2,27 @@
 
 from mmdiffusion_jax.run.compare_arms import compare_arms
 from mmdiffusion_jax.run.compare_samplers import compare_samplers
+from mmdiffusion_jax.run.distributed import define_distributed_flags, join
 from mmdiffusion_jax.run.evaluate import evaluate
 from mmdiffusion_jax.run.features import fit_features
-from mmdiffusion_jax.run.options import define_sampling_flags
+from mmdiffusion_jax.run.options import define_sampling_flags, parse_window
 from mmdiffusion_jax.run.prepare import prepare
 from mmdiffusion_jax.run.sample import sample
-from mmdiffusion_jax.run.start import start
+from mmdiffusion_jax.run.start import RESTART_CODE, start
 from mmdiffusion_jax.run.train import load, make_step_and_state, train
 
 __all__ = [
+    "RESTART_CODE",
     "compare_arms",
     "compare_samplers",
+    "define_distributed_flags",
     "define_sampling_flags",
     "evaluate",
     "fit_features",
+    "join",
     "load",
     "make_step_and_state",
+    "parse_window",
     "prepare",
     "sample",
     "start",

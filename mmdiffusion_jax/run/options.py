@@ -5,6 +5,7 @@ from typing import Any
 
 from absl import flags
 
+from mmdiffusion_jax import errors
 from mmdiffusion_jax.run.requests import parse_interval, parse_scales
 
 
@@ -43,3 +44,23 @@ def define_sampling_flags() -> Callable[[], dict[str, Any]]:
         return {name: value for name, value in found.items() if value is not None}
 
     return read
+
+
+def parse_window(text: str | None) -> tuple[int, int] | None:
+    """Steps to record, from "FIRST:LAST".
+
+    Raises:
+        ValueError: anything else.
+
+    Example:
+        >>> parse_window("100:110")
+        (100, 110)
+    """
+    if text is None:
+        return None
+    first, _, last = text.partition(":")
+    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise ValueError(
+            errors.message("profile", repr(text), "FIRST:LAST, two steps from 1 on", "as 100:110")
+        )
+    return int(first), int(last)

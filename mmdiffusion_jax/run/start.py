@@ -1,15 +1,22 @@
 """How a launch script starts and ends."""
 
+import errno
 import logging as stdlib_logging
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 from absl import app, logging
 
-from mmdiffusion_jax import experiment
+from mmdiffusion_jax import errors, experiment
+from mmdiffusion_jax.training import CheckpointError
+
+RESTART_CODE = 75
+"""A launch script's exit status when the same command is to be run again: it was stopped and has
+saved, or another process of its run is gone."""
 
 
 def start(main: Callable[[list[str]], None]) -> None:
@@ -26,12 +33,23 @@ def start(main: Callable[[list[str]], None]) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
         try:
             main(argv)
-        except (ValueError, FloatingPointError) as error:
+        except (ValueError, FloatingPointError, CheckpointError) as error:
             if logging.level_debug():
                 raise
-            sys.exit(f"error: {error}")
+            _end(f"error: {error}")
+        except OSError as error:
+            _end(f"error: {_of_the_system(error)}")
+        except jax.errors.JaxRuntimeError as error:
+            if jax.process_count() == 1:
+                raise
+            _end(
+                "stopped: another process of this run is gone, or cannot be reached "
+                f"({str(error).splitlines()[0][:200]}); run all of them again: they go on from the "
+                "last checkpoint",
+                RESTART_CODE,
+            )
         except KeyboardInterrupt as stop:
-            sys.exit(f"stopped: {stop}")
+            _end(f"stopped: {stop}", RESTART_CODE)
 
     try:
         app.run(guarded)
@@ -41,6 +59,28 @@ def start(main: Callable[[list[str]], None]) -> None:
         if unknown is None:
             raise
         sys.exit(f"error: {unknown}")
+
+
+def _of_the_system(error: OSError) -> str:
+    """An error of files or disks in the words of all others."""
+    if error.errno is None:
+        return str(error)
+    mend = "make room" if error.errno == errno.ENOSPC else "mend it"
+    return errors.message(
+        error.filename or "disk",
+        error.strerror or str(error),
+        "a file that can be read and written",
+        f"{mend} and run again: what was committed is kept",
+    )
+
+
+def _end(words: str, code: int = 1) -> NoReturn:
+    """Ends the process with one line; at once where others would be waited for in vain."""
+    if jax.process_count() > 1:
+        print(words, file=sys.stderr, flush=True)
+        os._exit(code)
+    print(words, file=sys.stderr)
+    sys.exit(code)
 
 
 def _is_worth_reading(record: stdlib_logging.LogRecord) -> bool:

@@ -1,7 +1,7 @@
 """State, sharding, optimiser, step, the one loop, checkpoints and metric writers."""
 
 from mmdiffusion_jax.training.best import BestCheckpoint
-from mmdiffusion_jax.training.checkpoints import Checkpoints, Restored
+from mmdiffusion_jax.training.checkpoints import CheckpointError, Checkpoints, Restored
 from mmdiffusion_jax.training.loop import train
 from mmdiffusion_jax.training.options import TrainingOptions
 from mmdiffusion_jax.training.sharding import (
@@ -18,6 +18,7 @@ from mmdiffusion_jax.training.writers import MetricWriter, read_metrics
 
 __all__ = [
     "BestCheckpoint",
+    "CheckpointError",
     "Checkpoints",
     "MetricWriter",
     "Restored",

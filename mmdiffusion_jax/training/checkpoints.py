@@ -48,6 +48,10 @@ class Restored:
     position: dict[str, Any]
 
 
+class CheckpointError(RuntimeError):
+    """A checkpoint was not written, for want of room or of the disk itself."""
+
+
 class _OtherTemplate(ValueError):
     """The checkpoint is whole, and holds something else than the template asks for."""
 
@@ -139,7 +143,7 @@ class Checkpoints:
             ValueError: if the folder is read-only or closed, `step` is negative or not above the
                 steps that exist, `state` has a leaf that is no `jax.Array`, or `position` does
                 not survive JSON.
-            RuntimeError: if the save before this one failed in the background.
+            CheckpointError: if the save before this one failed in the background.
 
         Example:
             >>> import tempfile
@@ -202,7 +206,7 @@ class Checkpoints:
         """Has the last save sealed if it is done; returns at once in any case.
 
         Raises:
-            RuntimeError: if that save failed in the background.
+            CheckpointError: if that save failed in the background.
 
         Example:
             >>> import tempfile
@@ -232,7 +236,7 @@ class Checkpoints:
         Raises:
             ValueError: if the manager is closed, steps exist and none is usable, or the template
                 differs from the checkpoint in a leaf's path, shape or dtype.
-            RuntimeError: if a save of this manager had failed in the background.
+            CheckpointError: if a save of this manager had failed in the background.
 
         Example:
             >>> import tempfile
@@ -307,7 +311,7 @@ class Checkpoints:
         """Waits for the last save, seals it and lets Orbax go; the `with` block calls it.
 
         Raises:
-            RuntimeError: if the last save failed in the background.
+            CheckpointError: if the last save failed in the background.
 
         Example:
             >>> import tempfile
@@ -357,7 +361,7 @@ class Checkpoints:
             if self._first and step not in self._step_folders():
                 raise FileNotFoundError(f"no folder {self._folder / str(step)} after its commit")
         except Exception as error:
-            raise RuntimeError(
+            raise CheckpointError(
                 f"the checkpoint of step {step} was not written ({type(error).__name__}: {error}); "
                 f"the steps on disk are {self.steps()}"
             ) from error

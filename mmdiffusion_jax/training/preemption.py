@@ -16,6 +16,9 @@ class StopSignal:
     processes SIGTERM to any of them is passed on to all by JAX's own service, which names a step
     that none of them has begun; Ctrl-C then interrupts at once.
 
+    Attributes:
+        received: whether this process has had a signal.
+
     Example:
         >>> with StopSignal() as stop:
         ...     stop.asked(1)
@@ -23,7 +26,7 @@ class StopSignal:
     """
 
     def __init__(self) -> None:
-        self._received = False
+        self.received = False
         self._shared = jax.process_count() > 1
         self._before: dict[signal.Signals, object] = {}
 
@@ -50,9 +53,9 @@ class StopSignal:
         """
         if self._shared:
             return bool(multihost_utils.reached_preemption_sync_point(step))
-        return self._received
+        return self.received
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self._received and number == signal.SIGINT:
+        if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self._received = True
+        self.received = True

@@ -12,6 +12,11 @@ from mmdiffusion_jax import experiment
 from mmdiffusion_jax.networks import DiT, UNet, UViT
 
 
+def hold(workdir, config):
+    with experiment.hold_workdir(workdir, config):
+        pass
+
+
 def digits(**backbone):
     config = runpy.run_path("configs/smoke.py")["get_config"]()
     if backbone:
@@ -87,16 +92,17 @@ def test_flags_are_judged_by_the_named_config(tmp_path):
 
 
 def test_fields_left_out_are_the_defaults_to_a_workdir(tmp_path):
-    experiment.claim_workdir(tmp_path, digits(kind="unet", width=32))
-    experiment.claim_workdir(tmp_path, digits(kind="unet", width=32, num_res_blocks=2))
+    hold(tmp_path, digits(kind="unet", width=32))
+    hold(tmp_path, digits(kind="unet", width=32, num_res_blocks=2))
     with pytest.raises(ValueError, match=r"differs in backbone\.num_res_blocks"):
-        experiment.claim_workdir(tmp_path, digits(kind="unet", width=32, num_res_blocks=1))
+        hold(tmp_path, digits(kind="unet", width=32, num_res_blocks=1))
 
 
 def test_a_run_from_before_a_field_goes_on(tmp_path):
-    file = experiment.claim_workdir(tmp_path, digits()) / "config.json"
+    hold(tmp_path, digits())
+    file = tmp_path / "config.json"
     values = json.loads(file.read_text())
     del values["backbone"]["positions"]
     file.write_text(json.dumps(values))
     assert experiment.read_config(tmp_path).backbone.positions == "learned"
-    experiment.claim_workdir(tmp_path, digits())
+    hold(tmp_path, digits())

@@ -48,6 +48,11 @@ def flipped(config, monkeypatch):
     return config
 
 
+def hold(workdir, config):
+    with experiment.hold_workdir(workdir, config):
+        pass
+
+
 def test_a_small_set_by_its_folder(config, folder):
     train, test = experiment.open_data(config)
     assert (len(train), len(test)) == (7, 4)
@@ -130,12 +135,12 @@ def test_data_that_do_not_fit(config, changes, words):
 
 
 def test_the_folder_of_the_data_may_move_and_old_workdirs_go_on(config, tmp_path):
-    experiment.claim_workdir(tmp_path, config)
+    hold(tmp_path, config)
     config.data.path = "elsewhere"
-    experiment.claim_workdir(tmp_path, config)
+    hold(tmp_path, config)
     config.data.size = (32, 32)
     with pytest.raises(ValueError, match=r"differs in data\.size"):
-        experiment.claim_workdir(tmp_path, config)
+        hold(tmp_path, config)
     file = tmp_path / "config.json"
     old = experiment.read_config(tmp_path).to_dict()
     for key in ("path", "size", "spectrogram"):

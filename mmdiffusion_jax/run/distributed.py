@@ -1,0 +1,146 @@
+"""Several processes as one run: found in the environment or named by flags, and how they end."""
+
+import dataclasses
+import glob
+import os
+from collections.abc import Callable, Mapping
+
+import jax
+from absl import flags, logging
+
+from mmdiffusion_jax import errors
+
+MODES = ("auto", "off", "on")
+
+# A process that is gone is noticed within this time.
+_HEARTBEAT_SECONDS = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Processes:
+    """How a process joins a run of several.
+
+    Attributes:
+        mode: "off" for one process; "on" to let JAX find the others, which it must; "auto" to look
+            whether there are any.
+        coordinator: HOST:PORT of process 0, together with the next two.
+        num_processes: in all.
+        process_id: this one, from 0.
+
+    Raises:
+        ValueError: an unknown mode, or some of the last three without the others.
+
+    Example:
+        >>> Processes(coordinator="localhost:1234", num_processes=2)
+        Traceback (most recent call last):
+        ...
+        ValueError: `process_id`: got nothing, expected all of coordinator, num_processes ...
+    """
+
+    mode: str = "auto"
+    coordinator: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(errors.unknown("distributed", self.mode, MODES))
+        named = ("coordinator", "num_processes", "process_id")
+        missing = [name for name in named if getattr(self, name) is None]
+        if missing and len(missing) < len(named):
+            raise ValueError(
+                errors.message(
+                    missing[0],
+                    "nothing",
+                    f"all of {', '.join(named)}, or none of them",
+                    "add it",
+                )
+            )
+        count, index = self.num_processes or 1, self.process_id or 0
+        if not 0 <= index < count:
+            raise ValueError(
+                errors.message("process_id", index, f"0 … {count - 1} of {count}", "correct it")
+            )
+
+
+def how_to_join(
+    processes: Processes, environment: Mapping[str, str], has_tpu: bool
+) -> dict[str, object] | None:
+    """The arguments of `jax.distributed.initialize`, or None where there is nothing to join.
+
+    SLURM counts where this is one of several tasks of a step; JAX reads the rest from its variables
+    itself. Where there is a TPU, JAX asks the machine for the other hosts of its slice, and finds
+    none on a single host.
+
+    Args:
+        processes: from the flags.
+        environment: such as `os.environ`.
+        has_tpu: whether this machine has TPU chips.
+
+    Example:
+        >>> how_to_join(Processes(), {}, has_tpu=False) is None
+        True
+        >>> step = {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "4"}
+        >>> how_to_join(Processes(), step, has_tpu=False)
+        {}
+        >>> how_to_join(Processes(coordinator="a:1", num_processes=2, process_id=0), {}, False)
+        {'coordinator_address': 'a:1', 'num_processes': 2, 'process_id': 0}
+    """
+    if processes.mode == "off":
+        return None
+    if processes.coordinator is not None:
+        return {
+            "coordinator_address": processes.coordinator,
+            "num_processes": processes.num_processes,
+            "process_id": processes.process_id,
+        }
+    tasks = environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS") or "1"
+    of_slurm = "SLURM_PROCID" in environment and tasks.isdecimal() and int(tasks) > 1
+    return {} if processes.mode == "on" or of_slurm or has_tpu else None
+
+
+def join(processes: Processes) -> None:
+    """Joins the other processes of this run, if there are any; before JAX is used otherwise.
+
+    Args:
+        processes: from the flags.
+
+    Raises:
+        ValueError: they were not found, or did not all come.
+    """
+    has_tpu = bool(glob.glob("/dev/accel[0-9]*") or os.environ.get("TPU_WORKER_HOSTNAMES"))
+    arguments = how_to_join(processes, os.environ, has_tpu)
+    if arguments is None:
+        return
+    try:
+        jax.distributed.initialize(
+            **arguments,  # type: ignore[arg-type]
+            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=_HEARTBEAT_SECONDS,
+        )
+    except (ValueError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            errors.message(
+                "distributed",
+                f"{processes.mode!r} with {arguments or 'nothing but the environment'} ({first})",
+                "processes that find each other",
+                "name coordinator, num_processes and process_id, or use --distributed=off",
+            )
+        ) from error
+    logging.info("Process %d of %d.", jax.process_index(), jax.process_count())
+
+
+def define_distributed_flags() -> Callable[[], Processes]:
+    """Defines the flags of a launch script that several processes can run together.
+
+    Returns:
+        After parsing: how to join.
+    """
+    mode = flags.DEFINE_enum(
+        "distributed", "auto", MODES, "Several processes: look for them, never, or always."
+    )
+    coordinator = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.")
+    count = flags.DEFINE_integer("num_processes", None, "How many, with --coordinator.")
+    index = flags.DEFINE_integer("process_id", None, "Which this is, with --coordinator.")
+    return lambda: Processes(mode.value, coordinator.value, count.value, index.value)
