@@ -2,6 +2,7 @@
 
 import runpy
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -19,3 +20,10 @@ def get_config() -> ConfigDict:
     config.training.checkpoint_every = 20
     config.evaluation.num_samples = 200
     return config
+
+
+def get_sweep() -> list[dict[str, Any]]:
+    """Two seeds of each learning rate; launch/sweep.py trains them."""
+    return [
+        {"training.learning_rate": rate, "seed": seed} for rate in (1e-3, 3e-3) for seed in (0, 1)
+    ]

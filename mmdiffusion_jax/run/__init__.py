@@ -1,4 +1,4 @@
-"""What the launch scripts run: train, sample, evaluate, compare, fit features."""
+"""What the launch scripts run: train, sweep, sample, evaluate, compare, fit features."""
 
 from mmdiffusion_jax.run.compare_arms import compare_arms
 from mmdiffusion_jax.run.compare_samplers import compare_samplers
@@ -9,15 +9,24 @@ from mmdiffusion_jax.run.options import define_sampling_flags, parse_window
 from mmdiffusion_jax.run.prepare import prepare
 from mmdiffusion_jax.run.sample import sample
 from mmdiffusion_jax.run.start import RESTART_CODE, start
+from mmdiffusion_jax.run.sweep import (
+    collect_sweep,
+    expand_sweep,
+    sweep_commands,
+    train_sweep,
+    write_array,
+)
 from mmdiffusion_jax.run.train import load, make_step_and_state, train
 
 __all__ = [
     "RESTART_CODE",
+    "collect_sweep",
     "compare_arms",
     "compare_samplers",
     "define_distributed_flags",
     "define_sampling_flags",
     "evaluate",
+    "expand_sweep",
     "fit_features",
     "join",
     "load",
@@ -26,5 +35,8 @@ __all__ = [
     "prepare",
     "sample",
     "start",
+    "sweep_commands",
     "train",
+    "train_sweep",
+    "write_array",
 ]

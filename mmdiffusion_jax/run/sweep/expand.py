@@ -1,0 +1,202 @@
+"""From a config with a sweep to named runs, all of them checked before any starts."""
+
+import hashlib
+import inspect
+import re
+import runpy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from mmdiffusion_jax import errors, experiment
+
+# What every file system takes as it stands, whether or not it tells capitals from small letters,
+# and what separates neither keys from values nor one of them from the next.
+_SAFE = re.compile(r"[a-z0-9._+-]*")
+_LONGEST_NAME = 120
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One run of a sweep.
+
+    Attributes:
+        name: from the overrides alone, so that a sweep may grow; also its folder's name.
+        overrides: path of each key in the config → its value there.
+        config: with the overrides.
+        workdir: where the run is kept.
+        arguments: of `launch/train.py`.
+    """
+
+    name: str
+    overrides: Mapping[str, Any]
+    config: ConfigDict
+    workdir: Path
+    arguments: tuple[str, ...]
+
+
+def expand_sweep(config: str, workdir: str, extra: Sequence[str] = ()) -> list[SweepRun]:
+    """The runs of a sweep, in its order.
+
+    The config file defines `get_sweep()`, or `get_sweep(form)`, which returns one dict of
+    overrides a run: `[{"training.learning_rate": rate} for rate in (1e-4, 1e-3)]`. Each run's
+    flags are parsed as `launch/train.py` will parse them.
+
+    Args:
+        config: a config file, with `:FORM` where it has forms.
+        workdir: the folder of the sweep; a run's is below it, under its name.
+        extra: further flags of `launch/train.py`, the same for all runs.
+
+    Returns:
+        The runs; nothing is made or written.
+
+    Raises:
+        ValueError: no config file or no sweep in it, a key that the config lacks or a value that
+            does not fit it, two runs that are the same, or a folder that holds another experiment.
+
+    Example:
+        >>> import tempfile
+        >>> runs = expand_sweep("configs/smoke.py", tempfile.mkdtemp())
+        >>> runs[0].name, runs[0].arguments[1]
+        ('seed=0,training.learning_rate=0.001', '--config.seed=0')
+    """
+    for flag in extra:
+        if not flag.startswith("--") or flag.startswith(("--config=", "--workdir=")):
+            raise ValueError(
+                errors.message(
+                    "sweep",
+                    f"the argument {flag!r}",
+                    "further flags of train.py alone, as --config.x=y",
+                    "leave it out or mend it",
+                )
+            )
+    runs: dict[str, SweepRun] = {}
+    for overrides in _read_sweep(config):
+        run = _make_run(config, Path(workdir), overrides, extra)
+        if run.name in runs:
+            raise ValueError(
+                errors.message(
+                    "sweep",
+                    f"{run.name} twice, by {dict(overrides)!r}",
+                    "runs that differ",
+                    "remove one of them from get_sweep()",
+                )
+            )
+        runs[run.name] = run
+    for run in runs.values():
+        experiment.check_workdir(run.workdir, run.config)
+    return list(runs.values())
+
+
+def _read_sweep(config: str) -> list[Mapping[str, Any]]:
+    file, _, form = config.partition(":")
+    if not Path(file).is_file():
+        raise ValueError(errors.message("config", file, "a config file", "mend its path"))
+    names = runpy.run_path(file)
+    if "get_sweep" not in names:
+        raise ValueError(
+            errors.message(
+                "config",
+                f"{file} without a sweep",
+                "a function get_sweep() in it",
+                "let it return one dict of overrides a run, such as [{'seed': 0}, {'seed': 1}]",
+            )
+        )
+    takes_form = bool(inspect.signature(names["get_sweep"]).parameters)
+    sweep = names["get_sweep"](*([form] if form and takes_form else []))
+    runs = list(sweep) if isinstance(sweep, Iterable) else []
+    if not runs or isinstance(sweep, Mapping | str):
+        raise ValueError(
+            errors.message("get_sweep", sweep, "one dict of overrides or more", "return a list")
+        )
+    for overrides in runs:
+        if not isinstance(overrides, Mapping):
+            raise ValueError(
+                errors.message("get_sweep", overrides, "a dict of overrides", "{'seed': 0} is one")
+            )
+        for path, value in overrides.items():
+            if isinstance(value, Mapping):
+                raise ValueError(
+                    errors.message(
+                        f"config.{path}", value, "a value", "name the keys inside the section"
+                    )
+                )
+    return runs
+
+
+def _make_run(
+    config: str, root: Path, overrides: Mapping[str, Any], extra: Sequence[str]
+) -> SweepRun:
+    own = [f"--config.{path}={value}" for path, value in sorted(overrides.items())]
+    arguments = [f"--config={config}", *own, *extra]
+    both = sorted({_path_of(flag) for flag in own} & {_path_of(flag) for flag in extra})
+    if both:
+        raise ValueError(
+            errors.message(
+                "sweep", f"{both[0]} from get_sweep() and as a flag", "one of them", "drop the flag"
+            )
+        )
+    parsed = _parse(arguments)
+    experiment.check_config(parsed)
+    found = {path: _look_up(parsed, path) for path in sorted(overrides)}
+    name = _name(found)
+    workdir = root / name
+    return SweepRun(name, found, parsed, workdir, (*arguments, f"--workdir={workdir}"))
+
+
+def _path_of(flag: str) -> str:
+    return flag.partition("=")[0].removeprefix("--")
+
+
+def _parse(arguments: Sequence[str]) -> ConfigDict:
+    """The config as `launch/train.py` gets it from these flags."""
+    unknown = experiment.unknown_override(arguments)
+    if unknown is not None:
+        raise ValueError(unknown)
+    file, _, form = arguments[0].partition("=")[2].partition(":")
+    config = runpy.run_path(file)["get_config"](*([form] if form else []))
+    argv = ["train.py", *arguments[1:]]
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_dict(
+        "config", config, lock_config=True, flag_values=values, sys_argv=argv
+    )
+    try:
+        values(argv, known_only=True)
+    except (flags.Error, ValueError, TypeError, KeyError, AttributeError) as error:
+        shown = " ".join(arguments[1:])
+        raise ValueError(
+            errors.message(
+                "sweep", f"{shown} ({error})", "keys and values that fit the config", "mend them"
+            )
+        ) from error
+    return holder.value
+
+
+def _look_up(config: ConfigDict, path: str) -> Any:
+    for key in path.split("."):
+        config = config[key]
+    return config
+
+
+def _name(overrides: Mapping[str, Any]) -> str:
+    """The overrides where a file system takes them as they are, else what it takes and a digest.
+
+    Example:
+        >>> _name({"seed": 1, "training.learning_rate": 0.001})
+        'seed=1,training.learning_rate=0.001'
+        >>> _name({"data.path": "/data/A"}), _name({"data.path": "/data/a"})
+        ('data.path=-data-a-e700ab66', 'data.path=-data-a-5b8403d1')
+    """
+    if not overrides:
+        return "base"
+    shown = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in overrides.items()}
+    name = ",".join(f"{path}={value}" for path, value in sorted(shown.items()))
+    if len(name) <= _LONGEST_NAME and all(map(_SAFE.fullmatch, shown.values())):
+        return name
+    digest = hashlib.sha256(repr(sorted(shown.items())).encode()).hexdigest()
+    safe = re.sub(r"[^a-z0-9._=,+-]+", "-", name.lower())
+    return f"{safe[:_LONGEST_NAME]}-{digest[:8]}"
