@@ -80,6 +80,9 @@ def check_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> None:
 
     Raises:
         ValueError: it holds another experiment or none that can be read.
+
+    Example:
+        >>> check_workdir("nowhere", default_config())
     """
     path = Path(workdir)
     ours = _plain(config)

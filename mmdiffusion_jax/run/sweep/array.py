@@ -36,6 +36,14 @@ def write_array(
 
     Raises:
         ValueError: `max_parallel` below 1.
+
+    Example:
+        >>> import tempfile
+        >>> from mmdiffusion_jax.run.sweep.expand import expand_sweep
+        >>> root = tempfile.mkdtemp()
+        >>> runs = expand_sweep("configs/smoke.py", root)
+        >>> write_array(runs, root, "launch/slurm.sbatch", max_parallel=2)[:2]
+        ['sbatch', '--array=1-4%2']
     """
     if max_parallel is not None and max_parallel < 1:
         raise ValueError(errors.message("max_parallel", max_parallel, "1 or more", "raise it"))

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from absl import logging
 
 from mmdiffusion_jax import errors, files
+from mmdiffusion_jax.run.start import RESTART_CODE
 from mmdiffusion_jax.run.sweep.expand import SweepRun
 from mmdiffusion_jax.run.sweep.progress import EXIT_CODE_FILE, progress_of
 from mmdiffusion_jax.training.preemption import StopSignal
 
-# EX_TEMPFAIL: a run that saved a checkpoint on a signal and wants to be started again.
-RESTART_CODE = 75
 _POLL_SECONDS = 0.1
 
 
@@ -39,6 +38,14 @@ def train_sweep(
 
     Raises:
         ValueError: `max_parallel` below 1, or `restarts` below 0.
+
+    Example:
+        >>> import tempfile
+        >>> from mmdiffusion_jax.run.sweep.expand import expand_sweep
+        >>> root = tempfile.mkdtemp()
+        >>> runs = expand_sweep("configs/smoke.py", root)
+        >>> train_sweep(runs, ["true"]), train_sweep(runs, ["false"])
+        (0, 1)
     """
     for argument, got, least in (("max_parallel", max_parallel, 1), ("restarts", restarts, 0)):
         if got < least:

@@ -49,6 +49,12 @@ def progress_of(run: SweepRun) -> Progress:
 
     Raises:
         ValueError: damaged metrics.
+
+    Example:
+        >>> import tempfile
+        >>> from mmdiffusion_jax.run.sweep.expand import expand_sweep
+        >>> progress_of(expand_sweep("configs/smoke.py", tempfile.mkdtemp())[0]).num_steps
+        100
     """
     file = run.workdir / "metrics.jsonl"
     lines = training.read_metrics(file) if file.exists() else []

@@ -32,6 +32,16 @@ def collect_sweep(
 
     Raises:
         ValueError: a metric that no evaluated run has, or damaged metrics.
+
+    Example:
+        >>> import tempfile
+        >>> from mmdiffusion_jax.run.sweep.expand import expand_sweep
+        >>> root = tempfile.mkdtemp()
+        >>> runs = expand_sweep("configs/smoke.py", root)
+        >>> print(collect_sweep(runs[:1], root))
+        | run | seed | training.learning_rate | step | state |
+        | --- | --- | --- | --- | --- |
+        | seed=0,training.learning_rate=0.001 | 0 | 0.001 | 0 | not started |
     """
     found = [progress_of(run) for run in runs]
     known = {name for progress in found for name in progress.metrics}
