@@ -191,7 +191,8 @@ def test_another_experiment_under_the_same_name_is_refused(tmp_path, write_confi
     third = run.expand_sweep(config, str(tmp_path))[2]
     other = third.config.copy_and_resolve_references()
     other.training.learning_rate = 0.5
-    experiment.claim_workdir(third.workdir, other)
+    with experiment.hold_workdir(third.workdir, other):
+        pass
     with pytest.raises(ValueError, match=r"seed=2, which holds .* differs in training\.learning"):
         run.expand_sweep(config, str(tmp_path))
 
