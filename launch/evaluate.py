@@ -7,6 +7,7 @@ from mmdiffusion_jax import run
 _WORKDIR = flags.DEFINE_multi_string(
     "workdir", None, "Where a run is kept; may be repeated.", required=True
 )
+_CHECKPOINT = run.define_checkpoint_flag()
 _OPTIONS = run.define_sampling_flags()
 
 
@@ -14,7 +15,7 @@ def main(argv: list[str]) -> None:
     """Parses the flags and evaluates."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    run.evaluate(_WORKDIR.value, **_OPTIONS())
+    run.evaluate(_WORKDIR.value, _CHECKPOINT.value, **_OPTIONS())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ _NUM_SAMPLES = flags.DEFINE_integer("num_samples", None, "How many; as the given
 _GIVEN = flags.DEFINE_multi_string("given", [], "A known modality: name=value or name@FILE.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the samples.")
 _SHARD_SIZE = flags.DEFINE_integer("shard_size", None, "Samples a file; ten batches.")
+_CHECKPOINT = run.define_checkpoint_flag()
 _OPTIONS = run.define_sampling_flags()
 
 
@@ -24,6 +25,7 @@ def main(argv: list[str]) -> None:
         _GIVEN.value,
         _SEED.value,
         _SHARD_SIZE.value,
+        _CHECKPOINT.value,
         **_OPTIONS(),
     )
 

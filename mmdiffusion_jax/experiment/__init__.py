@@ -4,7 +4,12 @@ from mmdiffusion_jax.experiment.arms import ARMS, make_arm
 from mmdiffusion_jax.experiment.build import Experiment, build
 from mmdiffusion_jax.experiment.config import check_config, default_config, unknown_override
 from mmdiffusion_jax.experiment.sources import check_source, open_data
-from mmdiffusion_jax.experiment.workdir import check_workdir, hold_workdir, read_config
+from mmdiffusion_jax.experiment.workdir import (
+    check_workdir,
+    config_of,
+    hold_workdir,
+    read_config,
+)
 
 __all__ = [
     "ARMS",
@@ -13,6 +18,7 @@ __all__ = [
     "check_config",
     "check_source",
     "check_workdir",
+    "config_of",
     "default_config",
     "hold_workdir",
     "make_arm",

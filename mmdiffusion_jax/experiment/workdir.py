@@ -132,6 +132,19 @@ def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
         raise ValueError(
             errors.message("workdir", f"a damaged {file}", "valid JSON", "restore that file")
         ) from error
+    return config_of(values)
+
+
+def config_of(values: Mapping[str, Any]) -> ConfigDict:
+    """A config from JSON's types; what an earlier version did not know yet has its default.
+
+    Args:
+        values: nested, as they were written.
+
+    Example:
+        >>> config_of({"latent": [8, 8, 1]}).latent
+        (8, 8, 1)
+    """
     values = with_backbone_defaults(_tuples(values))
     for section, defaults in default_config().to_dict().items():
         if section in _MAY_LACK:

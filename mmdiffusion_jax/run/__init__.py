@@ -4,8 +4,9 @@ from mmdiffusion_jax.run.compare_arms import compare_arms
 from mmdiffusion_jax.run.compare_samplers import compare_samplers
 from mmdiffusion_jax.run.distributed import define_distributed_flags, join
 from mmdiffusion_jax.run.evaluate import evaluate
+from mmdiffusion_jax.run.export import export, load_export
 from mmdiffusion_jax.run.features import fit_features
-from mmdiffusion_jax.run.options import define_sampling_flags, parse_window
+from mmdiffusion_jax.run.options import define_checkpoint_flag, define_sampling_flags, parse_window
 from mmdiffusion_jax.run.prepare import prepare
 from mmdiffusion_jax.run.sample import sample
 from mmdiffusion_jax.run.start import RESTART_CODE, start
@@ -23,13 +24,16 @@ __all__ = [
     "collect_sweep",
     "compare_arms",
     "compare_samplers",
+    "define_checkpoint_flag",
     "define_distributed_flags",
     "define_sampling_flags",
     "evaluate",
     "expand_sweep",
+    "export",
     "fit_features",
     "join",
     "load",
+    "load_export",
     "make_step_and_state",
     "parse_window",
     "prepare",

@@ -11,13 +11,16 @@ from mmdiffusion_jax import evaluation, experiment, files
 from mmdiffusion_jax.run.train import load
 
 
-def evaluate(workdirs: Sequence[str], **options: Any) -> list[dict[str, float]]:
+def evaluate(
+    workdirs: Sequence[str], checkpoint: str = "newest", **options: Any
+) -> list[dict[str, float]]:
     """Evaluates each workdir: prints a table and writes `metrics.json` into it.
 
     Args:
         workdirs: trained experiments; of several, the mean and the standard deviation are printed.
+        checkpoint: "newest" or "best".
         **options: fields of `SamplingOptions`, in place of the experiments' own; figures with
-            other options are printed only.
+            other options, or of another checkpoint than the newest, are printed only.
 
     Returns:
         The figures of each.
@@ -27,9 +30,9 @@ def evaluate(workdirs: Sequence[str], **options: Any) -> list[dict[str, float]]:
     """
     found = []
     for workdir in workdirs:
-        config, built, params = load(workdir, options)
+        config, built, params = load(workdir, options, checkpoint)
         figures = evaluation.evaluate(built, params, *experiment.open_data(config))
-        if not options:
+        if not options and checkpoint == "newest":
             text = json.dumps(figures, indent=2) + "\n"
             files.write_text(Path(workdir) / "metrics.json", text)
         print(f"# {workdir}\n{evaluation.table(figures)}", flush=True)

@@ -8,6 +8,9 @@ from absl import flags
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.run.requests import parse_interval, parse_scales
 
+CHECKPOINTS = ("newest", "best")
+"""What may be read of a run: its last checkpoint, or the one with the best evaluation."""
+
 
 def define_sampling_flags() -> Callable[[], dict[str, Any]]:
     """Defines a flag for each sampling option, to take the place of the run's own.
@@ -44,6 +47,11 @@ def define_sampling_flags() -> Callable[[], dict[str, Any]]:
         return {name: value for name, value in found.items() if value is not None}
 
     return read
+
+
+def define_checkpoint_flag() -> flags.FlagHolder:
+    """Defines the flag of the checkpoint that is read."""
+    return flags.DEFINE_enum("checkpoint", "newest", CHECKPOINTS, "Which parameters.")
 
 
 def parse_window(text: str | None) -> tuple[int, int] | None:

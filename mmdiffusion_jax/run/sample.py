@@ -24,6 +24,7 @@ def sample(
     given: Sequence[str] = (),
     seed: int = 0,
     shard_size: int | None = None,
+    checkpoint: str = "newest",
     **options: Any,
 ) -> Path:
     """Generates samples into `samples-*-of-*.npz` (data units) and the first ones as `samples.png`.
@@ -39,6 +40,7 @@ def sample(
             `.npy`.
         seed: of the draws.
         shard_size: samples a file; left out, ten batches. One file is held in memory.
+        checkpoint: "newest" or "best".
         **options: fields of `SamplingOptions`, in place of the experiment's own.
 
     Returns:
@@ -48,7 +50,7 @@ def sample(
         ValueError: bad options, bad values of `given`, guidance by the head of a modality that is
             not given, a workdir without a trained experiment, or a folder with anything else in it.
     """
-    _, built, params = load(workdir, options)
+    _, built, params = load(workdir, options, checkpoint)
     known, count = parse_given(given, num_samples, built.model.modalities)
     for name in options.get("decoder_guidance", {}):
         if name not in known:

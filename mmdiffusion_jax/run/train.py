@@ -12,6 +12,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from mmdiffusion_jax import data, errors, evaluation, experiment, generation, training
+from mmdiffusion_jax.run.options import CHECKPOINTS
 
 _SHEET = 100
 
@@ -121,27 +122,34 @@ def make_step_and_state(
 
 
 def load(
-    workdir: str, sampling: Mapping[str, Any] | None = None
+    workdir: str, sampling: Mapping[str, Any] | None = None, checkpoint: str = "newest"
 ) -> tuple[ConfigDict, experiment.Experiment, Any]:
-    """The config, the experiment and the averaged parameters of the newest checkpoint.
+    """The config, the experiment and the averaged parameters of a checkpoint.
 
     Args:
         workdir: where the experiment is kept.
         sampling: options of sampling in place of the experiment's own.
+        checkpoint: "newest", or "best" of a run with `training.best_metric`.
 
     Raises:
         ValueError: bad options, no experiment or no usable checkpoint in `workdir`.
     """
+    if checkpoint not in CHECKPOINTS:
+        raise ValueError(errors.unknown("checkpoint", checkpoint, CHECKPOINTS))
     values = experiment.read_config(workdir).to_dict()
     config = ConfigDict({**values, "sampling": {**values["sampling"], **(sampling or {})}})
     built = experiment.build(config)
     mesh = training.make_mesh(devices=jax.local_devices()[:1])
     _, template = make_step_and_state(built, mesh)
-    with training.Checkpoints(Path(workdir) / "checkpoints", read_only=True) as checkpoints:
+    folder = Path(workdir) / ("checkpoints" if checkpoint == "newest" else checkpoint)
+    with training.Checkpoints(folder, read_only=True) as checkpoints:
         restored = checkpoints.restore(template)
     if restored is None:
+        mend = "train there first"
+        if checkpoint == "best":
+            mend = "train with config.training.best_metric"
         raise ValueError(
-            errors.message("workdir", workdir, "a checkpoint in it", "train there first")
+            errors.message("workdir", workdir, f"a checkpoint in {folder.name!r} in it", mend)
         )
     logging.info("Parameters of step %d.", restored.step)
     return config, built, restored.state.ema

@@ -2,6 +2,7 @@
 
 from mmdiffusion_jax.training.best import BestCheckpoint
 from mmdiffusion_jax.training.checkpoints import CheckpointError, Checkpoints, Restored
+from mmdiffusion_jax.training.export import read_safetensors, write_safetensors
 from mmdiffusion_jax.training.loop import train
 from mmdiffusion_jax.training.options import TrainingOptions
 from mmdiffusion_jax.training.sharding import (
@@ -33,7 +34,9 @@ __all__ = [
     "make_step",
     "peak_flops",
     "read_metrics",
+    "read_safetensors",
     "state_sharding",
     "take_step",
     "train",
+    "write_safetensors",
 ]

@@ -1,0 +1,69 @@
+"""A trained experiment as one file, and back."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import logging
+from ml_collections import ConfigDict
+
+from mmdiffusion_jax import errors, experiment, training
+from mmdiffusion_jax.run.train import load
+
+
+def export(workdir: str, out: str | os.PathLike[str], checkpoint: str = "newest") -> Path:
+    """Writes the averaged parameters of a trained experiment, with its config, as `.safetensors`.
+
+    Args:
+        workdir: the experiment.
+        out: the file, which is replaced.
+        checkpoint: "newest" or "best".
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: no experiment or no such checkpoint in `workdir`, or a file of another ending.
+    """
+    if Path(out).suffix != ".safetensors":
+        raise ValueError(errors.message("out", repr(str(out)), "a file *.safetensors", "rename it"))
+    config, _, params = load(workdir, checkpoint=checkpoint)
+    training.write_safetensors(out, params, {"config": config.to_dict()})
+    logging.info("%d parameters in %s.", sum(x.size for x in jax.tree.leaves(params)), out)
+    return Path(out)
+
+
+def load_export(
+    path: str | os.PathLike[str],
+) -> tuple[ConfigDict, experiment.Experiment, dict[str, Any]]:
+    """The config, the experiment and the parameters from a file that `export` wrote.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ValueError: a damaged file, or one whose parameters are not those of its config.
+    """
+    params, about = training.read_safetensors(path)
+    config = experiment.config_of(about["config"])
+    built = experiment.build(config)
+    wanted = jax.eval_shape(built.init, jax.random.key(0))
+    ours, theirs = (
+        {
+            jax.tree_util.keystr(keys): (leaf.shape, str(leaf.dtype))
+            for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        }
+        for tree in (wanted, params)
+    )
+    for name in sorted({*ours, *theirs}):
+        if ours.get(name) != theirs.get(name):
+            raise ValueError(
+                errors.message(
+                    "path",
+                    f"{theirs.get(name, 'nothing')} for {name}",
+                    f"{ours.get(name, 'nothing')}, as the config in the file says",
+                    "export it anew",
+                )
+            )
+    return config, built, params

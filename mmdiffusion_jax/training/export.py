@@ -1,0 +1,89 @@
+"""Parameters as a `.safetensors` file, which any framework reads, and back."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from mmdiffusion_jax import errors, files
+
+
+def write_safetensors(
+    path: str | os.PathLike[str], params: Mapping[str, Any], about: Mapping[str, Any]
+) -> None:
+    """Writes parameters as tensors named by their path, all of the file or nothing.
+
+    Args:
+        path: the file, which is replaced; its folder must be there.
+        params: nested dictionaries of arrays; a tensor's name is its keys joined by "/".
+        about: what else there is to know, in JSON's types; it goes into the file's metadata.
+
+    Raises:
+        ValueError: a key with a "/" in it.
+        OSError: the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = f"{folder}/model.safetensors"
+        ...     write_safetensors(file, {"a": {"kernel": np.ones((2, 3))}}, {"step": 5})
+        ...     params, about = read_safetensors(file)
+        >>> params["a"]["kernel"].shape, about
+        ((2, 3), {'step': 5})
+    """
+    tensors = {}
+    for keys, leaf in traverse_util.flatten_dict(params).items():
+        if any("/" in key for key in keys):
+            raise ValueError(
+                errors.message("params", f"the key {keys!r}", "keys without '/'", "rename it")
+            )
+        tensors["/".join(keys)] = np.ascontiguousarray(jax.device_get(leaf))
+    metadata = {"about": json.dumps(about), "sha256": _digest(tensors)}
+    with files.replacing(path) as stream:
+        stream.write(save(tensors, metadata))
+
+
+def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reads what `write_safetensors` wrote: (parameters, what else there is to know).
+
+    Args:
+        path: the file.
+
+    Raises:
+        ValueError: a file that is missing, damaged, or not written by `write_safetensors`.
+    """
+    try:
+        with safe_open(path, "numpy") as opened:
+            metadata = opened.metadata() or {}
+            names = list(opened.keys())
+            tensors = {name: opened.get_tensor(name) for name in names}
+        about = json.loads(metadata["about"])
+        if _digest(tensors) != metadata["sha256"]:
+            raise ValueError("other contents than were written")
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(
+            errors.message(
+                "path",
+                f"{str(Path(path))!r}, which cannot be read ({type(error).__name__}: {error})",
+                "a .safetensors file of exported parameters",
+                "export it anew",
+            )
+        ) from error
+    return traverse_util.unflatten_dict(tensors, sep="/"), about
+
+
+def _digest(tensors: Mapping[str, np.ndarray]) -> str:
+    # The format has no checksum of its own.
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        found.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode())
+        found.update(tensors[name].tobytes())
+    return found.hexdigest()
