@@ -7,6 +7,7 @@ from mmdiffusion_jax.run.evaluate import evaluate
 from mmdiffusion_jax.run.export import export, load_export
 from mmdiffusion_jax.run.features import fit_features
 from mmdiffusion_jax.run.options import define_checkpoint_flag, define_sampling_flags, parse_window
+from mmdiffusion_jax.run.plan import Plan, plan
 from mmdiffusion_jax.run.prepare import prepare
 from mmdiffusion_jax.run.sample import sample
 from mmdiffusion_jax.run.start import RESTART_CODE, start
@@ -21,6 +22,7 @@ from mmdiffusion_jax.run.train import load, make_step_and_state, train
 
 __all__ = [
     "RESTART_CODE",
+    "Plan",
     "collect_sweep",
     "compare_arms",
     "compare_samplers",
@@ -36,6 +38,7 @@ __all__ = [
     "load_export",
     "make_step_and_state",
     "parse_window",
+    "plan",
     "prepare",
     "sample",
     "start",

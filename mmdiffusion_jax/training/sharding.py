@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mmdiffusion_jax import errors
 
@@ -148,14 +148,16 @@ def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
 
 
-def state_sharding(mesh: Mesh, state: Any, options: ShardingOptions | None = None) -> Any:
+def state_sharding(
+    mesh: Mesh | AbstractMesh, state: Any, options: ShardingOptions | None = None
+) -> Any:
     """The layout of a pytree: of parameters, an optimiser's state, an average, or all in one.
 
     A leaf's path, its keys joined by "/", is held against the rules; so the moments of an optimiser
     lie as the parameters they belong to.
 
     Args:
-        mesh: from `make_mesh`.
+        mesh: from `make_mesh`, or an `AbstractMesh` of its axes.
         state: arrays or `jax.ShapeDtypeStruct`.
         options: left out, nothing but `TENSOR_RULES`.
 
@@ -181,7 +183,7 @@ def state_sharding(mesh: Mesh, state: Any, options: ShardingOptions | None = Non
 
 
 def _axes_of(
-    name: str, shape: tuple[int, ...], mesh: Mesh, options: ShardingOptions
+    name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh, options: ShardingOptions
 ) -> list[str | None]:
     for pattern, axes in options.rules:
         if re.search(pattern, name):
@@ -200,7 +202,7 @@ def _axes_of(
     return found
 
 
-def _fits(axes: Sequence[str | None], shape: tuple[int, ...], mesh: Mesh) -> bool:
+def _fits(axes: Sequence[str | None], shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> bool:
     """Whether the axes divide the last dimensions of a shape."""
     if len(axes) > len(shape):
         return False
@@ -209,7 +211,11 @@ def _fits(axes: Sequence[str | None], shape: tuple[int, ...], mesh: Mesh) -> boo
 
 
 def _require_fit(
-    pattern: str, axes: Sequence[str | None], name: str, shape: tuple[int, ...], mesh: Mesh
+    pattern: str,
+    axes: Sequence[str | None],
+    name: str,
+    shape: tuple[int, ...],
+    mesh: Mesh | AbstractMesh,
 ) -> list[str | None]:
     if not _fits(axes, shape, mesh):
         raise ValueError(
