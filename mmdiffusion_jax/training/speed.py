@@ -132,7 +132,7 @@ class Stopwatch:
         Returns:
             `speed/steps_per_second`, `speed/examples_per_second`, `speed/input_stall_share` (of
             the time of the steps), `speed/memory_bytes` of a device, and, where the device's peak
-            is known, `speed/flops_utilisation`: counted FLOPs over the peak in bfloat16.
+            is known, `speed/model_flops_utilisation`: counted FLOPs over the peak in bfloat16.
         """
         seconds = max(time.monotonic() - self._begun, 1e-9)
         rate = self._steps / seconds
@@ -144,7 +144,7 @@ class Stopwatch:
         }
         peak = peak_flops(self._device.device_kind)
         if peak is not None:
-            found["speed/flops_utilisation"] = self._cost.flops * rate / peak
+            found["speed/model_flops_utilisation"] = self._cost.flops * rate / peak
         self._restart()
         return found
 
