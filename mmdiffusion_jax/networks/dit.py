@@ -90,17 +90,21 @@ class DiT(nn.Module):
         patch = self.patch_size
         rows, columns = self.latent[0] // patch, self.latent[1] // patch
         embedding = time_embedding(t, self.num_steps, self.frequencies or self.width)
-        condition = nn.Dense(self.width)(nn.silu(nn.Dense(self.width)(embedding)))
+        hidden = nn.silu(nn.Dense(self.width, name="time_1")(embedding))
+        condition = nn.Dense(self.width, name="time_2")(hidden)
         if context is not None:
             condition = condition + nn.Dense(self.width, name="context")(context)
-        tokens = nn.Dense(self.width)(split_patches(z_t, patch)) + self._positions(rows, columns)
-        for _ in range(self.depth):
-            tokens = Block(self.num_heads, self.mlp_ratio)(tokens, condition)
+        tokens = nn.Dense(self.width, name="patches")(split_patches(z_t, patch))
+        tokens = tokens + self._positions(rows, columns)
+        for index in range(self.depth):
+            block = Block(self.num_heads, self.mlp_ratio, name=f"blocks_{index}")
+            tokens = block(tokens, condition)
         features = Features(tokens.reshape(-1, rows, columns, self.width), condition)
 
-        shift, scale = jnp.split(_zero_dense(2 * self.width)(nn.silu(condition)), 2, axis=-1)
+        modulation = _zero_dense(2 * self.width, "modulation")(nn.silu(condition))
+        shift, scale = jnp.split(modulation, 2, axis=-1)
         out = _modulate(_norm()(tokens), shift, scale)
-        out = _zero_dense(patch**2 * self.out_channels)(out)
+        out = _zero_dense(patch**2 * self.out_channels, "prediction")(out)
         return features, join_patches(out, rows, columns, patch)
 
     def _positions(self, rows: int, columns: int) -> jax.Array:
@@ -138,21 +142,21 @@ class Block(nn.Module):
     def __call__(self, tokens: jax.Array, condition: jax.Array) -> jax.Array:
         """Tokens (batch, length, width), condition (batch, width) → tokens."""
         width = tokens.shape[-1]
-        modulation = _zero_dense(6 * width)(nn.silu(condition))
+        modulation = _zero_dense(6 * width, "modulation")(nn.silu(condition))
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = jnp.split(modulation, 6, axis=-1)
         attended = self_attention(_modulate(_norm()(tokens), shift_1, scale_1), self.num_heads)
         tokens = tokens + gate_1[:, None] * attended
         hidden = _modulate(_norm()(tokens), shift_2, scale_2)
-        hidden = nn.Dense(width)(nn.gelu(nn.Dense(self.mlp_ratio * width)(hidden)))
-        return tokens + gate_2[:, None] * hidden
+        hidden = nn.gelu(nn.Dense(self.mlp_ratio * width, name="hidden")(hidden))
+        return tokens + gate_2[:, None] * nn.Dense(width, name="narrow")(hidden)
 
 
 def _norm() -> nn.LayerNorm:
     return nn.LayerNorm(use_bias=False, use_scale=False)
 
 
-def _zero_dense(features: int) -> nn.Dense:
-    return nn.Dense(features, kernel_init=nn.initializers.zeros)
+def _zero_dense(features: int, name: str) -> nn.Dense:
+    return nn.Dense(features, kernel_init=nn.initializers.zeros, name=name)
 
 
 def _modulate(tokens: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:

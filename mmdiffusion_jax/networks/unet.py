@@ -132,7 +132,7 @@ class UNet(nn.Module):
                 skips.append(grid)
 
         grid = self._block("middle_0", channels[-1])(grid, embedding)
-        grid = self._attention("middle_attention")(grid)
+        grid = self._attention("middle_0_attention")(grid)
         grid = self._block("middle_1", channels[-1])(grid, embedding)
 
         for level, out in reversed(list(enumerate(channels))):

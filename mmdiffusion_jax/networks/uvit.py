@@ -103,11 +103,11 @@ class UViT(nn.Module):
 
         half, skips = self.depth // 2, []
         for index in range(half):
-            tokens = self._block(f"in_{index}")(tokens)
+            tokens = self._block(f"in_blocks_{index}")(tokens)
             skips.append(tokens)
         tokens = self._block("middle")(tokens)
         for index in range(half):
-            tokens = self._block(f"out_{index}")(tokens, skips.pop())
+            tokens = self._block(f"out_blocks_{index}")(tokens, skips.pop())
 
         tokens = _norm("norm")(tokens)
         patches = tokens[:, 1 : 1 + rows * columns]

@@ -49,7 +49,7 @@ def test_the_parts(arms):
 def test_the_same_blocks_in_every_part(arms):
     def blocks(part):
         params = jax.eval_shape(experiment.build(part).init, jax.random.key(0))
-        return jax.tree.map(lambda leaf: leaf.shape, params["backbone"]["Block_0"])
+        return jax.tree.map(lambda leaf: leaf.shape, params["backbone"]["blocks_0"])
 
     want = blocks(arms["multi"]["joint"])
     for parts in arms.values():

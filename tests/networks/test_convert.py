@@ -118,7 +118,7 @@ def test_blocks_on_small_tokens(made):
     reference, tensors, net = made()
     tokens, condition = 1e-3 * states(2).reshape(3, 8, 16), states(1)[:, :2].reshape(3, 16)
     if made is dit:
-        params, block = from_dit(tensors, net)["Block_0"], DiTBlock(2, 4)
+        params, block = from_dit(tensors, net)["blocks_0"], DiTBlock(2, 4)
         theirs, arguments = reference.blocks[0], (tokens, condition)
     else:
         params, block = from_uvit(tensors, net)["middle"], UViTBlock(2, 4)
@@ -139,7 +139,7 @@ def changed(tensors, name, value):
     [
         ("blocks.1.attn.proj.bias", None, "got nothing named 'blocks.1.attn.proj.bias'"),
         ("blocks.2.mlp.fc1.bias", np.zeros(64), "'blocks.2.mlp.fc1.bias', which nothing takes"),
-        ("blocks.0.mlp.fc1.weight", np.zeros((32, 16)), r"Block_0/Dense_2/kernel the shape \(16, "),
+        ("blocks.0.mlp.fc1.weight", np.zeros((32, 16)), r"blocks_0/hidden/kernel the shape \(16, "),
         (
             "blocks.0.attn.qkv.weight",
             np.zeros((47, 16)),

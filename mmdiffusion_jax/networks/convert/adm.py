@@ -80,7 +80,7 @@ def from_adm(
             stage += 1
 
     block("middle_0", "middle_block.0")
-    attention("middle_attention", "middle_block.1", channels[-1])
+    attention("middle_0_attention", "middle_block.1", channels[-1])
     block("middle_1", "middle_block.2")
 
     stage = 0

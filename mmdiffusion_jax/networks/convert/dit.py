@@ -35,15 +35,14 @@ def from_dit(
             that is not in the table.
     """
     conversion = Conversion(tensors, net)
-    # Flax counts the layers in the order in which the network's lines create them.
-    conversion.time("Dense_1", "t_embedder.mlp.0")
-    conversion.linear("Dense_0", "t_embedder.mlp.2")
+    conversion.time("time_1", "t_embedder.mlp.0")
+    conversion.linear("time_2", "t_embedder.mlp.2")
     table = "y_embedder.embedding_table.weight"
     row = conversion.class_row(table, label, else_last=True)
-    conversion.add_to_bias("Dense_0", row, table)
+    conversion.add_to_bias("time_2", row, table)
     conversion.silent_context(net.width, context_features)
 
-    conversion.patches("Dense_2", "x_embedder.proj")
+    conversion.patches("patches", "x_embedder.proj")
     positions = conversion.take("pos_embed", 3)[0]
     if net.positions == "learned":
         conversion.put("position", positions, "pos_embed")
@@ -55,11 +54,11 @@ def from_dit(
                 f"'pos_embed' of shape {positions.shape}", f"the fixed positions {fixed.shape}"
             )
     for index in range(net.depth):
-        path, source = f"Block_{index}", f"blocks.{index}"
-        conversion.linear(f"{path}/Dense_0", f"{source}.adaLN_modulation.1")
+        path, source = f"blocks_{index}", f"blocks.{index}"
+        conversion.linear(f"{path}/modulation", f"{source}.adaLN_modulation.1")
         conversion.attention(path, f"{source}.attn.qkv", f"{source}.attn.proj")
-        conversion.linear(f"{path}/Dense_2", f"{source}.mlp.fc1")
-        conversion.linear(f"{path}/Dense_1", f"{source}.mlp.fc2")
-    conversion.linear("Dense_3", "final_layer.adaLN_modulation.1")
-    conversion.linear("Dense_4", "final_layer.linear")
+        conversion.linear(f"{path}/hidden", f"{source}.mlp.fc1")
+        conversion.linear(f"{path}/narrow", f"{source}.mlp.fc2")
+    conversion.linear("modulation", "final_layer.adaLN_modulation.1")
+    conversion.linear("prediction", "final_layer.linear")
     return conversion.finish(context_features)

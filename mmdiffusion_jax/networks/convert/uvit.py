@@ -58,8 +58,8 @@ def from_uvit(
     conversion.put("position", positions, "pos_embed")
     conversion.patches("patches", "patch_embed.proj")
     half = net.depth // 2
-    names = [(f"in_{i}", f"in_blocks.{i}") for i in range(half)] + [("middle", "mid_block")]
-    names += [(f"out_{i}", f"out_blocks.{i}") for i in range(half)]
+    names = [(f"in_blocks_{i}", f"in_blocks.{i}") for i in range(half)] + [("middle", "mid_block")]
+    names += [(f"out_blocks_{i}", f"out_blocks.{i}") for i in range(half)]
     for path, source in names:
         if path.startswith("out_"):
             conversion.linear(f"{path}/skip", f"{source}.skip_linear")
