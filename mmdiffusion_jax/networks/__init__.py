@@ -1,5 +1,6 @@
 """Flax Linen backbones under one contract, and the multi-modal model that joins the parts."""
 
+from mmdiffusion_jax.networks.blocks import stack_layers, unstack_layers
 from mmdiffusion_jax.networks.dit import DIT_SIZES, DiT
 from mmdiffusion_jax.networks.multimodal import MultiModalModel
 from mmdiffusion_jax.networks.separate import SeparateModel
@@ -15,4 +16,6 @@ __all__ = [
     "SeparateModel",
     "UNet",
     "UViT",
+    "stack_layers",
+    "unstack_layers",
 ]

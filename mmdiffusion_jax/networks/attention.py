@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.networks.precision import linear
 
 _LECUN = nn.initializers.lecun_normal()
 
@@ -16,6 +18,7 @@ def self_attention(
     use_bias: bool = True,
     kernel_init: Callable[..., jax.Array] = _LECUN,
     out_init: Callable[..., jax.Array] | None = None,
+    dtype: str = "float32",
 ) -> jax.Array:
     """Multi-head self-attention; its four layers belong to the module that calls it.
 
@@ -25,6 +28,7 @@ def self_attention(
         use_bias: whether query, key and value have biases.
         kernel_init: the initialiser of the kernels.
         out_init: of the output's kernel, where it is another.
+        dtype: of the products and of what comes out; the softmax is float32 in any case.
 
     Returns:
         (batch, length, width).
@@ -32,7 +36,7 @@ def self_attention(
     # Separate projections: a fused one that is sliced afterwards is slower on CPU.
     width = tokens.shape[-1]
     query, key, value = (
-        nn.Dense(width, use_bias=use_bias, kernel_init=kernel_init, name=name)(tokens).reshape(
+        linear(tokens, width, name, dtype, use_bias=use_bias, kernel_init=kernel_init).reshape(
             *tokens.shape[:2], num_heads, width // num_heads
         )
         for name in ("query", "key", "value")
@@ -40,8 +44,8 @@ def self_attention(
     mixed = jax.lax.platform_dependent(
         query, key, value, cuda=jax.nn.dot_product_attention, default=explicit_attention
     )
-    out = nn.Dense(width, kernel_init=out_init or kernel_init, name="out")
-    return out(mixed.reshape(tokens.shape))
+    mixed = mixed.reshape(tokens.shape)
+    return linear(mixed, width, "out", dtype, kernel_init=out_init or kernel_init)
 
 
 def explicit_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
@@ -53,11 +57,17 @@ def explicit_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> ja
         value: the same shape.
 
     Returns:
-        (batch, length, heads, depth).
+        (batch, length, heads, depth), in the dtype of the values.
+
+    Example:
+        >>> one = jnp.ones((1, 3, 2, 4))
+        >>> explicit_attention(one, one, 2 * one)[0, 0, 0].tolist()
+        [2.0, 2.0, 2.0, 2.0]
     """
     query, key, value = (x.transpose(0, 2, 1, 3) for x in (query, key, value))
-    scores = query @ key.swapaxes(-1, -2) * query.shape[-1] ** -0.5
-    return (jax.nn.softmax(scores) @ value).transpose(0, 2, 1, 3)
+    scores = jnp.matmul(query, key.swapaxes(-1, -2), preferred_element_type=jnp.float32)
+    shares = jax.nn.softmax(scores * query.shape[-1] ** -0.5).astype(value.dtype)
+    return (shares @ value).transpose(0, 2, 1, 3)
 
 
 def check_heads(num_heads: int, width: int) -> None:

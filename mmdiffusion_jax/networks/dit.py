@@ -11,8 +11,10 @@ import jax.numpy as jnp
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.modalities import Features
 from mmdiffusion_jax.networks.attention import check_heads, self_attention
+from mmdiffusion_jax.networks.blocks import check_remat, run_blocks
 from mmdiffusion_jax.networks.embeddings import grid_embedding, time_embedding
 from mmdiffusion_jax.networks.patches import check_patches, join_patches, split_patches
+from mmdiffusion_jax.networks.precision import check_dtype, linear
 
 _PUBLISHED = {"frequencies": 256, "positions": "sincos"}
 
@@ -50,10 +52,16 @@ class DiT(nn.Module):
         mlp_ratio: hidden width of the feed-forward layer over `width`.
         frequencies: how many sines and cosines of t there are; 0 is as many as `width`.
         positions: "learned", or "sincos" for fixed ones, which need a width divisible by 4.
+        dtype: "float32" or "bfloat16", of the products and the tokens. Parameters, norms, softmax,
+            modulation, features and prediction are float32 in any case.
+        remat: what the backward pass finds saved of a block, one of `networks.blocks.REMATS`.
+        scan_layers: whether one compiled block runs `depth` times; the parameters are then stacked
+            (`stack_layers`, `unstack_layers`).
 
     Raises:
         ValueError: a patch size that does not divide the latent, heads that do not divide the
-            width, fewer than 2 frequencies, unknown positions or a width they cannot have.
+            width, fewer than 2 frequencies, unknown positions or a width they cannot have, or an
+            unknown dtype or remat.
 
     Example:
         >>> net = DiT((8, 8, 1), out_channels=1, num_steps=10, width=16, depth=1, num_heads=2)
@@ -74,6 +82,9 @@ class DiT(nn.Module):
     mlp_ratio: int = 4
     frequencies: int = 0
     positions: str = "learned"
+    dtype: str = "float32"
+    remat: str = "none"
+    scan_layers: bool = False
 
     @nn.compact
     def __call__(
@@ -89,23 +100,32 @@ class DiT(nn.Module):
         self._check()
         patch = self.patch_size
         rows, columns = self.latent[0] // patch, self.latent[1] // patch
-        embedding = time_embedding(t, self.num_steps, self.frequencies or self.width)
-        hidden = nn.silu(nn.Dense(self.width, name="time_1")(embedding))
-        condition = nn.Dense(self.width, name="time_2")(hidden)
-        if context is not None:
-            condition = condition + nn.Dense(self.width, name="context")(context)
-        tokens = nn.Dense(self.width, name="patches")(split_patches(z_t, patch))
-        tokens = tokens + self._positions(rows, columns)
-        for index in range(self.depth):
-            block = Block(self.num_heads, self.mlp_ratio, name=f"blocks_{index}")
-            tokens = block(tokens, condition)
-        features = Features(tokens.reshape(-1, rows, columns, self.width), condition)
+        condition = self._condition(t, context)
+        tokens = linear(split_patches(z_t, patch), self.width, "patches", self.dtype)
+        tokens = (tokens + self._positions(rows, columns)).astype(self.dtype)
+        tokens, _ = run_blocks(
+            lambda name: Block(self.num_heads, self.mlp_ratio, self.dtype, name=name),
+            "blocks",
+            self.depth,
+            tokens,
+            condition,
+            scan=self.scan_layers,
+            remat=self.remat,
+        )
+        grid = tokens.reshape(-1, rows, columns, self.width).astype(jnp.float32)
 
-        modulation = _zero_dense(2 * self.width, "modulation")(nn.silu(condition))
-        shift, scale = jnp.split(modulation, 2, axis=-1)
-        out = _modulate(_norm()(tokens), shift, scale)
-        out = _zero_dense(patch**2 * self.out_channels, "prediction")(out)
-        return features, join_patches(out, rows, columns, patch)
+        out = _modulate(_norm(tokens), *_modulation(condition, 2, self.dtype))
+        values, zeros = patch**2 * self.out_channels, nn.initializers.zeros
+        out = linear(out, values, "prediction", self.dtype, wide=True, kernel_init=zeros)
+        return Features(grid, condition), join_patches(out, rows, columns, patch)
+
+    def _condition(self, t: jax.Array, context: jax.Array | None) -> jax.Array:
+        embedding = time_embedding(t, self.num_steps, self.frequencies or self.width)
+        hidden = nn.silu(linear(embedding, self.width, "time_1", self.dtype))
+        condition = linear(hidden, self.width, "time_2", self.dtype)
+        if context is not None:
+            condition = condition + linear(context, self.width, "context", self.dtype)
+        return condition.astype(jnp.float32)
 
     def _positions(self, rows: int, columns: int) -> jax.Array:
         if self.positions == "sincos":
@@ -115,6 +135,8 @@ class DiT(nn.Module):
     def _check(self) -> None:
         check_patches(self.latent, self.patch_size)
         check_heads(self.num_heads, self.width)
+        check_dtype(self.dtype)
+        check_remat(self.remat)
         if self.positions not in ("learned", "sincos"):
             raise ValueError(errors.unknown("positions", self.positions, ("learned", "sincos")))
         if self.frequencies < 0 or self.frequencies == 1:
@@ -133,31 +155,37 @@ class Block(nn.Module):
     Attributes:
         num_heads: attention heads.
         mlp_ratio: hidden width over the tokens' width.
+        dtype: of the products and the tokens.
     """
 
     num_heads: int
     mlp_ratio: int
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, tokens: jax.Array, condition: jax.Array) -> jax.Array:
         """Tokens (batch, length, width), condition (batch, width) → tokens."""
         width = tokens.shape[-1]
-        modulation = _zero_dense(6 * width, "modulation")(nn.silu(condition))
-        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = jnp.split(modulation, 6, axis=-1)
-        attended = self_attention(_modulate(_norm()(tokens), shift_1, scale_1), self.num_heads)
-        tokens = tokens + gate_1[:, None] * attended
-        hidden = _modulate(_norm()(tokens), shift_2, scale_2)
-        hidden = nn.gelu(nn.Dense(self.mlp_ratio * width, name="hidden")(hidden))
-        return tokens + gate_2[:, None] * nn.Dense(width, name="narrow")(hidden)
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = _modulation(condition, 6, self.dtype)
+        attended = _modulate(_norm(tokens), shift_1, scale_1).astype(self.dtype)
+        attended = self_attention(attended, self.num_heads, dtype=self.dtype)
+        tokens = (tokens + gate_1 * attended).astype(self.dtype)
+        hidden = _modulate(_norm(tokens), shift_2, scale_2).astype(self.dtype)
+        hidden = nn.gelu(linear(hidden, self.mlp_ratio * width, "hidden", self.dtype))
+        hidden = linear(hidden, width, "narrow", self.dtype)
+        return (tokens + gate_2 * hidden).astype(self.dtype)
 
 
-def _norm() -> nn.LayerNorm:
-    return nn.LayerNorm(use_bias=False, use_scale=False)
+def _norm(tokens: jax.Array) -> jax.Array:
+    return nn.LayerNorm(use_bias=False, use_scale=False, dtype=jnp.float32)(tokens)
 
 
-def _zero_dense(features: int, name: str) -> nn.Dense:
-    return nn.Dense(features, kernel_init=nn.initializers.zeros, name=name)
+def _modulation(condition: jax.Array, count: int, dtype: str) -> list[jax.Array]:
+    """(batch, width) → `count` arrays (batch, 1, width) in float32."""
+    features, zeros = count * condition.shape[-1], nn.initializers.zeros
+    all_of_it = linear(nn.silu(condition), features, "modulation", dtype, kernel_init=zeros)
+    return jnp.split(all_of_it.astype(jnp.float32)[:, None], count, axis=-1)
 
 
 def _modulate(tokens: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
-    return tokens * (1 + scale[:, None]) + shift[:, None]
+    return tokens * (1 + scale) + shift

@@ -1,5 +1,6 @@
 """The U-Net of ADM (Dhariwal & Nichol 2021, "Diffusion models beat GANs on image synthesis")."""
 
+import functools
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -11,8 +12,10 @@ import jax.numpy as jnp
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.modalities import Features
 from mmdiffusion_jax.networks.attention import self_attention
+from mmdiffusion_jax.networks.blocks import check_remat, rematerialised
 from mmdiffusion_jax.networks.embeddings import time_embedding
 from mmdiffusion_jax.networks.patches import check_patches, join_patches, split_patches
+from mmdiffusion_jax.networks.precision import check_dtype, convolution, linear
 
 ADM_IMAGENET_64: Mapping[str, Any] = MappingProxyType(
     {
@@ -55,10 +58,14 @@ class UNet(nn.Module):
         num_groups: of the group norms, divides all channels.
         patch_size: side of a square patch; 1, as published, is a pixel. The map of patches is what
             the levels halve, each the one above it.
+        dtype: "float32" or "bfloat16", of the products, convolutions and maps. Parameters, norms,
+            softmax, features and prediction are float32 in any case.
+        remat: what the backward pass finds saved of a residual block and the attention after it,
+            one of `networks.blocks.REMATS`.
 
     Raises:
-        ValueError: sides that cannot be halved that often, or channels that groups or heads do not
-            divide.
+        ValueError: sides that cannot be halved that often, channels that groups or heads do not
+            divide, or an unknown dtype or remat.
 
     Example:
         >>> net = UNet((8, 8, 1), out_channels=1, num_steps=10, width=32, num_res_blocks=1)
@@ -79,6 +86,8 @@ class UNet(nn.Module):
     num_head_channels: int = 32
     num_groups: int = 32
     patch_size: int = 1
+    dtype: str = "float32"
+    remat: str = "none"
 
     @property
     def map_sides(self) -> tuple[int, int]:
@@ -111,56 +120,75 @@ class UNet(nn.Module):
         """
         self._check()
         channels = self.level_channels
-        embedding = nn.Dense(4 * self.width, name="time_1")(
-            time_embedding(t, self.num_steps, self.width)
-        )
-        embedding = nn.Dense(4 * self.width, name="time_2")(nn.silu(embedding))
-        if context is not None:
-            embedding = embedding + nn.Dense(4 * self.width, name="context")(context)
-        embedding = nn.silu(embedding)
+        embedding = nn.silu(self._embedding(t, context))
 
         sides = self.map_sides
         patches = split_patches(z_t, self.patch_size).reshape(len(z_t), *sides, -1)
-        grid = nn.Conv(channels[0], (3, 3), name="input")(patches)
+        grid = convolution(patches, channels[0], "input", self.dtype)
         skips = [grid]
         for level, out in enumerate(channels):
+            attends = self.has_attention(level)
             for index in range(self.num_res_blocks):
-                grid = self._stage(f"down_{level}_{index}", level, out, grid, embedding)
+                grid = self._stage(f"down_{level}_{index}", out, grid, embedding, attends)
                 skips.append(grid)
             if level < len(channels) - 1:
-                grid = self._block(f"down_{level}_resample", out, "down")(grid, embedding)
+                grid = self._stage(f"down_{level}_resample", out, grid, embedding, resample="down")
                 skips.append(grid)
 
-        grid = self._block("middle_0", channels[-1])(grid, embedding)
-        grid = self._attention("middle_0_attention")(grid)
-        grid = self._block("middle_1", channels[-1])(grid, embedding)
+        grid = self._stage("middle_0", channels[-1], grid, embedding, attends=True)
+        grid = self._stage("middle_1", channels[-1], grid, embedding)
 
         for level, out in reversed(list(enumerate(channels))):
+            attends = self.has_attention(level)
             for index in range(self.num_res_blocks + 1):
                 grid = jnp.concatenate([grid, skips.pop()], axis=-1)
-                grid = self._stage(f"up_{level}_{index}", level, out, grid, embedding)
+                grid = self._stage(f"up_{level}_{index}", out, grid, embedding, attends)
             if level > 0:
-                grid = self._block(f"up_{level}_resample", out, "up")(grid, embedding)
+                grid = self._stage(f"up_{level}_resample", out, grid, embedding, resample="up")
 
-        features = Features(grid, nn.Dense(channels[0], name="condition")(embedding))
+        condition = linear(embedding, channels[0], "condition", self.dtype)
+        features = Features(grid.astype(jnp.float32), condition.astype(jnp.float32))
         out_map = nn.silu(GroupNorm(self.num_groups, name="norm")(grid))
-        prediction = _zero_conv(self.patch_size**2 * self.out_channels, "prediction")(out_map)
+        values = self.patch_size**2 * self.out_channels
+        prediction = _zero_convolution(out_map, values, "prediction", self.dtype, wide=True)
         return features, join_patches(prediction, *sides, self.patch_size)
 
+    def _embedding(self, t: jax.Array, context: jax.Array | None) -> jax.Array:
+        width = 4 * self.width
+        embedding = time_embedding(t, self.num_steps, self.width)
+        hidden = nn.silu(linear(embedding, width, "time_1", self.dtype))
+        embedding = linear(hidden, width, "time_2", self.dtype)
+        if context is not None:
+            embedding = embedding + linear(context, width, "context", self.dtype)
+        return embedding.astype(jnp.float32)
+
     def _stage(
-        self, name: str, level: int, channels: int, grid: jax.Array, embedding: jax.Array
+        self,
+        name: str,
+        channels: int,
+        grid: jax.Array,
+        embedding: jax.Array,
+        attends: bool = False,
+        resample: str = "none",
     ) -> jax.Array:
-        grid = self._block(name, channels)(grid, embedding)
-        return self._attention(f"{name}_attention")(grid) if self.has_attention(level) else grid
+        """A residual block, and attention where the level has it: what `remat` computes anew."""
 
-    def _block(self, name: str, channels: int, resample: str = "none") -> "ResidualBlock":
-        return ResidualBlock(channels, self.num_groups, resample, name=name)
+        def run(net: UNet, grid: jax.Array, embedding: jax.Array) -> jax.Array:
+            block = ResidualBlock(channels, net.num_groups, resample, net.dtype, name=name)
+            grid = block(grid, embedding)
+            if not attends:
+                return grid
+            attention = f"{name}_attention"
+            return AttentionBlock(net.num_head_channels, net.num_groups, net.dtype, name=attention)(
+                grid
+            )
 
-    def _attention(self, name: str) -> "AttentionBlock":
-        return AttentionBlock(self.num_head_channels, self.num_groups, name=name)
+        return rematerialised(run, self.remat)(self, grid, embedding)
 
     def _check(self) -> None:
         check_patches(self.latent, self.patch_size)
+        check_dtype(self.dtype)
+        check_remat(self.remat)
         channels, halvings = self.level_channels, len(self.channel_mults) - 1
         if any(side % 2**halvings for side in self.map_sides):
             raise ValueError(
@@ -195,26 +223,27 @@ class ResidualBlock(nn.Module):
         channels: that come out.
         num_groups: of the group norms.
         resample: "none", "down" or "up".
+        dtype: of the convolutions and the map.
     """
 
     channels: int
     num_groups: int
     resample: str = "none"
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, grid: jax.Array, embedding: jax.Array) -> jax.Array:
         """Grid (batch, height, width, any), activated embedding (batch, any) → grid."""
         resample = {"none": lambda x: x, "down": _halve, "up": _double}[self.resample]
         hidden = resample(nn.silu(GroupNorm(self.num_groups, name="norm_1")(grid)))
-        hidden = nn.Conv(self.channels, (3, 3), name="conv_1")(hidden)
-        scale, shift = jnp.split(
-            nn.Dense(2 * self.channels, name="modulation")(embedding), 2, axis=-1
-        )
+        hidden = convolution(hidden, self.channels, "conv_1", self.dtype)
+        modulation = linear(embedding, 2 * self.channels, "modulation", self.dtype)
+        scale, shift = jnp.split(modulation.astype(jnp.float32), 2, axis=-1)
         hidden = nn.silu(GroupNorm(self.num_groups, name="norm_2")(hidden, scale, shift))
-        hidden = _zero_conv(self.channels, "conv_2")(hidden)
+        hidden = _zero_convolution(hidden, self.channels, "conv_2", self.dtype)
         grid = resample(grid)
         if grid.shape[-1] != self.channels:
-            grid = nn.Dense(self.channels, name="skip")(grid)
+            grid = linear(grid, self.channels, "skip", self.dtype)
         return grid + hidden
 
 
@@ -224,10 +253,12 @@ class AttentionBlock(nn.Module):
     Attributes:
         num_head_channels: channels of one head.
         num_groups: of the group norm.
+        dtype: of the products and the map.
     """
 
     num_head_channels: int
     num_groups: int
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, grid: jax.Array) -> jax.Array:
@@ -238,6 +269,7 @@ class AttentionBlock(nn.Module):
             tokens.reshape(batch, height * width, channels),
             channels // self.num_head_channels,
             out_init=nn.initializers.zeros,
+            dtype=self.dtype,
         )
         return grid + attended.reshape(grid.shape)
 
@@ -245,7 +277,8 @@ class AttentionBlock(nn.Module):
 class GroupNorm(nn.Module):
     """Group norm (Wu & He 2018) by the sums of each channel, then of each group.
 
-    Channels are summed first, as a map split into groups makes poor use of the CPU's vectors.
+    Channels are summed first, as a map split into groups makes poor use of the CPU's vectors. The
+    sums are float32 whatever the map is.
 
     Attributes:
         num_groups: divides the channels.
@@ -269,7 +302,11 @@ class GroupNorm(nn.Module):
             grid: the map.
             scale: (batch, channels), or None.
             shift: (batch, channels), together with `scale`.
+
+        Returns:
+            The same shape and dtype as the map.
         """
+        dtype, grid = grid.dtype, grid.astype(jnp.float32)
         channels = grid.shape[-1]
         gain = self.param("scale", nn.initializers.ones, (channels,))
         offset = self.param("bias", nn.initializers.zeros, (channels,))
@@ -278,7 +315,7 @@ class GroupNorm(nn.Module):
         offset = offset - mean * gain
         if scale is not None and shift is not None:
             gain, offset = gain * (1 + scale), offset * (1 + scale) + shift
-        return grid * gain[:, None, None] + offset[:, None, None]
+        return (grid * gain[:, None, None] + offset[:, None, None]).astype(dtype)
 
     def _pool(self, grid: jax.Array) -> jax.Array:
         """The mean of each channel's group, (batch, channels)."""
@@ -296,5 +333,4 @@ def _double(grid: jax.Array) -> jax.Array:
     return jnp.repeat(jnp.repeat(grid, 2, axis=1), 2, axis=2)
 
 
-def _zero_conv(features: int, name: str) -> nn.Conv:
-    return nn.Conv(features, (3, 3), kernel_init=nn.initializers.zeros, name=name)
+_zero_convolution = functools.partial(convolution, kernel_init=nn.initializers.zeros)

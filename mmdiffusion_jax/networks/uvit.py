@@ -1,5 +1,6 @@
 """U-ViT: a vision transformer with time as a token and long skip connections (Bao et al. 2023)."""
 
+import functools
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -10,8 +11,10 @@ import jax.numpy as jnp
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.modalities import Features
 from mmdiffusion_jax.networks.attention import check_heads, self_attention
+from mmdiffusion_jax.networks.blocks import check_remat, rematerialised, run_blocks
 from mmdiffusion_jax.networks.embeddings import time_embedding
 from mmdiffusion_jax.networks.patches import check_patches, join_patches, split_patches
+from mmdiffusion_jax.networks.precision import check_dtype, convolution, linear
 
 UVIT_SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
@@ -47,10 +50,15 @@ class UViT(nn.Module):
         final_conv: whether a 3 × 3 convolution of the prediction ends the network.
         time_scale: t is embedded as time_scale · t/T; the published models in continuous time
             have 999, those in 1,000 steps 1000.
+        dtype: "float32" or "bfloat16", of the products and the tokens. Parameters, norms, softmax,
+            features and prediction are float32 in any case.
+        remat: what the backward pass finds saved of a block, one of `networks.blocks.REMATS`.
+        scan_layers: whether one compiled block runs for all that come before the middle and one
+            for all after; the parameters are then stacked (`stack_layers`, `unstack_layers`).
 
     Raises:
         ValueError: a patch size that does not divide the latent, heads that do not divide the
-            width, an odd width or an even depth.
+            width, an odd width, an even depth, or an unknown dtype or remat.
 
     Example:
         >>> net = UViT((8, 8, 1), out_channels=1, num_steps=10, width=16, depth=3, num_heads=2)
@@ -71,6 +79,9 @@ class UViT(nn.Module):
     mlp_ratio: int = 4
     final_conv: bool = True
     time_scale: float = 1000.0
+    dtype: str = "float32"
+    remat: str = "none"
+    scan_layers: bool = False
 
     @nn.compact
     def __call__(
@@ -92,39 +103,39 @@ class UViT(nn.Module):
         patch = self.patch_size
         rows, columns = self.latent[0] // patch, self.latent[1] // patch
         time = time_embedding(t, self.num_steps, self.width, self.time_scale)
-        patches = _dense(self.width, "patches")(split_patches(z_t, patch))
+        patches = _linear(split_patches(z_t, patch), self.width, "patches", self.dtype)
         position = self.param(
             "position", nn.initializers.normal(0.02), (1 + rows * columns, self.width)
         )
         tokens = jnp.concatenate([time[:, None], patches], axis=1) + position
         if context is not None:
-            token = _dense(self.width, "context")(context)
+            token = _linear(context, self.width, "context", self.dtype)
             tokens = jnp.concatenate([tokens, token[:, None]], axis=1)
-
-        half, skips = self.depth // 2, []
-        for index in range(half):
-            tokens = self._block(f"in_blocks_{index}")(tokens)
-            skips.append(tokens)
-        tokens = self._block("middle")(tokens)
-        for index in range(half):
-            tokens = self._block(f"out_blocks_{index}")(tokens, skips.pop())
-
-        tokens = _norm("norm")(tokens)
+        tokens = _norm("norm")(self._run_blocks(tokens.astype(self.dtype)))
         patches = tokens[:, 1 : 1 + rows * columns]
         features = Features(patches.reshape(-1, rows, columns, self.width), tokens[:, 0])
-        out = join_patches(
-            _dense(patch**2 * self.out_channels, "prediction")(patches), rows, columns, patch
-        )
+        out = _linear(patches, patch**2 * self.out_channels, "prediction", self.dtype, wide=True)
+        out = join_patches(out, rows, columns, patch)
         if self.final_conv:
-            out = nn.Conv(self.out_channels, (3, 3), name="final")(out)
+            out = convolution(out, self.out_channels, "final", self.dtype, wide=True)
         return features, out
 
-    def _block(self, name: str) -> "Block":
-        return Block(self.num_heads, self.mlp_ratio, name=name)
+    def _run_blocks(self, tokens: jax.Array) -> jax.Array:
+        def make(name: str) -> Block:
+            return Block(self.num_heads, self.mlp_ratio, self.dtype, name=name)
+
+        run = functools.partial(run_blocks, make, scan=self.scan_layers, remat=self.remat)
+        half = self.depth // 2
+        tokens, skips = run("in_blocks", half, tokens)
+        middle = rematerialised(lambda block, tokens: block(tokens), self.remat)
+        tokens, _ = run("out_blocks", half, middle(make("middle"), tokens), each=skips[::-1])
+        return tokens
 
     def _check(self) -> None:
         check_patches(self.latent, self.patch_size)
         check_heads(self.num_heads, self.width)
+        check_dtype(self.dtype)
+        check_remat(self.remat)
         if self.width % 2:
             raise ValueError(
                 errors.message("width", self.width, "an even number, for t", "add one")
@@ -146,30 +157,37 @@ class Block(nn.Module):
     Attributes:
         num_heads: attention heads.
         mlp_ratio: hidden width over the tokens' width.
+        dtype: of the products and the tokens.
     """
 
     num_heads: int
     mlp_ratio: int
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, tokens: jax.Array, skip: jax.Array | None = None) -> jax.Array:
         """Tokens (batch, length, width), an earlier block's tokens or None → tokens."""
         width = tokens.shape[-1]
         if skip is not None:
-            tokens = _dense(width, "skip")(jnp.concatenate([tokens, skip], axis=-1))
+            both = jnp.concatenate([tokens, skip], axis=-1)
+            tokens = _linear(both, width, "skip", self.dtype)
         tokens = tokens + self_attention(
-            _norm("norm_1")(tokens), self.num_heads, use_bias=False, kernel_init=_NORMAL
+            _norm("norm_1")(tokens).astype(self.dtype),
+            self.num_heads,
+            use_bias=False,
+            kernel_init=_NORMAL,
+            dtype=self.dtype,
         )
-        hidden = _dense(self.mlp_ratio * width, "hidden")(_norm("norm_2")(tokens))
-        return tokens + _dense(width, "narrow")(nn.gelu(hidden, approximate=False))
+        hidden = _norm("norm_2")(tokens).astype(self.dtype)
+        hidden = _linear(hidden, self.mlp_ratio * width, "hidden", self.dtype)
+        return tokens + _linear(nn.gelu(hidden, approximate=False), width, "narrow", self.dtype)
 
 
 _NORMAL = nn.initializers.truncated_normal(0.02)
 
 
-def _dense(features: int, name: str) -> nn.Dense:
-    return nn.Dense(features, kernel_init=_NORMAL, name=name)
+_linear = functools.partial(linear, kernel_init=_NORMAL)
 
 
 def _norm(name: str) -> nn.LayerNorm:
-    return nn.LayerNorm(epsilon=1e-5, name=name)
+    return nn.LayerNorm(epsilon=1e-5, dtype=jnp.float32, name=name)

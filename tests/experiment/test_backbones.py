@@ -30,6 +30,8 @@ def digits(**backbone):
         ("dit", DiT, {"positions": "sincos", "frequencies": 32}),
         ("unet", UNet, {"channel_mults": (1, 1.5), "num_groups": 8}),
         ("uvit", UViT, {"depth": 5}),
+        ("unet", UNet, {"dtype": "bfloat16", "remat": "dots_saveable"}),
+        ("dit", DiT, {"dtype": "bfloat16", "remat": "nothing_saveable", "scan_layers": True}),
     ],
 )
 def test_every_kind_trains(kind, network, fields):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmdiffusion_jax.networks import DiT, UNet, UViT
+from mmdiffusion_jax.networks import DiT, UNet, UViT, unstack_layers
 from mmdiffusion_jax.networks.convert import from_adm, from_dit, from_uvit
 from mmdiffusion_jax.networks.dit import Block as DiTBlock
 from mmdiffusion_jax.networks.embeddings import grid_embedding
@@ -99,6 +99,17 @@ def test_uvit(classes, conv):
     want = published(reference, state, STEPS, label)
     np.testing.assert_allclose(ours(net, params, state, context), want, atol=1e-5)
     assert want.std() > 0.1
+
+
+@pytest.mark.parametrize(("convert", "made"), [(from_dit, dit), (from_uvit, lambda: uvit(0, True))])
+def test_a_network_that_scans_gets_stacked_layers(convert, made):
+    _, tensors, net = made()
+    scanning = net.clone(scan_layers=True)
+    params = convert(tensors, scanning)
+    inputs = jnp.zeros((1, *net.latent)), jnp.ones(1)
+    shapes = jax.eval_shape(scanning.init, jax.random.key(0), *inputs)["params"]
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
+    jax.tree.map(np.testing.assert_array_equal, unstack_layers(params), convert(tensors, net))
 
 
 @pytest.mark.parametrize(("classes", "new_order"), [(0, True), (3, False)])

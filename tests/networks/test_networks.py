@@ -4,11 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 from mmdiffusion_jax.modalities import Image, Label
 from mmdiffusion_jax.networks import DiT, MultiModalModel, UViT
-from mmdiffusion_jax.networks.attention import explicit_attention
 
 LATENT = (8, 8, 1)
 
@@ -29,16 +27,6 @@ def small(**options):
 def parameters(model):
     batch = {"image": jnp.zeros((1, 8, 8, 1), jnp.uint8), "label": jnp.zeros((1,), jnp.int32)}
     return jax.jit(model.init)(jax.random.key(0), batch, jnp.ones((1,), jnp.int32))["params"]
-
-
-def test_attention_equals_torch():
-    query, key, value = (
-        np.random.default_rng(i).normal(size=(2, 5, 3, 4)).astype(np.float32) for i in range(3)
-    )
-    got = explicit_attention(*map(jnp.asarray, (query, key, value)))
-    heads = (torch.tensor(x).transpose(1, 2) for x in (query, key, value))
-    want = torch.nn.functional.scaled_dot_product_attention(*heads).transpose(1, 2)
-    np.testing.assert_allclose(got, want.numpy(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("variance", ["posterior", "learned"])
@@ -85,10 +73,14 @@ def test_the_network_knows_what_the_state_carries():
         (DiT, {"frequencies": 1}, "`frequencies`: got 1, expected 0, or 2 and more"),
         (DiT, {"positions": "sincoss"}, "`positions`: got 'sincoss'.*did you mean 'sincos'"),
         (DiT, {"positions": "sincos", "width": 18, "num_heads": 1}, "`width`: got 18"),
+        (DiT, {"dtype": "bfloat61"}, "`dtype`: got 'bfloat61'.*did you mean 'bfloat16'"),
+        (DiT, {"remat": "dots"}, "`remat`: got 'dots', expected one of 'dots_saveable'"),
         (UViT, {"patch_size": 3}, "`patch_size`: got 3"),
         (UViT, {"num_heads": 5}, "`num_heads`: got 5"),
         (UViT, {"width": 15, "num_heads": 1}, "`width`: got 15"),
         (UViT, {"depth": 2}, "`depth`: got 2, expected an odd number"),
+        (UViT, {"dtype": "float16"}, "`dtype`: got 'float16', expected one of 'bfloat16'"),
+        (UViT, {"remat": "all"}, "`remat`: got 'all'"),
     ],
 )
 def test_bad_sizes(network, options, words):

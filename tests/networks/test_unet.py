@@ -56,6 +56,8 @@ def test_patches_are_channels_of_a_smaller_map():
         ),
         ({"channel_mults": (1, 1, 1, 1, 1)}, r"`channel_mults`: got \(1, 1, 1, 1, 1\), .*halve"),
         ({"num_groups": 12}, "`num_groups`: got 12, expected a divisor of the 32 channels"),
+        ({"dtype": "half"}, "`dtype`: got 'half', expected one of 'bfloat16', 'float32'"),
+        ({"remat": "nothing"}, "`remat`: got 'nothing'.*did you mean 'nothing_saveable'"),
         ({"num_head_channels": 48}, "`num_head_channels`: got 48, .* of the 64 channels"),
     ],
 )

@@ -9,6 +9,7 @@ import numpy as np
 from flax import traverse_util
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.networks.blocks import stack_layers, unstack_layers
 from mmdiffusion_jax.networks.dit import DiT
 from mmdiffusion_jax.networks.unet import UNet
 from mmdiffusion_jax.networks.uvit import UViT
@@ -150,7 +151,7 @@ class Conversion:
             self.put("context/bias", np.zeros(width), "context")
 
     def finish(self, num_features: int) -> dict[str, Any]:
-        """The parameters, in the shapes that the network has.
+        """The parameters, in the shapes that the network has, stacked where it scans its blocks.
 
         Raises:
             ValueError: a tensor of another shape, or one too few or too many.
@@ -168,7 +169,9 @@ class Conversion:
         for source in sorted(self._left):
             raise self.unfit(f"{source!r}, which nothing takes", "no tensor beside the network's")
         params = {path: jnp.asarray(value, jnp.float32) for path, (value, _) in self._found.items()}
-        return traverse_util.unflatten_dict(params, sep="/")
+        tree = traverse_util.unflatten_dict(params, sep="/")
+        scans = not isinstance(self.net, UNet) and self.net.scan_layers
+        return stack_layers(tree) if scans else tree
 
     def unfit(self, got: str, expected: str) -> ValueError:
         """The error for a checkpoint that does not go with the network."""
@@ -184,8 +187,11 @@ class Conversion:
     def _shapes(self, num_features: int) -> dict[str, jax.ShapeDtypeStruct]:
         sizes = [(1, *self.net.latent), (1,)] + ([(1, num_features)] if num_features else [])
         arguments = [jax.ShapeDtypeStruct(size, jnp.float32) for size in sizes]
-        tree = jax.eval_shape(self.net.init, jax.random.key(0), *arguments)
-        return traverse_util.flatten_dict(tree["params"], sep="/")
+
+        def init(*arguments: jax.Array) -> Any:
+            return unstack_layers(self.net.init(jax.random.key(0), *arguments)["params"])
+
+        return traverse_util.flatten_dict(jax.eval_shape(init, *arguments), sep="/")
 
     def _layer(self, path: str, source: str, leaf: str, value: np.ndarray) -> None:
         self.put(f"{path}/{leaf}", value, f"{source}.weight")

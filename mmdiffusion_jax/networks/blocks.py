@@ -1,0 +1,164 @@
+"""How a backbone runs its blocks: one by one or as a scan, with or without rematerialisation."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mmdiffusion_jax import errors
+
+REMATS = (
+    "none",
+    "nothing_saveable",
+    "dots_saveable",
+    "dots_with_no_batch_dims_saveable",
+)
+"""What the backward pass finds saved of a block: all, or what `jax.checkpoint_policies` says.
+
+"nothing_saveable" keeps the tokens or the map between blocks alone; "dots_saveable" also all matrix
+products and convolutions, and "dots_with_no_batch_dims_saveable" the products of linear layers
+alone. Without a scan XLA's compiler for CPU merges what is computed anew with its first copy, so
+there only both together save memory.
+"""
+
+_LAYER = re.compile(r"(.*blocks)_(\d+)")
+_STACK = re.compile(r".*blocks")
+
+
+def check_remat(remat: str) -> None:
+    """Checks the name of what is saved.
+
+    Raises:
+        ValueError: a name that is not in `REMATS`.
+
+    Example:
+        >>> check_remat("dots_saveable")
+    """
+    if remat not in REMATS:
+        raise ValueError(errors.unknown("remat", remat, REMATS))
+
+
+def rematerialised(
+    function: Callable[..., Any], remat: str, in_scan: bool = False
+) -> Callable[..., Any]:
+    """A function of a module and arrays whose backward pass computes anew what is not saved.
+
+    Args:
+        function: (module, *arrays) → arrays.
+        remat: one of `REMATS`.
+        in_scan: whether a scan calls it, whose body the compiler cannot merge with its copy in the
+            backward pass; so it need not be kept from that.
+    """
+    if remat == "none":
+        return function
+    policy = getattr(jax.checkpoint_policies, remat)
+    return nn.remat(function, policy=policy, prevent_cse=not in_scan)
+
+
+def run_blocks(
+    make: Callable[[str], nn.Module],
+    name: str,
+    count: int,
+    tokens: jax.Array,
+    *shared: jax.Array,
+    each: Sequence[jax.Array] | jax.Array | None = None,
+    scan: bool = False,
+    remat: str = "none",
+) -> tuple[jax.Array, Any]:
+    """Runs blocks of one kind after another; their layers belong to the module that calls it.
+
+    Args:
+        make: name → block, a module of (tokens, *shared) or (tokens, *shared, own) → tokens.
+        name: of the blocks together; one alone is `name_0`, `name_1` and so on.
+        count: of blocks.
+        tokens: what the first block gets.
+        *shared: what every block gets beside its tokens.
+        each: what one block gets alone, first axis or sequence of `count`, or None.
+        scan: whether one compiled block runs `count` times, its parameters stacked under `name`.
+        remat: one of `REMATS`.
+
+    Returns:
+        The last block's tokens, and those of all blocks: a list, or an array for a scan.
+    """
+
+    def call(
+        block: nn.Module, tokens: jax.Array, own: jax.Array | None, *shared: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        tokens = block(tokens, *shared) if own is None else block(tokens, *shared, own)
+        return tokens, tokens
+
+    if scan and count:
+        run = nn.scan(
+            rematerialised(call, remat, in_scan=True),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=(0, *[nn.broadcast] * len(shared)),
+            length=count,
+        )
+        return run(make(name), tokens, each, *shared)
+    kept = []
+    for index in range(count):
+        own = None if each is None else each[index]
+        tokens, _ = rematerialised(call, remat)(make(f"{name}_{index}"), tokens, own, *shared)
+        kept.append(tokens)
+    return tokens, kept
+
+
+def stack_layers(params: Any) -> Any:
+    """The parameters of blocks that run one by one, for the same network with `scan_layers`.
+
+    {"blocks_0": …, "blocks_1": …} becomes {"blocks": …}, each leaf with a first axis of blocks, at
+    any depth of the tree; whatever else there is stays. So it serves a backbone and a whole model.
+
+    Raises:
+        ValueError: a block that is missing between others.
+
+    Example:
+        >>> tree = {"blocks_0": {"bias": jnp.zeros(2)}, "blocks_1": {"bias": jnp.ones(2)}}
+        >>> stack_layers(tree)["blocks"]["bias"].tolist()
+        [[0.0, 0.0], [1.0, 1.0]]
+    """
+    if not isinstance(params, Mapping):
+        return params
+    layers: dict[str, dict[int, Any]] = {}
+    stacked = {}
+    for name, value in params.items():
+        if found := _LAYER.fullmatch(name):
+            layers.setdefault(found[1], {})[int(found[2])] = value
+        else:
+            stacked[name] = stack_layers(value)
+    for name, blocks in layers.items():
+        if sorted(blocks) != list(range(len(blocks))):
+            raise ValueError(
+                errors.message(
+                    "params",
+                    f"{name} {sorted(blocks)}",
+                    "blocks counted from 0 without a gap",
+                    "give all parameters of the network",
+                )
+            )
+        ordered = [blocks[index] for index in range(len(blocks))]
+        stacked[name] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *ordered)
+    return stacked
+
+
+def unstack_layers(params: Any) -> Any:
+    """The inverse of `stack_layers`: from a network with `scan_layers` to one without.
+
+    Example:
+        >>> unstack_layers({"blocks": {"bias": jnp.arange(2.0)}})["blocks_1"]["bias"].item()
+        1.0
+    """
+    if not isinstance(params, Mapping):
+        return params
+    single = {}
+    for name, value in params.items():
+        if not _STACK.fullmatch(name):
+            single[name] = unstack_layers(value)
+            continue
+        for index in range(len(jax.tree.leaves(value)[0])):
+            single[f"{name}_{index}"] = jax.tree.map(lambda leaf, i=index: leaf[i], value)
+    return single

@@ -1,0 +1,85 @@
+"""Layers that compute in bfloat16 beside parameters, sums and answers in float32."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mmdiffusion_jax import errors
+
+DTYPES = ("float32", "bfloat16")
+"""What a backbone may compute its matrix products, convolutions and tokens or maps in."""
+
+
+def check_dtype(dtype: str) -> None:
+    """Checks the name of a backbone's dtype.
+
+    Raises:
+        ValueError: a name that is not in `DTYPES`.
+
+    Example:
+        >>> check_dtype("bfloat16")
+    """
+    if dtype not in DTYPES:
+        raise ValueError(errors.unknown("dtype", dtype, DTYPES))
+
+
+def linear(
+    inputs: jax.Array, features: int, name: str, dtype: str, wide: bool = False, **options: Any
+) -> jax.Array:
+    """A linear layer of the module that calls it: (…, any) → (…, features).
+
+    The product is of the given dtype. The bias is added in float32, so that its gradient, a sum
+    over all places, is float32 too: in bfloat16 such a sum stands still where its steps are below
+    its last digit.
+
+    Args:
+        inputs: of any dtype.
+        features: how many come out.
+        name: of the layer.
+        dtype: one of `DTYPES`, of the operands and of what comes out.
+        wide: whether float32 comes out whatever the dtype is, as of a backbone's last layer.
+        **options: of `flax.linen.Dense`.
+    """
+    if wide:
+        options["dot_general_cls"] = _wide_product
+    layer = nn.Dense(features, dtype=dtype, promote_dtype=_operands, name=name, **options)
+    return layer(inputs).astype("float32" if wide else dtype)
+
+
+def convolution(
+    inputs: jax.Array, features: int, name: str, dtype: str, wide: bool = False, **options: Any
+) -> jax.Array:
+    """A 3 × 3 convolution of the module that calls it, with the precision of `linear`.
+
+    Args:
+        inputs: (batch, height, width, any).
+        features: how many channels come out.
+        name: of the layer.
+        dtype: one of `DTYPES`, of the operands and of what comes out.
+        wide: whether float32 comes out whatever the dtype is.
+        **options: of `flax.linen.Conv`.
+
+    Returns:
+        (batch, height, width, features).
+    """
+    if wide:
+        options["conv_general_dilated_cls"] = _wide_convolution
+    layer = nn.Conv(features, (3, 3), dtype=dtype, promote_dtype=_operands, name=name, **options)
+    return layer(inputs).astype("float32" if wide else dtype)
+
+
+def _operands(*arrays: Any, dtype: Any = None, inexact: bool = True) -> list[Any]:
+    """What Flax calls to bring inputs, kernel and bias to one dtype; here it leaves the bias."""
+    inputs, kernel, bias = arrays
+    return [inputs.astype(dtype), kernel.astype(dtype), bias]
+
+
+def _wide_product() -> Any:
+    return functools.partial(jax.lax.dot_general, preferred_element_type=jnp.float32)
+
+
+def _wide_convolution() -> Any:
+    return functools.partial(jax.lax.conv_general_dilated, preferred_element_type=jnp.float32)
