@@ -78,6 +78,8 @@ def bound_on(experiment: "Experiment", params: Any, source: data.Source) -> dict
 def flow_on(experiment: "Experiment", params: Any, source: data.Source) -> dict[str, float]:
     """Bits per dimension by the probability flow, a second opinion beside the bound's.
 
+    The backbone computes in float32 for it, whatever it was trained in.
+
     Args:
         experiment: from `experiment.build`.
         params: parameters.
@@ -89,7 +91,7 @@ def flow_on(experiment: "Experiment", params: Any, source: data.Source) -> dict[
 
     def nats(key: jax.Array, params: Any, batch: Mapping[str, jax.Array]) -> Any:
         values, presence = objective.split_presence(batch)
-        functions = experiment.model.functions(params)
+        functions = experiment.model.in_float32().functions(params)
         found = objective.flow_bound(
             key, experiment.schedule, experiment.weights, functions, values, presence
         )

@@ -86,6 +86,16 @@ class MultiModalModel(nn.Module):
         value, mix = jnp.split(value, 2, axis=-1)
         return Prediction(value, heads, variance_mix=(mix + 1) / 2)
 
+    def in_float32(self) -> "MultiModalModel":
+        """The same model with a backbone that computes in float32, for the same parameters.
+
+        For likelihoods that follow a derivative: rounding would add to it at every step, and the
+        fused attention of bfloat16 on GPUs has no forward-mode derivative.
+        """
+        if getattr(self.backbone, "dtype", "float32") == "float32":
+            return self
+        return self.clone(backbone=self.backbone.clone(dtype="float32"))
+
     def functions(self, params: Any, augmented: jax.Array | None = None) -> ModelFunctions:
         """The model with these parameters as plain functions, for the objective and the samplers.
 

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src.cudnn import fused_attention_stablehlo
 
 from mmdiffusion_jax.modalities import Image, Label
-from mmdiffusion_jax.networks import DiT, MultiModalModel, UViT
+from mmdiffusion_jax.networks import DiT, MultiModalModel, UViT, attention
 
 LATENT = (8, 8, 1)
 
@@ -63,6 +64,27 @@ def test_the_network_knows_what_the_state_carries():
     logits = ask(z, t, {"label": jnp.array([1.0, 0.0])}).heads["label"]
     assert float(jnp.abs(logits[0] - logits[1]).max()) > 1e-3
     np.testing.assert_allclose(ask(z, t).heads["label"][0], logits[0], rtol=1e-5)
+
+
+def test_a_forward_derivative_where_attention_is_fused(monkeypatch):
+    """With a GPU feigned: the kernel of bfloat16 has none, so float32 takes its place."""
+    monkeypatch.setattr(attention, "_has_fused_kernel", lambda: True)
+    monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
+    model = small()
+    half = model.clone(backbone=model.backbone.clone(dtype="bfloat16"))
+    params = jax.eval_shape(lambda: parameters(model))
+    z, t = jnp.ones((4, *LATENT)), jnp.array([1, 2, 3, 4])
+
+    def lower(model):
+        def push(params):
+            return jax.jvp(lambda z: model.functions(params).ask(z, t).value, (z,), (z,))[1]
+
+        return jax.jit(push).trace(params).lower(lowering_platforms=("cuda",))
+
+    assert half.in_float32().backbone == model.in_float32().backbone == model.backbone
+    assert lower(half.in_float32()).out_info.shape == z.shape
+    with pytest.raises(TypeError, match="forward-mode"):
+        lower(half)
 
 
 @pytest.mark.parametrize(
