@@ -2,6 +2,7 @@
 
 from mmdiffusion_jax.networks.blocks import stack_layers, unstack_layers
 from mmdiffusion_jax.networks.dit import DIT_SIZES, DiT
+from mmdiffusion_jax.networks.flops import forward_flops
 from mmdiffusion_jax.networks.multimodal import MultiModalModel
 from mmdiffusion_jax.networks.separate import SeparateModel
 from mmdiffusion_jax.networks.unet import ADM_IMAGENET_64, UNet
@@ -16,6 +17,7 @@ __all__ = [
     "SeparateModel",
     "UNet",
     "UViT",
+    "forward_flops",
     "stack_layers",
     "unstack_layers",
 ]
