@@ -87,7 +87,9 @@ def test_a_restorer_makes_whole_images():
     config.predict = {"given": ("masked_image",), "target": "masked_image"}
     made = experiment.build(config)
     params = jax.jit(made.init)(jax.random.key(0))
-    params = jax.tree.map(lambda leaf: leaf + 0.1, params)
+    # Drawn, as one number in every place can make all pixels white.
+    draw = np.random.default_rng(1).normal
+    params = jax.tree.map(lambda leaf: leaf + 0.1 * draw(size=leaf.shape), params)
     images = batch_of(5)["image"] + np.arange(64, dtype=np.uint8).reshape(8, 8, 1)
     x = made.model.modalities["masked_image"].derive(np.random.default_rng(0), images)
     found = made.generate(jax.random.key(1), params, 5, {"masked_image": x})
