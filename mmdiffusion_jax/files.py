@@ -2,8 +2,10 @@
 
 import contextlib
 import fcntl
+import glob
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +16,16 @@ from PIL import Image
 
 from mmdiffusion_jax import errors
 
+_UNFINISHED = re.compile(r"\..+\.\d+")
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Opens a binary file that takes its name, and the place of an older one, when it is whole.
 
     It is written beside its place under a hidden name that holds the process's number, brought to
-    the disk and renamed. Where the block fails it is removed, and an older file stays.
+    the disk and renamed. Where the block fails it is removed, and an older file stays. What a
+    process that was killed has left of the same file is removed as well.
 
     Args:
         path: of the file; its folder must be there.
@@ -29,7 +34,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         The stream to write to.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written; the error has its name.
 
     Example:
         >>> import tempfile
@@ -41,15 +46,68 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         (False, b'whole')
     """
     file = Path(path)
+    _remove_leftovers(file)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    with naming(file):
+        try:
+            with temporary.open("wb") as stream:
+                # Tells others that this one has a living writer.
+                _try_lock(stream)
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, file)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Gives the errors of a block the name of the file it writes, which a full disk leaves out.
+
+    Args:
+        path: of the file.
+
+    Example:
+        >>> with naming("a.json"):
+        ...     raise OSError(28, "No space left on device")
+        Traceback (most recent call last):
+        ...
+        OSError: [Errno 28] No space left on device: 'a.json'
+    """
     try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def is_unfinished(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is one that `replacing` has under way, or was killed over.
+
+    Example:
+        >>> is_unfinished("out/.samples.npz.4711"), is_unfinished("out/samples.npz")
+        (True, False)
+    """
+    return _UNFINISHED.fullmatch(Path(path).name) is not None
+
+
+def _remove_leftovers(file: Path) -> None:
+    for other in file.parent.glob(f".{glob.escape(file.name)}.*"):
+        if is_unfinished(other):
+            with contextlib.suppress(OSError), other.open("ab") as stream:
+                if _try_lock(stream):
+                    other.unlink()
+
+
+def _try_lock(stream: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        # Held by another, or by a file system without locks, where nobody is known to be gone.
+        return False
+    return True
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
