@@ -14,6 +14,9 @@ from mmdiffusion_jax import errors
 from mmdiffusion_jax.data.derived import Derived, derive_fresh
 from mmdiffusion_jax.data.sources import Source
 
+# Batches in memory; grain's default of 500 is meant for single examples.
+_READ_AHEAD = 16
+
 
 def train_batches(
     source: Source,
@@ -87,10 +90,15 @@ def _read(
         batches = batches.map_with_index(
             lambda index, batch: derive_fresh(derivations, batch, seed, index, rows, batch_size)
         )
-    iterator = iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=num_threads)))
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=_READ_AHEAD)
+    iterator = iter(batches.to_iter_dataset(options))
     if start:
         iterator.set_state({"next_index": start})
-    yield from iterator
+    try:
+        yield from iterator
+    finally:
+        # Threads that read ahead would otherwise be waited for when the process ends.
+        iterator.close()
 
 
 class _Batches:
