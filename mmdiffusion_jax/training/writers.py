@@ -1,8 +1,10 @@
 """Metrics as JSON lines, always, and to TensorBoard beside them; images to both as PNG."""
 
+import contextlib
 import json
 import math
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +12,9 @@ from typing import Any, Self
 
 import jax
 import numpy as np
-import tensorboardX
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
 
 from mmdiffusion_jax import errors, files
 
@@ -57,9 +61,7 @@ class MetricWriter:
         if path.exists():
             _truncate(path, resume_step)
         self._lines = path.open("a", encoding="utf-8")
-        self._tensorboard = tensorboardX.SummaryWriter(
-            str(self._workdir / "tensorboard"), purge_step=resume_step + 1
-        )
+        self._tensorboard = _Events(self._workdir / "tensorboard", resume_step + 1)
 
     def __enter__(self) -> Self:
         return self
@@ -104,10 +106,10 @@ class MetricWriter:
         shown = {
             name: value if math.isfinite(value) else str(value) for name, value in values.items()
         }
-        self._lines.write(json.dumps({"step": int(step), **shown}, allow_nan=False) + "\n")
-        self._lines.flush()
-        for name, value in values.items():
-            self._tensorboard.add_scalar(name, value, step)
+        with files.naming(self._lines.name):
+            self._lines.write(json.dumps({"step": int(step), **shown}, allow_nan=False) + "\n")
+            self._lines.flush()
+        self._tensorboard.write(step, [summary.scalar(*item) for item in values.items()])
 
     def write_image(self, step: int, name: str, image: np.ndarray) -> None:
         """Writes one image as `<workdir>/samples/<name>_<step:08d>.png` and to TensorBoard.
@@ -148,7 +150,7 @@ class MetricWriter:
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_png(path, image)
-        self._tensorboard.add_image(name, image, step, dataformats="HWC")
+        self._tensorboard.write(step, [summary.image(name, image, dataformats="HWC")])
 
     def close(self) -> None:
         """Flushes and closes the files; the `with` block calls it.
@@ -158,8 +160,39 @@ class MetricWriter:
             >>> MetricWriter(tempfile.mkdtemp()).close()
         """
         if self._writes:
-            self._lines.close()
-            self._tensorboard.close()
+            with contextlib.closing(self._tensorboard), files.naming(self._lines.name):
+                self._lines.close()
+
+
+class _Events:
+    """A TensorBoard file that is written at once, so that its errors come where it is written.
+
+    The writer that tensorboardX offers for this does it in a thread: a full disk ends the thread
+    alone, and the run waits forever when the queue to it is full.
+    """
+
+    def __init__(self, folder: Path, purge_step: int) -> None:
+        folder.mkdir(exist_ok=True)
+        self._folder = str(folder)
+        # Its own names go by the second and the host, and would fall upon a file of before.
+        self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._append(event_pb2.Event(step=purge_step, session_log=start))
+
+    def write(self, step: int, summaries: list[Any]) -> None:
+        for entry in summaries:
+            self._append(event_pb2.Event(step=step, summary=entry))
+        with files.naming(self._folder):
+            self._writer.flush()
+
+    def close(self) -> None:
+        with files.naming(self._folder):
+            self._writer.close()
+
+    def _append(self, event: Any) -> None:
+        event.wall_time = time.time()
+        with files.naming(self._folder):
+            self._writer.write_event(event)
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
