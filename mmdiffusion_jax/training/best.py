@@ -21,6 +21,8 @@ class BestCheckpoint:
     Args:
         folder: where it lives; not made while `best_metric` is "".
         options: `best_metric` and `best_mode`.
+        beside: the newest ones. In a run of several processes one of the two saves at a time, as
+            Orbax's barriers do not tell them apart.
 
     Example:
         >>> import tempfile, jax.numpy as jnp
@@ -34,7 +36,10 @@ class BestCheckpoint:
         [2]
     """
 
-    def __init__(self, folder: Path | str, options: TrainingOptions) -> None:
+    def __init__(
+        self, folder: Path | str, options: TrainingOptions, beside: Checkpoints | None = None
+    ) -> None:
+        self._beside = beside if jax.process_count() > 1 else None
         self._metric = options.best_metric
         self._sign = 1.0 if options.best_mode == "max" else -1.0
         self._step, self._value = -1, -math.inf
@@ -55,7 +60,12 @@ class BestCheckpoint:
         trace: TracebackType | None,
     ) -> None:
         if self._checkpoints is not None:
-            self._checkpoints.close()
+            self._checkpoints.__exit__(kind, error, trace)
+
+    def poll(self) -> None:
+        """Has the last save sealed if it is done, as `Checkpoints.poll`."""
+        if self._checkpoints is not None:
+            self._checkpoints.poll()
 
     def offer(self, step: int, state: Any, figures: Mapping[str, float]) -> None:
         """Saves a state if its evaluation is better than that of the best before.
@@ -80,4 +90,8 @@ class BestCheckpoint:
         if better:
             self._step, self._value = step, value
             position = {"metric": self._metric, "value": self._sign * value}
+            if self._beside is not None:
+                self._beside.wait()
             self._checkpoints.save(step, state, position)
+            if self._beside is not None:
+                self._checkpoints.wait()

@@ -10,7 +10,8 @@ A folder of checkpoints looks like this::
 import concurrent.futures
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,9 +25,13 @@ from jax.experimental import multihost_utils
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.training.digests import Verdict, seal, verify
-
-# What Orbax and TensorStore raise on missing, cut or garbled files.
-_UNREADABLE = (OSError, ValueError, KeyError)
+from mmdiffusion_jax.training.leaves import (
+    describe,
+    is_key,
+    named_leaves,
+    require_same,
+    storage,
+)
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,6 @@ class Restored:
 
 class CheckpointError(RuntimeError):
     """A checkpoint was not written, for want of room or of the disk itself."""
-
-
-class _OtherTemplate(ValueError):
-    """The checkpoint is whole, and holds something else than the template asks for."""
 
 
 class Checkpoints:
@@ -106,12 +107,14 @@ class Checkpoints:
         self._sealing: concurrent.futures.Future[None] | None = None
         self._sealer = concurrent.futures.ThreadPoolExecutor(1)
         self._closed = False
-        # With read_only Orbax overrides these three anyway, with a warning for each.
+        # With read_only Orbax overrides these anyway, with a warning for each.
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
                 read_only=read_only,
                 create=not read_only,
+                # What a process left that was killed while it saved.
+                cleanup_tmp_directories=not read_only,
                 max_to_keep=None if read_only else keep,
                 keep_period=None if read_only else keep_every or None,
                 save_interval_steps=0 if read_only else 1,
@@ -127,6 +130,11 @@ class Checkpoints:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
+            # A process is gone, and its part of a save that is under way will not come.
+            self._closed = True
+            self._sealer.shutdown()
+            return
         self.close()
 
     def save(self, step: int, state: Any, position: Mapping[str, Any]) -> None:
@@ -162,7 +170,7 @@ class Checkpoints:
             )
         if step < 0:
             raise ValueError(errors.message("step", step, "0 or more", "count steps from 0"))
-        leaves, _ = _named_leaves(state, "state", (jax.Array,))
+        leaves, _ = named_leaves(state, "state", (jax.Array,))
         try:
             faithful = json.loads(json.dumps(position)) == position
         except (TypeError, ValueError):
@@ -172,14 +180,18 @@ class Checkpoints:
             raise ValueError(
                 errors.message("position", position, "a dict that JSON gives back unchanged", mend)
             )
-        keys = {name: leaf for name, leaf in leaves.items() if _is_key(leaf)}
+        keys = {name: leaf for name, leaf in leaves.items() if is_key(leaf)}
         contents = {
             "position": position,
-            "leaves": {name: _describe(leaf) for name, leaf in leaves.items()},
+            "leaves": {name: describe(leaf) for name, leaf in leaves.items()},
             "keys": {name: str(jax.random.key_impl(key)) for name, key in keys.items()},
         }
         arrays = leaves | {name: jax.random.key_data(key) for name, key in keys.items()}
-        self._settle()
+        self.wait()
+        if self._first and step not in self._step_folders():
+            # Left by a process that died after Orbax deleted the step of this number: it would
+            # condemn the new one, should this process die before it seals.
+            self._digest_file(step).unlink(missing_ok=True)
         started = self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -197,10 +209,6 @@ class Checkpoints:
                 )
             )
         self._pending = step
-        if self._first:
-            # Left by a process that died after Orbax deleted the step of this number: it would
-            # condemn the new one, should this process die before it seals.
-            self._digest_file(step).unlink(missing_ok=True)
 
     def poll(self) -> None:
         """Has the last save sealed if it is done; returns at once in any case.
@@ -216,14 +224,31 @@ class Checkpoints:
         if self._pending is not None and not self._manager.is_saving_in_progress():
             self._begin_sealing()
         elif self._sealing is not None and self._sealing.done():
-            self._settle()
+            self.wait()
+
+    def wait(self) -> None:
+        """Waits until the last save is done and sealed.
+
+        Raises:
+            CheckpointError: if that save failed in the background.
+
+        Example:
+            >>> import tempfile
+            >>> with Checkpoints(tempfile.mkdtemp()) as checkpoints:
+            ...     checkpoints.wait()
+        """
+        self._begin_sealing()
+        sealing, self._sealing = self._sealing, None
+        if sealing is not None:
+            sealing.result()
 
     def restore(self, template: Any) -> Restored | None:
         """Reads the newest step that is whole, and says in the log which newer ones were not.
 
         A step that was never sealed (its process died between commit and seal) is used with a
-        warning, if it can be read. The steps skipped are moved to `<folder>/damaged`, so that
-        training can save their numbers again; with `read_only` they stay where they are.
+        warning, if it can be read, and sealed then. The steps skipped are moved to
+        `<folder>/damaged`, so that training can save their numbers again. With `read_only` nothing
+        is sealed or moved.
 
         Args:
             template: a pytree of `jax.Array` or `jax.ShapeDtypeStruct` (typed keys included) as
@@ -245,19 +270,13 @@ class Checkpoints:
             True
         """
         self._require_open()
-        self._settle()
-        leaves, structure = _named_leaves(template, "template", (jax.Array, jax.ShapeDtypeStruct))
-        steps = sorted(self._step_folders(), reverse=True)
-        skipped: dict[int, str] = {}
-        for step, older in zip(steps, [*steps[1:], None]):
-            found = self._open(step, leaves)
-            if not isinstance(found, str):
-                self._set_aside(list(skipped))
-                arrays, position = found
-                return Restored(step, jax.tree.unflatten(structure, arrays), position)
-            skipped[step] = found
-            instead = "no older step is left" if older is None else f"step {older} is tried instead"
-            logging.warning("checkpoint of step %d is skipped: %s; %s", step, found, instead)
+        self.wait()
+        leaves, structure = named_leaves(template, "template", (jax.Array, jax.ShapeDtypeStruct))
+        found, skipped = self._newest(lambda step: self._read(step, leaves))
+        if found is not None:
+            self._set_aside(list(skipped))
+            step, (arrays, position) = found
+            return Restored(step, jax.tree.unflatten(structure, arrays), position)
         if not skipped:
             return None
         listed = "; ".join(f"step {step}: {reason}" for step, reason in skipped.items())
@@ -271,7 +290,10 @@ class Checkpoints:
         )
 
     def newest_position(self) -> tuple[int, dict[str, Any]] | None:
-        """The newest whole step and the position saved with it, without its arrays.
+        """The newest step that is whole and the position saved with it, without its arrays.
+
+        Steps that were never sealed and such as are skipped are treated as in `restore`, but that
+        none may be left.
 
         Example:
             >>> import tempfile
@@ -282,11 +304,10 @@ class Checkpoints:
             (5, {'examples': 160})
         """
         self._require_open()
-        self._settle()
-        for step in sorted(self._step_folders(), reverse=True):
-            if self._examine(step)[0] == Verdict.VERIFIED:
-                return step, self._contents(step)["position"]
-        return None
+        self.wait()
+        found, skipped = self._newest(lambda step: self._contents(step)["position"])
+        self._set_aside(list(skipped))
+        return found
 
     def steps(self) -> list[int]:
         """Lists the committed steps, as they lie on disk now.
@@ -322,7 +343,7 @@ class Checkpoints:
             return
         self._closed = True
         try:
-            self._settle()
+            self.wait()
         finally:
             self._sealer.shutdown()
             self._manager.close()
@@ -344,13 +365,6 @@ class Checkpoints:
     def _digest_file(self, step: int) -> Path:
         return self._folder / "digests" / f"{step}.json"
 
-    def _settle(self) -> None:
-        """Waits until the pending save is sealed, or raises its failure."""
-        self._begin_sealing()
-        sealing, self._sealing = self._sealing, None
-        if sealing is not None:
-            sealing.result()
-
     def _begin_sealing(self) -> None:
         """Waits for the pending save, raises its failure, or has it sealed in the background."""
         if self._pending is None:
@@ -361,9 +375,12 @@ class Checkpoints:
             if self._first and step not in self._step_folders():
                 raise FileNotFoundError(f"no folder {self._folder / str(step)} after its commit")
         except Exception as error:
+            if jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
+                raise
             raise CheckpointError(
-                f"the checkpoint of step {step} was not written ({type(error).__name__}: {error}); "
-                f"the steps on disk are {self.steps()}"
+                f"the checkpoint of step {step} was not written to {self._folder} "
+                f"({_reason(error)}); make room or mend the disk and run again: what was committed "
+                f"is kept, here the steps {self.steps()}"
             ) from error
         if self._first:
             self._sealing = self._sealer.submit(self._seal, step)
@@ -383,29 +400,44 @@ class Checkpoints:
             verdict = Verdict(int(multihost_utils.broadcast_one_to_all(np.int32(verdict))))
         return verdict, reason
 
-    def _open(self, step: int, leaves: dict[str, Any]) -> tuple[list[Any], dict[str, Any]] | str:
-        """Reads one step, or says why it cannot be used."""
+    def _newest(self, read: Callable[[int], Any]) -> tuple[tuple[int, Any] | None, dict[int, str]]:
+        """The newest usable step with what was read of it, and why newer ones are not."""
+        steps = sorted(self._step_folders(), reverse=True)
+        skipped: dict[int, str] = {}
+        for step, older in zip(steps, [*steps[1:], None]):
+            reason, found = self._open(step, read)
+            if reason is None:
+                return (step, found), skipped
+            skipped[step] = reason
+            instead = "no older step is left" if older is None else f"step {older} is tried instead"
+            logging.warning("checkpoint of step %d is skipped: %s; %s", step, reason, instead)
+        return None, skipped
+
+    def _open(self, step: int, read: Callable[[int], Any]) -> tuple[str | None, Any]:
+        """Why a step cannot be used, or None and what was read of it."""
         verdict, reason = self._examine(step)
         if verdict == Verdict.DAMAGED:
-            return reason
+            return reason, None
         if verdict == Verdict.VERIFIED:
-            return self._read(step, leaves)
+            return None, read(step)
         logging.warning("checkpoint of step %d: %s; it is read as it is", step, reason)
         found = None
         try:
-            found = self._read(step, leaves)
-        except _OtherTemplate:
-            raise
-        except _UNREADABLE as error:
+            found = read(step)
+        # What Orbax and TensorStore raise on cut or garbled files shares no type.
+        except Exception as error:
             reason = (
                 f"unsealed and unreadable, {type(error).__name__}: {str(error).split(chr(10))[0]}"
             )
-        if (
-            jax.process_count() > 1
-            and not multihost_utils.process_allgather(np.asarray(found is not None)).all()
-        ):
-            return reason
-        return reason if found is None else found
+        usable = found is not None
+        if jax.process_count() > 1:
+            usable = bool(multihost_utils.process_allgather(np.asarray(usable)).all())
+        if not usable:
+            return reason, None
+        if self._first and not self._read_only:
+            # What comes to it from now on is noticed.
+            self._seal(step)
+        return None, found
 
     def _contents(self, step: int) -> dict[str, Any]:
         args = ocp.args.Composite(contents=ocp.args.JsonRestore())
@@ -413,8 +445,10 @@ class Checkpoints:
 
     def _read(self, step: int, leaves: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         contents = self._contents(step)
-        _require_same(step, {name: _describe(leaf) for name, leaf in leaves.items()}, contents)
-        wanted = {name: _storage(leaf) for name, leaf in leaves.items()}
+        require_same(
+            step, {name: describe(leaf) for name, leaf in leaves.items()}, contents["leaves"]
+        )
+        wanted = {name: storage(leaf) for name, leaf in leaves.items()}
         args = ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
         arrays = self._manager.restore(step, args=args)["state"]
         for name, kind in contents["keys"].items():
@@ -441,54 +475,10 @@ class Checkpoints:
         self._manager.reload()
 
 
-def _named_leaves(
-    tree: Any, argument: str, kinds: tuple[type, ...]
-) -> tuple[dict[str, Any], jax.tree_util.PyTreeDef]:
-    pairs, structure = jax.tree_util.tree_flatten_with_path(tree)
-    leaves = {}
-    for path, leaf in pairs:
-        name = jax.tree_util.keystr(path, simple=True, separator="/") or "state"
-        expected = " or ".join(f"a jax.{kind.__name__}" for kind in kinds)
-        if not isinstance(leaf, kinds):
-            got = f"a {type(leaf).__name__} at {name!r}"
-            raise ValueError(errors.message(argument, got, expected, "wrap it in `jnp.asarray`"))
-        if name in leaves:
-            got = f"two leaves named {name!r}"
-            raise ValueError(
-                errors.message(argument, got, "one leaf a name", "keep '/' out of the dict keys")
-            )
-        leaves[name] = leaf
-    if not leaves:
-        raise ValueError(
-            errors.message(argument, "a tree without leaves", "one array or more", "add arrays")
-        )
-    return leaves, structure
-
-
-def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _describe(leaf: Any) -> str:
-    return f"{leaf.dtype}[{', '.join(map(str, leaf.shape))}]"
-
-
-def _storage(leaf: Any) -> jax.ShapeDtypeStruct:
-    """The array that a leaf is stored as; a typed key's data has one axis more."""
-    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    stored = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
-    return jax.ShapeDtypeStruct(stored.shape, stored.dtype, sharding=sharding)
-
-
-def _require_same(step: int, wanted: dict[str, str], contents: dict[str, Any]) -> None:
-    found = contents["leaves"]
-    for name in [*wanted, *found]:
-        if wanted.get(name) != found.get(name):
-            raise _OtherTemplate(
-                errors.message(
-                    "template",
-                    f"{wanted.get(name, 'no leaf')} at {name!r}",
-                    f"{found.get(name, 'no leaf')} there, as the checkpoint of step {step} holds",
-                    "build the state from the config the checkpoint was trained with",
-                )
-            )
+def _reason(error: Exception) -> str:
+    """Why a save failed, in a few words; TensorStore's errors have the system's among pages."""
+    stated = re.search(r"os_error_code='(\d+)'", str(error))
+    number = int(stated[1]) if stated else getattr(error, "errno", None)
+    if number is not None:
+        return os.strerror(number)
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"

@@ -57,7 +57,11 @@ def verify(folder: Path, digest_file: Path) -> tuple[Verdict, str]:
         return Verdict.UNSEALED, "it was never sealed, so nothing can verify its bytes"
     except ValueError:
         return Verdict.DAMAGED, f"its digest file {digest_file} is garbled"
-    if not isinstance(recorded, dict) or not recorded:
+    if (
+        not isinstance(recorded, dict)
+        or not recorded
+        or not all(map(_is_digest, recorded.values()))
+    ):
         return Verdict.DAMAGED, f"its digest file {digest_file} is garbled"
     present = _digests(folder)
     for name, digest in recorded.items():
@@ -79,3 +83,7 @@ def _digests(folder: Path) -> dict[str, dict[str, int | str]]:
         name = path.relative_to(folder).as_posix()
         digests[name] = {"bytes": path.stat().st_size, "sha256": digest}
     return digests
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, dict) and value.keys() == {"bytes", "sha256"}

@@ -39,8 +39,10 @@ def train(
 ) -> TrainState:
     """Trains from the newest checkpoint in `workdir`, or from `state`, to the last step.
 
-    Between two log intervals metrics stay on the devices. SIGTERM or Ctrl-C ends the run after a
-    step, with a checkpoint. A step whose loss or gradient is not finite is left out.
+    Between two log intervals metrics stay on the devices; a checkpoint takes those along that are
+    not logged yet, so that a run which goes on from it logs the same means. SIGTERM or Ctrl-C ends
+    the run after a step, with a checkpoint. A step whose loss or gradient is not finite is left
+    out.
 
     Args:
         options: how long, and at which intervals.
@@ -70,8 +72,10 @@ def train(
     ):
         restored = checkpoints.restore(state)
         start = 0
+        pending: list[Mapping[str, jax.Array | float]] = []
         if restored is not None:
             start, state = restored.step, restored.state
+            pending = _from_json(restored.position.get("unlogged", []))
             logging.info("Resuming from step %d.", start)
         if start >= options.num_steps:
             logging.info("Nothing to do: the run is at step %d of %d.", start, options.num_steps)
@@ -85,12 +89,11 @@ def train(
             cost.flops,
             cost.memory_bytes / 1e6,
         )
-        pending: list[Mapping[str, jax.Array]] = []
         ahead: collections.deque[jax.Array] = collections.deque()
         window = ProfileWindow(str(workdir / "profile"), profile)
         with (
             MetricWriter(workdir, resume_step=start) as writer,
-            BestCheckpoint(workdir / "best", options) as best,
+            BestCheckpoint(workdir / "best", options, checkpoints) as best,
             tqdm(total=options.num_steps, initial=start, unit="step", mininterval=1.0) as bar,
         ):
             watch = Stopwatch(cost, options.batch_size)
@@ -110,13 +113,14 @@ def train(
                 # Read once: a signal that comes later ends the next step, which then is saved.
                 stopping = stop.asked(index)
                 last = index == options.num_steps or stopping
-                if last or index % options.log_every == 0:
+                if index == options.num_steps or index % options.log_every == 0:
                     values = jax.device_get(pending)
                     means = _summary(values)
                     writer.write(index, {**_prefixed("train", means), **watch.lap()})
                     _require_progress(options, index, values)
                     bar.set_postfix(loss=f"{means['loss']:.4f}")
                     checkpoints.poll()
+                    best.poll()
                     pending = []
                 paused = time.monotonic()
                 if index == options.num_steps or _due(index, options.eval_every):
@@ -127,7 +131,10 @@ def train(
                     writer.write_image(index, "samples", picture(on_this_process(state.ema)))
                 # Last, so that a run cut off before it repeats the evaluation when it resumes.
                 if last or _due(index, options.checkpoint_every):
-                    checkpoints.save(index, state, {"next_example": index * options.batch_size})
+                    position: dict[str, Any] = {"next_example": index * options.batch_size}
+                    if pending:
+                        position["unlogged"] = _to_json(jax.device_get(pending))
+                    checkpoints.save(index, state, position)
                 watch.pause(time.monotonic() - paused)
                 if stopping and index < options.num_steps:
                     logging.warning("Stopped by a signal at step %d; run again to go on.", index)
@@ -147,8 +154,9 @@ _SILENT = ("finite/", "skipped", "spike", "worst_t")
 def _summary(values: list[Mapping[str, np.ndarray]]) -> dict[str, float]:
     """Means over the steps that were not left out, and how many were left out or spikes."""
     taken = [value for value in values if not value["skipped"]] or values[-1:]
+    # In double precision, whether a value comes from a device or from a checkpoint's JSON.
     means = {
-        name: float(np.mean([value[name] for value in taken]))
+        name: float(np.mean([value[name] for value in taken], dtype=np.float64))
         for name in values[0]
         if not name.startswith(_SILENT)
     }
@@ -157,6 +165,15 @@ def _summary(values: list[Mapping[str, np.ndarray]]) -> dict[str, float]:
         "loss_spikes": float(sum(value["spike"] for value in values)),
     }
     return means | counts
+
+
+def _to_json(values: list[Mapping[str, np.ndarray]]) -> list[dict[str, str]]:
+    # Strings, as JSON has no NaN; they give back every digit.
+    return [{name: repr(float(x)) for name, x in value.items()} for value in values]
+
+
+def _from_json(values: list[dict[str, str]]) -> list[Mapping[str, jax.Array | float]]:
+    return [{name: float(x) for name, x in value.items()} for value in values]
 
 
 def _prefixed(prefix: str, values: Mapping[str, float]) -> dict[str, float]:

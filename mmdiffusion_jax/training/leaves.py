@@ -1,0 +1,92 @@
+"""The leaves of a state by name: what a checkpoint stores of them, and whether two states agree."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from mmdiffusion_jax import errors
+
+
+def named_leaves(
+    tree: Any, argument: str, kinds: tuple[type, ...]
+) -> tuple[dict[str, Any], jax.tree_util.PyTreeDef]:
+    """A tree as {path: leaf} and its structure.
+
+    Args:
+        tree: a pytree with one leaf or more.
+        argument: what the caller knows it by.
+        kinds: what a leaf may be.
+
+    Raises:
+        ValueError: no leaves, a leaf of another kind, two of one name.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> list(named_leaves({"a": {"b": jnp.zeros(2)}}, "state", (jax.Array,))[0])
+        ['a/b']
+    """
+    pairs, structure = jax.tree_util.tree_flatten_with_path(tree)
+    leaves = {}
+    for path, leaf in pairs:
+        name = jax.tree_util.keystr(path, simple=True, separator="/") or "state"
+        expected = " or ".join(f"a jax.{kind.__name__}" for kind in kinds)
+        if not isinstance(leaf, kinds):
+            got = f"a {type(leaf).__name__} at {name!r}"
+            raise ValueError(errors.message(argument, got, expected, "wrap it in `jnp.asarray`"))
+        if name in leaves:
+            got = f"two leaves named {name!r}"
+            raise ValueError(
+                errors.message(argument, got, "one leaf a name", "keep '/' out of the dict keys")
+            )
+        leaves[name] = leaf
+    if not leaves:
+        raise ValueError(
+            errors.message(argument, "a tree without leaves", "one array or more", "add arrays")
+        )
+    return leaves, structure
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf is a typed key."""
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def describe(leaf: Any) -> str:
+    """A leaf's dtype and shape in words.
+
+    Example:
+        >>> describe(jax.ShapeDtypeStruct((2, 3), "float32"))
+        'float32[2, 3]'
+    """
+    return f"{leaf.dtype}[{', '.join(map(str, leaf.shape))}]"
+
+
+def storage(leaf: Any) -> jax.ShapeDtypeStruct:
+    """The array that a leaf is stored as; a typed key's data has one axis more."""
+    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    stored = jax.eval_shape(jax.random.key_data, leaf) if is_key(leaf) else leaf
+    return jax.ShapeDtypeStruct(stored.shape, stored.dtype, sharding=sharding)
+
+
+def require_same(step: int, wanted: Mapping[str, str], found: Mapping[str, str]) -> None:
+    """Compares a template with what a checkpoint holds.
+
+    Args:
+        step: of the checkpoint.
+        wanted: {leaf: its description}.
+        found: the same of the checkpoint.
+
+    Raises:
+        ValueError: naming the first leaf in which they differ.
+    """
+    for name in [*wanted, *found]:
+        if wanted.get(name) != found.get(name):
+            raise ValueError(
+                errors.message(
+                    "template",
+                    f"{wanted.get(name, 'no leaf')} at {name!r}",
+                    f"{found.get(name, 'no leaf')} there, as the checkpoint of step {step} holds",
+                    "build the state from the config the checkpoint was trained with",
+                )
+            )
