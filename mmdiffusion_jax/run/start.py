@@ -3,9 +3,11 @@
 import errno
 import logging as stdlib_logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 import jax
@@ -28,28 +30,33 @@ def start(main: Callable[[list[str]], None]) -> None:
     def guarded(argv: list[str]) -> None:
         logging.set_verbosity(logging.INFO)
         logging.get_absl_handler().addFilter(_is_worth_reading)
+        sys.unraisablehook = _report_ignored
+        signal.signal(signal.SIGTERM, _interrupt)
         folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/mmdiffusion_jax/xla")
         jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
         try:
             main(argv)
+            return
         except (ValueError, FloatingPointError, CheckpointError) as error:
             if logging.level_debug():
                 raise
-            _end(f"error: {error}")
+            words, code = f"error: {error}", 1
         except OSError as error:
-            _end(f"error: {_of_the_system(error)}")
+            words, code = f"error: {_of_the_system(error)}", 1
         except jax.errors.JaxRuntimeError as error:
             if jax.process_count() == 1:
                 raise
-            _end(
+            words, code = (
                 "stopped: another process of this run is gone, or cannot be reached "
                 f"({str(error).splitlines()[0][:200]}); run all of them again: they go on from the "
                 "last checkpoint",
                 RESTART_CODE,
             )
         except KeyboardInterrupt as stop:
-            _end(f"stopped: {stop}", RESTART_CODE)
+            words, code = f"stopped by {stop or 'Ctrl-C'}; run again to go on", RESTART_CODE
+        # Out here nothing holds on to what the run had open, so its threads end.
+        _end(words, code)
 
     try:
         app.run(guarded)
@@ -74,7 +81,7 @@ def _of_the_system(error: OSError) -> str:
     )
 
 
-def _end(words: str, code: int = 1) -> NoReturn:
+def _end(words: str, code: int) -> NoReturn:
     """Ends the process with one line; at once where others would be waited for in vain."""
     if jax.process_count() > 1:
         print(words, file=sys.stderr, flush=True)
@@ -83,7 +90,23 @@ def _end(words: str, code: int = 1) -> NoReturn:
     sys.exit(code)
 
 
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """Ends what has nothing to save; training has its own way while it takes steps."""
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def _report_ignored(ignored: "sys.UnraisableHookArgs") -> None:
+    """What Python cannot raise, but for the rest of a save or a read that has failed already."""
+    code = getattr(ignored.object, "cr_code", None)
+    of_orbax = code is not None and "orbax" in Path(code.co_filename).parts
+    if not of_orbax and str(ignored.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(ignored)
+
+
 def _is_worth_reading(record: stdlib_logging.LogRecord) -> bool:
     """Our own messages, and errors of the libraries underneath."""
-    ours = Path(record.pathname).is_relative_to(Path(__file__).parents[1])
-    return ours or record.levelno >= stdlib_logging.ERROR
+    path = Path(record.pathname)
+    if path.is_relative_to(Path(__file__).parents[1]):
+        return True
+    # Orbax raises what it logs, and logs it once a thread and once a task.
+    return record.levelno >= stdlib_logging.ERROR and not {"orbax", "asyncio"} & {*path.parts}
