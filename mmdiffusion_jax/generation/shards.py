@@ -76,7 +76,8 @@ def write_shards(
 
 
 def _check_folder(folder: Path, request: Mapping[str, Any]) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    # One killed over its very first file has left nothing but that.
+    if not folder.exists() or (folder.is_dir() and all(map(files.is_unfinished, folder.iterdir()))):
         return
     try:
         there = dict(json.loads((folder / _REQUEST).read_text(encoding="utf-8")))
