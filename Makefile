@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= workdirs/digits
 
-.PHONY: quickstart test lint benchmark clean
+.PHONY: quickstart test lint campaign benchmark clean
 
 # One command from a fresh clone to generated digits with their labels.
 quickstart: $(VENV)/.base
@@ -18,6 +18,9 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+campaign: $(VENV)/.test
+	$(BIN)/python -m pytest -m campaign -s
 
 benchmark: $(VENV)/.test
 	PYTHONPATH=. $(BIN)/python launch/benchmark.py

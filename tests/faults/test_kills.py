@@ -1,0 +1,69 @@
+"""kill −9 at every point of a run: what was committed is there, and the run ends as if unharmed."""
+
+import signal
+
+from tests.faults import dying, harms, tiny
+from tests.faults.processes import TINY, Running
+
+
+def committed(workdir):
+    folder = workdir / "checkpoints"
+    return (
+        {int(x.name) for x in folder.glob("*") if x.name.isdecimal()} if folder.exists() else set()
+    )
+
+
+def sealed(workdir, step):
+    return (workdir / "checkpoints" / "digests" / f"{step}.json").exists()
+
+
+# The order matters where a point needs what a run before it has left.
+LIVES = [
+    "in a step",
+    "in a line of metrics",
+    "between two items of a checkpoint",
+    "before a commit",
+    "while metrics are cut",
+    "after a commit",
+    "in a digest",
+    "before a digest",
+    "before the best is committed",
+    "after the best is committed",
+    "in a picture",
+    "while a damaged step is moved",
+    "while a step is deleted",
+]
+
+
+def test_a_run_killed_at_every_point_ends_as_if_it_had_not_been(unharmed, tmp_path):
+    assert set(LIVES) == set(dying.POINTS)
+    workdir, before = tmp_path / "w", set()
+    for point in [*LIVES, None]:
+        if point == "while a damaged step is moved":
+            newest = max(before)
+            harms.remove(workdir / "checkpoints" / str(newest) / "contents" / "metadata")
+            before.remove(newest)
+        newest = max(before, default=None)
+        was_sealed = newest is not None and sealed(workdir, newest)
+        prepare = () if point is None else (dying.die, point)
+        run = Running(TINY, f"--workdir={workdir}", log=tmp_path / "log", prepare=prepare)
+        assert run.wait() == (0 if point is None else -signal.SIGKILL), (point, run.said)
+        assert "Traceback" not in run.said
+        if newest is not None and point != "while a damaged step is moved":
+            assert was_sealed or f"step {newest}: it was never sealed" in run.said
+            if point not in ("in a digest", "before a digest"):
+                assert f"Resuming from step {newest}." in run.said, point
+        after = committed(workdir)
+        assert max(after, default=0) >= max(before, default=0), point
+        before = after
+    assert tiny.outcome(workdir) == unharmed
+    assert leftovers(workdir) == []
+
+
+def leftovers(workdir):
+    """What a run that was not killed does not leave."""
+    return [
+        path
+        for path in workdir.rglob("*")
+        if path.name.startswith(".") or path.name.endswith(".orbax-checkpoint-tmp")
+    ]

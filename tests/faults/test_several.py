@@ -1,0 +1,80 @@
+"""Two processes that train one model: stopped, killed, gone on with, also by one process alone."""
+
+import shutil
+import signal
+
+import numpy as np
+import pytest
+
+from mmdiffusion_jax import training
+from tests.faults import dying, tiny
+from tests.faults.processes import TINY, Running, together
+
+
+def train(workdir, prepare=None):
+    """Both to their end: exit statuses and what they said."""
+    arguments = (f"--workdir={workdir}",)
+    runs = together(2, TINY, *arguments, folder=workdir.parent, prepare=prepare or {})
+    return [run.wait(60) for run in runs], [run.said for run in runs]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("pair") / "w"
+    statuses, said = train(workdir)
+    assert statuses == [0, 0], said
+    return tiny.outcome(workdir)
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """The workdir of two processes of which one was asked to stop."""
+    workdir = tmp_path_factory.mktemp("stopped") / "w"
+    statuses, said = train(workdir, {1: (dying.terminate, 5)})
+    assert statuses == [75, 75], said
+    words = {line.partition("Stopped by")[2] for text in said for line in text.splitlines()} - {""}
+    assert len(words) == 1, said
+    with training.Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        assert f" a signal at step {checkpoints.steps()[-1]};" in words.pop()
+    return workdir
+
+
+def test_a_stop_of_one_stops_both_and_both_go_on(pair, stopped, tmp_path):
+    workdir = shutil.copytree(stopped, tmp_path / "w")
+    statuses, said = train(workdir)
+    assert statuses == [0, 0], said
+    assert all("Resuming from step" in text for text in said)
+    assert tiny.outcome(workdir) == pair
+
+
+def test_one_process_goes_on_where_two_were(unharmed, stopped, tmp_path):
+    """The sums over the batch are added up in another order."""
+    workdir = shutil.copytree(stopped, tmp_path / "w")
+    run = Running(TINY, f"--workdir={workdir}", log=tmp_path / "log")
+    assert run.wait() == 0, run.said
+    ours, theirs = tiny.outcome(workdir), unharmed
+    assert ours["checkpoints"]["position"] == theirs["checkpoints"]["position"]
+    for name, wanted in theirs["checkpoints"]["state"].items():
+        got = ours["checkpoints"]["state"][name]
+        if name.startswith((".params", ".ema")):
+            numbers = (np.frombuffer(x, np.float32) for x in (got, wanted))
+            np.testing.assert_allclose(*numbers, rtol=1e-4, atol=1e-6)
+    for line, wanted in zip(ours["metrics"], theirs["metrics"], strict=True):
+        assert line == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.campaign), 1])
+def test_both_end_when_one_is_killed_and_both_go_on(pair, tmp_path, killed):
+    workdir = tmp_path / "w"
+    statuses, said = train(workdir, {killed: (dying.die, "in a step", 7)})
+    assert statuses[killed] == -signal.SIGKILL
+    other = 1 - killed
+    if statuses[other] == 75:
+        assert "stopped: another process of this run is gone" in said[other]
+    else:
+        # JAX's own service was first to notice.
+        assert statuses[other] == -signal.SIGABRT
+        assert "This most likely indicates that another task died" in said[other]
+    statuses, said = train(workdir)
+    assert statuses == [0, 0], said
+    assert tiny.outcome(workdir) == pair

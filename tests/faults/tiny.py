@@ -1,0 +1,87 @@
+"""An experiment whose model is one matrix: all that a whole run does and writes, in a second."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmdiffusion_jax import data, training
+
+STEPS, BATCH, WIDTH = 16, 8, 6
+
+
+def examples():
+    rng = np.random.default_rng(0)
+    return {"x": rng.normal(size=(5 * BATCH, WIDTH)).astype(np.float32)}
+
+
+def loss(params, key, batch):
+    noise = jax.random.normal(key, batch["x"].shape)
+    value = jnp.mean((jnp.tanh((batch["x"] + 0.1 * noise) @ params["w"]) - batch["x"]) ** 2)
+    return value, {"loss": value, "x/loss": value}
+
+
+def build(mesh):
+    optimiser = training.make_optimiser(0.05, 2, STEPS, 1e-4, 1.0)
+
+    def init(key):
+        return {"w": jax.random.normal(key, (WIDTH, WIDTH))}
+
+    state = training.create_state(jax.random.key(3), init, optimiser, mesh)
+    layout = training.state_sharding(mesh, state)
+    step = training.make_step(loss, optimiser, 0.9, layout, training.batch_sharding(mesh, BATCH))
+    return state, step
+
+
+def train(workdir, source, keep):
+    """Saves, logs, evaluates and draws at intervals that do not fall together."""
+    mesh = training.make_mesh()
+    split = training.batch_sharding(mesh, BATCH)
+    rows = training.local_rows(split, BATCH)
+    state, step = build(mesh)
+    test = {"x": examples()["x"][:BATCH]}
+
+    def open_batches(start):
+        read = data.train_batches(source, batch_size=BATCH, seed=1, start_example=start, rows=rows)
+        return data.to_device(read, split, BATCH, rows)
+
+    def evaluate(params):
+        return {"loss": float(loss(params, jax.random.key(0), test)[0])}
+
+    def picture(params):
+        return np.asarray(255 / (1 + jnp.exp(-params["w"][..., None].repeat(3, 2)))).astype(
+            np.uint8
+        )
+
+    options = training.TrainingOptions(
+        num_steps=STEPS, batch_size=BATCH, log_every=3, eval_every=4, sample_every=6,
+        checkpoint_every=2, keep=keep, best_metric="loss",
+    )  # fmt: skip
+    return training.train(options, workdir, state, step, open_batches, evaluate, picture)
+
+
+def outcome(workdir):
+    """All that a run leaves behind and that does not depend on the machine, to compare by ==."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    found = {
+        "metrics": [{k: v for k, v in x.items() if not k.startswith("speed/")} for x in lines],
+        "pictures": {x.name: x.read_bytes() for x in (workdir / "samples").glob("*.png")},
+    }
+    state, _ = build(training.make_mesh())
+    for name in ("checkpoints", "best"):
+        with training.Checkpoints(workdir / name, read_only=True) as checkpoints:
+            steps = checkpoints.steps()
+            restored = checkpoints.restore(state)
+        leaves = jax.tree_util.tree_leaves_with_path(restored.state)
+        found[name] = {
+            "steps": steps,
+            "position": restored.position,
+            "state": {jax.tree_util.keystr(path): as_bytes(leaf) for path, leaf in leaves},
+        }
+    return found
+
+
+def as_bytes(leaf):
+    key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if key else leaf).tobytes()
