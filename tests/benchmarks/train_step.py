@@ -109,11 +109,10 @@ def compare(config: ConfigDict, steps: int) -> None:
     """Prints the median time of a step of each and their ratio, measured in turns."""
     built = experiment.build(config)
     mesh = training.make_mesh()
-    layouts = training.replicated(mesh), training.batch_sharding(mesh, built.training.batch_size)
-    step, state = run.make_step_and_state(built, *layouts)
+    step, state = run.make_step_and_state(built, mesh)
     source, _ = experiment.open_data(config)
     batch = source.take(np.arange(built.training.batch_size))
-    on_device = jax.device_put(batch, layouts[1])
+    on_device = jax.device_put(batch)
     rival = torch_steps(built)
     images, labels = batch["image"].astype(np.float32) / 127.5 - 1, batch["label"]
     state, _ = step(state, on_device)
