@@ -115,9 +115,9 @@ class TorchADM(nn.Module):
             nn.GroupNorm(groups, now), nn.SiLU(), nn.Conv2d(now, out, 3, padding=1)
         )
 
-    def forward(
+    def features(
         self, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         emb = self.time_embed(sinusoids(t, self.width))
         if y is not None:
             emb = emb + self.label_emb(y)
@@ -134,4 +134,12 @@ class TorchADM(nn.Module):
         x = run(self.middle_block, x)
         for stage in self.output_blocks:
             x = run(stage, torch.cat([x, kept.pop()], 1))
+        return x, functional.silu(emb)
+
+    def read(self, x: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
         return self.out(x)
+
+    def forward(
+        self, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        return self.read(*self.features(x, t, y))

@@ -54,7 +54,7 @@ class Patches(nn.Module):
 
 def modulate(x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     plain = functional.layer_norm(x, x.shape[-1:], eps=1e-6)
-    return plain * (1 + scale[:, None]) + shift[:, None]
+    return torch.addcmul(shift[:, None], plain, 1 + scale[:, None])
 
 
 class DiTBlock(nn.Module):
@@ -89,26 +89,45 @@ class Last(nn.Module):
 
 
 class TorchDiT(nn.Module):
-    """DiT with both the noise and the variance in its output."""
+    """DiT; left out, `out` is twice the channels, for both the noise and the variance."""
 
     def __init__(
-        self, side: int, channels: int, width: int, depth: int, heads: int, classes: int = 1000
+        self,
+        side: int,
+        channels: int,
+        width: int,
+        depth: int,
+        heads: int,
+        classes: int = 1000,
+        out: int = 0,
     ) -> None:
         super().__init__()
-        self.channels = 2 * channels
+        self.channels = out or 2 * channels
         self.x_embedder = Patches(channels, width, 2)
         self.t_embedder, self.y_embedder = Time(width), Classes(classes, width)
         self.pos_embed = nn.Parameter(torch.zeros(1, (side // 2) ** 2, width))
         self.blocks = nn.ModuleList(DiTBlock(width, heads) for _ in range(depth))
         self.final_layer = Last(width, 4 * self.channels)
 
-    def forward(self, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def features(
+        self, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         x = self.x_embedder(x) + self.pos_embed
-        c = self.t_embedder.mlp(sinusoids(t, 256)) + self.y_embedder.embedding_table(y)
+        c = self.t_embedder.mlp(sinusoids(t, 256))
+        if y is not None:
+            c = c + self.y_embedder.embedding_table(y)
         for block in self.blocks:
             x = block(x, c)
+        return x, c
+
+    def read(self, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         shift, scale = self.final_layer.adaLN_modulation(c).chunk(2, 1)
         return fold(self.final_layer.linear(modulate(x, shift, scale)), self.channels)
+
+    def forward(
+        self, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        return self.read(*self.features(x, t, y))
 
 
 class UViTBlock(nn.Module):
