@@ -1,20 +1,23 @@
-"""Times the train step beside the same step in PyTorch, in turns: --config=configs/digits.py."""
+"""Measures this library against PyTorch and against itself: [--only=NAME,…] [--quick] [--out=DIR].
+
+The names and what they mean are in docs/benchmarks.md.
+"""
 
 from absl import app, flags
-from ml_collections import config_flags
 
 from mmdiffusion_jax import run
-from tests.benchmarks import train_step
+from tests.benchmarks import conduct
 
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/digits.py", "The experiment.")
-_STEPS = flags.DEFINE_integer("steps", 100, "Steps in each of the rounds.")
+_ONLY = flags.DEFINE_list("only", [], "Benchmarks or rows; all of them without it.")
+_QUICK = flags.DEFINE_boolean("quick", False, "A few short rounds, to see that all of it runs.")
+_OUT = flags.DEFINE_string("out", "benchmarks", "The folder that gets results.json and .md.")
 
 
 def main(argv: list[str]) -> None:
-    """Parses the flags and prints medians and their ratio."""
+    """Parses the flags and measures."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    train_step.compare(_CONFIG.value, _STEPS.value)
+    conduct.run(_ONLY.value, _QUICK.value, _OUT.value)
 
 
 if __name__ == "__main__":
