@@ -53,8 +53,8 @@ def run(only: Collection[str], quick: bool, out: str) -> None:
             }
         results = report.merge(Path(out), about, rows, skipped)
         report.write(Path(out), results)
-        for row, reason in skipped.items():
-            logging.warning("%s is left out: %s", row, reason)
+        for row, why in skipped.items():
+            logging.warning("%s is left out: %s", row, why)
     print(Path(out, "results.md").read_text(), end="")
     if failed:
         raise RuntimeError("\n".join(f"{name}: {words}" for name, words in failed.items()))

@@ -13,16 +13,17 @@ from ml_collections import ConfigDict
 
 from configs import digits
 from mmdiffusion_jax import data, experiment, run, training
+from mmdiffusion_jax.training import loop as the_loop
 from tests.benchmarks.ours import TrainStep
 from tests.benchmarks.worker import Arms, Unavailable
 
 _FOREVER = 10**9
 _SETTLING = 2
-_STALL_SHARE = "train/input_stall_share"
+_STALL_SHARE = "speed/input_stall_share"
 
 
 class Gate:
-    """A train step that lets as many calls through as `open` asks for, then waits.
+    """A compiled step that lets as many calls through as `open` asks for, then waits.
 
     Asked for none, it ends the loop.
     """
@@ -33,13 +34,14 @@ class Gate:
         self._left = 0
         self._idle = True
 
-    def around(self, make_step: Callable[..., Any]) -> Callable[..., Any]:
-        """`training.make_step` with the gate around what it makes."""
+    def around(self, compile_step: Callable[..., Any]) -> Callable[..., Any]:
+        """The loop's `compile_step` with the gate around what it compiles."""
 
-        def make(*arguments: Any, **keywords: Any) -> Any:
-            return functools.partial(self._pass, make_step(*arguments, **keywords))
+        def gated(*arguments: Any) -> Any:
+            compiled, cost = compile_step(*arguments)
+            return functools.partial(self._pass, compiled), cost
 
-        return make
+        return gated
 
     def open(self, count: int) -> None:
         """Lets so many steps through and returns when they are done.
@@ -96,7 +98,7 @@ def loop(folder: str, **options: Any) -> Arms:
 
     def train() -> None:
         try:
-            with mock.patch.object(training, "make_step", gate.around(training.make_step)):
+            with mock.patch.object(the_loop, "compile_step", gate.around(the_loop.compile_step)):
                 run.train(digits_config(folder, num_steps=_FOREVER, **options), f"{folder}/loop")
         except BaseException as error:
             gate.fail(error)
@@ -129,7 +131,7 @@ def pipeline(path: str, batch_size: int) -> Arms:
     """Our batches of an `.npz` file, on the device; a turn is so many of them, told by labels."""
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     batches = data.to_device(
-        data.train_batches(data.open_npz(path), batch_size=batch_size, seed=0), device
+        data.train_batches(data.open_npz(path), batch_size=batch_size, seed=0), device, batch_size
     )
 
     def take(count: int) -> list[list[int]]:

@@ -53,7 +53,7 @@ def parameters(built, model):
         # Without a class, as the other side runs it.
         net["y_embedder.embedding_table.weight"][:] = 0
         params = convert.from_dit(net, backbone)
-        params["Dense_1"]["kernel"] = net["t_embedder.mlp.0.weight"].T
+        params["time_1"]["kernel"] = net["t_embedder.mlp.0.weight"].T
     else:
         params = convert.from_adm(net, backbone)
         params["time_1"]["kernel"] = net["time_embed.0.weight"].T
