@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, files
 from mmdiffusion_jax.training.best import BestCheckpoint
 from mmdiffusion_jax.training.checkpoints import Checkpoints
 from mmdiffusion_jax.training.guard import diagnose
@@ -65,6 +65,7 @@ def train(
             `best_metric`.
     """
     with (
+        files.naming(workdir),
         Checkpoints(
             workdir / "checkpoints", keep=options.keep, keep_every=options.keep_every
         ) as checkpoints,

@@ -180,12 +180,14 @@ class _Events:
         self._append(event_pb2.Event(step=purge_step, session_log=start))
 
     def write(self, step: int, summaries: list[Any]) -> None:
+        """Appends what tensorboardX's `summary` has made of scalars or images."""
         for entry in summaries:
             self._append(event_pb2.Event(step=step, summary=entry))
         with files.naming(self._folder):
             self._writer.flush()
 
     def close(self) -> None:
+        """Flushes and closes the file."""
         with files.naming(self._folder):
             self._writer.close()
 

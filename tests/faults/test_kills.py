@@ -2,7 +2,7 @@
 
 import signal
 
-from tests.faults import dying, harms, tiny
+from tests.faults import dying, harms, outcomes, tiny
 from tests.faults.processes import TINY, Running
 
 
@@ -57,13 +57,4 @@ def test_a_run_killed_at_every_point_ends_as_if_it_had_not_been(unharmed, tmp_pa
         assert max(after, default=0) >= max(before, default=0), point
         before = after
     assert tiny.outcome(workdir) == unharmed
-    assert leftovers(workdir) == []
-
-
-def leftovers(workdir):
-    """What a run that was not killed does not leave."""
-    return [
-        path
-        for path in workdir.rglob("*")
-        if path.name.startswith(".") or path.name.endswith(".orbax-checkpoint-tmp")
-    ]
+    assert outcomes.leftovers(workdir) == []

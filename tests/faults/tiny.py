@@ -1,12 +1,11 @@
 """An experiment whose model is one matrix: all that a whole run does and writes, in a second."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mmdiffusion_jax import data, training
+from tests.faults import outcomes
 
 STEPS, BATCH, WIDTH = 16, 8, 6
 
@@ -62,26 +61,5 @@ def train(workdir, source, keep):
 
 
 def outcome(workdir):
-    """All that a run leaves behind and that does not depend on the machine, to compare by ==."""
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    found = {
-        "metrics": [{k: v for k, v in x.items() if not k.startswith("speed/")} for x in lines],
-        "pictures": {x.name: x.read_bytes() for x in (workdir / "samples").glob("*.png")},
-    }
-    state, _ = build(training.make_mesh())
-    for name in ("checkpoints", "best"):
-        with training.Checkpoints(workdir / name, read_only=True) as checkpoints:
-            steps = checkpoints.steps()
-            restored = checkpoints.restore(state)
-        leaves = jax.tree_util.tree_leaves_with_path(restored.state)
-        found[name] = {
-            "steps": steps,
-            "position": restored.position,
-            "state": {jax.tree_util.keystr(path): as_bytes(leaf) for path, leaf in leaves},
-        }
-    return found
-
-
-def as_bytes(leaf):
-    key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(leaf) if key else leaf).tobytes()
+    """What a tiny run left behind."""
+    return outcomes.outcome(workdir, build(training.make_mesh())[0])

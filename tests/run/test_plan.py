@@ -8,7 +8,7 @@ from tests.run.small import launch, run_python
 
 
 def test_a_plan_is_what_the_compiler_makes_of_it():
-    done = run_python("tests/run/plan_worker.py", 0, 1, devices=8)
+    done = run_python("tests/run/plan_worker.py", 0, devices=8)
     assert done.returncode == 0, done.stderr
     for found in json.loads(done.stdout):
         name = found["options"]

@@ -1,0 +1,50 @@
+"""What a run leaves behind, to compare bit for bit."""
+
+import json
+
+import jax
+import numpy as np
+
+from mmdiffusion_jax import experiment, run, training
+
+
+def outcome(workdir, template):
+    """All that does not depend on the machine, to compare by ==; `template` is a state."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    found = {
+        "metrics": [{k: v for k, v in x.items() if not k.startswith("speed/")} for x in lines],
+        "pictures": {x.name: x.read_bytes() for x in (workdir / "samples").glob("*.png")},
+    }
+    for name in ("checkpoints", "best"):
+        if not (workdir / name).exists():
+            continue
+        with training.Checkpoints(workdir / name, read_only=True) as checkpoints:
+            steps = checkpoints.steps()
+            restored = checkpoints.restore(template)
+        leaves = jax.tree_util.tree_leaves_with_path(restored.state)
+        found[name] = {
+            "steps": steps,
+            "position": restored.position,
+            "state": {jax.tree_util.keystr(path): as_bytes(leaf) for path, leaf in leaves},
+        }
+    return found
+
+
+def outcome_of_launch(workdir):
+    """The same of a run of launch/train.py."""
+    built = experiment.build(experiment.read_config(workdir))
+    return outcome(workdir, run.make_step_and_state(built, training.make_mesh())[1])
+
+
+def as_bytes(leaf):
+    key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if key else leaf).tobytes()
+
+
+def leftovers(workdir):
+    """What a run leaves that was killed, and one that was not does not."""
+    return [
+        path
+        for path in workdir.rglob("*")
+        if path.name.startswith(".") or path.name.endswith(".orbax-checkpoint-tmp")
+    ]
