@@ -26,7 +26,9 @@ def published() -> ConfigDict:
     config.latent = (64, 64, 3)
     config.process.num_steps = 1000
     config.process.variance = "learned"
-    config.backbone = ConfigDict({"kind": "unet", **ADM_IMAGENET_64})
+    config.backbone = ConfigDict(
+        {"kind": "unet", **ADM_IMAGENET_64, "dtype": "bfloat16", "remat": "none"}
+    )
     config.training.num_steps = 540_000
     config.training.batch_size = 2048
     config.training.learning_rate = 3e-4
