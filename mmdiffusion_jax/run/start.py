@@ -55,7 +55,7 @@ def start(main: Callable[[list[str]], None]) -> None:
             )
         except KeyboardInterrupt as stop:
             words, code = f"stopped by {stop or 'Ctrl-C'}; run again to go on", RESTART_CODE
-        # Out here nothing holds on to what the run had open, so its threads end.
+        # Out here nothing holds on to what the run had open.
         _end(words, code)
 
     try:
@@ -82,12 +82,14 @@ def _of_the_system(error: OSError) -> str:
 
 
 def _end(words: str, code: int) -> NoReturn:
-    """Ends the process with one line; at once where others would be waited for in vain."""
-    if jax.process_count() > 1:
-        print(words, file=sys.stderr, flush=True)
-        os._exit(code)
-    print(words, file=sys.stderr)
-    sys.exit(code)
+    """Ends the process with one line, and at once.
+
+    All that the run had open is closed by now. Threads of the libraries may still wait, for a disk
+    that is full or a process that is gone, and would be waited for.
+    """
+    print(words, file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

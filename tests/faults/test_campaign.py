@@ -7,9 +7,9 @@ import signal
 import time
 
 import pytest
-from tests.faults.outcomes import leftovers, outcome_of_launch
 
 from tests.faults import dying, harms, tiny
+from tests.faults.outcomes import leftovers, outcome_of_launch
 from tests.faults.processes import TINY, Running, together
 from tests.run.small import SMALL
 
