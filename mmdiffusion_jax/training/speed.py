@@ -8,6 +8,22 @@ from typing import Any
 import jax
 
 PEAK_FLOPS: Mapping[str, float] = {
+    "A100": 312e12,
+    "A10G": 70e12,
+    "A10": 125e12,
+    "A30": 165e12,
+    "A40": 149.7e12,
+    "B200": 2250e12,
+    "GH200": 989.4e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H100": 989.4e12,
+    "H200": 989.4e12,
+    "L4": 121e12,
+    "L40S": 362e12,
+    "L40": 181e12,
+    "RTX 3090": 71e12,
+    "RTX 4090": 165.2e12,
     "TPU v4": 275e12,
     "TPU v5 lite": 197e12,
     "TPU v5e": 197e12,
@@ -15,29 +31,31 @@ PEAK_FLOPS: Mapping[str, float] = {
     "TPU v5": 459e12,
     "TPU v6 lite": 918e12,
     "TPU v6e": 918e12,
-    "NVIDIA A100": 312e12,
-    "NVIDIA H100 PCIe": 756e12,
-    "NVIDIA H100": 989e12,
-    "NVIDIA H200": 989e12,
 }
-"""bfloat16 matrix products a second without sparsity, by the beginning of `device_kind`.
-
-From the makers' data sheets; the first that fits counts.
-"""
+"""Dense bfloat16 FLOP/s with sums in float32, by words of the device's name (data sheets)."""
 
 
 def peak_flops(device_kind: str) -> float | None:
     """The peak of a device, FLOP/s in bfloat16; None where it is not known.
 
+    The longest entry whose words stand in the name counts.
+
+    Args:
+        device_kind: such as "NVIDIA H100 80GB HBM3" or "TPU v5 lite".
+
     Example:
         >>> peak_flops("NVIDIA H100 80GB HBM3") / 1e12
-        989.0
+        989.4
+        >>> peak_flops("TPU v5 lite") / 1e12
+        197.0
         >>> peak_flops("cpu") is None
         True
     """
-    for name, peak in PEAK_FLOPS.items():
-        if device_kind.startswith(name):
-            return peak
+    words = device_kind.replace("-", " ").split()
+    for name in sorted(PEAK_FLOPS, key=len, reverse=True):
+        parts = name.split()
+        if any(words[start : start + len(parts)] == parts for start in range(len(words))):
+            return PEAK_FLOPS[name]
     return None
 
 

@@ -5,29 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.training import speed
 from tests.benchmarks import sizes
 from tests.benchmarks.harness import Pace, Row, Worker, interleave, ratio, spread, workers
 from tests.benchmarks.suite import OURS, RIVAL, Benchmark
-
-PEAKS = {
-    "A100": 312e12,
-    "A10G": 70e12,
-    "A10": 125e12,
-    "A30": 165e12,
-    "A40": 149.7e12,
-    "B200": 2250e12,
-    "GH200": 989.4e12,
-    "H100 PCIe": 756e12,
-    "H100 NVL": 835e12,
-    "H100": 989.4e12,
-    "H200": 989.4e12,
-    "L4": 121e12,
-    "L40S": 362e12,
-    "L40": 181e12,
-    "RTX 3090": 71e12,
-    "RTX 4090": 165.2e12,
-}
-"""Dense bfloat16 FLOP/s with sums in float32, by a part of the device's name (data sheets)."""
 
 # Both sides are on the device at once, so neither may take all of its memory.
 _ENVIRONMENT = {
@@ -49,13 +30,12 @@ def peak_flops(device: str) -> float:
     Raises:
         ValueError: a device whose peak is not known.
     """
-    words = device.replace("-", " ").split()
-    for name in sorted(PEAKS, key=len, reverse=True):
-        parts = name.split()
-        if any(words[i : i + len(parts)] == parts for i in range(len(words))):
-            return PEAKS[name]
+    if (peak := speed.peak_flops(device)) is not None:
+        return peak
     raise ValueError(
-        errors.message("device", repr(device), f"one of {', '.join(PEAKS)}", "add its peak")
+        errors.message(
+            "device", repr(device), f"one of {', '.join(speed.PEAK_FLOPS)}", "add its peak"
+        )
     )
 
 
