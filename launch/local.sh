@@ -12,13 +12,16 @@
 #   --help         prints this.
 #
 # SIGTERM and Ctrl-C are handed on as SIGTERM; the processes save a checkpoint, and the exit code is
-# 75: the same command goes on. PYTHON in the environment names another interpreter.
+# 75: the same command goes on. PYTHON in the environment names another interpreter. GLIBC_TUNABLES
+# is set, where it is not, so that malloc asks for huge pages, which makes steps on CPUs faster.
 
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=launch/shell.sh
 source "$here/shell.sh"
+
+export GLIBC_TUNABLES=${GLIBC_TUNABLES-glibc.malloc.hugetlb=1}
 
 readonly restart_code=75 terminated_code=143
 # Between a polite end and a hard one, for processes that wait for one that has failed.

@@ -1,7 +1,9 @@
 """Batches: shuffled anew each epoch, the same for a seed, split over processes, prefetched."""
 
 import collections
+import functools
 import itertools
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -82,9 +84,9 @@ def _read(
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     plain = source.source if isinstance(source, Derived) else source
-    order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
-    # The indices are collected before the examples are read, so that a batch is one gather.
-    batches = grain.MapDataset.source(_Batches(order, batch_size, rows)).map(plain.take)
+    # Batches of example numbers, so that a batch is one gather and no example costs Python's time.
+    order = _Batches(len(source), batch_size, seed, rows)
+    batches = grain.MapDataset.source(order).map(plain.take)
     if isinstance(source, Derived):
         derivations = source.derivations
         batches = batches.map_with_index(
@@ -102,17 +104,29 @@ def _read(
 
 
 class _Batches:
-    """The example numbers of a process' rows of every batch."""
+    """The example numbers of a process' rows of every batch, without end.
 
-    def __init__(self, order: grain.MapDataset, batch_size: int, rows: np.ndarray) -> None:
-        self._order, self._batch_size, self._rows = order, batch_size, rows
+    An epoch's order is one permutation, 8 bytes an example; the last two are kept, as threads that
+    read ahead are on both sides of an epoch's end.
+    """
+
+    def __init__(self, num_examples: int, batch_size: int, seed: int, rows: np.ndarray) -> None:
+        self._num_examples, self._batch_size, self._rows = num_examples, batch_size, rows
+        self._order = functools.lru_cache(maxsize=2)(
+            lambda epoch: np.random.default_rng((seed, epoch)).permutation(num_examples)
+        )
 
     def __len__(self) -> int:
-        return len(self._order) // self._batch_size
+        return sys.maxsize // self._batch_size
 
     def __getitem__(self, index: int) -> np.ndarray:
-        first = index * self._batch_size
-        return np.asarray([self._order[first + row] for row in self._rows.tolist()])
+        epochs, places = np.divmod(index * self._batch_size + self._rows, self._num_examples)
+        # A batch may reach over several epochs where it is larger than they are.
+        found = np.empty_like(places)
+        for epoch in np.unique(epochs).tolist():
+            within = epochs == epoch
+            found[within] = self._order(epoch)[places[within]]
+        return found
 
 
 def eval_batches(

@@ -46,7 +46,9 @@ def linear(
     if wide:
         options["dot_general_cls"] = _wide_product
     layer = nn.Dense(features, dtype=dtype, promote_dtype=_operands, name=name, **options)
-    return layer(inputs).astype("float32" if wide else dtype)
+    # As one matrix: of more axes, XLA makes the kernel's gradient transposed and turns it round.
+    out = layer(inputs.reshape(-1, inputs.shape[-1])).astype("float32" if wide else dtype)
+    return out.reshape(*inputs.shape[:-1], features)
 
 
 def convolution(

@@ -320,8 +320,11 @@ class GroupNorm(nn.Module):
     def _pool(self, grid: jax.Array) -> jax.Array:
         """The mean of each channel's group, (batch, channels)."""
         by_channel = jnp.mean(grid, axis=(1, 2))
-        by_group = jnp.mean(by_channel.reshape(len(grid), self.num_groups, -1), axis=-1)
-        return jnp.repeat(by_group, grid.shape[-1] // self.num_groups, axis=-1)
+        # Masked sums in place of a split into groups and a repeat: CPUs are faster at them.
+        size = grid.shape[-1] // self.num_groups
+        member = jnp.arange(grid.shape[-1])[:, None] // size == jnp.arange(self.num_groups)
+        by_group = jnp.where(member, by_channel[:, :, None], 0).sum(axis=1) / size
+        return jnp.where(member, by_group[:, None, :], 0).sum(axis=2)
 
 
 def _halve(grid: jax.Array) -> jax.Array:

@@ -17,6 +17,8 @@ Metrics = dict[str, jax.Array]
 Loss = Callable[[Any, jax.Array, Mapping[str, jax.Array]], tuple[jax.Array, Metrics]]
 """(parameters, key, batch) → (loss, scalars)."""
 
+_Kept = tuple[Any, Any, Any]
+
 Step = Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, Metrics]]
 
 
@@ -91,13 +93,18 @@ def take_step(
     norm = jnp.sqrt(sum(part**2 for part in norms.values()))
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
 
-    updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
     count = state.step.astype(jnp.float32)
     decay = jnp.minimum(ema_decay, (1 + count) / (10 + count))
-    ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params)
-    after, before = (params, ema, opt_state), (state.params, state.ema, state.opt_state)
-    kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
+
+    def update(before: _Kept, gradients: Any) -> _Kept:
+        params, ema, opt_state = before
+        updates, opt_state = optimiser.update(gradients, opt_state, params)
+        params = optax.apply_updates(params, updates)
+        ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
+        return params, ema, opt_state
+
+    before = (state.params, state.ema, state.opt_state)
+    params, ema, opt_state = _where(finite, update, before, gradients)
 
     guard, counts = watch(state.guard, metrics["loss"], finite)
     metrics = {**metrics, **counts, "gradient_norm": norm}
@@ -105,7 +112,6 @@ def take_step(
     for column, x in batch.items():
         if jnp.issubdtype(x.dtype, jnp.floating):
             metrics[f"finite/{column}"] = jnp.isfinite(x).all()
-    params, ema, opt_state = kept
     return TrainState(state.step + 1, params, ema, opt_state, state.key, guard), metrics
 
 
@@ -150,6 +156,20 @@ def make_step(
         out_shardings=(state_layout, whole),
         donate_argnums=0,
     )
+
+
+def _where(condition: jax.Array, update: Callable[..., _Kept], before: _Kept, new: Any) -> _Kept:
+    """What comes of `update` where the condition holds, else what was before."""
+
+    def branch(condition: jax.Array, before: _Kept, new: Any) -> _Kept:
+        return jax.lax.cond(condition, update, lambda before, new: before, before, new)
+
+    def select(condition: jax.Array, before: _Kept, new: Any) -> _Kept:
+        after = update(before, new)
+        return jax.tree.map(lambda a, b: jnp.where(condition, a, b), after, before)
+
+    # A branch saves a CPU copies of parameters and moments; a GPU would ask the host to choose.
+    return jax.lax.platform_dependent(condition, before, new, cpu=branch, default=select)
 
 
 def _gradients(

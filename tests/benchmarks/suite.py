@@ -10,8 +10,9 @@ import numpy as np
 from tests.benchmarks import sizes
 from tests.benchmarks.harness import Measured, Pace, Row, Worker, interleave, ratio, workers
 
-# No flags of the compiler, no compiled programs of earlier runs, no GPU.
+# No flags of the compiler, no compiled programs of earlier runs, no GPU; huge pages for both sides.
 CPU = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "JAX_PLATFORMS": "cpu",
     "XLA_FLAGS": "",
     "JAX_ENABLE_COMPILATION_CACHE": "false",

@@ -5,6 +5,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 
 from mmdiffusion_jax import data
 
@@ -24,6 +25,23 @@ def test_every_epoch_is_another_permutation(source):
         assert sorted(epoch) == list(range(24))
     assert (order[0] != order[1]).any()
     assert (order[1] != order[2]).any()
+
+
+def test_a_batch_may_be_larger_than_several_epochs(source):
+    order = labels(data.train_batches(source, batch_size=60, seed=0), 2).reshape(5, 24)
+    small = labels(data.train_batches(source, batch_size=8, seed=0), 15).reshape(5, 24)
+    np.testing.assert_array_equal(order, small)
+
+
+def test_every_example_comes_at_every_place_as_often():
+    """Over many epochs of 6 examples; a chi-squared statistic against its 0.999 quantile."""
+    source = data.ArraySource({"label": np.arange(6)})
+    epochs = 600
+    order = labels(data.train_batches(source, batch_size=6 * epochs, seed=5), 1).reshape(epochs, 6)
+    counts = np.array([(order == label).sum(axis=0) for label in range(6)])
+    statistic = ((counts - epochs / 6) ** 2 / (epochs / 6)).sum()
+    # 25 degrees of freedom: rows and columns of a permutation's table have given sums.
+    assert statistic < stats.chi2.ppf(0.999, 25)
 
 
 def test_order_depends_on_the_seed_alone(source):

@@ -1,7 +1,9 @@
 """Two processes that train one model: stopped, killed, gone on with, also by one process alone."""
 
+import os
 import shutil
 import signal
+import socket
 
 import numpy as np
 import pytest
@@ -37,6 +39,33 @@ def stopped(tmp_path_factory):
     with training.Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         assert f" a signal at step {checkpoints.steps()[-1]};" in words.pop()
     return workdir
+
+
+def become_task(index, job):
+    """What SLURM tells a task of a step of two on one node."""
+    told = {"PROCID": index, "LOCALID": index, "NTASKS": 2, "STEP_NUM_TASKS": 2, "JOB_ID": job}
+    told |= {"STEP_NODELIST": "localhost", "STEP_NUM_NODES": 1}
+    os.environ.update({f"SLURM_{name}": str(value) for name, value in told.items()})
+
+
+def test_tasks_of_a_slurm_step_find_each_other(pair, tmp_path):
+    """By the environment alone; JAX takes the port from the last bits of the job's number."""
+    with socket.socket() as probe:
+        for job in range(os.getpid(), os.getpid() + 99):
+            try:
+                probe.bind(("localhost", 2**16 - 2**12 + job % 2**12))
+                break
+            except OSError:
+                continue
+    workdir = tmp_path / "w"
+    arguments = (TINY, f"--workdir={workdir}")
+    runs = [
+        Running(*arguments, log=tmp_path / f"log-{k}", prepare=(become_task, k, job))
+        for k in range(2)
+    ]
+    assert [run.wait(60) for run in runs] == [0, 0], [run.said for run in runs]
+    assert [f"Process {k} of 2." in run.said for k, run in enumerate(runs)] == [True, True]
+    assert tiny.outcome(workdir) == pair
 
 
 def test_a_stop_of_one_stops_both_and_both_go_on(pair, stopped, tmp_path):
