@@ -117,7 +117,7 @@ def trainer(pace: Pace) -> dict[str, Row]:
     """A step of `run.train` over the compiled step alone, on the digits."""
     # Turns with ten logs and one checkpoint each, as the config has them.
     count = 1000 if pace.rounds > 3 else 100
-    pace = Pace(pace.rounds, count=count)
+    pace = Pace(min(pace.rounds, 5), count=count)
     with tempfile.TemporaryDirectory() as folder:
         options = {"folder": folder, "checkpoint_every": count}
         loop, bare = ((f"{LOOPS}:{name}", options, CPU) for name in ("loop", "bare"))
