@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mmdiffusion_jax import training
-from mmdiffusion_jax.data import sources
+from mmdiffusion_jax.data import pipeline
 from mmdiffusion_jax.training import checkpoints, speed, writers
 
 _UNCOMMITTED = ".orbax-checkpoint-tmp"
@@ -138,13 +138,16 @@ def stand_still(step):
     _at_call(speed.Stopwatch, "count", step, fault=lambda: time.sleep(1e6))
 
 
-def fail_reading(error, count):
-    """Has the thread that reads the data fail at its count-th batch."""
+def fail_reading(error, number):
+    """Has the batch of this number, from 1, fail to be read, whichever thread comes to it."""
+    true = pipeline._Batches.__getitem__
 
-    def fault():
-        raise error
+    def read(batches, index):
+        if index == number - 1:
+            raise error
+        return true(batches, index)
 
-    _at_call(sources.ArraySource, "take", count, fault=fault)
+    pipeline._Batches.__getitem__ = read
 
 
 def fill_the_disk_of_metrics(count):
