@@ -25,6 +25,7 @@ FLOORS = (
     "generation",
     "evaluation",
     "experiment",
+    "graceful",
     "run",
 )
 BELOW = {"errors", "files"}

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import process
+from mmdiffusion_jax import errors, process
 from mmdiffusion_jax.evaluation import EvaluationOptions
 from mmdiffusion_jax.experiment.config import BACKBONES, SCHEDULES, check_config
 from mmdiffusion_jax.experiment.formulations import FORMULATIONS, Loss
@@ -70,6 +70,35 @@ class Experiment:
             shape, kind = modality.columns
             batch[name] = jnp.zeros((1, *shape), jnp.int32 if kind == "integer" else jnp.float32)
         return self.model.init(key, batch, jnp.ones((1,), jnp.int32))["params"]
+
+    def check_params(self, argument: str, params: Any) -> None:
+        """Checks that parameters have the names, shapes and dtypes of this experiment's.
+
+        Args:
+            argument: what the caller knows their file by.
+            params: nested dictionaries of arrays.
+
+        Raises:
+            ValueError: it names the first parameter that differs.
+        """
+        wanted = jax.eval_shape(self.init, jax.random.key(0))
+        ours, theirs = (
+            {
+                jax.tree_util.keystr(keys): (leaf.shape, str(leaf.dtype))
+                for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
+            }
+            for tree in (wanted, params)
+        )
+        for name in sorted({*ours, *theirs}):
+            if ours.get(name) != theirs.get(name):
+                raise ValueError(
+                    errors.message(
+                        argument,
+                        f"{theirs.get(name, 'nothing')} for {name}",
+                        f"{ours.get(name, 'nothing')}, as the config in the file says",
+                        "export it anew",
+                    )
+                )
 
 
 def build(config: ConfigDict) -> Experiment:

@@ -5,6 +5,7 @@ from mmdiffusion_jax.networks.dit import DIT_SIZES, DiT
 from mmdiffusion_jax.networks.flops import forward_flops
 from mmdiffusion_jax.networks.multimodal import MultiModalModel
 from mmdiffusion_jax.networks.separate import SeparateModel
+from mmdiffusion_jax.networks.traced import product_flops
 from mmdiffusion_jax.networks.unet import ADM_IMAGENET_64, UNet
 from mmdiffusion_jax.networks.uvit import UVIT_SIZES, UViT
 
@@ -18,6 +19,7 @@ __all__ = [
     "UNet",
     "UViT",
     "forward_flops",
+    "product_flops",
     "stack_layers",
     "unstack_layers",
 ]

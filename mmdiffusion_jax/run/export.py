@@ -48,22 +48,5 @@ def load_export(
     params, about = training.read_safetensors(path)
     config = experiment.config_of(about["config"])
     built = experiment.build(config)
-    wanted = jax.eval_shape(built.init, jax.random.key(0))
-    ours, theirs = (
-        {
-            jax.tree_util.keystr(keys): (leaf.shape, str(leaf.dtype))
-            for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
-        }
-        for tree in (wanted, params)
-    )
-    for name in sorted({*ours, *theirs}):
-        if ours.get(name) != theirs.get(name):
-            raise ValueError(
-                errors.message(
-                    "path",
-                    f"{theirs.get(name, 'nothing')} for {name}",
-                    f"{ours.get(name, 'nothing')}, as the config in the file says",
-                    "export it anew",
-                )
-            )
+    built.check_params("path", params)
     return config, built, params

@@ -1,0 +1,155 @@
+"""What was deployed, frozen: model, class prototypes and the fingerprints of its encoders."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from mmdiffusion_jax import errors, experiment
+from mmdiffusion_jax.graceful.fingerprints import Encoder, fingerprint
+from mmdiffusion_jax.training import read_safetensors, write_safetensors
+
+_KIND = "graceful bundle"
+_FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """A deployed model as its successors need it.
+
+    Attributes:
+        built: the experiment that it came from.
+        params: its averaged parameters.
+        encoders: {modality: what identifies its encoder}.
+        prototypes: {modality: (classes, …)}, mean directions of stored latents by class.
+    """
+
+    built: experiment.Experiment
+    params: Any
+    encoders: Mapping[str, Encoder]
+    prototypes: Mapping[str, np.ndarray]
+
+
+def encoder_of(
+    built: experiment.Experiment, params: Any, name: str, compatible_with: tuple[str, ...] = ()
+) -> Encoder:
+    """Identifies the encoder of one modality: by the parameters it reads, its kind and its fields.
+
+    Args:
+        built: the experiment.
+        params: of its model.
+        name: the modality.
+        compatible_with: fingerprints of the encoders it was trained to go with.
+
+    Raises:
+        ValueError: an unknown modality.
+    """
+    if name not in built.model.modalities:
+        raise ValueError(errors.unknown("name", name, built.model.modalities))
+    modality = built.model.modalities[name]
+    shape, kind = modality.columns
+    example = jax.ShapeDtypeStruct((1, *shape), "int32" if kind == "integer" else "float32")
+    read = jax.eval_shape(
+        lambda x: built.model.init(jax.random.key(0), name, x, method="encode"), example
+    )
+    flat = traverse_util.flatten_dict(params)
+    fields = {
+        field.name: repr(getattr(modality, field.name))
+        for field in dataclasses.fields(modality)
+        if field.name not in ("parent", "name")
+    }
+    about = {"kind": type(modality).__name__, "fields": fields}
+    own = {"/".join(k): flat[k] for k in traverse_util.flatten_dict(read.get("params", {}))}
+    return Encoder(fingerprint(own, about), compatible_with)
+
+
+def freeze(
+    built: experiment.Experiment,
+    params: Any,
+    prototypes: Mapping[str, np.ndarray] | None = None,
+    compatible_with: Mapping[str, tuple[str, ...]] | None = None,
+) -> Bundle:
+    """Makes the bundle of a model that is about to be replaced.
+
+    Args:
+        built: the experiment.
+        params: its averaged parameters.
+        prototypes: {modality: (classes, …)}, such as `class_prototypes` gives of stored latents.
+        compatible_with: {modality: fingerprints} of encoders that its own was trained to go with.
+
+    Raises:
+        ValueError: parameters of another experiment, or an unknown modality.
+    """
+    built.check_params("params", params)
+    for argument, given in (("prototypes", prototypes), ("compatible_with", compatible_with)):
+        for name in given or {}:
+            if name not in built.model.modalities:
+                raise ValueError(errors.unknown(argument, name, built.model.modalities))
+    encoders = {
+        name: encoder_of(built, params, name, tuple((compatible_with or {}).get(name, ())))
+        for name in built.model.modalities
+    }
+    return Bundle(built, params, encoders, dict(prototypes or {}))
+
+
+def write_bundle(path: str | os.PathLike[str], bundle: Bundle) -> None:
+    """Writes a bundle as one `.safetensors` file, all of it or nothing.
+
+    Args:
+        path: the file, which is replaced; its folder must be there.
+        bundle: from `freeze`.
+    """
+    about = {
+        "kind": _KIND,
+        "format": _FORMAT,
+        "config": bundle.built.config.to_dict(),
+        "encoders": {name: dataclasses.asdict(x) for name, x in bundle.encoders.items()},
+    }
+    tensors = {"params": bundle.params, "prototypes": dict(bundle.prototypes)}
+    write_safetensors(path, tensors, about)
+
+
+def read_bundle(path: str | os.PathLike[str]) -> Bundle:
+    """Reads a bundle and checks that this code encodes as the one that made it.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ValueError: a file that is missing, damaged or no bundle, a format or parameters of other
+            code, or encoders whose fingerprints are not those in the file.
+    """
+    tensors, about = read_safetensors(path)
+    shown = repr(os.fspath(path))
+    if about.get("kind") != _KIND or about.get("format") != _FORMAT:
+        raise ValueError(
+            errors.message(
+                "path",
+                f"{shown}, kind {about.get('kind')!r}, format {about.get('format')!r}",
+                f"a {_KIND} of format {_FORMAT}",
+                "freeze the deployed model with this version",
+            )
+        )
+    built = experiment.build(experiment.config_of(about["config"]))
+    params = tensors["params"]
+    built.check_params("path", params)
+    encoders = {
+        name: Encoder(given["fingerprint"], tuple(given["compatible_with"]))
+        for name, given in about["encoders"].items()
+    }
+    for name, encoder in encoders.items():
+        now = encoder_of(built, params, name)
+        if now.fingerprint != encoder.fingerprint:
+            raise ValueError(
+                errors.message(
+                    "path",
+                    f"{shown}, whose encoder of {name!r} was {encoder.fingerprint}",
+                    f"{now.fingerprint}, as this code makes it",
+                    "read it with the version that wrote it, or freeze the model anew",
+                )
+            )
+    return Bundle(built, params, encoders, tensors.get("prototypes", {}))

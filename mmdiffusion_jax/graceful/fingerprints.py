@@ -1,0 +1,188 @@
+"""Which encoder made what is stored: a fingerprint on every set of latents."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.training import read_safetensors, write_safetensors
+
+_KIND = "stored latents"
+
+
+def fingerprint(params: Any, about: Mapping[str, Any]) -> str:
+    """A digest of an encoder: its parameters, and what else its outputs depend on.
+
+    Args:
+        params: a pytree of arrays, those that the encoder reads.
+        about: its kind and fields, in JSON's types.
+
+    Returns:
+        32 hexadecimal digits; other names, shapes, dtypes or bits give others.
+
+    Example:
+        >>> one, same, other = (fingerprint({"w": np.float32(x)}, {}) for x in (1, 1, 2))
+        >>> one == same, one == other
+        (True, False)
+    """
+    found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        array = np.ascontiguousarray(jax.device_get(leaf))
+        found.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()[:32]
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """What identifies an encoder to those who store and read its latents.
+
+    Attributes:
+        fingerprint: of itself.
+        compatible_with: fingerprints of the encoders whose latents it was trained to go with.
+
+    Raises:
+        ValueError: no fingerprint.
+    """
+
+    fingerprint: str
+    compatible_with: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.fingerprint:
+            raise ValueError(
+                errors.message(
+                    "fingerprint",
+                    "nothing",
+                    "that of the encoder which made the latents",
+                    "take it from its bundle; latents of unknown origin have to be encoded anew",
+                )
+            )
+
+    def goes_with(self, other: "Encoder") -> bool:
+        """Whether latents of both may stand in one index.
+
+        Example:
+            >>> old, new = Encoder("a"), Encoder("b", compatible_with=("a",))
+            >>> old.goes_with(new), new.goes_with(old), new.goes_with(Encoder("c"))
+            (True, True, False)
+        """
+        return (
+            self.fingerprint == other.fingerprint
+            or self.fingerprint in other.compatible_with
+            or other.fingerprint in self.compatible_with
+        )
+
+
+def check_together(argument: str, reader: Encoder, stored: Encoder) -> None:
+    """Refuses to mix latents of encoders that do not go together.
+
+    Args:
+        argument: what the caller calls the stored latents.
+        reader: the encoder, or the one of the model, that is to be used with them.
+        stored: the encoder that made them.
+
+    Raises:
+        ValueError: it names both.
+
+    Example:
+        >>> check_together("gallery", Encoder("a"), Encoder("b"))
+        Traceback (most recent call last):
+        ...
+        ValueError: `gallery`: got latents of encoder b, expected those of encoder a; ...
+    """
+    if not reader.goes_with(stored):
+        known = "".join(f" or {name}" for name in reader.compatible_with)
+        raise ValueError(
+            errors.message(
+                argument,
+                f"latents of encoder {stored.fingerprint}",
+                f"those of encoder {reader.fingerprint}{known}",
+                "encode them anew, or train the encoder to be compatible",
+            )
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredLatents:
+    """Latents with the encoder that made them.
+
+    Attributes:
+        encoder: who made them.
+        latents: (n, *latent).
+        columns: {name: (n, …)}, what is kept beside them, such as labels or identifiers.
+
+    Raises:
+        ValueError: columns of another length.
+    """
+
+    encoder: Encoder
+    latents: np.ndarray
+    columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, column in self.columns.items():
+            if len(column) != len(self.latents):
+                raise ValueError(
+                    errors.message(
+                        f"columns[{name!r}]",
+                        f"{len(column)} rows",
+                        f"{len(self.latents)}, as there are latents",
+                        "one row a latent",
+                    )
+                )
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+
+def write_latents(path: str | os.PathLike[str], stored: StoredLatents) -> None:
+    """Writes a set of latents as `.safetensors`, with its fingerprint; all of the file or nothing.
+
+    Args:
+        path: the file, which is replaced; its folder must be there.
+        stored: the latents.
+
+    Example:
+        >>> import tempfile
+        >>> stored = StoredLatents(Encoder("a"), np.ones((2, 3)), {"label": np.arange(2)})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_latents(f"{folder}/a.safetensors", stored)
+        ...     again = read_latents(f"{folder}/a.safetensors", Encoder("a"))
+        >>> again.latents.shape, again.columns["label"].tolist()
+        ((2, 3), [0, 1])
+    """
+    about = {"kind": _KIND, **dataclasses.asdict(stored.encoder)}
+    write_safetensors(path, {"latents": stored.latents, "columns": dict(stored.columns)}, about)
+
+
+def read_latents(path: str | os.PathLike[str], reader: Encoder) -> StoredLatents:
+    """Reads a set of latents for a certain encoder or model.
+
+    Args:
+        path: the file.
+        reader: who is to use them.
+
+    Raises:
+        ValueError: a missing or damaged file, one without a fingerprint, or latents that do not go
+            with the reader's.
+    """
+    tensors, about = read_safetensors(path)
+    if about.get("kind") != _KIND or not about.get("fingerprint"):
+        raise ValueError(
+            errors.message(
+                "path",
+                f"{os.fspath(path)!r}, which has no fingerprint",
+                "latents that `write_latents` wrote",
+                "encode them anew",
+            )
+        )
+    encoder = Encoder(about["fingerprint"], tuple(about["compatible_with"]))
+    check_together("path", reader, encoder)
+    return StoredLatents(encoder, tensors["latents"], tensors.get("columns", {}))

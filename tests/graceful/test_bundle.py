@@ -1,0 +1,99 @@
+"""Bundles of a deployed model: there and back, and everything that is none."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import digits
+from mmdiffusion_jax import experiment, graceful, training
+
+
+def built_with(**backbone):
+    config = digits.get_config()
+    config.backbone.update({"width": 16, "depth": 1, "num_heads": 2, **backbone})
+    return experiment.build(config)
+
+
+@pytest.fixture(scope="module")
+def built():
+    return built_with()
+
+
+@pytest.fixture(scope="module")
+def params(built):
+    return jax.device_get(built.init(jax.random.key(0)))
+
+
+@pytest.fixture
+def bundle(built, params):
+    return graceful.freeze(
+        built, params, {"label": np.eye(10, dtype=np.float32)}, {"label": ("older",)}
+    )
+
+
+def test_a_bundle_comes_back_whole(bundle, tmp_path):
+    file = tmp_path / "deployed.safetensors"
+    graceful.write_bundle(file, bundle)
+    again = graceful.read_bundle(file)
+    assert again.encoders == bundle.encoders
+    assert again.encoders["label"].compatible_with == ("older",)
+    assert again.built.config.to_dict() == bundle.built.config.to_dict()
+    jax.tree.map(np.testing.assert_array_equal, again.params, bundle.params)
+    np.testing.assert_array_equal(again.prototypes["label"], bundle.prototypes["label"])
+
+
+def changed(params, *path):
+    """The same parameters, one leaf of them moved."""
+    name, *rest = path
+    return {**params, name: changed(params[name], *rest) if rest else params[name] + 1}
+
+
+def test_a_fingerprint_is_of_the_encoder_and_not_of_the_rest(built, params):
+    def prints(params):
+        return {
+            name: graceful.encoder_of(built, params, name).fingerprint
+            for name in ("image", "label")
+        }
+
+    first = prints(params)
+    assert prints(changed(params, "modalities_label", "logits", "bias")) == first
+    other = prints(changed(params, "modalities_label", "table"))
+    assert other["image"] == first["image"]
+    assert other["label"] != first["label"]
+    # Images are encoded without parameters, by their kind and fields alone.
+    wider = built_with(width=32)
+    again = graceful.encoder_of(wider, wider.init(jax.random.key(1)), "image").fingerprint
+    assert again == first["image"]
+
+
+def test_a_damaged_file_and_files_of_another_kind(bundle, tmp_path):
+    file = tmp_path / "deployed.safetensors"
+    graceful.write_bundle(file, bundle)
+    whole = file.read_bytes()
+    for harmed in (whole[:-1], b"", whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:]):
+        file.write_bytes(harmed)
+        with pytest.raises(ValueError, match=r"`path`: got .*which cannot be read"):
+            graceful.read_bundle(file)
+    training.write_safetensors(file, bundle.params, {"config": {}})
+    with pytest.raises(ValueError, match="expected a graceful bundle of format 1"):
+        graceful.read_bundle(file)
+    with pytest.raises(ValueError, match=r"`path`: got .*nothing\.safetensors"):
+        graceful.read_bundle(tmp_path / "nothing.safetensors")
+
+
+def test_a_bundle_of_other_code(bundle, tmp_path, monkeypatch):
+    """The same parameters, encoded otherwise: a field that changes what the encoder gives."""
+    file = tmp_path / "deployed.safetensors"
+    graceful.write_bundle(file, bundle)
+    monkeypatch.setattr(graceful.bundle, "fingerprint", lambda params, about: "another")
+    with pytest.raises(ValueError, match=r"whose encoder of .image. was .* expected another, as"):
+        graceful.read_bundle(file)
+
+
+def test_parameters_and_names_of_another_experiment(built, params):
+    with pytest.raises(ValueError, match=r"`params`: got \(\(.*as the config in the file says"):
+        graceful.freeze(built_with(width=32), params)
+    with pytest.raises(ValueError, match=r"`prototypes`: got .labels.*did you mean .label"):
+        graceful.freeze(built, params, {"labels": np.eye(10)})
+    with pytest.raises(ValueError, match="`name`: got 'sound'"):
+        graceful.encoder_of(built, params, "sound")
