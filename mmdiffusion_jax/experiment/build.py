@@ -65,11 +65,13 @@ class Experiment:
 
     def init(self, key: jax.Array) -> Any:
         """Fresh parameters of the model."""
-        batch = {}
-        for name, modality in self.model.modalities.items():
-            shape, kind = modality.columns
-            batch[name] = jnp.zeros((1, *shape), jnp.int32 if kind == "integer" else jnp.float32)
+        batch = {name: self.blank(name) for name in self.model.modalities}
         return self.model.init(key, batch, jnp.ones((1,), jnp.int32))["params"]
+
+    def blank(self, name: str) -> jax.Array:
+        """One example of zeros of a modality, (1, …), for what needs shape and dtype alone."""
+        shape, kind = self.model.modalities[name].columns
+        return jnp.zeros((1, *shape), jnp.int32 if kind == "integer" else jnp.float32)
 
     def check_params(self, argument: str, params: Any) -> None:
         """Checks that parameters have the names, shapes and dtypes of this experiment's.

@@ -51,10 +51,8 @@ def encoder_of(
     if name not in built.model.modalities:
         raise ValueError(errors.unknown("name", name, built.model.modalities))
     modality = built.model.modalities[name]
-    shape, kind = modality.columns
-    example = jax.ShapeDtypeStruct((1, *shape), "int32" if kind == "integer" else "float32")
     read = jax.eval_shape(
-        lambda x: built.model.init(jax.random.key(0), name, x, method="encode"), example
+        lambda x: built.model.init(jax.random.key(0), name, x, method="encode"), built.blank(name)
     )
     flat = traverse_util.flatten_dict(params)
     fields = {

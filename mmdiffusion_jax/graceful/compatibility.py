@@ -54,8 +54,7 @@ def cosine_logits(embeddings: jax.Array, prototypes: jax.Array, scale: float = 8
     Args:
         embeddings: φ; their first d_old coordinates count.
         prototypes: w, one row a class.
-        scale: inverse temperature. Scales of 8 and less leave embeddings of 32 coordinates room
-            for what the head does not ask; at 16 with few coordinates compatibility is lost.
+        scale: inverse temperature.
 
     Example:
         >>> cosine_logits(jnp.array([2.0, 0.0]), jnp.eye(2)).tolist()

@@ -52,12 +52,9 @@ def retrieve(
         >>> retrieve(rows, labels, rows, labels, same_examples=True)
         Retrieval(top_1=1.0, mean_average_precision=1.0)
     """
-    q, g = (_unit_rows(n, x) for n, x in (("queries", queries), ("gallery", gallery)))
+    q, g = checked_rows("queries", queries), checked_rows("gallery", gallery)
     features = min(q.shape[1], g.shape[1])
-    if features != q.shape[1]:
-        q = _unit_rows("queries", q[:, :features])
-    if features != g.shape[1]:
-        g = _unit_rows("gallery", g[:, :features])
+    q, g = _unit_rows("queries", q[:, :features]), _unit_rows("gallery", g[:, :features])
     query_labels, gallery_labels = np.asarray(query_labels), np.asarray(gallery_labels)
     for name, labels, rows in (
         ("query_labels", query_labels, q),
@@ -91,8 +88,7 @@ def retrieve(
     return Retrieval(float(hits[counted, 0].mean()), float(averages.mean()))
 
 
-def _unit_rows(name: str, x: np.ndarray) -> np.ndarray:
-    rows = checked_rows(name, x)
+def _unit_rows(name: str, rows: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     if not lengths.all():
         raise ValueError(errors.message(name, "a row of zeros", "vectors", "check the encoder"))
