@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import experiment, run, training
+from mmdiffusion_jax import experiment, training
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SETTINGS = ("image_segmentation", "masked_image", "image_label", "image_embedding", "everything")
@@ -57,7 +57,7 @@ def test_two_steps(name, form):
     config.backbone.channel_mults = (1,)
     config.backbone.num_head_channels = 8
     built = experiment.build(config)
-    step, state = run.make_step_and_state(built, training.make_mesh())
+    step, state = experiment.make_step_and_state(built, training.make_mesh())
     before = jax.device_get(state.params)
     losses = []
     for _ in range(2):

@@ -3,6 +3,7 @@
 from mmdiffusion_jax.experiment.arms import ARMS, make_arm
 from mmdiffusion_jax.experiment.build import Experiment, build
 from mmdiffusion_jax.experiment.config import check_config, default_config, unknown_override
+from mmdiffusion_jax.experiment.fit import Constraint, fit, make_step_and_state
 from mmdiffusion_jax.experiment.sources import check_source, open_data
 from mmdiffusion_jax.experiment.workdir import (
     check_workdir,
@@ -13,6 +14,7 @@ from mmdiffusion_jax.experiment.workdir import (
 
 __all__ = [
     "ARMS",
+    "Constraint",
     "Experiment",
     "build",
     "check_config",
@@ -20,8 +22,10 @@ __all__ = [
     "check_workdir",
     "config_of",
     "default_config",
+    "fit",
     "hold_workdir",
     "make_arm",
+    "make_step_and_state",
     "open_data",
     "read_config",
     "unknown_override",

@@ -51,9 +51,6 @@ def encoder_of(
     if name not in built.model.modalities:
         raise ValueError(errors.unknown("name", name, built.model.modalities))
     modality = built.model.modalities[name]
-    read = jax.eval_shape(
-        lambda x: built.model.init(jax.random.key(0), name, x, method="encode"), built.blank(name)
-    )
     flat = traverse_util.flatten_dict(params)
     fields = {
         field.name: repr(getattr(modality, field.name))
@@ -61,8 +58,21 @@ def encoder_of(
         if field.name not in ("parent", "name")
     }
     about = {"kind": type(modality).__name__, "fields": fields}
-    own = {"/".join(k): flat[k] for k in traverse_util.flatten_dict(read.get("params", {}))}
+    own = {"/".join(path): flat[path] for path in encoder_paths(built, name)}
     return Encoder(fingerprint(own, about), compatible_with)
+
+
+def encoder_paths(built: experiment.Experiment, name: str) -> tuple[tuple[str, ...], ...]:
+    """The paths of the parameters that the encoder of a modality reads, sorted.
+
+    Args:
+        built: the experiment.
+        name: the modality.
+    """
+    read = jax.eval_shape(
+        lambda x: built.model.init(jax.random.key(0), name, x, method="encode"), built.blank(name)
+    )
+    return tuple(sorted(traverse_util.flatten_dict(read.get("params", {}))))
 
 
 def freeze(

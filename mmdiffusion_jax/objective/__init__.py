@@ -1,6 +1,13 @@
 """The variational bound and the training losses, pure functions of plain callables."""
 
-from mmdiffusion_jax.objective.bound import BoundTerms, bound, bound_at, bound_estimate, step_noise
+from mmdiffusion_jax.objective.bound import (
+    BoundTerms,
+    bound,
+    bound_at,
+    bound_estimate,
+    draw_t_and_noise,
+    step_noise,
+)
 from mmdiffusion_jax.objective.flow import flow_bound, flow_log_density
 from mmdiffusion_jax.objective.losses import (
     bound_loss,
@@ -38,6 +45,7 @@ __all__ = [
     "bound_estimate",
     "bound_loss",
     "candidate_log_probs",
+    "draw_t_and_noise",
     "drop_modalities",
     "encode",
     "flow_bound",

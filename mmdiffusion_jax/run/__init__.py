@@ -1,4 +1,4 @@
-"""What the launch scripts run: train, sweep, sample, evaluate, compare, fit features."""
+"""What the launch scripts run: train, sweep, sample, evaluate, compare, update, fit features."""
 
 from mmdiffusion_jax.run.compare_arms import compare_arms
 from mmdiffusion_jax.run.compare_samplers import compare_samplers
@@ -18,7 +18,8 @@ from mmdiffusion_jax.run.sweep import (
     train_sweep,
     write_array,
 )
-from mmdiffusion_jax.run.train import load, make_step_and_state, train
+from mmdiffusion_jax.run.train import load, train
+from mmdiffusion_jax.run.update import compare_update, freeze, split_config, update
 
 __all__ = [
     "RESTART_CODE",
@@ -26,6 +27,7 @@ __all__ = [
     "collect_sweep",
     "compare_arms",
     "compare_samplers",
+    "compare_update",
     "define_checkpoint_flag",
     "define_distributed_flags",
     "define_sampling_flags",
@@ -33,17 +35,19 @@ __all__ = [
     "expand_sweep",
     "export",
     "fit_features",
+    "freeze",
     "join",
     "load",
     "load_export",
-    "make_step_and_state",
     "parse_window",
     "plan",
     "prepare",
     "sample",
+    "split_config",
     "start",
     "sweep_commands",
     "train",
     "train_sweep",
+    "update",
     "write_array",
 ]

@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 from mmdiffusion_jax import experiment, training
 from mmdiffusion_jax.evaluation import Cost
-from mmdiffusion_jax.run.train import make_step_and_state
 
 _ROUNDS, _STEPS = 5, 4
 
@@ -33,7 +32,7 @@ def measure_costs(
     running = {}
     for name, config in parts.items():
         built = experiment.build(config)
-        step, state = make_step_and_state(built, mesh)
+        step, state = experiment.make_step_and_state(built, mesh)
         layout = training.batch_sharding(mesh, len_of(columns))
         batch = jax.device_put({n: columns[n] for n in built.model.modalities}, layout)
         compiled = step.lower(state, batch).compile()  # type: ignore[attr-defined]

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import data, errors, evaluation, experiment, generation, training
+from mmdiffusion_jax import data, errors, experiment, training
 from mmdiffusion_jax.run.options import CHECKPOINTS
 
-_SHEET = 100
+UPDATE_FILE = "update.json"
+"""In the workdir of a successor: what it is held to, and how."""
 
 
 def train(
@@ -35,46 +35,25 @@ def train(
             another run is writing to.
     """
     built = experiment.build(config)
-    mesh = training.make_mesh(built.sharding)
+    # A batch that the devices cannot share is refused before anything is written.
     size = built.training.batch_size
-    split = training.batch_sharding(mesh, size)
-    rows = training.local_rows(split, size)
+    training.local_rows(training.batch_sharding(training.make_mesh(built.sharding), size), size)
     experiment.check_workdir(workdir, config)
-    source, test = _open_data(config)
-    with _hold(workdir, config) as folder:
-        step, state = make_step_and_state(built, mesh)
-        count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-        logging.info(
-            "%d parameters, %d training examples, %d devices.", count, len(source), mesh.size
-        )
-
-        def open_batches(start_example: int) -> Any:
-            batches = data.train_batches(
-                source, batch_size=size, seed=built.seed, start_example=start_example, rows=rows
+    if (Path(workdir) / UPDATE_FILE).exists():
+        raise ValueError(
+            errors.message(
+                "workdir",
+                f"{workdir}, which holds an update of a deployed model",
+                "an empty folder or an ordinary run",
+                "go on with launch/update.py",
             )
-            return data.to_device(batches, split, size, rows)
-
-        def picture(params: Any) -> np.ndarray:
-            # A network that only predicts is shown what it makes of test examples.
-            count = min(_SHEET, len(test))
-            shown = config.predict.given if built.formulation == "predict" else ()
-            given = {name: x for name, x in test.take(np.arange(count)).items() if name in shown}
-            made = built.generate(jax.random.key(built.seed), params, count, given)
-            return generation.contact_sheet(built.model, made)
-
-        return training.train(
-            built.training,
-            folder,
-            state,
-            step,
-            open_batches,
-            evaluation.loss_on(built, test),
-            picture,
-            profile,
         )
+    source, test = open_data(config)
+    with hold(workdir, config) as folder:
+        return experiment.fit(built, source, test, folder, profile)
 
 
-def _open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
+def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
     """Opens the data; process 0 first, as it may have to prepare them."""
     if jax.process_index() > 0:
         multihost_utils.sync_global_devices("data are prepared")
@@ -84,41 +63,11 @@ def _open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
     return opened
 
 
-def _hold(workdir: str, config: ConfigDict) -> contextlib.AbstractContextManager[Path]:
+def hold(workdir: str, config: ConfigDict) -> contextlib.AbstractContextManager[Path]:
     """The workdir, held by process 0 for all of its run."""
     if jax.process_index() > 0:
         return contextlib.nullcontext(Path(workdir))
     return experiment.hold_workdir(workdir, config)
-
-
-def make_step_and_state(
-    built: experiment.Experiment, mesh: jax.sharding.Mesh
-) -> tuple[training.step.Step, training.TrainState]:
-    """The compiled train step of an experiment and its fresh state.
-
-    Args:
-        built: the experiment.
-        mesh: from `training.make_mesh`.
-    """
-    options = built.training
-    optimiser = training.make_optimiser(
-        options.learning_rate,
-        options.warmup_steps,
-        options.num_steps,
-        options.weight_decay,
-        options.gradient_clip,
-    )
-    key = jax.random.key(built.seed)
-    state = training.create_state(key, built.init, optimiser, mesh, built.sharding)
-    step = training.make_step(
-        built.loss,
-        optimiser,
-        options.ema_decay,
-        training.state_sharding(mesh, state, built.sharding),
-        training.batch_sharding(mesh, options.batch_size),
-        options.accumulate,
-    )
-    return step, state
 
 
 def load(
@@ -140,7 +89,7 @@ def load(
     config = ConfigDict({**values, "sampling": {**values["sampling"], **(sampling or {})}})
     built = experiment.build(config)
     mesh = training.make_mesh(devices=jax.local_devices()[:1])
-    _, template = make_step_and_state(built, mesh)
+    _, template = experiment.make_step_and_state(built, mesh)
     folder = Path(workdir) / ("checkpoints" if checkpoint == "newest" else checkpoint)
     with training.Checkpoints(folder, read_only=True) as checkpoints:
         restored = checkpoints.restore(template)

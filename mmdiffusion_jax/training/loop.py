@@ -2,7 +2,7 @@
 
 import collections
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ def train(
     evaluate: Callable[[Any], Mapping[str, float]],
     picture: Callable[[Any], np.ndarray],
     profile: tuple[int, int] | None = None,
+    constants: Sequence[Any] = (),
 ) -> TrainState:
     """Trains from the newest checkpoint in `workdir`, or from `state`, to the last step.
 
@@ -54,6 +55,7 @@ def train(
         evaluate: averaged parameters → scalars, written as `eval/…`.
         picture: averaged parameters → an image (height, width, 3) uint8 of samples.
         profile: (first, last) step to record for XProf, or None.
+        constants: what the step takes beside state and batch.
 
     Returns:
         The state after the last step taken; fewer than `num_steps` where the run was stopped.
@@ -83,7 +85,7 @@ def train(
             return state
         batches = open_batches(start * options.batch_size)
         batch = next(batches)
-        compiled, cost = compile_step(step, state, batch)
+        compiled, cost = compile_step(step, state, batch, *constants)
         logging.info(
             "The step was compiled in %.1f s: %.3g FLOP and %.3g MB a device.",
             cost.compile_seconds,
@@ -103,7 +105,7 @@ def train(
                     batch = watch.fetch(batches)
                 window.before(index)
                 with jax.transfer_guard("disallow"):
-                    state, metrics = compiled(state, batch)
+                    state, metrics = compiled(state, batch, *constants)
                 watch.count(metrics["loss"])
                 pending.append(metrics)
                 ahead.append(metrics["loss"])

@@ -74,13 +74,12 @@ class StepCost:
     compile_seconds: float
 
 
-def compile_step(step: Any, state: Any, batch: Any) -> tuple[Any, StepCost]:
+def compile_step(step: Any, *arguments: Any) -> tuple[Any, StepCost]:
     """Compiles a jitted step for its arguments: (the program, what it costs).
 
     Args:
         step: a jitted function.
-        state: its first argument.
-        batch: its second.
+        *arguments: what it is to be called with.
 
     Example:
         >>> import jax.numpy as jnp
@@ -90,7 +89,7 @@ def compile_step(step: Any, state: Any, batch: Any) -> tuple[Any, StepCost]:
         ((2, 4), True)
     """
     begun = time.monotonic()
-    compiled = step.lower(state, batch).compile()
+    compiled = step.lower(*arguments).compile()
     seconds = time.monotonic() - begun
     counted = compiled.cost_analysis() or {}
     sizes = compiled.memory_analysis()

@@ -1,7 +1,7 @@
 """Everything a run carries from step to step."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -37,10 +37,11 @@ class TrainState:
 
 def create_state(
     key: jax.Array,
-    init: Callable[[jax.Array], Any],
+    init: Callable[..., Any],
     optimiser: optax.GradientTransformation,
     mesh: Mesh,
     options: ShardingOptions | None = None,
+    constants: Sequence[Any] = (),
 ) -> TrainState:
     """A fresh state, made where it lives: no device ever holds more than its part.
 
@@ -48,10 +49,11 @@ def create_state(
 
     Args:
         key: a typed key; one half initialises the parameters, the other drives the steps.
-        init: key → parameters.
+        init: (key, *constants) → parameters.
         optimiser: gives the optimiser's state.
         mesh: from `make_mesh`.
         options: what is split over it.
+        constants: pytrees of arrays.
 
     Raises:
         ValueError: a rule of the options that does not fit.
@@ -65,9 +67,9 @@ def create_state(
         (0, (3,))
     """
 
-    def build(key: jax.Array) -> TrainState:
+    def build(key: jax.Array, *constants: Any) -> TrainState:
         init_key, run_key = jax.random.split(key)
-        params = init(init_key)
+        params = init(init_key, *constants)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -77,5 +79,5 @@ def create_state(
             guard=fresh_guard(),
         )
 
-    layout = state_sharding(mesh, jax.eval_shape(build, key), options)
-    return jax.jit(build, out_shardings=layout)(key)
+    layout = state_sharding(mesh, jax.eval_shape(build, key, *constants), options)
+    return jax.jit(build, out_shardings=layout)(key, *constants)

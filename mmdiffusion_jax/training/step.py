@@ -1,5 +1,6 @@
 """The train step: pure, jitted once over the mesh, its state donated."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,12 +15,13 @@ from mmdiffusion_jax.training.sharding import gathered
 from mmdiffusion_jax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
-Loss = Callable[[Any, jax.Array, Mapping[str, jax.Array]], tuple[jax.Array, Metrics]]
-"""(parameters, key, batch) → (loss, scalars)."""
+Loss = Callable[..., tuple[jax.Array, Metrics]]
+"""(parameters, key, batch, *constants) → (loss, scalars)."""
 
 _Kept = tuple[Any, Any, Any]
 
-Step = Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, Metrics]]
+Step = Callable[..., tuple[TrainState, Metrics]]
+"""(state, batch, *constants) → (state, scalars)."""
 
 
 def make_optimiser(
@@ -28,6 +30,7 @@ def make_optimiser(
     num_steps: int,
     weight_decay: float,
     gradient_clip: float,
+    frozen: Any = None,
 ) -> optax.GradientTransformation:
     """AdamW behind a clip of the global gradient norm; linear warm-up, then a cosine to zero.
 
@@ -37,6 +40,8 @@ def make_optimiser(
         num_steps: of the whole run.
         weight_decay: decoupled; matrices only, so that biases and norms are left alone.
         gradient_clip: greatest global norm.
+        frozen: a pytree of booleans like the parameters, which of them stay as they are; the state
+            is the same with it and without.
 
     Example:
         >>> optimiser = make_optimiser(1e-3, 10, 100, 1e-4, 1.0)
@@ -45,7 +50,7 @@ def make_optimiser(
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, learning_rate, min(warmup_steps, num_steps - 1), num_steps
     )
-    return optax.chain(
+    optimiser = optax.chain(
         optax.clip_by_global_norm(gradient_clip),
         optax.adamw(
             schedule,
@@ -53,6 +58,15 @@ def make_optimiser(
             mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
         ),
     )
+    if frozen is None:
+        return optimiser
+
+    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        updates, state = optimiser.update(gradients, state, params)
+        kept = jax.tree.map(lambda u, stays: jnp.zeros_like(u) if stays else u, updates, frozen)
+        return kept, state
+
+    return optax.GradientTransformation(optimiser.init, update)
 
 
 def take_step(
@@ -100,7 +114,8 @@ def take_step(
         params, ema, opt_state = before
         updates, opt_state = optimiser.update(gradients, opt_state, params)
         params = optax.apply_updates(params, updates)
-        ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
+        # In this form the average of what stays the same is the same to the last bit.
+        ema = jax.tree.map(lambda old, new: old + (1 - decay) * (new - old), ema, params)
         return params, ema, opt_state
 
     before = (state.params, state.ema, state.opt_state)
@@ -122,37 +137,41 @@ def make_step(
     state_layout: Any,
     batch_layout: NamedSharding,
     accumulate: int = 1,
+    num_constants: int = 0,
 ) -> Step:
     """`take_step`, compiled over a mesh.
 
     The loss is a mean over the global batch, so any number of devices takes the same step.
 
     Args:
-        loss: (parameters, key, batch) → (loss, scalars).
+        loss: (parameters, key, batch, *constants) → (loss, scalars).
         optimiser: from `make_optimiser` or any other.
         ema_decay: of the moving average.
         state_layout: from `state_sharding`.
         batch_layout: from `batch_sharding`.
         accumulate: parts of the batch.
+        num_constants: how many pytrees the loss takes beside parameters, key and batch, such as the
+            parameters of other networks; each device has a copy of them.
 
     Returns:
-        (state, batch) → (state, scalars); the state passed in is given up.
+        (state, batch, *constants) → (state, scalars); the state passed in is given up.
     """
     stored, used = state_layout.params, gathered(state_layout.params)
 
-    def constrained(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
+    def constrained(constants: Any, params: Any, key: jax.Array, batch: Any) -> Any:
         # Left to itself the compiler moves activations here and there. Backwards the first line
         # lays each gradient out as its parameter, so that its sum may be scattered.
         params = jax.lax.with_sharding_constraint(params, stored)
-        return loss(jax.lax.with_sharding_constraint(params, used), key, batch)
+        return loss(jax.lax.with_sharding_constraint(params, used), key, batch, *constants)
 
-    def step(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[TrainState, Metrics]:
-        return take_step(state, batch, constrained, optimiser, ema_decay, accumulate)
+    def step(state: TrainState, batch: Any, *constants: Any) -> tuple[TrainState, Metrics]:
+        own = functools.partial(constrained, constants)
+        return take_step(state, batch, own, optimiser, ema_decay, accumulate)
 
     whole = NamedSharding(batch_layout.mesh, jax.sharding.PartitionSpec())
     return jax.jit(
         step,
-        in_shardings=(state_layout, batch_layout),
+        in_shardings=(state_layout, batch_layout, *[whole] * num_constants),
         out_shardings=(state_layout, whole),
         donate_argnums=0,
     )

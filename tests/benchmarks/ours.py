@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import experiment, run, sampling, training
+from mmdiffusion_jax import experiment, sampling, training
 from mmdiffusion_jax.networks import forward_flops
 from tests.benchmarks import sizes
 from tests.benchmarks.worker import Arms
@@ -140,7 +140,7 @@ class TrainStep:
     def __init__(self, built: experiment.Experiment, batch: Mapping[str, np.ndarray]) -> None:
         mesh = training.make_mesh()
         layout = training.batch_sharding(mesh, built.training.batch_size)
-        self.step, self.state = run.make_step_and_state(built, mesh)
+        self.step, self.state = experiment.make_step_and_state(built, mesh)
         self.batch = jax.device_put(dict(batch), layout)
 
     def __call__(self, count: int) -> None:

@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 
-from mmdiffusion_jax import experiment, run, training
+from mmdiffusion_jax import experiment, training
 
 
 def outcome(workdir, template):
@@ -33,7 +33,7 @@ def outcome(workdir, template):
 def outcome_of_launch(workdir):
     """The same of a run of launch/train.py."""
     built = experiment.build(experiment.read_config(workdir))
-    return outcome(workdir, run.make_step_and_state(built, training.make_mesh())[1])
+    return outcome(workdir, experiment.make_step_and_state(built, training.make_mesh())[1])
 
 
 def as_bytes(leaf):

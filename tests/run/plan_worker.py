@@ -26,7 +26,7 @@ def main(numbers):
         planned = run.plan(config, devices)
         built = experiment.build(config)
         mesh = training.make_mesh(built.sharding, jax.devices()[:devices])
-        step, state = run.make_step_and_state(built, mesh)
+        step, state = experiment.make_step_and_state(built, mesh)
         compiled = step.lower(state, _batch(built, 256)).compile()
         memory = compiled.memory_analysis()
         found.append(

@@ -7,13 +7,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mmdiffusion_jax import experiment, run, training
+from mmdiffusion_jax import experiment, training
 from tests.run.small import SMALL, launch
 
 
 def restored(workdir):
     built = experiment.build(experiment.read_config(workdir))
-    _, template = run.make_step_and_state(built, training.make_mesh())
+    _, template = experiment.make_step_and_state(built, training.make_mesh())
     with training.Checkpoints(Path(workdir) / "checkpoints", read_only=True) as checkpoints:
         found = checkpoints.restore(template)
     leaves = jax.tree.leaves((found.state.params, found.state.ema, found.state.opt_state))

@@ -1,0 +1,127 @@
+"""How an experiment is trained on data that are open, into a folder that is held."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from mmdiffusion_jax import data, evaluation, generation, training
+from mmdiffusion_jax.experiment.build import Experiment
+
+_SHEET = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Constraint:
+    """How training differs where an experiment is to keep something of other models.
+
+    Attributes:
+        loss: (parameters, key, batch, *constants) → (loss, scalars), in place of its own.
+        init: (key, *constants) → parameters to begin with.
+        constants: pytrees of arrays that the loss takes, such as other models' parameters.
+        frozen: a pytree of booleans like the parameters, which of them stay as they are; or None.
+    """
+
+    loss: training.step.Loss
+    init: Callable[..., Any]
+    constants: tuple[Any, ...] = ()
+    frozen: Any = None
+
+
+def fit(
+    built: Experiment,
+    source: data.Source,
+    test: data.Source,
+    folder: Path,
+    profile: tuple[int, int] | None = None,
+    constraint: Constraint | None = None,
+) -> training.TrainState:
+    """Trains from the newest checkpoint in a folder, or from the beginning, to the last step.
+
+    Args:
+        built: the experiment.
+        source: the training split.
+        test: the test split, for evaluation.
+        folder: held by this run, see `hold_workdir`.
+        profile: (first, last) step to record into `folder/profile`, or None.
+        constraint: what it is to keep of other models, or None.
+
+    Returns:
+        The state after the last step taken.
+    """
+    mesh = training.make_mesh(built.sharding)
+    size = built.training.batch_size
+    split = training.batch_sharding(mesh, size)
+    rows = training.local_rows(split, size)
+    step, state = make_step_and_state(built, mesh, constraint)
+    count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    logging.info("%d parameters, %d training examples, %d devices.", count, len(source), mesh.size)
+
+    def open_batches(start_example: int) -> Iterator[Mapping[str, jax.Array]]:
+        batches = data.train_batches(
+            source, batch_size=size, seed=built.seed, start_example=start_example, rows=rows
+        )
+        return data.to_device(batches, split, size, rows)
+
+    def picture(params: Any) -> np.ndarray:
+        # A network that only predicts is shown what it makes of test examples.
+        count = min(_SHEET, len(test))
+        shown = built.config.predict.given if built.formulation == "predict" else ()
+        given = {name: x for name, x in test.take(np.arange(count)).items() if name in shown}
+        made = built.generate(jax.random.key(built.seed), params, count, given)
+        return generation.contact_sheet(built.model, made)
+
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    return training.train(
+        built.training,
+        folder,
+        state,
+        step,
+        open_batches,
+        evaluation.loss_on(built, test),
+        picture,
+        profile,
+        jax.device_put(constraint.constants, whole) if constraint else (),
+    )
+
+
+def make_step_and_state(
+    built: Experiment,
+    mesh: jax.sharding.Mesh,
+    constraint: Constraint | None = None,
+) -> tuple[training.step.Step, training.TrainState]:
+    """The compiled train step of an experiment and the state that it begins with.
+
+    Args:
+        built: the experiment.
+        mesh: from `training.make_mesh`.
+        constraint: what it is to keep of other models, or None.
+    """
+    options = built.training
+    constraint = constraint or Constraint(built.loss, built.init)
+    optimiser = training.make_optimiser(
+        options.learning_rate,
+        options.warmup_steps,
+        options.num_steps,
+        options.weight_decay,
+        options.gradient_clip,
+        constraint.frozen,
+    )
+    key = jax.random.key(built.seed)
+    state = training.create_state(
+        key, constraint.init, optimiser, mesh, built.sharding, constraint.constants
+    )
+    step = training.make_step(
+        constraint.loss,
+        optimiser,
+        options.ema_decay,
+        training.state_sharding(mesh, state, built.sharding),
+        training.batch_sharding(mesh, options.batch_size),
+        options.accumulate,
+        len(constraint.constants),
+    )
+    return step, state

@@ -1,0 +1,68 @@
+"""What an update keeps of what was deployed, and how firmly."""
+
+import dataclasses
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.graceful.decisions import DISTANCES
+
+ENCODERS = ("compatible", "kept", "free")
+"""What becomes of the encoders: trained to go with the stored latents, left as they are, or trained
+without a look at the old ones."""
+MAPPINGS = ("same", "first_channels")
+"""How the deployed model reads a latent of the successor's: as it is, or its first channels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class UpdateOptions:
+    """How a successor is held to the model it replaces; a weight of 0 lets go.
+
+    Attributes:
+        encoders: one of `ENCODERS`.
+        heads: weight of what the deployed heads lose on the successor's latents.
+        denoiser: weight of the squared error of the deployed denoiser on them.
+        flips: weight of focal distillation for every categorical modality.
+        alpha: of focal distillation, for every decision.
+        beta: of focal distillation, added where the deployed model is right.
+        distance: of focal distillation, "squared" or "kl".
+        temperature: of "kl".
+        warm_start: begin with the deployed parameters, wherever name and shape are the same.
+        mapping: one of `MAPPINGS`.
+
+    Raises:
+        ValueError: an unknown choice, a negative weight or a temperature that is not positive.
+
+    Example:
+        >>> UpdateOptions(encoders="frozen")
+        Traceback (most recent call last):
+        ...
+        ValueError: `update.encoders`: got 'frozen', expected one of compatible, free, kept; ...
+    """
+
+    encoders: str = "compatible"
+    heads: float = 1.0
+    denoiser: float = 1.0
+    flips: float = 0.01
+    alpha: float = 0.0
+    beta: float = 1.0
+    distance: str = "squared"
+    temperature: float = 1.0
+    warm_start: bool = False
+    mapping: str = "same"
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("encoders", ENCODERS),
+            ("distance", DISTANCES),
+            ("mapping", MAPPINGS),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(errors.unknown(f"update.{name}", getattr(self, name), known))
+        for name in ("heads", "denoiser", "flips", "alpha", "beta"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(
+                    errors.message(f"update.{name}", getattr(self, name), "0 or more", "raise it")
+                )
+        if not self.temperature > 0:
+            raise ValueError(
+                errors.message("update.temperature", self.temperature, "above 0", "raise it")
+            )

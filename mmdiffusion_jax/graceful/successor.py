@@ -1,0 +1,444 @@
+"""The successor of a diffusion model: trained on its own task and held to what is deployed.
+
+Backward-compatible training, for a model that generates. What reads the stored latents E_old(x) is
+the deployed denoiser with its heads, so the successor's encoders are trained to be read by it,
+
+    L = L_new + λ_d · ‖ε − ε_old(z_t, t)‖² + λ_h · Σ_i λ_i · CE(x_i, D_i,old(z_t, t)),
+
+where z_t is made of E_new by the deployed process. The second term is the error of the deployed
+ẑ_0, weighted by the signal-to-noise ratio; the third one is the frozen head of Shen et al. The
+heads of the successor are held to the deployed ones' decisions by focal distillation (Yan et al.),
+both read at the same t and with the same noise.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+
+from mmdiffusion_jax import data, errors, experiment, objective, training
+from mmdiffusion_jax.graceful.bundle import Bundle, encoder_paths
+from mmdiffusion_jax.graceful.decisions import ensemble_logits, focal_distillation
+from mmdiffusion_jax.graceful.options import UpdateOptions
+from mmdiffusion_jax.modalities.categorical import Categorical
+from mmdiffusion_jax.process import ModalityWeights, ModelFunctions, Schedule
+
+Read = Callable[[jax.Array], jax.Array]
+"""A latent of the successor's → as the deployed model reads it."""
+
+
+def with_encoders(
+    deployed: ModelFunctions, successor: ModelFunctions, read: Read = lambda z: z
+) -> ModelFunctions:
+    """The deployed denoiser and heads on the successor's encoders.
+
+    Args:
+        deployed: the model that reads.
+        successor: has all its modalities.
+        read: turns a latent of the successor's into one of the deployed model's.
+
+    Returns:
+        The deployed model with other `encode` functions.
+
+    Raises:
+        ValueError: a modality that the successor lacks.
+    """
+    for name in deployed.modalities:
+        if name not in successor.modalities:
+            raise ValueError(errors.unknown("successor", name, successor.modalities))
+    modalities = {
+        name: dataclasses.replace(own, encode=_chained(read, successor.modalities[name].encode))
+        for name, own in deployed.modalities.items()
+    }
+    return dataclasses.replace(deployed, modalities=modalities)
+
+
+def deployed_terms(
+    key: jax.Array,
+    schedule: Schedule,
+    weights: ModalityWeights,
+    model: ModelFunctions,
+    batch: objective.state.Batch,
+    presence: objective.state.Masks | None = None,
+    *,
+    modality_scales: Mapping[str, float] | None = None,
+    dropout: Mapping[str, float] | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """What the deployed denoiser and the deployed heads lose on the latents of other encoders.
+
+    Args:
+        key: a typed key.
+        schedule: of the deployed model.
+        weights: of the deployed model.
+        model: from `with_encoders`.
+        batch: {name: x (batch, …)}.
+        presence: {name: (batch,) of 0 or 1}; left out, all is present.
+        modality_scales: λ_i of the deployed model's training.
+        dropout: of the deployed model's training.
+
+    Returns:
+        (E_t ‖ε − ε_old‖² / dims, Σ_i λ_i · −log p_old(x_i | z_t) / dims_i in nats), two scalars.
+        The gradient flows into the encoders alone.
+
+    Raises:
+        ValueError: as `objective.simple_loss`.
+    """
+    loss, scalars = objective.simple_loss(
+        key,
+        schedule,
+        weights,
+        dataclasses.replace(model, variance="posterior"),
+        batch,
+        presence,
+        modality_scales=modality_scales,
+        dropout=dropout,
+    )
+    error = scalars[f"{model.primary}/squared_error"]
+    return error, loss - error
+
+
+def heads_at_noise(
+    key: jax.Array,
+    schedule: Schedule,
+    weights: ModalityWeights,
+    model: ModelFunctions,
+    batch: objective.state.Batch,
+    name: str,
+    presence: objective.state.Masks | None = None,
+) -> Any:
+    """What a head says of states that do not carry its modality, at one t an example.
+
+    Two models with latents of one shape and equally many steps, asked with the same key, see the
+    same t and the same noise; else what noise alone changes would count as a change of mind.
+
+    Args:
+        key: a typed key.
+        schedule: of the model.
+        weights: of the model.
+        model: the model.
+        batch: {name: x (batch, …)}.
+        name: whose head.
+        presence: {name: (batch,) of 0 or 1}; left out, all is present.
+
+    Returns:
+        The head's parameters.
+
+    Raises:
+        ValueError: an unknown name, masks or batches that do not fit.
+    """
+    if name not in model.modalities:
+        raise ValueError(errors.unknown("name", name, model.modalities))
+    present = objective.present_in(model, batch, presence)
+    carried = {**present, name: jnp.zeros_like(present[name])}
+    clean = objective.encode(model, batch, carried)
+    t, noise = objective.draw_t_and_noise(key, schedule, clean, "uniform")
+    state = objective.observe(schedule, weights, model, clean, carried, t, noise)
+    return state.prediction.heads[name]
+
+
+def constraint(
+    deployed: Sequence[Bundle],
+    built: experiment.Experiment,
+    options: UpdateOptions,
+    ensemble: Sequence[Bundle] = (),
+) -> experiment.Constraint:
+    """The loss, the start and the parameters that stay, of a successor.
+
+    Args:
+        deployed: what is in use, the oldest first; the last one's decisions are kept. More than one
+            where latents of earlier generations are still stored.
+        built: the successor's experiment.
+        options: what is kept, and how firmly.
+        ensemble: models whose mean logits stand for the deployed one's in distillation, with α = 1
+            and β = 0 (see `ensemble_logits`).
+
+    Raises:
+        ValueError: none is deployed, or a successor that cannot take the place of one; it names
+            what differs.
+    """
+    if not deployed:
+        raise ValueError(errors.message("deployed", "none", "a bundle or more", "freeze one"))
+    for bundle in (*deployed, *ensemble):
+        check_successor(bundle, built, options)
+    count = len(deployed)
+    alpha, beta = (1.0, 0.0) if ensemble else (options.alpha, options.beta)
+    kept = _kept_encoders(deployed[-1], built) if options.encoders == "kept" else ()
+
+    def loss(params: Any, key: jax.Array, batch: Mapping[str, jax.Array], *constants: Any) -> Any:
+        own_key, key = jax.random.split(key)
+        flat = traverse_util.flatten_dict(params)
+        params = _replaced(params, {path: jax.lax.stop_gradient(flat[path]) for path in kept})
+        total, metrics = built.loss(params, own_key, batch)
+        values, presence = objective.split_presence(batch)
+        functions = built.model.functions(params)
+        if options.encoders == "compatible" and (options.heads or options.denoiser):
+            for index, (bundle, old) in enumerate(zip(deployed, constants, strict=False)):
+                denoiser, heads = _terms(
+                    jax.random.fold_in(key, index), bundle, old, functions, values, presence
+                )
+                total += options.denoiser * denoiser + options.heads * heads
+                metrics |= {
+                    f"deployed_{index}/denoiser": denoiser,
+                    f"deployed_{index}/heads": heads,
+                }
+        teachers = ensemble or deployed[-1:]
+        theirs = constants[count:] if ensemble else constants[count - 1 : count]
+        for number, name in enumerate(decided_by(deployed[-1], built) if options.flips else ()):
+            modality = built.model.modalities[name]
+            noise_key = jax.random.fold_in(key, count + number)
+            old_logits = ensemble_logits(
+                jnp.stack(
+                    [
+                        _heads(noise_key, teacher.built, old, values, name, presence)
+                        for teacher, old in zip(teachers, theirs, strict=True)
+                    ]
+                )
+            )
+            logits = _heads(noise_key, built, params, values, name, presence)
+            known, classes = modality.split_unknown(values[name])
+            apart = focal_distillation(
+                logits[..., : old_logits.shape[-1]],
+                old_logits,
+                classes,
+                alpha,
+                beta,
+                options.distance,
+                options.temperature,
+            )
+            here = objective.present_in(functions, values, presence)[name]
+            counted = known * here.reshape(here.shape + (1,) * (known.ndim - here.ndim))
+            mean = jnp.sum(apart * counted) / jnp.maximum(jnp.sum(counted), 1)
+            total += options.flips * mean
+            metrics[f"{name}/distillation"] = mean
+        return total, {**metrics, "loss": total}
+
+    def init(key: jax.Array, *constants: Any) -> Any:
+        params = built.init(key)
+        newest = traverse_util.flatten_dict(constants[count - 1])
+        if options.warm_start:
+            fresh = traverse_util.flatten_dict(params)
+            same = {path for path in fresh if _same(fresh[path], newest.get(path))}
+            params = _replaced(params, {path: newest[path] for path in same})
+        return _replaced(params, {path: newest[path] for path in kept})
+
+    params = tuple(bundle.params for bundle in (*deployed, *ensemble))
+    frozen = None
+    if kept:
+        flat = traverse_util.flatten_dict(jax.eval_shape(built.init, jax.random.key(0)))
+        frozen = traverse_util.unflatten_dict({path: path in kept for path in flat})
+    return experiment.Constraint(loss, init, params, frozen)
+
+
+def update(
+    deployed: Sequence[Bundle],
+    built: experiment.Experiment,
+    source: data.Source,
+    test: data.Source,
+    folder: Path,
+    options: UpdateOptions | None = None,
+    ensemble: Sequence[Bundle] = (),
+    profile: tuple[int, int] | None = None,
+) -> training.TrainState:
+    """Trains a successor against what is deployed, or goes on with it.
+
+    A step costs more than one of ordinary training: for every deployed model a forward and a
+    backward pass of it, and for every categorical modality a forward pass of the deployed model and
+    a forward and a backward pass of the successor. A weight of 0 saves its part.
+
+    Args:
+        deployed: as for `constraint`.
+        built: the successor's experiment.
+        source: the training split.
+        test: the test split.
+        folder: held by this run.
+        options: what is kept, and how firmly; left out, the defaults.
+        ensemble: as for `constraint`.
+        profile: (first, last) step to record for XProf, or None.
+
+    Returns:
+        The state after the last step taken; `freeze` its average for `compare`.
+
+    Raises:
+        ValueError: as `constraint`.
+    """
+    held = constraint(deployed, built, options or UpdateOptions(), ensemble)
+    return experiment.fit(built, source, test, folder, profile, held)
+
+
+def decided_by(bundle: Bundle, built: experiment.Experiment) -> tuple[str, ...]:
+    """The secondary modalities whose decisions a user of both models can compare: categorical ones.
+
+    Args:
+        bundle: what is deployed.
+        built: the successor.
+    """
+    return tuple(
+        name
+        for name, modality in sorted(bundle.built.model.modalities.items())
+        if isinstance(modality, Categorical)
+        and name != bundle.built.model.primary
+        and name in built.model.modalities
+    )
+
+
+def check_successor(
+    bundle: Bundle, built: experiment.Experiment, options: UpdateOptions | None = None
+) -> None:
+    """Checks that an experiment can take the place of what is deployed.
+
+    Args:
+        bundle: what is deployed.
+        built: the successor.
+        options: of the update; left out, latents have to be of one shape.
+
+    Raises:
+        ValueError: another formulation, primary, or shape of the latent; a modality that is gone,
+            takes other data, or has fewer classes; for decisions another number of steps.
+    """
+    options = options or UpdateOptions(flips=0)
+    old, new = bundle.built, built
+    one_space = "only models of one diffusion space are updated"
+    for argument, expected, got, mend in (
+        ("formulation", "shared", old.formulation, one_space),
+        ("formulation", "shared", new.formulation, one_space),
+        ("primary", old.model.primary, new.model.primary, "generate the same modality"),
+    ):
+        if got != expected:
+            raise ValueError(errors.message(f"config.{argument}", got, repr(expected), mend))
+    was, now = tuple(old.config.latent), tuple(new.config.latent)
+    if options.mapping == "same" and was != now:
+        raise ValueError(
+            errors.message(
+                "config.latent",
+                now,
+                f"{was}, that of the deployed model",
+                "or declare how it reads them, by update.mapping",
+            )
+        )
+    if options.mapping == "first_channels" and not (was[:2] == now[:2] and was[2] <= now[2]):
+        raise ValueError(
+            errors.message(
+                "config.latent", now, f"{was[:2]} and {was[2]} channels or more", "widen it"
+            )
+        )
+    steps = old.schedule.num_steps, new.schedule.num_steps
+    if options.flips and steps[0] != steps[1]:
+        raise ValueError(
+            errors.message(
+                "config.process.num_steps",
+                steps[1],
+                f"{steps[0]}, as deployed: decisions are compared at the same t",
+                "use as many, or set update.flips to 0",
+            )
+        )
+    for name, modality in old.model.modalities.items():
+        theirs = new.model.modalities.get(name)
+        if theirs is None:
+            raise ValueError(
+                errors.message(
+                    "config.modalities",
+                    f"nothing for {name!r}",
+                    "every modality that is deployed",
+                    "a successor may add some and drop none",
+                )
+            )
+        if (
+            isinstance(modality, Categorical)
+            and isinstance(theirs, Categorical)
+            and theirs.num_classes < modality.num_classes
+        ):
+            raise ValueError(
+                errors.message(
+                    f"config.modalities.{name}",
+                    f"{theirs.num_classes} classes",
+                    f"the {modality.num_classes} that are deployed, or more",
+                    "add classes at the end and keep the others",
+                )
+            )
+        if type(modality) is not type(theirs) or (
+            modality.columns != theirs.columns and options.mapping == "same"
+        ):
+            raise ValueError(
+                errors.message(
+                    f"config.modalities.{name}",
+                    f"{type(theirs).__name__} of {theirs.columns}",
+                    f"{type(modality).__name__} of {modality.columns}, as deployed",
+                    "give a new kind of data a new name",
+                )
+            )
+
+
+def reader_of(bundle: Bundle) -> Read:
+    """How a deployed model reads a latent of a successor's: its first channels, if it has more."""
+    channels = bundle.built.config.latent[2]
+    return lambda z: z[..., :channels]
+
+
+def _terms(
+    key: jax.Array, bundle: Bundle, params: Any, successor: ModelFunctions, values: Any, masks: Any
+) -> tuple[jax.Array, jax.Array]:
+    built, section = bundle.built, bundle.built.config.loss
+    names = built.model.modalities
+    simple = section.kind == "simple"
+    return deployed_terms(
+        key,
+        built.schedule,
+        built.weights,
+        with_encoders(built.model.functions(params), successor, reader_of(bundle)),
+        {name: values[name] for name in names},
+        {name: mask for name, mask in masks.items() if name in names},
+        modality_scales=section.scales.to_dict() if simple else None,
+        dropout=section.dropout.to_dict() if simple else None,
+    )
+
+
+def _heads(
+    key: jax.Array, built: experiment.Experiment, params: Any, values: Any, name: str, masks: Any
+) -> jax.Array:
+    functions, names = built.model.functions(params), built.model.modalities
+    return heads_at_noise(
+        key,
+        built.schedule,
+        built.weights,
+        functions,
+        {name: values[name] for name in names},
+        name,
+        {name: mask for name, mask in masks.items() if name in names},
+    )
+
+
+def _kept_encoders(bundle: Bundle, built: experiment.Experiment) -> tuple[tuple[str, ...], ...]:
+    """The paths of the deployed encoders' parameters, all of which the successor has to have."""
+    theirs = traverse_util.flatten_dict(bundle.params)
+    ours = traverse_util.flatten_dict(jax.eval_shape(built.init, jax.random.key(0)))
+    found = []
+    for name in bundle.built.model.modalities:
+        for path in encoder_paths(bundle.built, name):
+            if not _same(theirs[path], ours.get(path)):
+                raise ValueError(
+                    errors.message(
+                        "update.encoders",
+                        f"'kept', with another encoder of {name!r} ({'/'.join(path)})",
+                        "the deployed encoders' own shapes",
+                        "leave the modality as it is, or train a compatible encoder",
+                    )
+                )
+            found.append(path)
+    return tuple(found)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return other is not None and one.shape == other.shape and one.dtype == other.dtype
+
+
+def _replaced(params: Any, leaves: Mapping[tuple[str, ...], Any]) -> Any:
+    flat = traverse_util.flatten_dict(params)
+    return traverse_util.unflatten_dict({**flat, **leaves})
+
+
+def _chained(outer: Read, inner: Read) -> Read:
+    return lambda x: outer(inner(x))
