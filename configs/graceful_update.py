@@ -1,11 +1,11 @@
-"""The successor of a deployed model of the digits: wider, and trained for longer.
+"""The successor of a deployed model of the digits: deeper, with a finer encoder, trained longer.
 
     python launch/train.py --config=configs/graceful_update.py:deployed --workdir=D
     python launch/update.py --config=configs/graceful_update.py --workdir=W --from=D
     python launch/compare_update.py --workdir=W
 
 Form `deployed` is the model to be replaced, `successor` its successor. For a model of your own take
-its config and add the section `update`.
+its config and add the section `graceful`.
 """
 
 import dataclasses
@@ -26,13 +26,14 @@ def get_config(form: str = "successor") -> ConfigDict:
 
 def _deployed() -> ConfigDict:
     config = _DIGITS["get_config"]()
-    config.backbone.width, config.backbone.depth = 32, 2
-    config.training.num_steps = 1500
+    config.backbone.depth = 2
+    config.modalities.label.grid = (4, 4)
+    config.training.num_steps = 2000
     return config
 
 
 def _successor() -> ConfigDict:
     config = _DIGITS["get_config"]()
     config.seed = 1
-    config.update = ConfigDict(dataclasses.asdict(graceful.UpdateOptions()))
+    config.graceful = ConfigDict(dataclasses.asdict(graceful.UpdateOptions()))
     return config

@@ -19,8 +19,9 @@ WEIGHTINGS: Mapping[str, Callable[[], Callable[[jax.Array], jax.Array]]] = {
     "p2": objective.p2_weighting,
 }
 
-Loss = Callable[[Any, jax.Array, Mapping[str, jax.Array]], tuple[jax.Array, dict[str, jax.Array]]]
-"""(parameters, key, batch) → (loss, scalars)."""
+Loss = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+"""(parameters, key, batch) → (loss, scalars). That of "shared" also takes `adapt`, what becomes of
+the model's functions before they are asked, such as other encoders."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,14 +60,19 @@ def _shared_loss(
         options["dropout"] = section.dropout.to_dict()
         options["weighting"] = WEIGHTINGS[section.weighting]()
 
-    def loss(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
+    def loss(
+        params: Any,
+        key: jax.Array,
+        batch: Mapping[str, jax.Array],
+        adapt: Callable[[process.ModelFunctions], process.ModelFunctions] = lambda model: model,
+    ) -> Any:
         values, presence = objective.split_presence(batch)
         augmented = None
         if model.sees_augmented:
             key, own = jax.random.split(key)
             augmented, images = hide_squares(own, values[model.primary], **config.augmentation)
             values[model.primary] = images
-        functions = model.functions(params, augmented)
+        functions = adapt(model.functions(params, augmented))
         return function(key, schedule, weights, functions, values, presence, **options)
 
     return loss

@@ -154,12 +154,12 @@ def mix_stored(key: jax.Array, new: jax.Array, stored: jax.Array, share: float =
 
     Args:
         key: chooses the rows.
-        new: (n, d), of the model in training.
-        stored: (n, d), of the same examples, stored with the old encoder.
+        new: (n, …), of the model in training.
+        stored: (n, …), of the same examples, stored with the old encoder.
         share: of stored rows on average.
 
     Returns:
-        (n, d); no gradient flows into stored rows.
+        (n, …); no gradient flows into stored rows.
 
     Example:
         >>> mixed = mix_stored(jax.random.key(0), jnp.zeros((4, 1)), jnp.ones((4, 1)), share=1.0)
@@ -167,4 +167,5 @@ def mix_stored(key: jax.Array, new: jax.Array, stored: jax.Array, share: float =
         [1.0, 1.0, 1.0, 1.0]
     """
     old = jax.random.bernoulli(key, share, new.shape[:1])
-    return jnp.where(old[:, None], jax.lax.stop_gradient(stored), new)
+    old = old.reshape(-1, *[1] * (new.ndim - 1))
+    return jnp.where(old, jax.lax.stop_gradient(stored), new)

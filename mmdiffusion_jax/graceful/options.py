@@ -20,12 +20,15 @@ class UpdateOptions:
         encoders: one of `ENCODERS`.
         heads: weight of what the deployed heads lose on the successor's latents.
         denoiser: weight of the squared error of the deployed denoiser on them.
+        mix: share of the examples whose encodings are the deployed encoders' where the successor
+            learns its own task (MixBCT), so that its denoiser reads what is stored as well.
         flips: weight of focal distillation for every categorical modality.
         alpha: of focal distillation, for every decision.
         beta: of focal distillation, added where the deployed model is right.
         distance: of focal distillation, "squared" or "kl".
         temperature: of "kl".
-        warm_start: begin with the deployed parameters, wherever name and shape are the same.
+        warm_start: begin with the deployed parameters, wherever name and shape are the same;
+            otherwise encoders alone do, where they are to be compatible.
         mapping: one of `MAPPINGS`.
 
     Raises:
@@ -35,12 +38,13 @@ class UpdateOptions:
         >>> UpdateOptions(encoders="frozen")
         Traceback (most recent call last):
         ...
-        ValueError: `update.encoders`: got 'frozen', expected one of compatible, free, kept; ...
+        ValueError: `graceful.encoders`: got 'frozen', expected one of compatible, free, kept; ...
     """
 
     encoders: str = "compatible"
     heads: float = 1.0
     denoiser: float = 1.0
+    mix: float = 0.3
     flips: float = 0.01
     alpha: float = 0.0
     beta: float = 1.0
@@ -56,13 +60,17 @@ class UpdateOptions:
             ("mapping", MAPPINGS),
         ):
             if getattr(self, name) not in known:
-                raise ValueError(errors.unknown(f"update.{name}", getattr(self, name), known))
+                raise ValueError(errors.unknown(f"graceful.{name}", getattr(self, name), known))
         for name in ("heads", "denoiser", "flips", "alpha", "beta"):
             if not getattr(self, name) >= 0:
                 raise ValueError(
-                    errors.message(f"update.{name}", getattr(self, name), "0 or more", "raise it")
+                    errors.message(f"graceful.{name}", getattr(self, name), "0 or more", "raise it")
                 )
+        if not 0 <= self.mix <= 1:
+            raise ValueError(
+                errors.message("graceful.mix", self.mix, "a share in [0, 1]", "change it")
+            )
         if not self.temperature > 0:
             raise ValueError(
-                errors.message("update.temperature", self.temperature, "above 0", "raise it")
+                errors.message("graceful.temperature", self.temperature, "above 0", "raise it")
             )

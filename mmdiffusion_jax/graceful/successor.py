@@ -22,6 +22,7 @@ from flax import traverse_util
 
 from mmdiffusion_jax import data, errors, experiment, objective, training
 from mmdiffusion_jax.graceful.bundle import Bundle, encoder_paths
+from mmdiffusion_jax.graceful.compatibility import mix_stored
 from mmdiffusion_jax.graceful.decisions import ensemble_logits, focal_distillation
 from mmdiffusion_jax.graceful.options import UpdateOptions
 from mmdiffusion_jax.modalities.categorical import Categorical
@@ -165,14 +166,23 @@ def constraint(
     for bundle in (*deployed, *ensemble):
         check_successor(bundle, built, options)
     count = len(deployed)
+    newest_built = deployed[-1].built
+    encoders = [
+        p for name in newest_built.model.modalities for p in encoder_paths(newest_built, name)
+    ]
     alpha, beta = (1.0, 0.0) if ensemble else (options.alpha, options.beta)
+    mix = options.mix if options.encoders == "compatible" and options.mapping == "same" else 0.0
     kept = _kept_encoders(deployed[-1], built) if options.encoders == "kept" else ()
 
     def loss(params: Any, key: jax.Array, batch: Mapping[str, jax.Array], *constants: Any) -> Any:
         own_key, key = jax.random.split(key)
         flat = traverse_util.flatten_dict(params)
         params = _replaced(params, {path: jax.lax.stop_gradient(flat[path]) for path in kept})
-        total, metrics = built.loss(params, own_key, batch)
+        old_functions = deployed[-1].built.model.functions(constants[count - 1])
+        mix_key = jax.random.fold_in(own_key, 1)
+        total, metrics = built.loss(
+            params, own_key, batch, adapt=lambda own: _mixed(mix_key, own, old_functions, mix)
+        )
         values, presence = objective.split_presence(batch)
         functions = built.model.functions(params)
         if options.encoders == "compatible" and (options.heads or options.denoiser):
@@ -219,11 +229,11 @@ def constraint(
     def init(key: jax.Array, *constants: Any) -> Any:
         params = built.init(key)
         newest = traverse_util.flatten_dict(constants[count - 1])
-        if options.warm_start:
-            fresh = traverse_util.flatten_dict(params)
-            same = {path for path in fresh if _same(fresh[path], newest.get(path))}
-            params = _replaced(params, {path: newest[path] for path in same})
-        return _replaced(params, {path: newest[path] for path in kept})
+        fresh = traverse_util.flatten_dict(params)
+        same = {path for path in fresh if _same(fresh[path], newest.get(path))}
+        if not options.warm_start:
+            same &= set(encoders) if options.encoders == "compatible" else set(kept)
+        return _replaced(params, {path: newest[path] for path in same})
 
     params = tuple(bundle.params for bundle in (*deployed, *ensemble))
     frozen = None
@@ -316,7 +326,7 @@ def check_successor(
                 "config.latent",
                 now,
                 f"{was}, that of the deployed model",
-                "or declare how it reads them, by update.mapping",
+                "or declare how it reads them, by graceful.mapping",
             )
         )
     if options.mapping == "first_channels" and not (was[:2] == now[:2] and was[2] <= now[2]):
@@ -332,7 +342,7 @@ def check_successor(
                 "config.process.num_steps",
                 steps[1],
                 f"{steps[0]}, as deployed: decisions are compared at the same t",
-                "use as many, or set update.flips to 0",
+                "use as many, or set graceful.flips to 0",
             )
         )
     for name, modality in old.model.modalities.items():
@@ -411,6 +421,24 @@ def _heads(
     )
 
 
+def _mixed(
+    key: jax.Array, own: ModelFunctions, deployed: ModelFunctions, share: float
+) -> ModelFunctions:
+    """A model that takes what is stored in place of some encodings of its own."""
+    if not share:
+        return own
+
+    def mixing(name: str, encode: Read, key: jax.Array) -> Read:
+        stored = deployed.modalities[name].encode
+        return lambda x: mix_stored(key, encode(x), stored(x), share)
+
+    modalities = dict(own.modalities)
+    for index, name in enumerate(sorted(deployed.modalities)):
+        encode = mixing(name, modalities[name].encode, jax.random.fold_in(key, index))
+        modalities[name] = dataclasses.replace(modalities[name], encode=encode)
+    return dataclasses.replace(own, modalities=modalities)
+
+
 def _kept_encoders(bundle: Bundle, built: experiment.Experiment) -> tuple[tuple[str, ...], ...]:
     """The paths of the deployed encoders' parameters, all of which the successor has to have."""
     theirs = traverse_util.flatten_dict(bundle.params)
@@ -421,7 +449,7 @@ def _kept_encoders(bundle: Bundle, built: experiment.Experiment) -> tuple[tuple[
             if not _same(theirs[path], ours.get(path)):
                 raise ValueError(
                     errors.message(
-                        "update.encoders",
+                        "graceful.encoders",
                         f"'kept', with another encoder of {name!r} ({'/'.join(path)})",
                         "the deployed encoders' own shapes",
                         "leave the modality as it is, or train a compatible encoder",

@@ -27,7 +27,7 @@ def update(
     other, and keeps `update.json` and the deployed models as `deployed-0.safetensors`, ….
 
     Args:
-        config: an experiment with a section `update`, the fields of `graceful.UpdateOptions`.
+        config: an experiment with a section `graceful`, the fields of `graceful.UpdateOptions`.
         workdir: of the successor.
         deployed: workdirs of what is in use, the oldest first.
         ensemble: workdirs of models whose mean decisions are imitated in place of the last
@@ -138,17 +138,17 @@ def split_config(config: ConfigDict) -> tuple[ConfigDict, graceful.UpdateOptions
     """A config of an update → the experiment's own config and how it is held.
 
     Args:
-        config: an experiment with a section `update`.
+        config: an experiment with a section `graceful`.
 
     Raises:
         ValueError: no such section, or an unknown key or a bad value in it.
     """
     values = config.to_dict()
-    section = values.pop("update", None)
+    section = values.pop("graceful", None)
     if not isinstance(section, Mapping):
         raise ValueError(
             errors.message(
-                "config.update",
+                "config.graceful",
                 "nothing",
                 "the fields of graceful.UpdateOptions",
                 "start from configs/graceful_update.py",
@@ -157,7 +157,7 @@ def split_config(config: ConfigDict) -> tuple[ConfigDict, graceful.UpdateOptions
     known = {field.name for field in dataclasses.fields(graceful.UpdateOptions)}
     for name in section:
         if name not in known:
-            raise ValueError(errors.unknown("config.update", name, known))
+            raise ValueError(errors.unknown("config.graceful", name, known))
     return ConfigDict(values), graceful.UpdateOptions(**section)
 
 
