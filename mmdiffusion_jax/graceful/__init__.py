@@ -50,7 +50,7 @@ from mmdiffusion_jax.graceful.linear_quadratic import (
     solve,
     targets,
 )
-from mmdiffusion_jax.graceful.options import ENCODERS, MAPPINGS, UpdateOptions
+from mmdiffusion_jax.graceful.options import ENCODERS, UpdateOptions
 from mmdiffusion_jax.graceful.plots import plot_report
 from mmdiffusion_jax.graceful.report import (
     Denoising,
@@ -66,6 +66,7 @@ from mmdiffusion_jax.graceful.successor import (
     constraint,
     deployed_terms,
     heads_at_noise,
+    latents_apart,
     update,
     with_encoders,
 )
@@ -73,7 +74,6 @@ from mmdiffusion_jax.graceful.successor import (
 __all__ = [
     "DISTANCES",
     "ENCODERS",
-    "MAPPINGS",
     "Bundle",
     "Candidate",
     "Cells",
@@ -110,6 +110,7 @@ __all__ = [
     "jacobian_of",
     "kronecker_factors",
     "kronecker_preconditioner",
+    "latents_apart",
     "linearised",
     "migration_curve",
     "mix_stored",

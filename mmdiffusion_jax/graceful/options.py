@@ -8,8 +8,6 @@ from mmdiffusion_jax.graceful.decisions import DISTANCES
 ENCODERS = ("compatible", "kept", "free")
 """What becomes of the encoders: trained to go with the stored latents, left as they are, or trained
 without a look at the old ones."""
-MAPPINGS = ("same", "first_channels")
-"""How the deployed model reads a latent of the successor's: as it is, or its first channels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +18,9 @@ class UpdateOptions:
         encoders: one of `ENCODERS`.
         heads: weight of what the deployed heads lose on the successor's latents.
         denoiser: weight of the squared error of the deployed denoiser on them.
+        latents: weight of ‖E_new(x) − E_old(x)‖² / dims, where the encoders are trained to be
+            compatible. What reads a latent through a denoiser sees every coordinate of it, and this
+            term has no noise of t in its gradient.
         mix: share of the examples whose encodings are the deployed encoders' where the successor
             learns its own task (MixBCT), so that its denoiser reads what is stored as well.
         flips: weight of focal distillation for every categorical modality.
@@ -29,7 +30,6 @@ class UpdateOptions:
         temperature: of "kl".
         warm_start: begin with the deployed parameters, wherever name and shape are the same;
             otherwise encoders alone do, where they are to be compatible.
-        mapping: one of `MAPPINGS`.
 
     Raises:
         ValueError: an unknown choice, a negative weight or a temperature that is not positive.
@@ -44,6 +44,7 @@ class UpdateOptions:
     encoders: str = "compatible"
     heads: float = 1.0
     denoiser: float = 1.0
+    latents: float = 1.0
     mix: float = 0.3
     flips: float = 0.01
     alpha: float = 0.0
@@ -51,17 +52,15 @@ class UpdateOptions:
     distance: str = "squared"
     temperature: float = 1.0
     warm_start: bool = False
-    mapping: str = "same"
 
     def __post_init__(self) -> None:
         for name, known in (
             ("encoders", ENCODERS),
             ("distance", DISTANCES),
-            ("mapping", MAPPINGS),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(errors.unknown(f"graceful.{name}", getattr(self, name), known))
-        for name in ("heads", "denoiser", "flips", "alpha", "beta"):
+        for name in ("heads", "denoiser", "latents", "flips", "alpha", "beta"):
             if not getattr(self, name) >= 0:
                 raise ValueError(
                     errors.message(f"graceful.{name}", getattr(self, name), "0 or more", "raise it")

@@ -43,8 +43,7 @@ def plot_report(report: Report, file: str | os.PathLike[str]) -> None:
         "successor,\nstored": (cells.successor_on_stored, _NEW),
         "successor,\nnew": (cells.successor, _NEW),
     }
-    shown = {name: pair for name, pair in bars.items() if pair[0] is not None}
-    denoising.bar(list(shown), [x for x, _ in shown.values()], color=[c for _, c in shown.values()])
+    denoising.bar(list(bars), [x for x, _ in bars.values()], color=[c for _, c in bars.values()])
     denoising.axhline(cells.deployed, color="black", linestyle="--", linewidth=1)
     denoising.set(title="squared error, by denoiser and latents")
     denoising.tick_params(axis="x", labelsize="small")

@@ -15,11 +15,9 @@ from mmdiffusion_jax.graceful.decisions import Flips, flips
 from mmdiffusion_jax.graceful.options import UpdateOptions
 from mmdiffusion_jax.graceful.retrieval import Cells, Retrieval, migration_curve, retrieve
 from mmdiffusion_jax.graceful.successor import (
-    Read,
     check_successor,
     decided_by,
     deployed_terms,
-    reader_of,
     with_encoders,
 )
 from mmdiffusion_jax.modalities import Label
@@ -57,14 +55,13 @@ class Denoising:
     Attributes:
         deployed: the deployed denoiser on stored latents.
         deployed_on_new: the deployed denoiser on the successor's.
-        successor_on_stored: the successor's denoiser on stored latents; None where their shapes
-            differ.
+        successor_on_stored: the successor's denoiser on stored latents.
         successor: the successor's denoiser on its own latents.
     """
 
     deployed: float
     deployed_on_new: float
-    successor_on_stored: float | None
+    successor_on_stored: float
     successor: float
 
     @property
@@ -194,7 +191,7 @@ class Report:
                     (f"{name}: {what}, new queries in a new index", cells.new_new),
                 ]
         lines = [f"| {self.num_examples} examples | |", "|---|---:|"]
-        lines += [f"| {what} | {'–' if x is None else f'{x:.4f}'} |" for what, x in rows]
+        lines += [f"| {what} | {x:.4f} |" for what, x in rows]
         lines += [
             f"| {name}: encoder goes with what is stored | {'yes' if fits else 'no'} |"
             for name, fits in self.compatible.items()
@@ -220,7 +217,6 @@ def compare(
     num_examples: int = 1000,
     repeats: int = 8,
     seed: int = 0,
-    options: UpdateOptions | None = None,
 ) -> Report:
     """Compares a successor with what is deployed, on examples that neither was trained on.
 
@@ -234,13 +230,11 @@ def compare(
         num_examples: the first ones are compared.
         repeats: draws of t and noise an example, for the errors of the noise.
         seed: of all draws.
-        options: of the update; they say how latents of other shapes are read.
 
     Raises:
         ValueError: a successor that cannot take the place of what is deployed.
     """
-    options = options or UpdateOptions()
-    check_successor(deployed, successor.built, options)
+    check_successor(deployed, successor.built, UpdateOptions())
     count = min(num_examples, len(source))
     columns = source.take(np.arange(count))
     key = jax.random.key(seed)
@@ -291,7 +285,6 @@ def _denoising(
     repeats: int,
 ) -> Denoising:
     old, new = (x.built.model.functions(x.params) for x in (deployed, successor))
-    same = deployed.built.config.latent == successor.built.config.latent
 
     def error(bundle: Bundle, model: ModelFunctions) -> float:
         batch = {name: jnp.asarray(columns[name]) for name in bundle.built.model.modalities}
@@ -318,8 +311,8 @@ def _denoising(
     stored = dataclasses.replace(old, modalities={**new.modalities, **old.modalities})
     return Denoising(
         deployed=error(deployed, old),
-        deployed_on_new=error(deployed, with_encoders(old, new, reader_of(deployed))),
-        successor_on_stored=error(successor, with_encoders(new, stored)) if same else None,
+        deployed_on_new=error(deployed, with_encoders(old, new)),
+        successor_on_stored=error(successor, with_encoders(new, stored)),
         successor=error(successor, new),
     )
 
@@ -337,8 +330,7 @@ def _search(
     for name, encoder in deployed.encoders.items():
         if successor.encoders[name].fingerprint == encoder.fingerprint:
             continue
-        read = reader_of(deployed)
-        old, new = (_encodings(x, name, columns[name], read) for x in (deployed, successor))
+        old, new = (_encodings(x, name, columns[name]) for x in (deployed, successor))
         pairs = {
             "old_old": (old, old),
             "new_old": (new, old),
@@ -358,10 +350,10 @@ def _search(
     return found
 
 
-def _encodings(bundle: Bundle, name: str, x: np.ndarray, read: Read) -> np.ndarray:
-    """Encodings as the deployed model reads them, one row an example."""
+def _encodings(bundle: Bundle, name: str, x: np.ndarray) -> np.ndarray:
+    """Encodings, one row an example."""
     encode = bundle.built.model.functions(bundle.params).modalities[name].encode
-    found = jax.jit(lambda x: read(encode(x)))(jnp.asarray(x))
+    found = jax.jit(encode)(jnp.asarray(x))
     return np.asarray(found).reshape(len(x), -1)
 
 

@@ -3,7 +3,8 @@
 Backward-compatible training, for a model that generates. What reads the stored latents E_old(x) is
 the deployed denoiser with its heads, so the successor's encoders are trained to be read by it,
 
-    L = L_new + λ_d · ‖ε − ε_old(z_t, t)‖² + λ_h · Σ_i λ_i · CE(x_i, D_i,old(z_t, t)),
+    L = L_new + λ_d · ‖ε − ε_old(z_t, t)‖² + λ_h · Σ_i λ_i · CE(x_i, D_i,old(z_t, t))
+        + λ_l · Σ_i ‖E_i,new − E_i,old‖²,
 
 where z_t is made of E_new by the deployed process. The second term is the error of the deployed
 ẑ_0, weighted by the signal-to-noise ratio; the third one is the frozen head of Shen et al. The
@@ -26,6 +27,7 @@ from mmdiffusion_jax.graceful.compatibility import mix_stored
 from mmdiffusion_jax.graceful.decisions import ensemble_logits, focal_distillation
 from mmdiffusion_jax.graceful.options import UpdateOptions
 from mmdiffusion_jax.modalities.categorical import Categorical
+from mmdiffusion_jax.objective.losses import mean_square, mean_where
 from mmdiffusion_jax.process import ModalityWeights, ModelFunctions, Schedule
 
 Read = Callable[[jax.Array], jax.Array]
@@ -102,6 +104,35 @@ def deployed_terms(
     return error, loss - error
 
 
+def latents_apart(
+    successor: ModelFunctions,
+    deployed: ModelFunctions,
+    batch: objective.state.Batch,
+    presence: objective.state.Masks | None = None,
+) -> jax.Array:
+    """Σ_i E ‖E_i,new(x_i) − E_i,old(x_i)‖² / dims over the deployed modalities, a scalar.
+
+    A difference δ of the encodings moves z_t by w̄_t δ, and the deployed denoiser takes it for noise
+    or for a part of z_0. No gradient flows into the deployed encoders.
+
+    Args:
+        successor: has all of the deployed model's modalities.
+        deployed: the model whose latents are stored.
+        batch: {name: x (batch, …)}.
+        presence: {name: (batch,) of 0 or 1}; left out, all is present.
+
+    Raises:
+        ValueError: masks or batches that do not fit.
+    """
+    present = objective.present_in(successor, batch, presence)
+    total = jnp.zeros(())
+    for name, own in deployed.modalities.items():
+        stored = jax.lax.stop_gradient(own.encode(batch[name]))
+        error = mean_square(successor.modalities[name].encode(batch[name]) - stored)
+        total += mean_where(error, present[name])
+    return total
+
+
 def heads_at_noise(
     key: jax.Array,
     schedule: Schedule,
@@ -171,7 +202,7 @@ def constraint(
         p for name in newest_built.model.modalities for p in encoder_paths(newest_built, name)
     ]
     alpha, beta = (1.0, 0.0) if ensemble else (options.alpha, options.beta)
-    mix = options.mix if options.encoders == "compatible" and options.mapping == "same" else 0.0
+    mix = options.mix if options.encoders == "compatible" else 0.0
     kept = _kept_encoders(deployed[-1], built) if options.encoders == "kept" else ()
 
     def loss(params: Any, key: jax.Array, batch: Mapping[str, jax.Array], *constants: Any) -> Any:
@@ -303,7 +334,7 @@ def check_successor(
     Args:
         bundle: what is deployed.
         built: the successor.
-        options: of the update; left out, latents have to be of one shape.
+        options: of the update; left out, decisions are not compared.
 
     Raises:
         ValueError: another formulation, primary, or shape of the latent; a modality that is gone,
@@ -320,19 +351,13 @@ def check_successor(
         if got != expected:
             raise ValueError(errors.message(f"config.{argument}", got, repr(expected), mend))
     was, now = tuple(old.config.latent), tuple(new.config.latent)
-    if options.mapping == "same" and was != now:
+    if was != now:
         raise ValueError(
             errors.message(
                 "config.latent",
                 now,
                 f"{was}, that of the deployed model",
-                "or declare how it reads them, by graceful.mapping",
-            )
-        )
-    if options.mapping == "first_channels" and not (was[:2] == now[:2] and was[2] <= now[2]):
-        raise ValueError(
-            errors.message(
-                "config.latent", now, f"{was[:2]} and {was[2]} channels or more", "widen it"
+                "or declare how it reads them in a loss of your own: with_encoders(…, read)",
             )
         )
     steps = old.schedule.num_steps, new.schedule.num_steps
@@ -369,9 +394,7 @@ def check_successor(
                     "add classes at the end and keep the others",
                 )
             )
-        if type(modality) is not type(theirs) or (
-            modality.columns != theirs.columns and options.mapping == "same"
-        ):
+        if type(modality) is not type(theirs) or modality.columns != theirs.columns:
             raise ValueError(
                 errors.message(
                     f"config.modalities.{name}",
@@ -380,12 +403,6 @@ def check_successor(
                     "give a new kind of data a new name",
                 )
             )
-
-
-def reader_of(bundle: Bundle) -> Read:
-    """How a deployed model reads a latent of a successor's: its first channels, if it has more."""
-    channels = bundle.built.config.latent[2]
-    return lambda z: z[..., :channels]
 
 
 def _terms(
@@ -398,7 +415,7 @@ def _terms(
         key,
         built.schedule,
         built.weights,
-        with_encoders(built.model.functions(params), successor, reader_of(bundle)),
+        with_encoders(built.model.functions(params), successor),
         {name: values[name] for name in names},
         {name: mask for name, mask in masks.items() if name in names},
         modality_scales=section.scales.to_dict() if simple else None,

@@ -6,6 +6,7 @@ from mmdiffusion_jax.run.distributed import define_distributed_flags, join
 from mmdiffusion_jax.run.evaluate import evaluate
 from mmdiffusion_jax.run.export import export, load_export
 from mmdiffusion_jax.run.features import fit_features
+from mmdiffusion_jax.run.graceful_table import graceful_benchmark
 from mmdiffusion_jax.run.options import define_checkpoint_flag, define_sampling_flags, parse_window
 from mmdiffusion_jax.run.plan import Plan, plan
 from mmdiffusion_jax.run.prepare import prepare
@@ -36,6 +37,7 @@ __all__ = [
     "export",
     "fit_features",
     "freeze",
+    "graceful_benchmark",
     "join",
     "load",
     "load_export",

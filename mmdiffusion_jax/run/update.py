@@ -119,10 +119,9 @@ def compare_update(
                 "from", "nothing", "the workdir of what is deployed", "this is no trained update"
             )
         )
-    options = graceful.UpdateOptions(**record["options"]) if record else None
     _, test = experiment.open_data(successor.built.config)
     report = graceful.compare(
-        bundle, successor, test, num_examples, seed=successor.built.evaluation.seed, options=options
+        bundle, successor, test, num_examples, seed=successor.built.evaluation.seed
     )
     folder = Path(out or workdir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -167,7 +166,7 @@ def _record(
     members: Sequence[graceful.Bundle],
 ) -> dict[str, Any]:
     compatible: dict[str, list[str]] = {}
-    if options.encoders == "compatible" and (options.heads or options.denoiser):
+    if options.encoders == "compatible" and (options.heads or options.denoiser or options.latents):
         for bundle in bundles:
             for name, encoder in bundle.encoders.items():
                 compatible.setdefault(name, []).append(encoder.fingerprint)

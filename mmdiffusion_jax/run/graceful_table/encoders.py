@@ -64,7 +64,7 @@ def train_encoder(
     def loss(params: Any, key: jax.Array) -> jax.Array:
         rows_key, noise_key = jax.random.split(key)
         rows = draw_rows(rows_key, len(x))
-        embeddings = net.apply(params["net"], x[rows])
+        embeddings = net.of(params["net"], x[rows])
         total = own * cross_entropy(
             graceful.cosine_logits(embeddings, params["head"], scale), y[rows]
         )
@@ -94,14 +94,14 @@ def denoising_error(params: Any, key: jax.Array, z_0: jax.Array) -> jax.Array:
     z_t = jnp.sqrt(share) * z_0 + jnp.sqrt(1 - share) * noise
     angles = t[:, None] / SCHEDULE.num_steps * jnp.geomspace(1, 100, 8)
     told = jnp.concatenate([z_t, jnp.sin(angles), jnp.cos(angles)], axis=-1)
-    return jnp.mean((z_0 - DENOISER.apply(params, told)) ** 2)
+    return jnp.mean((z_0 - DENOISER.of(params, told)) ** 2)
 
 
 def _update(key: jax.Array, world: World) -> dict[str, dict[str, jax.Array]]:
     """One seed: what was deployed, and four successors."""
     keys = jax.random.split(key, 6)
     old = train_encoder(OLD, keys[0], world["x_old"], world["y_old"])
-    stored = latent(OLD.apply(old["net"], world["x_new"]))
+    stored = latent(OLD.of(old["net"], world["x_new"]))
 
     def train_denoiser(params: Any, key: jax.Array) -> jax.Array:
         rows_key, noise_key = jax.random.split(key)
@@ -120,7 +120,7 @@ def _update(key: jax.Array, world: World) -> dict[str, dict[str, jax.Array]]:
     }
     found = {}
     for name, (net, model) in models.items():
-        embeddings = net.apply(model["net"], world["x_test"])
+        embeddings = net.of(model["net"], world["x_test"])
         errors = jax.vmap(lambda k, e=embeddings: denoising_error(denoiser, k, latent(e)))(
             jax.random.split(keys[4], 32)
         )
@@ -150,7 +150,7 @@ def _chain(key: jax.Array, world: World) -> dict[str, dict[str, jax.Array]]:
             world["y_new"][:count],
             constraints,
         )
-        embeddings = net.apply(model["net"], world["x_test"])
+        embeddings = net.of(model["net"], world["x_test"])
         logits = graceful.cosine_logits(embeddings, model["head"], SCALE)
         found[name] = {"embeddings": embeddings, "accuracy": accuracy(logits, world["y_test"])}
         return model["head"]

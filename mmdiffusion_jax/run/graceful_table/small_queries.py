@@ -26,7 +26,7 @@ def macs(net: Mlp) -> int:
     """Multiply-adds of one example, counted in the traced function."""
     x = jnp.zeros((1, NUM_PIXELS))
     params = net.init(jax.random.key(0), x)
-    return round(product_flops(net.apply, params, x) / 2)
+    return round(product_flops(net.of, params, x) / 2)
 
 
 def _small(architecture: Mapping[str, Any]) -> Mlp:
@@ -46,8 +46,8 @@ def _train(
         )
     else:
         model = train_encoder(net, key, x, y)
-    validation = net.apply(model["net"], world["x_new"][:_VALIDATION])
-    return validation, net.apply(model["net"], world["x_test"])
+    validation = net.of(model["net"], world["x_new"][:_VALIDATION])
+    return validation, net.of(model["net"], world["x_test"])
 
 
 @jax.jit
@@ -57,8 +57,8 @@ def _train_large(key: jax.Array, world: World) -> dict[str, Any]:
     model = train_encoder(LARGE, key, x[_VALIDATION:], y[_VALIDATION:])
     return {
         "head": model["head"],
-        "stored": LARGE.apply(model["net"], x),
-        "test": LARGE.apply(model["net"], world["x_test"]),
+        "stored": LARGE.of(model["net"], x),
+        "test": LARGE.of(model["net"], world["x_test"]),
     }
 
 

@@ -40,6 +40,10 @@ class Mlp(nn.Module):
             x = nn.leaky_relu(nn.Dense(width)(x), self.slope)
         return nn.Dense(self.widths[-1])(x)
 
+    def of(self, params: Any, x: jax.Array) -> jax.Array:
+        """The outputs with these parameters, (n, widths[-1])."""
+        return self.apply(params, x)  # type: ignore[return-value]
+
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """The pixels (1797, 64) in [−1, 1] and the labels."""

@@ -1,0 +1,20 @@
+"""Reproduces what graceful updates give: --seeds=5 --first_seed=S --out=F.json."""
+
+from absl import app, flags
+
+from mmdiffusion_jax import run
+
+_SEEDS = flags.DEFINE_integer("seeds", 5, "How many.")
+_FIRST_SEED = flags.DEFINE_integer("first_seed", 0, "The seeds count up from it.")
+_OUT = flags.DEFINE_string("out", None, "The JSON file of all figures.", required=True)
+
+
+def main(argv: list[str]) -> None:
+    """Parses the flags and runs."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    run.graceful_benchmark(_SEEDS.value, _FIRST_SEED.value, _OUT.value)
+
+
+if __name__ == "__main__":
+    run.start(main)

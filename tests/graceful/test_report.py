@@ -1,0 +1,162 @@
+"""Reports: a model against itself, against worse ones, and what is refused."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmdiffusion_jax import data, graceful, objective
+from tests.graceful.small import built_with, examples, frozen, source
+from tests.graceful.test_bundle import changed
+
+
+@pytest.fixture(scope="module")
+def deployed():
+    return frozen(built_with())
+
+
+@pytest.fixture(scope="module")
+def successor(deployed):
+    """Another encoder, another head and another backbone, trained to go with nothing."""
+    return frozen(built_with(width=32), seed=1)
+
+
+@pytest.fixture(scope="module")
+def report(deployed, successor):
+    return graceful.compare(deployed, successor, source(), repeats=2)
+
+
+def test_a_model_is_a_graceful_update_of_itself(deployed):
+    report = graceful.compare(deployed, deployed, source(), repeats=2)
+    assert report.num_examples == 40
+    assert report.decisions["label"].negative == report.decisions["label"].positive == 0
+    assert report.denoising.ratio == 1
+    assert report.denoising.successor_on_stored == report.denoising.successor
+    assert report.compatible == {"image": True, "label": True}
+    assert report.search == {}
+    report.require()
+
+
+def test_decisions_are_those_that_the_models_make_with_the_same_keys(deployed, successor, report):
+    columns = examples()
+    given = {"image": columns["image"]}
+    was, now = (
+        x.built.generate(jax.random.key(0), x.params, 40, given)["label"]
+        for x in (deployed, successor)
+    )
+    right = columns["label"]
+    flips = report.decisions["label"]
+    assert flips.old_error == pytest.approx(np.mean(was != right))
+    assert flips.new_error == pytest.approx(np.mean(now != right))
+    assert flips.broken[:, 0].tolist() == np.flatnonzero((was == right) & (now != right)).tolist()
+
+
+def test_errors_of_the_noise_are_the_means_over_draws(deployed, report):
+    batch = jax.tree.map(jnp.asarray, examples())
+    built = deployed.built
+    model = built.model.functions(deployed.params)
+    key = jax.random.fold_in(jax.random.key(0), 0)
+    errors = [
+        objective.simple_loss(k, built.schedule, built.weights, model, batch)[1][
+            "image/squared_error"
+        ]
+        for k in jax.random.split(key, 2)
+    ]
+    np.testing.assert_allclose(report.denoising.deployed, np.mean(errors), rtol=1e-5)
+    assert report.denoising.ratio != 1
+
+
+def test_what_new_encodings_find_among_stored_ones(deployed, successor, report):
+    """Codes of ten classes: those of one table always find their like, others' by chance."""
+    search = report.search["label"]
+    assert search.precision.old_old == search.precision.new_new == pytest.approx(1)
+    assert search.precision.new_old < 0.6
+    labels = examples()["label"]
+    tables = [x.params["modalities_label"]["table"].reshape(10, -1) for x in (deployed, successor)]
+    old, new = (np.asarray(graceful.unit(table))[labels] for table in tables)
+    cosines = new @ old.T
+    np.fill_diagonal(cosines, -np.inf)
+    wrong = labels[np.argmax(cosines, axis=1)] != labels
+    assert search.items.new_error == pytest.approx(wrong.mean())
+    assert search.migration[0][1].mean_average_precision < search.migration[-1][1][1]
+
+
+def test_a_bad_update_is_refused_with_the_examples_that_break(report):
+    with pytest.raises(graceful.UpdateRefused) as refused:
+        report.require(
+            graceful.Limits(negative_flips=-1.0, error_increase=-1.0, denoiser_ratio=0.0)
+        )
+    words = str(refused.value)
+    assert "the encoder of 'label' is neither the deployed one nor trained to go with it" in words
+    assert "of the decisions on 'label' were right and become wrong" in words
+    assert "the deployed denoiser's error on the new latents is" in words
+    assert "new queries of 'label' find" in words
+    broken = report.search["label"].items.broken[:, 0]
+    assert f"examples {', '.join(map(str, broken[:20]))}" in words
+    assert "the encoder of 'image'" not in words
+
+
+def test_an_error_that_is_no_number_is_no_reason_to_pass(report):
+    denoising = dataclasses.replace(report.denoising, deployed_on_new=float("nan"))
+    harmed = dataclasses.replace(report, denoising=denoising)
+    limits = graceful.Limits(1.0, 1.0, 1.1, 1.0)
+    assert any("denoiser's error" in line for line in harmed.problems(limits))
+
+
+def test_declared_compatibility_counts(deployed, successor):
+    declared = graceful.freeze(
+        successor.built,
+        successor.params,
+        compatible_with={"label": (deployed.encoders["label"].fingerprint,)},
+    )
+    report = graceful.compare(deployed, declared, source(), repeats=1)
+    assert report.compatible == {"image": True, "label": True}
+
+
+def test_unknown_entries_are_not_counted(deployed):
+    """Half of the pixels are void: shares are of the others."""
+    one, two = (frozen(built_with(masks=True), seed=seed) for seed in (0, 1))
+    columns = examples()
+    columns["image"] = np.repeat(columns["image"], 2, axis=-1)
+    mask = np.random.default_rng(1).integers(0, 3, (40, 8, 8))
+    mask[:, ::2] = 255
+    columns["mask"] = mask.astype(np.int32)
+    report = graceful.compare(one, two, source_of(columns), repeats=1)
+    given = {"image": columns["image"]}
+    was, now = (
+        x.built.generate(jax.random.key(0), x.params, 40, given)["mask"] for x in (one, two)
+    )
+    known = mask != 255
+    flips = report.decisions["mask"]
+    assert flips.old_error == pytest.approx(np.mean((was != mask)[known]))
+    assert flips.negative == pytest.approx(np.mean(((was == mask) & (now != mask))[known]))
+    assert all(mask[tuple(index)] != 255 for index in flips.broken)
+
+
+def source_of(columns):
+    return data.ArraySource(columns)
+
+
+def test_a_report_as_text_json_and_picture(report, tmp_path):
+    table = report.table()
+    assert "| 40 examples | |" in table
+    assert f"{report.denoising.deployed:.4f}" in table
+    plain = json.loads(json.dumps(report.to_dict()))
+    assert plain["decisions"]["label"]["broken"] == report.decisions["label"].broken.tolist()
+    assert plain["search"]["label"]["precision"]["old_old"] == pytest.approx(1)
+    graceful.plot_report(report, tmp_path / "report.png")
+    with Image.open(tmp_path / "report.png") as picture:
+        assert picture.size[0] > 1000
+
+
+def test_who_cannot_be_compared(deployed):
+    with pytest.raises(ValueError, match=r"`config.process.num_steps`: got 9"):
+        graceful.compare(deployed, frozen(built_with(num_steps=9)), source())
+    worse = dataclasses.replace(
+        deployed, params=changed(deployed.params, "modalities_label", "table")
+    )
+    assert not np.isnan(graceful.compare(deployed, worse, source(), repeats=1).denoising.ratio)

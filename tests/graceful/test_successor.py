@@ -1,0 +1,307 @@
+"""Successors: what their loss is made of, who learns from it, and who cannot succeed."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import traverse_util
+
+from mmdiffusion_jax import experiment, graceful, objective
+from mmdiffusion_jax.graceful import UpdateOptions
+from mmdiffusion_jax.graceful.bundle import encoder_paths
+from tests.graceful.small import built_with, examples, frozen, source
+from tests.mixture_world import TABLE, MixtureWorld
+
+KEY = jax.random.key(3)
+
+
+@pytest.fixture(scope="module")
+def deployed():
+    return frozen(built_with())
+
+
+@pytest.fixture(scope="module")
+def wider():
+    return built_with(width=32)
+
+
+def flat(tree):
+    return {"/".join(path): leaf for path, leaf in traverse_util.flatten_dict(tree).items()}
+
+
+def loss_of(constraint, params, key=KEY, batch=None):
+    batch = jax.tree.map(jnp.asarray, batch or examples())
+    return constraint.loss(params, key, batch, *constraint.constants)
+
+
+def test_a_deployed_model_reads_its_own_latents_as_in_training():
+    world = MixtureWorld(10)
+    batch, model = world.draw(200), world.model()
+    same = graceful.with_encoders(model, model)
+    error, heads = graceful.deployed_terms(KEY, world.schedule, world.weights, same, batch)
+    total, scalars = objective.simple_loss(KEY, world.schedule, world.weights, model, batch)
+    np.testing.assert_allclose(error, scalars["x/squared_error"], rtol=1e-6)
+    np.testing.assert_allclose(heads, scalars["label/loss"], rtol=1e-5)
+    np.testing.assert_allclose(error + heads, total, rtol=1e-6)
+
+
+def test_the_encoder_finds_the_codes_that_the_deployed_model_reads():
+    """The exact model of a world reads best what the world's own encoder writes."""
+    world = MixtureWorld(10)
+    model = world.model()
+
+    def hybrid(table):
+        label = dataclasses.replace(model.modalities["label"], encode=lambda k: table[k])
+        successor = dataclasses.replace(model, modalities={**model.modalities, "label": label})
+        return graceful.with_encoders(model, successor)
+
+    def terms(table, key, count=2000):
+        batch = world.draw(count)
+        return graceful.deployed_terms(key, world.schedule, world.weights, hybrid(table), batch)
+
+    @jax.jit
+    def fit(table):
+        optimiser = optax.adam(0.05)
+
+        def step(carry, key):
+            table, state = carry
+            gradient = jax.grad(lambda table: sum(terms(table, key, 500)))(table)
+            updates, state = optimiser.update(gradient, state)
+            return (optax.apply_updates(table, updates), state), None
+
+        start = (table, optimiser.init(table))
+        return jax.lax.scan(step, start, jax.random.split(KEY, 200))[0][0]
+
+    other = jnp.asarray(TABLE[[1, 2, 0]], jnp.float32)
+    truth = jnp.asarray(TABLE, jnp.float32)
+    (least, _), (before, _), (after, _) = (terms(t, KEY) for t in (truth, other, fit(other)))
+    assert before > 1.3 * least
+    assert after < 1.1 * least
+    cosines = np.sum(graceful.unit(fit(other)) * graceful.unit(truth), axis=1)
+    assert cosines.min() > 0.95
+
+
+def test_wider_latents_are_read_as_is_declared():
+    """A successor with another channel: the deployed model reads the first ones."""
+    world = MixtureWorld(10)
+    batch, model = world.draw(200), world.model()
+
+    def widened(name):
+        encode = model.modalities[name].encode
+        wide = lambda x: jnp.concatenate([encode(x), 7 * encode(x)], axis=-1)  # noqa: E731
+        return dataclasses.replace(model.modalities[name], encode=wide)
+
+    wide = dataclasses.replace(model, modalities={n: widened(n) for n in model.modalities})
+    read = graceful.with_encoders(model, wide, lambda z: graceful.shared_coordinates(z, 2))
+    found, truth = (
+        graceful.deployed_terms(KEY, world.schedule, world.weights, m, batch) for m in (read, model)
+    )
+    np.testing.assert_allclose(found, truth, rtol=1e-6)
+
+
+def test_the_deployed_model_trains_encoders_alone(deployed, wider):
+    options = UpdateOptions(flips=0, mix=0)
+    plain = graceful.constraint([deployed], wider, UpdateOptions(encoders="free", flips=0))
+    held = graceful.constraint([deployed], wider, options)
+    params = wider.init(jax.random.key(1))
+    extra = jax.tree.map(
+        jnp.subtract,
+        *(jax.grad(lambda p, c=c: loss_of(c, p)[0])(params) for c in (held, plain)),
+    )
+    encoders = {"/".join(p) for name in ("image", "label") for p in encoder_paths(wider, name)}
+    assert encoders == {"modalities_label/table"}
+    for name, leaf in flat(extra).items():
+        scale = float(jnp.abs(leaf).max())
+        assert scale > 1e-4 if name in encoders else scale < 1e-6, name
+
+
+def test_without_weights_it_is_the_successors_own_loss(deployed, wider):
+    options = UpdateOptions(encoders="free", flips=0)
+    params = wider.init(jax.random.key(1))
+    total, scalars = loss_of(graceful.constraint([deployed], wider, options), params)
+    own_key, _ = jax.random.split(KEY)
+    truth, own = wider.loss(params, own_key, jax.tree.map(jnp.asarray, examples()))
+    assert float(total) == float(truth)
+    assert {name: float(x) for name, x in scalars.items()} == {n: float(x) for n, x in own.items()}
+
+
+def test_terms_add_up_over_generations(deployed, wider):
+    older = frozen(built_with(depth=2), seed=5)
+    options = UpdateOptions(heads=2.0, denoiser=3.0, latents=4.0, mix=0)
+    params = wider.init(jax.random.key(1))
+    total, scalars = loss_of(graceful.constraint([older, deployed], wider, options), params)
+    own_key, _ = jax.random.split(KEY)
+    expected = wider.loss(params, own_key, jax.tree.map(jnp.asarray, examples()))[0]
+    for index in (0, 1):
+        expected += (
+            3 * scalars[f"deployed_{index}/denoiser"] + 2 * scalars[f"deployed_{index}/heads"]
+        )
+    expected += options.flips * scalars["label/distillation"]
+    np.testing.assert_allclose(total, expected, rtol=1e-6)
+    assert scalars["deployed_0/denoiser"] != scalars["deployed_1/denoiser"]
+
+
+def test_a_model_that_succeeds_itself_is_not_distilled(deployed):
+    constraint = graceful.constraint([deployed], deployed.built, UpdateOptions(alpha=1.0))
+    _, scalars = loss_of(constraint, deployed.params)
+    assert float(scalars["label/distillation"]) == 0
+    moved = jax.tree.map(lambda leaf: leaf + 0.1, deployed.params)
+    assert float(loss_of(constraint, moved)[1]["label/distillation"]) > 0
+
+
+def test_an_ensemble_teaches_by_its_mean(deployed, wider):
+    members = [frozen(built_with(), seed=seed) for seed in (7, 8)]
+    params = wider.init(jax.random.key(1))
+
+    def distilled(options, ensemble=()):
+        constraint = graceful.constraint([deployed], wider, options, ensemble)
+        return float(loss_of(constraint, params)[1]["label/distillation"])
+
+    plain = UpdateOptions(alpha=1.0, beta=0.0)
+    same = distilled(UpdateOptions(alpha=9.0, beta=9.0), [deployed, deployed])
+    np.testing.assert_allclose(same, distilled(plain), rtol=1e-5)
+    assert distilled(plain, members) != pytest.approx(same, rel=1e-3)
+
+
+def test_latents_apart_are_measured_where_they_are_present(deployed):
+    built = deployed.built
+    moved = built.init(jax.random.key(4))
+    batch = jax.tree.map(jnp.asarray, examples())
+    tables = [p["modalities_label"]["table"] for p in (deployed.params, moved)]
+    old, new = (
+        np.asarray(graceful.unit(t.reshape(10, -1)) * 8)[np.asarray(batch["label"])] for t in tables
+    )
+    here = np.arange(40) % 3 == 0
+    found = graceful.latents_apart(
+        built.model.functions(moved),
+        built.model.functions(deployed.params),
+        batch,
+        {"label": jnp.asarray(here)},
+    )
+    np.testing.assert_allclose(found, ((old - new) ** 2).mean(1)[here].mean(), rtol=1e-4)
+
+
+def test_a_head_is_asked_about_states_that_do_not_carry_its_modality(deployed):
+    built, batch = deployed.built, jax.tree.map(jnp.asarray, examples())
+    functions = built.model.functions(deployed.params)
+
+    def asked(labels, key=KEY):
+        values = {**batch, "label": labels}
+        return graceful.heads_at_noise(
+            key, built.schedule, built.weights, functions, values, "label"
+        )
+
+    first = asked(batch["label"])
+    np.testing.assert_array_equal(first, asked((batch["label"] + 1) % 10))
+    assert np.abs(first - asked(batch["label"], jax.random.key(9))).max() > 0
+    with pytest.raises(ValueError, match=r"`name`: got .labels.*did you mean .label"):
+        graceful.heads_at_noise(KEY, built.schedule, built.weights, functions, batch, "labels")
+
+
+def test_a_share_of_one_learns_from_what_is_stored_alone(deployed, wider):
+    options = UpdateOptions(heads=0, denoiser=0, latents=0, flips=0, mix=1.0)
+    constraint = graceful.constraint([deployed], wider, options)
+    gradient = flat(jax.grad(lambda p: loss_of(constraint, p)[0])(wider.init(jax.random.key(1))))
+    # The table still says what a head's answer stands for, but no state is made with it.
+    changed = {**gradient}
+    table = changed.pop("modalities_label/table")
+    mixed = UpdateOptions(heads=0, denoiser=0, latents=0, flips=0, mix=0.0)
+    other = graceful.constraint([deployed], wider, mixed)
+    own = flat(jax.grad(lambda p: loss_of(other, p)[0])(wider.init(jax.random.key(1))))
+    assert float(jnp.abs(table).max()) < float(jnp.abs(own["modalities_label/table"]).max())
+    assert all(jnp.isfinite(leaf).all() for leaf in changed.values())
+
+
+def trained(deployed, built, options, folder):
+    with experiment.hold_workdir(folder, built.config) as held:
+        state = graceful.update([deployed], built, source(), source(), held, options)
+    return graceful.freeze(built, jax.device_get(state.ema)), flat(state.params)
+
+
+def test_kept_encoders_stay_to_the_last_bit(deployed, wider, tmp_path):
+    options = UpdateOptions(encoders="kept")
+    bundle, params = trained(deployed, wider, options, tmp_path / "w")
+    old = flat(deployed.params)
+    np.testing.assert_array_equal(params["modalities_label/table"], old["modalities_label/table"])
+    assert bundle.encoders == deployed.encoders
+    moved = flat(wider.init(jax.random.key(0)))
+    assert any(np.any(params[name] != moved[name]) for name in params)
+
+
+@pytest.mark.parametrize(
+    ("options", "from_old"),
+    [
+        (UpdateOptions(), {"modalities_label/table"}),
+        (UpdateOptions(encoders="free"), set()),
+        (UpdateOptions(encoders="free", warm_start=True), None),
+    ],
+)
+def test_where_it_begins(deployed, wider, options, from_old):
+    constraint = graceful.constraint([deployed], wider, options)
+    start = flat(constraint.init(KEY, *constraint.constants))
+    old, fresh = flat(deployed.params), flat(wider.init(KEY))
+    if from_old is None:
+        from_old = {name for name in fresh if fresh[name].shape == old[name].shape}
+        assert len(from_old) > 3
+    for name, leaf in start.items():
+        np.testing.assert_array_equal(leaf, (old if name in from_old else fresh)[name])
+
+
+@pytest.mark.parametrize(
+    ("successor", "options", "words"),
+    [
+        ({"formulation": "separate"}, {}, "`config.formulation`: got separate, expected 'shared'"),
+        ({"num_steps": 9}, {}, "`config.process.num_steps`: got 9, expected 8, as deployed"),
+        (
+            {"modalities": {"label": {"kind": "label", "num_classes": 9}}},
+            {},
+            "`config.modalities.label`: got 9 classes, expected the 10 that are deployed",
+        ),
+        (
+            {"modalities": {"label": {"kind": "embedding", "dims": 3}}},
+            {},
+            "`config.modalities.label`: got Embedding .* expected Label",
+        ),
+        (
+            {"grid": (4, 4)},
+            {"encoders": "kept"},
+            r"`graceful.encoders`: got 'kept', with another encoder of 'label'",
+        ),
+    ],
+)
+def test_who_cannot_succeed(deployed, successor, options, words):
+    with pytest.raises(ValueError, match=words):
+        graceful.constraint([deployed], built_with(**successor), UpdateOptions(**options))
+
+
+def test_a_modality_that_is_gone_and_latents_of_another_shape(deployed, wider):
+    more = frozen(built_with(modalities={"other": {"kind": "label", "num_classes": 3}}))
+    with pytest.raises(ValueError, match=r"`config.modalities`: got nothing for 'other'"):
+        graceful.constraint([more], wider, UpdateOptions())
+    graceful.constraint([deployed], more.built, UpdateOptions())
+
+    config = wider.config.copy_and_resolve_references()
+    config.latent = (8, 8, 2)
+    two = experiment.build(config)
+    with pytest.raises(ValueError, match=r"`config.latent`: got .*declare how it reads them"):
+        graceful.constraint([deployed], two, UpdateOptions())
+    with pytest.raises(ValueError, match="`deployed`: got none"):
+        graceful.constraint([], wider, UpdateOptions())
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"encoders": "frozen"}, "`graceful.encoders`: got 'frozen'"),
+        ({"heads": -1.0}, "`graceful.heads`: got -1.0, expected 0 or more"),
+        ({"mix": 1.5}, "`graceful.mix`: got 1.5"),
+        ({"temperature": 0.0}, "`graceful.temperature`: got 0.0"),
+        ({"distance": "cosine"}, "`graceful.distance`: got 'cosine'"),
+    ],
+)
+def test_bad_options(fields, words):
+    with pytest.raises(ValueError, match=words):
+        UpdateOptions(**fields)

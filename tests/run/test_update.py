@@ -1,0 +1,97 @@
+"""Updates from the command line, of a run that is finished."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from mmdiffusion_jax import graceful, run
+from tests.run.small import SMALL, launch
+
+SUCCESSOR = ("--config=configs/graceful_update.py", *SMALL[1:], "--config.training.num_steps=4")
+
+
+def update(workdir, deployed, *more):
+    data = f"--config.data.folder={deployed.parent}"
+    return launch("update", *SUCCESSOR, f"--workdir={workdir}", f"--from={deployed}", data, *more)
+
+
+@pytest.fixture(scope="module")
+def updated(finished, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("update") / "w"
+    done = update(workdir, finished)
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+def test_a_successor_knows_what_it_was_held_to(updated, finished):
+    record = json.loads((updated / "update.json").read_text())
+    old = run.freeze(str(finished))
+    assert record["compatible_with"]["label"] == [old.encoders["label"].fingerprint]
+    kept = graceful.read_bundle(updated / "deployed-0.safetensors")
+    jax.tree.map(np.testing.assert_array_equal, kept.params, jax.device_get(old.params))
+    new = run.freeze(str(updated))
+    assert new.encoders["label"].fingerprint != old.encoders["label"].fingerprint
+    assert new.encoders["label"].goes_with(old.encoders["label"])
+    lines = [json.loads(line) for line in (updated / "metrics.jsonl").read_text().splitlines()]
+    assert "train/deployed_0/denoiser" in lines[0]
+    assert "train/label/distillation" in lines[0]
+
+
+def test_it_goes_on_and_nowhere_else(updated, finished, tmp_path):
+    done = update(updated, finished)
+    assert done.returncode == 0, done.stderr
+    done = update(updated, finished, "--config.graceful.heads=2.0")
+    assert done.returncode == 1
+    assert "which holds an update that differs in options" in done.stderr
+    done = launch("train", *SMALL, f"--workdir={updated}")
+    assert done.returncode == 1
+    done = update(finished, finished)
+    assert "expected another folder than the deployed model's" in done.stderr
+    other = tmp_path / "other"
+    shutil.copytree(finished, other)
+    done = update(other, finished)
+    assert done.returncode == 1
+    assert "`workdir`: got" in done.stderr
+
+
+def test_ordinary_training_does_not_go_on_with_an_update(updated):
+    config = run.load(str(updated))[0]
+    with pytest.raises(ValueError, match=r"which holds an update .* go on with launch/update.py"):
+        run.train(config, str(updated))
+
+
+def test_the_report(updated, tmp_path):
+    out = tmp_path / "out"
+    done = launch("compare_update", f"--workdir={updated}", f"--out={out}", "--error_increase=-1")
+    assert done.returncode == 1
+    assert "error: `successor`: got" in done.stderr
+    assert "deployed denoiser, stored latents" in done.stdout
+    report = json.loads((out / "report.json").read_text())
+    assert report["compatible"] == {"image": True, "label": True}
+    assert (out / "report.png").stat().st_size > 10_000
+    easy = ("--error_increase=1", "--negative_flips=1", "--denoiser_ratio=99", "--retrieval_loss=1")
+    done = launch("compare_update", f"--workdir={updated}", f"--out={out}", *easy)
+    assert done.returncode == 0, done.stderr
+
+
+def test_bad_requests(finished, updated, tmp_path):
+    with pytest.raises(ValueError, match="`from`: got nothing"):
+        run.compare_update(str(finished))
+    config = run.load(str(finished))[0]
+    with pytest.raises(ValueError, match=r"`config.graceful`: got nothing"):
+        run.update(config, str(tmp_path / "w"), [str(finished)])
+    config = config.copy_and_resolve_references()
+    config.graceful = {"head": 1.0}
+    with pytest.raises(ValueError, match=r"`config.graceful`: got 'head'.*did you mean 'heads'"):
+        run.update(config, str(tmp_path / "w"), [str(finished)])
+    with pytest.raises(ValueError, match="`workdir`: got"):
+        run.freeze(str(tmp_path / "nothing"))
+    harmed = tmp_path / "harmed"
+    shutil.copytree(updated, harmed)
+    (harmed / "update.json").write_text("{")
+    with pytest.raises(ValueError, match=r"`workdir`: got a damaged .*update.json"):
+        run.freeze(str(harmed))
+    assert not (tmp_path / "w").exists()
