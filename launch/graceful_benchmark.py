@@ -1,4 +1,4 @@
-"""Reproduces what graceful updates give: --seeds=5 --first_seed=S --out=F.json."""
+"""Reproduces what graceful updates give: --seeds=5 --first_seed=S --out=F.json [--ranges]."""
 
 from absl import app, flags
 
@@ -6,6 +6,7 @@ from mmdiffusion_jax import run
 
 _SEEDS = flags.DEFINE_integer("seeds", 5, "How many.")
 _FIRST_SEED = flags.DEFINE_integer("first_seed", 0, "The seeds count up from it.")
+_RANGES = flags.DEFINE_bool("ranges", False, "Go through scales, widths and weights as well.")
 _OUT = flags.DEFINE_string("out", None, "The JSON file of all figures.", required=True)
 
 
@@ -13,7 +14,7 @@ def main(argv: list[str]) -> None:
     """Parses the flags and runs."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    run.graceful_benchmark(_SEEDS.value, _FIRST_SEED.value, _OUT.value)
+    run.graceful_benchmark(_SEEDS.value, _FIRST_SEED.value, _OUT.value, _RANGES.value)
 
 
 if __name__ == "__main__":

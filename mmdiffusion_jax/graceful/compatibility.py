@@ -48,7 +48,9 @@ def shared_coordinates(embeddings: jax.Array, features: int) -> jax.Array:
     return embeddings[..., :features]
 
 
-def cosine_logits(embeddings: jax.Array, prototypes: jax.Array, scale: float = 8.0) -> jax.Array:
+def cosine_logits(
+    embeddings: jax.Array, prototypes: jax.Array, scale: jax.Array | float = 8.0
+) -> jax.Array:
     """Scale · cos(φ, w_c) for each class c: (…, d), (classes, d_old) → (…, classes).
 
     Args:
@@ -65,7 +67,7 @@ def cosine_logits(embeddings: jax.Array, prototypes: jax.Array, scale: float = 8
 
 
 def compatible_loss(
-    embeddings: jax.Array, labels: jax.Array, prototypes: jax.Array, scale: float = 8.0
+    embeddings: jax.Array, labels: jax.Array, prototypes: jax.Array, scale: jax.Array | float = 8.0
 ) -> jax.Array:
     """CE(w_old · φ_new), equation 5 of Shen et al., in nats for each example.
 

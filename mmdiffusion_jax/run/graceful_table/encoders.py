@@ -37,7 +37,7 @@ def train_encoder(
     denoiser: Any = None,
     own: float = 1.0,
     stored: jax.Array | None = None,
-    scale: float = SCALE,
+    scale: jax.Array | float = SCALE,
 ) -> dict[str, Any]:
     """An encoder with a cosine head of its own, held to deployed ones.
 

@@ -23,8 +23,8 @@ from mmdiffusion_jax.run.graceful_table.worlds import (
 OLD, NEW = Mlp((64, NUM_CLASSES)), Mlp((256, NUM_CLASSES))
 MEMBERS = 4
 WEIGHT = 0.02
-"""λ (α + β) of focal distillation: what a decision weighs that the deployed model gets right. "focal"
-has (α, β) = (1, 5)."""
+"""λ (α + β) of focal distillation: what a decision weighs that the deployed model gets right.
+Unless it is said otherwise (α, β) is (1, 5)."""
 SPLITS = 3
 """Splits of the data a seed: a single one has only a handful of flips."""
 _fit = functools.partial(fit, num_steps=500, learning_rate=1e-3)
@@ -84,7 +84,9 @@ def _train(
     return _fit(loss, start, key)
 
 
-def _update(key: jax.Array, world: World) -> dict[str, jax.Array]:
+def _update(
+    arms: Mapping[str, Arm], warm_arms: Mapping[str, Arm], key: jax.Array, world: World
+) -> dict[str, jax.Array]:
     """One seed: the decisions of what was deployed and of every arm, on test examples."""
     old_key, batch_key, new_key, train_key, member_key = jax.random.split(key, 5)
     x, y = world["x_old"], world["y_old"]
@@ -103,18 +105,20 @@ def _update(key: jax.Array, world: World) -> dict[str, jax.Array]:
     # The same start and batches for all arms: what differs is what they are held to.
     start = NEW.init(new_key, x[:1])
     found = {"old": jnp.argmax(OLD.of(old, world["x_test"]), axis=-1)}
-    for net, arms, begin, teachers in (
-        (NEW, ARMS, start, members),
-        (OLD, WARM_ARMS, old, None),
+    for net, some, begin, teachers in (
+        (NEW, arms, start, members),
+        (OLD, warm_arms, old, None),
     ):
-        numbers = jax.tree.map(lambda *x: jnp.array(x), *arms.values())
+        if not some:
+            continue
+        numbers = jax.tree.map(lambda *x: jnp.array(x), *some.values())
         params = jax.vmap(
             lambda arm, net=net, begin=begin, teachers=teachers: _train(
                 net, arm, begin, train_key, world, old, teachers
             )
         )(numbers)
         logits = jax.vmap(lambda p, net=net: net.of(p, world["x_test"]))(params)
-        found |= dict(zip(arms, jnp.argmax(logits, axis=-1), strict=True))
+        found |= dict(zip(some, jnp.argmax(logits, axis=-1), strict=True))
     return found
 
 
@@ -124,11 +128,30 @@ def flip_rows(seeds: Sequence[int]) -> dict[str, np.ndarray]:
     Args:
         seeds: fresh ones.
     """
+    rows = arm_rows(seeds, ARMS, WARM_ARMS)
+    rows["negative_flip_cut"] = rows["negative_flip_cut_focal"]
+    rows["error_increase"] = rows["error_increase_focal"]
+    return rows
+
+
+def arm_rows(
+    seeds: Sequence[int], arms: Mapping[str, Arm], warm_arms: Mapping[str, Arm]
+) -> dict[str, np.ndarray]:
+    """Negative flips and errors of some arms; one value a seed.
+
+    Args:
+        seeds: fresh ones.
+        arms: by name; "free" is among them.
+        warm_arms: those that begin with the deployed parameters.
+    """
     split_seeds = [seed * SPLITS + number for seed in seeds for number in range(SPLITS)]
     world = worlds(split_seeds)
     keys = jax.vmap(jax.random.key)(jnp.asarray(split_seeds))
-    decided = jax.device_get(jax.jit(jax.vmap(_update))(keys, world))
-    names, found = (*ARMS, *WARM_ARMS), {}
+    decided = jax.device_get(
+        jax.jit(jax.vmap(functools.partial(_update, arms, warm_arms)))(keys, world)
+    )
+    names = (*arms, *warm_arms)
+    found: dict[str, list[float]] = {}
     for name in names:
         every = [
             graceful.flips(old, new, right)
@@ -146,6 +169,4 @@ def flip_rows(seeds: Sequence[int]) -> dict[str, np.ndarray]:
         cut = 1 - rows[f"negative_flips_{name}"].sum() / rows["negative_flips_free"].sum()
         rows[f"negative_flip_cut_{name}"] = np.full(len(seeds), cut)
         rows[f"error_increase_{name}"] = rows[f"error_{name}"] - rows["error_free"]
-    rows["negative_flip_cut"] = rows["negative_flip_cut_focal"]
-    rows["error_increase"] = rows["error_increase_focal"]
     return rows

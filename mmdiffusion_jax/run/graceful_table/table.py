@@ -17,6 +17,7 @@ from mmdiffusion_jax.run.graceful_table.fine_tuning import (
     preconditioning_rows,
 )
 from mmdiffusion_jax.run.graceful_table.flips import flip_rows
+from mmdiffusion_jax.run.graceful_table.ranges import range_rows
 from mmdiffusion_jax.run.graceful_table.small_queries import small_query_rows
 
 PARTS: tuple[Callable[[Sequence[int]], Mapping[str, np.ndarray]], ...] = (
@@ -66,7 +67,7 @@ TABLE = (
 """The figures of the table, in its order."""
 
 
-def graceful_benchmark(num_seeds: int, first_seed: int, out: str) -> str:
+def graceful_benchmark(num_seeds: int, first_seed: int, out: str, ranges: bool = False) -> str:
     """Reproduces what graceful updates give, and writes every figure of every seed.
 
     The file has the mean of each figure at its top, its standard deviation under "spread", its
@@ -77,6 +78,7 @@ def graceful_benchmark(num_seeds: int, first_seed: int, out: str) -> str:
         num_seeds: 2 or more.
         first_seed: the seeds count up from it.
         out: the JSON file.
+        ranges: whether ranges of scales, widths and weights are gone through as well.
 
     Returns:
         The table in Markdown.
@@ -91,7 +93,7 @@ def graceful_benchmark(num_seeds: int, first_seed: int, out: str) -> str:
     seeds = range(first_seed, first_seed + num_seeds)
     rows: dict[str, np.ndarray] = {}
     seconds: dict[str, float] = {}
-    for part in PARTS:
+    for part in (*PARTS, *([range_rows] if ranges else [])):
         begun = time.monotonic()
         rows |= part(seeds)
         seconds[part.__name__] = time.monotonic() - begun
