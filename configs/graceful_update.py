@@ -4,8 +4,10 @@
     python launch/update.py --config=configs/graceful_update.py --workdir=W --from=D
     python launch/compare_update.py --workdir=W
 
-Form `deployed` is the model to be replaced, `successor` its successor. For a model of your own take
-its config and add the section `graceful`.
+Form `deployed` is the model to be replaced, `successor` its successor, `small` a denoiser of a
+quarter of the width that reads the deployed model's latents. `fashion_deployed` and `fashion` are
+the first two for Fashion-MNIST at 16 × 16, with `--config.data.path=DATA`. For a model of your own
+take its config and add the section `graceful`.
 """
 
 import dataclasses
@@ -16,16 +18,25 @@ from ml_collections import ConfigDict
 
 from mmdiffusion_jax import graceful
 
-_DIGITS = runpy.run_path(str(Path(__file__).with_name("digits.py")))
-_COMMON = runpy.run_path(str(Path(__file__).with_name("common.py")))
+_HERE = Path(__file__)
+_COMMON = runpy.run_path(str(_HERE.with_name("common.py")))
+_DIGITS = runpy.run_path(str(_HERE.with_name("digits.py")))["get_config"]
+_IMAGE_LABEL = runpy.run_path(str(_HERE.with_name("image_label.py")))["get_config"]
 
 
 def get_config(form: str = "successor") -> ConfigDict:
-    return _COMMON["choose"]({"deployed": _deployed, "successor": _successor}, form)
+    forms = {
+        "deployed": _deployed,
+        "successor": _successor,
+        "small": _small,
+        "fashion_deployed": _fashion_deployed,
+        "fashion": _fashion,
+    }
+    return _COMMON["choose"](forms, form)
 
 
 def _deployed() -> ConfigDict:
-    config = _DIGITS["get_config"]()
+    config = _DIGITS()
     config.backbone.depth = 2
     config.modalities.label.grid = (4, 4)
     config.training.num_steps = 2000
@@ -33,7 +44,32 @@ def _deployed() -> ConfigDict:
 
 
 def _successor() -> ConfigDict:
-    config = _DIGITS["get_config"]()
+    config = _DIGITS()
+    config.training.num_steps = 3000
+    return _updating(config)
+
+
+def _small() -> ConfigDict:
+    config = _deployed()
+    config.backbone.width = 16
+    config.training.num_steps = 3000
+    return _updating(config, encoders="kept")
+
+
+def _fashion_deployed() -> ConfigDict:
+    config = _IMAGE_LABEL("small")
+    config.training.num_steps = 600
+    return config
+
+
+def _fashion() -> ConfigDict:
+    config = _IMAGE_LABEL("small")
+    config.modalities.label.grid = (8, 8)
+    return _updating(config)
+
+
+def _updating(config: ConfigDict, **options: object) -> ConfigDict:
+    """A successor: another seed than the deployed model's, and how it is held to it."""
     config.seed = 1
-    config.graceful = ConfigDict(dataclasses.asdict(graceful.UpdateOptions()))
+    config.graceful = ConfigDict(dataclasses.asdict(graceful.UpdateOptions(**options)))
     return config

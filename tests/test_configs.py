@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import experiment, training
+from mmdiffusion_jax import experiment, graceful, run, training
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SETTINGS = ("image_segmentation", "masked_image", "image_label", "image_embedding", "everything")
@@ -47,6 +47,17 @@ def test_shapes(name, form):
     assert 290e6 < count < 400e6 if form == "published" else 1e4 < count < 1e6
     modalities = built.model.modalities
     assert all(len(modality.latent) == 3 for modality in modalities.values())
+
+
+@pytest.mark.parametrize(
+    ("form", "deployed"),
+    [("successor", "deployed"), ("small", "deployed"), ("fashion", "fashion_deployed")],
+)
+def test_successors_can_take_the_place_of_what_is_deployed(form, deployed):
+    old = experiment.build(get_config("graceful_update", deployed))
+    bundle = graceful.freeze(old, jax.device_get(old.init(jax.random.key(0))))
+    config, options = run.split_config(get_config("graceful_update", form))
+    graceful.constraint([bundle], experiment.build(config), options)
 
 
 @pytest.mark.parametrize(("name", "form"), SMALL)
