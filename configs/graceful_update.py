@@ -13,6 +13,7 @@ take its config and add the section `graceful`.
 import dataclasses
 import runpy
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -68,7 +69,7 @@ def _fashion() -> ConfigDict:
     return _updating(config)
 
 
-def _updating(config: ConfigDict, **options: object) -> ConfigDict:
+def _updating(config: ConfigDict, **options: Any) -> ConfigDict:
     """A successor: another seed than the deployed model's, and how it is held to it."""
     config.seed = 1
     config.graceful = ConfigDict(dataclasses.asdict(graceful.UpdateOptions(**options)))

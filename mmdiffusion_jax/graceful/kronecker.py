@@ -100,7 +100,8 @@ def kronecker_preconditioner(
 ) -> Callable[[Any], Any]:
     """v → (A ⊗ G + λ I)⁻¹ v for each layer, by the eigenvectors of both factors: exact damping.
 
-    Other parameters stay as they are.
+    Other parameters stay as they are. On CPUs make one after another, not under `jax.vmap`, as with
+    `closed_form`.
 
     Args:
         factors: from `kronecker_factors`.

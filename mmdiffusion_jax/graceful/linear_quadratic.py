@@ -44,7 +44,7 @@ def linearised(apply: Apply, params: Any) -> Apply:
     return f_lin
 
 
-def targets(labels: jax.Array, num_classes: int, alpha: float = 15.0) -> jax.Array:
+def targets(labels: jax.Array, num_classes: int, alpha: jax.Array | float = 15.0) -> jax.Array:
     """α times one-hot labels: (n,) → (n, classes).
 
     Example:
@@ -118,8 +118,8 @@ class ClosedForm:
 
         α y_i − (B_ii)⁻¹ u_i, the closed form of Achille et al., section 4.
         """
-        steps = jax.vmap(self._step)(jnp.arange(len(self.duals)))
-        return self.wanted - steps
+        # One after another: batches of factorisations at once can lock up a CPU's threads.
+        return self.wanted - jax.lax.map(self._step, jnp.arange(len(self.duals)))
 
     def influence(self, index: jax.Array | int, jacobian: jax.Array) -> jax.Array:
         """How an example changed other predictions: those with it less those without it.
@@ -154,6 +154,8 @@ def closed_form(
     """The minimum of the quadratic loss by one factorisation of (n · classes)² numbers.
 
     It holds n · classes · (parameters + n · classes) numbers; where they are too many, use `solve`.
+    On CPUs fit one problem after another instead of under `jax.vmap`: jaxlib's batched
+    factorisations can wait for each other for ever.
 
     Args:
         apply: the network.

@@ -1,7 +1,7 @@
 """Small worlds for all rows: scikit-learn's digits split by seed, and networks trained pooled.
 
-Every function here works on one seed and is meant for `jax.vmap`, so that all seeds train in one
-compiled loop.
+What trains works on one seed and is meant for `jax.vmap`, so that all seeds train in one compiled
+loop.
 """
 
 from collections.abc import Callable, Mapping, Sequence
