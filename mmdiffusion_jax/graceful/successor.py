@@ -201,7 +201,8 @@ def constraint(
     encoders = [
         p for name in newest_built.model.modalities for p in encoder_paths(newest_built, name)
     ]
-    alpha, beta = (1.0, 0.0) if ensemble else (options.alpha, options.beta)
+    first = count if ensemble else count - 1
+    filtered = dataclasses.replace(options, alpha=1.0, beta=0.0) if ensemble else options
     mix = options.mix if options.encoders == "compatible" else 0.0
     kept = _kept_encoders(deployed[-1], built) if options.encoders == "kept" else ()
 
@@ -216,45 +217,29 @@ def constraint(
         )
         values, presence = objective.split_presence(batch)
         functions = built.model.functions(params)
-        if options.encoders == "compatible" and (options.heads or options.denoiser):
-            for index, (bundle, old) in enumerate(zip(deployed, constants, strict=False)):
-                denoiser, heads = _terms(
-                    jax.random.fold_in(key, index), bundle, old, functions, values, presence
-                )
-                total += options.denoiser * denoiser + options.heads * heads
-                metrics |= {
-                    f"deployed_{index}/denoiser": denoiser,
-                    f"deployed_{index}/heads": heads,
-                }
-        teachers = ensemble or deployed[-1:]
-        theirs = constants[count:] if ensemble else constants[count - 1 : count]
+        held = zip(deployed, constants, strict=False) if options.encoders == "compatible" else ()
+        for index, (bundle, old) in enumerate(held):
+            terms = {}
+            if options.heads or options.denoiser:
+                noise_key = jax.random.fold_in(key, index)
+                found = _terms(noise_key, bundle, old, functions, values, presence)
+                terms = dict(zip(("denoiser", "heads"), found, strict=True))
+            if options.latents:
+                theirs = bundle.built.model.functions(old)
+                terms["latents"] = latents_apart(functions, theirs, values, presence)
+            for term, value in terms.items():
+                total += getattr(options, term) * value
+                metrics[f"deployed_{index}/{term}"] = value
+        teachers = [
+            (x.built, constants[first + i]) for i, x in enumerate(ensemble or deployed[-1:])
+        ]
         for number, name in enumerate(decided_by(deployed[-1], built) if options.flips else ()):
-            modality = built.model.modalities[name]
             noise_key = jax.random.fold_in(key, count + number)
-            old_logits = ensemble_logits(
-                jnp.stack(
-                    [
-                        _heads(noise_key, teacher.built, old, values, name, presence)
-                        for teacher, old in zip(teachers, theirs, strict=True)
-                    ]
-                )
+            apart = _distillation(
+                noise_key, (built, params), teachers, name, values, presence, filtered
             )
-            logits = _heads(noise_key, built, params, values, name, presence)
-            known, classes = modality.split_unknown(values[name])
-            apart = focal_distillation(
-                logits[..., : old_logits.shape[-1]],
-                old_logits,
-                classes,
-                alpha,
-                beta,
-                options.distance,
-                options.temperature,
-            )
-            here = objective.present_in(functions, values, presence)[name]
-            counted = known * here.reshape(here.shape + (1,) * (known.ndim - here.ndim))
-            mean = jnp.sum(apart * counted) / jnp.maximum(jnp.sum(counted), 1)
-            total += options.flips * mean
-            metrics[f"{name}/distillation"] = mean
+            total += options.flips * apart
+            metrics[f"{name}/distillation"] = apart
         return total, {**metrics, "loss": total}
 
     def init(key: jax.Array, *constants: Any) -> Any:
@@ -421,6 +406,37 @@ def _terms(
         modality_scales=section.scales.to_dict() if simple else None,
         dropout=section.dropout.to_dict() if simple else None,
     )
+
+
+def _distillation(
+    key: jax.Array,
+    successor: tuple[experiment.Experiment, Any],
+    teachers: Sequence[tuple[experiment.Experiment, Any]],
+    name: str,
+    values: Any,
+    masks: Any,
+    options: UpdateOptions,
+) -> jax.Array:
+    """The mean of focal distillation over the entries of one modality that are known and present."""
+    old_logits = ensemble_logits(
+        jnp.stack([_heads(key, built, old, values, name, masks) for built, old in teachers])
+    )
+    built, params = successor
+    logits = _heads(key, built, params, values, name, masks)
+    known, classes = built.model.modalities[name].split_unknown(values[name])
+    apart = focal_distillation(
+        logits[..., : old_logits.shape[-1]],
+        old_logits,
+        classes,
+        options.alpha,
+        options.beta,
+        options.distance,
+        options.temperature,
+    )
+    if name in masks:
+        here = masks[name]
+        known = known * here.reshape(here.shape + (1,) * (known.ndim - here.ndim))
+    return jnp.sum(apart * known) / jnp.maximum(jnp.sum(known), 1)
 
 
 def _heads(

@@ -136,9 +136,8 @@ def test_terms_add_up_over_generations(deployed, wider):
     own_key, _ = jax.random.split(KEY)
     expected = wider.loss(params, own_key, jax.tree.map(jnp.asarray, examples()))[0]
     for index in (0, 1):
-        expected += (
-            3 * scalars[f"deployed_{index}/denoiser"] + 2 * scalars[f"deployed_{index}/heads"]
-        )
+        for term, weight in (("heads", 2), ("denoiser", 3), ("latents", 4)):
+            expected += weight * scalars[f"deployed_{index}/{term}"]
     expected += options.flips * scalars["label/distillation"]
     np.testing.assert_allclose(total, expected, rtol=1e-6)
     assert scalars["deployed_0/denoiser"] != scalars["deployed_1/denoiser"]
