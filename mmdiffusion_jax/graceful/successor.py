@@ -417,7 +417,7 @@ def _distillation(
     masks: Any,
     options: UpdateOptions,
 ) -> jax.Array:
-    """The mean of focal distillation over the entries of one modality that are known and present."""
+    """The mean of focal distillation over the known entries of one modality."""
     old_logits = ensemble_logits(
         jnp.stack([_heads(key, built, old, values, name, masks) for built, old in teachers])
     )
