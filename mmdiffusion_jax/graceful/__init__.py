@@ -28,6 +28,12 @@ from mmdiffusion_jax.graceful.decisions import (
     focal_distillation,
     focal_weights,
 )
+from mmdiffusion_jax.graceful.deployed import (
+    deployed_terms,
+    heads_at_noise,
+    latents_apart,
+    with_encoders,
+)
 from mmdiffusion_jax.graceful.fingerprints import (
     Encoder,
     StoredLatents,
@@ -61,15 +67,7 @@ from mmdiffusion_jax.graceful.report import (
     compare,
 )
 from mmdiffusion_jax.graceful.retrieval import Cells, Retrieval, migration_curve, retrieve
-from mmdiffusion_jax.graceful.successor import (
-    check_successor,
-    constraint,
-    deployed_terms,
-    heads_at_noise,
-    latents_apart,
-    update,
-    with_encoders,
-)
+from mmdiffusion_jax.graceful.successor import check_successor, constraint, update
 
 __all__ = [
     "DISTANCES",

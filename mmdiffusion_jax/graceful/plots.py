@@ -34,7 +34,7 @@ def plot_report(report: Report, file: str | os.PathLike[str]) -> None:
             )
     decisions.set_xticks(range(len(report.decisions)), list(report.decisions))
     decisions.set(title="wrong decisions", ylabel="share")
-    decisions.margins(y=0.15)
+    decisions.margins(y=0.5)  # room for the legend
 
     cells = report.denoising
     bars = {

@@ -12,14 +12,10 @@ import numpy as np
 from mmdiffusion_jax import data, errors, objective
 from mmdiffusion_jax.graceful.bundle import Bundle
 from mmdiffusion_jax.graceful.decisions import Flips, flips
+from mmdiffusion_jax.graceful.deployed import deployed_terms, with_encoders
 from mmdiffusion_jax.graceful.options import UpdateOptions
 from mmdiffusion_jax.graceful.retrieval import Cells, Retrieval, migration_curve, retrieve
-from mmdiffusion_jax.graceful.successor import (
-    check_successor,
-    decided_by,
-    deployed_terms,
-    with_encoders,
-)
+from mmdiffusion_jax.graceful.successor import check_successor, decided_by
 from mmdiffusion_jax.modalities import Label
 from mmdiffusion_jax.process import ModelFunctions
 
