@@ -72,11 +72,10 @@ def constraint(
     kept = _kept_encoders(deployed[-1], built) if options.encoders == "kept" else ()
 
     def loss(params: Any, key: jax.Array, batch: Mapping[str, jax.Array], *constants: Any) -> Any:
-        own_key, key = jax.random.split(key)
+        own_key, mix_key, key = jax.random.split(key, 3)
         flat = traverse_util.flatten_dict(params)
         params = _replaced(params, {path: jax.lax.stop_gradient(flat[path]) for path in kept})
         old_functions = deployed[-1].built.model.functions(constants[count - 1])
-        mix_key = jax.random.fold_in(own_key, 1)
         total, metrics = built.loss(
             params, own_key, batch, adapt=lambda own: _mixed(mix_key, own, old_functions, mix)
         )

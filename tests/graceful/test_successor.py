@@ -122,7 +122,7 @@ def test_without_weights_it_is_the_successors_own_loss(deployed, wider):
     options = UpdateOptions(encoders="free", flips=0)
     params = wider.init(jax.random.key(1))
     total, scalars = loss_of(graceful.constraint([deployed], wider, options), params)
-    own_key, _ = jax.random.split(KEY)
+    own_key = jax.random.split(KEY, 3)[0]
     truth, own = wider.loss(params, own_key, jax.tree.map(jnp.asarray, examples()))
     assert float(total) == float(truth)
     assert {name: float(x) for name, x in scalars.items()} == {n: float(x) for n, x in own.items()}
@@ -133,7 +133,7 @@ def test_terms_add_up_over_generations(deployed, wider):
     options = UpdateOptions(heads=2.0, denoiser=3.0, latents=4.0, mix=0)
     params = wider.init(jax.random.key(1))
     total, scalars = loss_of(graceful.constraint([older, deployed], wider, options), params)
-    own_key, _ = jax.random.split(KEY)
+    own_key = jax.random.split(KEY, 3)[0]
     expected = wider.loss(params, own_key, jax.tree.map(jnp.asarray, examples()))[0]
     for index in (0, 1):
         for term, weight in (("heads", 2), ("denoiser", 3), ("latents", 4)):
