@@ -77,7 +77,10 @@ def constraint(
         params = _replaced(params, {path: jax.lax.stop_gradient(flat[path]) for path in kept})
         old_functions = deployed[-1].built.model.functions(constants[count - 1])
         total, metrics = built.loss(
-            params, own_key, batch, adapt=lambda own: _mixed(mix_key, own, old_functions, mix)
+            params,
+            own_key,
+            batch,
+            adapt=lambda own: _mixed(mix_key, own, old_functions, mix, deployed[-1]),
         )
         values, presence = objective.split_presence(batch)
         functions = built.model.functions(params)
@@ -90,7 +93,9 @@ def constraint(
                 terms = dict(zip(("denoiser", "heads"), found, strict=True))
             if options.latents:
                 theirs = bundle.built.model.functions(old)
-                terms["latents"] = latents_apart(functions, theirs, values, presence)
+                terms["latents"] = latents_apart(
+                    functions, theirs, *_known(bundle, values, presence)
+                )
             for term, value in terms.items():
                 total += getattr(options, term) * value
                 metrics[f"deployed_{index}/{term}"] = value
@@ -258,18 +263,35 @@ def _terms(
     key: jax.Array, bundle: Bundle, params: Any, successor: ModelFunctions, values: Any, masks: Any
 ) -> tuple[jax.Array, jax.Array]:
     built, section = bundle.built, bundle.built.config.loss
-    names = built.model.modalities
     simple = section.kind == "simple"
     return deployed_terms(
         key,
         built.schedule,
         built.weights,
         with_encoders(built.model.functions(params), successor),
-        {name: values[name] for name in names},
-        {name: mask for name, mask in masks.items() if name in names},
+        *_known(bundle, values, masks),
         modality_scales=section.scales.to_dict() if simple else None,
         dropout=section.dropout.to_dict() if simple else None,
     )
+
+
+def _known(bundle: Bundle, values: Any, masks: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a deployed model knows of a batch: its modalities, without examples of later classes."""
+    names = bundle.built.model.modalities
+    known = {name: values[name] for name in names}
+    present = {name: mask for name, mask in masks.items() if name in names}
+    for name, modality in names.items():
+        if isinstance(modality, Categorical):
+            fits = _has_class(modality, known[name])
+            whole = fits.reshape(len(fits), -1).all(axis=1)
+            present[name] = present[name] * whole if name in present else whole
+            known[name] = jnp.where(fits, known[name], jnp.zeros_like(known[name]))
+    return known, present
+
+
+def _has_class(modality: Categorical, x: jax.Array) -> jax.Array:
+    """Which values are classes of a deployed modality, or stand for "not known"."""
+    return ~modality.split_unknown(x)[0] | (x < modality.num_classes)
 
 
 def _distillation(
@@ -319,16 +341,24 @@ def _heads(
 
 
 def _mixed(
-    key: jax.Array, own: ModelFunctions, deployed: ModelFunctions, share: float
+    key: jax.Array, own: ModelFunctions, deployed: ModelFunctions, share: float, bundle: Bundle
 ) -> ModelFunctions:
     """A model that takes what is stored in place of some encodings of its own."""
     if not share:
         return own
 
     def mixing(name: str, encode: Read, key: jax.Array) -> Read:
-        stored = deployed.modalities[name].encode
-        return lambda x: mix_stored(key, encode(x), stored(x), share)
+        def mixed(x: jax.Array) -> jax.Array:
+            new = encode(x)
+            values, present = _known(bundle, {**blanks, name: x}, {})
+            stored = deployed.modalities[name].encode(values[name])
+            taken = mix_stored(key, new, stored, share)
+            here = present.get(name, jnp.ones(len(x), bool))
+            return jnp.where(here.reshape(-1, *[1] * (new.ndim - 1)), taken, new)
 
+        return mixed
+
+    blanks = {name: bundle.built.blank(name) for name in deployed.modalities}
     modalities = dict(own.modalities)
     for index, name in enumerate(sorted(deployed.modalities)):
         encode = mixing(name, modalities[name].encode, jax.random.fold_in(key, index))

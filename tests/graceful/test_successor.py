@@ -230,6 +230,28 @@ def test_kept_encoders_stay_to_the_last_bit(deployed, wider, tmp_path):
     assert any(np.any(params[name] != moved[name]) for name in params)
 
 
+@pytest.mark.parametrize("mix", [0.0, 1.0])
+def test_later_classes_are_nothing_to_the_deployed_model(deployed, mix):
+    """Twelve classes after ten: of the last two there is nothing to go with."""
+    more = built_with(modalities={"label": {"kind": "label", "num_classes": 12}})
+    options = UpdateOptions(flips=0, mix=mix)
+    constraint = graceful.constraint([deployed], more, options)
+    params = more.init(jax.random.key(1))
+    batch = examples()
+    later = {**batch, "label": np.where(np.arange(40) % 2, 11, batch["label"]).astype(np.int32)}
+    scalars = loss_of(constraint, params, batch=later)[1]
+    old = {name: x[::2] for name, x in batch.items()}
+    alone = loss_of(constraint, params, batch=old)[1]
+    np.testing.assert_allclose(
+        scalars["deployed_0/latents"], alone["deployed_0/latents"], rtol=1e-5
+    )
+    gradient = flat(jax.grad(lambda p: loss_of(constraint, p, batch=later)[0])(params))
+    table = gradient["modalities_label/table"]
+    assert jnp.isfinite(table).all()
+    # With everything stored mixed in, states still carry the new code of what was never stored.
+    assert float(jnp.abs(table[11]).max()) > 0
+
+
 @pytest.mark.parametrize(
     ("options", "from_old"),
     [
