@@ -34,6 +34,13 @@ code=$(next "$RECORDS/$name.codes")
 exit "${code:-0}"
 """
 
+# Where the tests run in the background Ctrl-C is ignored, and a shell never listens to it again.
+LISTENING = """\
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execvp("bash", ["bash", *sys.argv[1:]])
+"""
+
 
 class Machine:
     """Stand-ins on PATH, what they will answer, and what they were called with."""
@@ -65,14 +72,12 @@ class Machine:
 
     def start(self, script, *arguments, cwd=ROOT, **environment):
         return subprocess.Popen(
-            ["bash", str(ROOT / "launch" / script), *arguments],
+            [sys.executable, "-IS", "-c", LISTENING, str(ROOT / "launch" / script), *arguments],
             cwd=cwd,
             env=self.environment(**environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # Whoever runs the tests in the background has it ignored, and a shell keeps that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, script, *arguments, **options):

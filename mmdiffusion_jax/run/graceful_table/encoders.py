@@ -23,7 +23,7 @@ from mmdiffusion_jax.run.graceful_table.worlds import (
 DIMS, SCALE = 32, 8.0
 OLD, NEW = Mlp((64, DIMS)), Mlp((256, DIMS))
 DENOISER = Mlp((256, 256, DIMS))
-SCHEDULE = process.cosine_schedule(100)
+NUM_STEPS = 100
 CHAIN = ((150, Mlp((64, DIMS))), (300, Mlp((128, DIMS))), (600, Mlp((192, DIMS))), (1000, NEW))
 """Examples and encoder of four generations."""
 
@@ -87,12 +87,14 @@ def latent(embeddings: jax.Array) -> jax.Array:
 
 def denoising_error(params: Any, key: jax.Array, z_0: jax.Array) -> jax.Array:
     """E ‖z_0 − denoiser(z_t, t)‖² / d for one t and noise an example."""
+    # Not of the module: what launch scripts import must not take a device.
+    schedule = process.cosine_schedule(NUM_STEPS)
     t_key, noise_key = jax.random.split(key)
-    t = process.uniform_timesteps(t_key, len(z_0), SCHEDULE.num_steps)
+    t = process.uniform_timesteps(t_key, len(z_0), NUM_STEPS)
     noise = jax.random.normal(noise_key, z_0.shape)
-    share = SCHEDULE.alpha_bar[t][:, None]
+    share = schedule.alpha_bar[t][:, None]
     z_t = jnp.sqrt(share) * z_0 + jnp.sqrt(1 - share) * noise
-    angles = t[:, None] / SCHEDULE.num_steps * jnp.geomspace(1, 100, 8)
+    angles = t[:, None] / NUM_STEPS * jnp.geomspace(1, 100, 8)
     told = jnp.concatenate([z_t, jnp.sin(angles), jnp.cos(angles)], axis=-1)
     return jnp.mean((z_0 - DENOISER.of(params, told)) ** 2)
 
