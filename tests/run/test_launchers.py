@@ -21,8 +21,8 @@ TRAIN = ("--config=configs/smoke.py", "--workdir=a b/w", "--config.data.size=(8,
 STAND_IN = """\
 #!/usr/bin/env bash
 name=$(basename "$0")
-printf '%s\\0' "$name" "$@" >>"$RECORDS/calls"
-printf '\\n' >>"$RECORDS/calls"
+# In one write, as several processes call at once.
+printf '%s\\0' "$name" "$@" $'\\n' >>"$RECORDS/calls"
 next() {
   head -n 1 "$1" 2>/dev/null
   sed -i 1d "$1" 2>/dev/null
@@ -88,7 +88,7 @@ class Machine:
     def calls(self):
         file = self.folder / "calls"
         text = file.read_text() if file.exists() else ""
-        return [call.split("\0")[:-1] for call in text.split("\n") if call]
+        return [call.split("\0")[:-1] for call in text.split("\n\0") if call]
 
 
 @pytest.fixture
