@@ -1,9 +1,9 @@
 """Trains a successor: --config=configs/graceful_update.py --workdir=W --from=D [--config.x=y].
 
 --from is the workdir of what is in use; give it once for each generation whose latents are still
-stored, the oldest first. [--ensemble=E …] [--config.update.x=y] [--config.x=y]. The exit status is
-75 when the run was stopped and has saved: run the same command again. `launch/compare_update.py`
-says what the update would do.
+stored, the oldest first. [--ensemble=E …] [--config.graceful.x=y] [--config.x=y]. The exit status
+is 75 when the run was stopped and has saved: run the same command again.
+`launch/compare_update.py` says what the update would do.
 """
 
 import sys

@@ -53,10 +53,8 @@ def fit(
     Returns:
         The state after the last step taken.
     """
-    mesh = training.make_mesh(built.sharding)
+    mesh, split, rows = share_batch(built)
     size = built.training.batch_size
-    split = training.batch_sharding(mesh, size)
-    rows = training.local_rows(split, size)
     step, state = make_step_and_state(built, mesh, constraint)
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     logging.info("%d parameters, %d training examples, %d devices.", count, len(source), mesh.size)
@@ -87,6 +85,26 @@ def fit(
         profile,
         jax.device_put(constraint.constants, whole) if constraint else (),
     )
+
+
+def share_batch(
+    built: Experiment,
+) -> tuple[jax.sharding.Mesh, jax.sharding.NamedSharding, np.ndarray]:
+    """How the devices share an experiment's batch; ask before anything is written.
+
+    Args:
+        built: the experiment.
+
+    Returns:
+        (the mesh, the sharding of a batch, the rows of this process).
+
+    Raises:
+        ValueError: a mesh that the devices do not make, or a batch that they cannot share.
+    """
+    mesh = training.make_mesh(built.sharding)
+    size = built.training.batch_size
+    split = training.batch_sharding(mesh, size)
+    return mesh, split, training.local_rows(split, size)
 
 
 def make_step_and_state(

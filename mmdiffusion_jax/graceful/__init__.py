@@ -66,7 +66,13 @@ from mmdiffusion_jax.graceful.report import (
     UpdateRefused,
     compare,
 )
-from mmdiffusion_jax.graceful.retrieval import Cells, Retrieval, migration_curve, retrieve
+from mmdiffusion_jax.graceful.retrieval import (
+    Cells,
+    Retrieval,
+    migration_curve,
+    nearest,
+    retrieve,
+)
 from mmdiffusion_jax.graceful.successor import check_successor, constraint, update
 
 __all__ = [
@@ -112,6 +118,7 @@ __all__ = [
     "linearised",
     "migration_curve",
     "mix_stored",
+    "nearest",
     "plot_report",
     "quadratic_loss",
     "read_bundle",

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
 from mmdiffusion_jax import errors, experiment
 from mmdiffusion_jax.graceful.fingerprints import Encoder, fingerprint
+from mmdiffusion_jax.modalities.categorical import Categorical
 from mmdiffusion_jax.training import read_safetensors, write_safetensors
 
 _KIND = "graceful bundle"
@@ -32,6 +34,41 @@ class Bundle:
     params: Any
     encoders: Mapping[str, Encoder]
     prototypes: Mapping[str, np.ndarray]
+
+    def known(self, name: str, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What the model can take of one modality's examples: those without later classes.
+
+        Args:
+            name: the modality.
+            x: (batch, …).
+
+        Returns:
+            (x with 0 in place of classes that came later, whether an example has none (batch,)).
+        """
+        modality = self.built.model.modalities[name]
+        if not isinstance(modality, Categorical):
+            return x, jnp.ones(len(x), bool)
+        is_known, classes = modality.split_unknown(x)
+        fits = ~is_known | (classes < modality.num_classes)
+        return jnp.where(fits, x, jnp.zeros_like(x)), fits.reshape(len(x), -1).all(axis=1)
+
+    def known_batch(
+        self, values: Mapping[str, jax.Array], masks: Mapping[str, jax.Array]
+    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        """What the model can take of a batch: its own modalities, without later classes.
+
+        Args:
+            values: {name: (batch, …)}, with all its modalities.
+            masks: {name: (batch,)} presence of some.
+
+        Returns:
+            (values, masks) in which later classes count as absent.
+        """
+        known, present = {}, {}
+        for name in self.built.model.modalities:
+            known[name], fits = self.known(name, values[name])
+            present[name] = masks.get(name, True) * fits
+        return known, present
 
 
 def encoder_of(

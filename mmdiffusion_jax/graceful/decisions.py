@@ -46,7 +46,9 @@ class Flips:
         return self.negative / independent if independent else 0.0
 
 
-def flips(old: np.ndarray, new: np.ndarray, truth: np.ndarray) -> Flips:
+def flips(
+    old: np.ndarray, new: np.ndarray, truth: np.ndarray, known: np.ndarray | None = None
+) -> Flips:
     """Compares the decisions of two models; both read with the same noise, where they use any.
 
     ER_new = ER_old + NFR − PFR, and NFR ≤ min(ER_new, 1 − ER_old).
@@ -55,6 +57,8 @@ def flips(old: np.ndarray, new: np.ndarray, truth: np.ndarray) -> Flips:
         old: decisions of the deployed model, of any shape.
         new: those of its successor.
         truth: what is right.
+        known: whether it is; shares are of the entries that are known, 0 where none is. Left out,
+            all are.
 
     Raises:
         ValueError: shapes that differ, or nothing to compare.
@@ -65,7 +69,8 @@ def flips(old: np.ndarray, new: np.ndarray, truth: np.ndarray) -> Flips:
         (0.333, 0.333, [[1]])
     """
     old, new, truth = (np.asarray(x) for x in (old, new, truth))
-    for name, x in (("old", old), ("new", new)):
+    known = np.ones(truth.shape, bool) if known is None else np.asarray(known, bool)
+    for name, x in (("old", old), ("new", new), ("known", known)):
         if x.shape != truth.shape:
             raise ValueError(
                 errors.message(
@@ -75,12 +80,16 @@ def flips(old: np.ndarray, new: np.ndarray, truth: np.ndarray) -> Flips:
     if not truth.size:
         raise ValueError(errors.message("truth", "nothing", "an example or more", "pass some"))
     was, now = old == truth, new == truth
+
+    def share(which: np.ndarray) -> float:
+        return float(np.sum(which & known) / max(np.sum(known), 1))
+
     return Flips(
-        old_error=float(1 - was.mean()),
-        new_error=float(1 - now.mean()),
-        negative=float((was & ~now).mean()),
-        positive=float((~was & now).mean()),
-        broken=np.argwhere(was & ~now),
+        old_error=share(~was),
+        new_error=share(~now),
+        negative=share(was & ~now),
+        positive=share(~was & now),
+        broken=np.argwhere(was & ~now & known),
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.flatten_util import ravel_pytree
 
 from mmdiffusion_jax import errors
@@ -71,7 +72,7 @@ def quadratic_loss(
         >>> float(quadratic_loss(f_lin, jnp.array([2.0]), jnp.ones((1, 1)), jnp.zeros((1, 1)), 1.0))
         6.5
     """
-    decay = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(delta))
+    decay = optax.tree.norm(delta, squared=True)
     return 0.5 * jnp.sum((f_lin(delta, x) - wanted) ** 2) + 0.5 * weight_decay * decay
 
 
@@ -230,39 +231,30 @@ def solve(
 
     def curvature(v: Any) -> Any:
         (back,) = pull(push(v))
-        return jax.tree.map(lambda a, b: a + weight_decay * b, back, v)
+        return optax.tree.add_scale(back, weight_decay, v)
 
     def loss(delta: Any) -> jax.Array:
         apart = push(delta) - residual
-        return 0.5 * jnp.sum(apart**2) + 0.5 * weight_decay * _dot(delta, delta)
+        return 0.5 * jnp.sum(apart**2) + 0.5 * weight_decay * optax.tree.vdot(delta, delta)
 
     def step(carry: Any, _: None) -> tuple[Any, jax.Array]:
         delta, left, direction, size = carry
         curved = curvature(direction)
-        length = size / jnp.maximum(_dot(direction, curved), _least(size))
-        delta = _add(delta, length, direction)
-        left = _add(left, -length, curved)
+        length = size / jnp.maximum(optax.tree.vdot(direction, curved), _least(size))
+        delta = optax.tree.add_scale(delta, length, direction)
+        left = optax.tree.add_scale(left, -length, curved)
         better = precondition(left)
-        new_size = _dot(left, better)
+        new_size = optax.tree.vdot(left, better)
         ratio = new_size / jnp.maximum(size, _least(size))
-        direction = _add(better, ratio, direction)
+        direction = optax.tree.add_scale(better, ratio, direction)
         return (delta, left, direction, new_size), loss(delta)
 
     (left,) = pull(residual)
     direction = precondition(left)
     zeros = jax.tree.map(jnp.zeros_like, params)
-    carry = (zeros, left, direction, _dot(left, direction))
+    carry = (zeros, left, direction, optax.tree.vdot(left, direction))
     (delta, *_), losses = jax.lax.scan(step, carry, length=num_steps)
     return delta, losses
-
-
-def _dot(a: Any, b: Any) -> jax.Array:
-    products = jax.tree.map(lambda x, y: jnp.sum(x * y), a, b)
-    return jax.tree.reduce(jnp.add, products)
-
-
-def _add(a: Any, scale: jax.Array, b: Any) -> Any:
-    return jax.tree.map(lambda x, y: x + scale * y, a, b)
 
 
 def _least(x: jax.Array) -> float:

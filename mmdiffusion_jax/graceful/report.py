@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -14,7 +14,13 @@ from mmdiffusion_jax.graceful.bundle import Bundle
 from mmdiffusion_jax.graceful.decisions import Flips, flips
 from mmdiffusion_jax.graceful.deployed import deployed_terms, with_encoders
 from mmdiffusion_jax.graceful.options import UpdateOptions
-from mmdiffusion_jax.graceful.retrieval import Cells, Retrieval, migration_curve, retrieve
+from mmdiffusion_jax.graceful.retrieval import (
+    Cells,
+    Retrieval,
+    migration_curve,
+    nearest,
+    retrieve,
+)
 from mmdiffusion_jax.graceful.successor import check_successor, decided_by
 from mmdiffusion_jax.modalities import Label
 from mmdiffusion_jax.process import ModelFunctions
@@ -249,28 +255,30 @@ def compare(
 def _decisions(
     key: jax.Array, deployed: Bundle, successor: Bundle, columns: Mapping[str, Any], count: int
 ) -> dict[str, Flips]:
-    names = decided_by(deployed, successor.built)
+    names = decided_by(deployed)
     if not names:
         return {}
     primary = deployed.built.model.primary
-    given = {primary: columns[primary]}
+    values, masks = _split(columns)
+    given = {primary: values[primary]}
     was, now = (x.built.generate(key, x.params, count, given) for x in (deployed, successor))
     found = {}
     for name in names:
         modality = deployed.built.model.modalities[name]
-        known, classes = modality.split_unknown(jnp.asarray(columns[name]))
-        truth = np.asarray(classes)
-        # What is not known is neither right nor wrong: both models are given the truth.
-        old, new = (np.where(known, x[name], truth) for x in (was, now))
-        found[name] = _over_known(flips(old, new, truth), float(np.mean(known)))
+        known, truth = (np.asarray(x) for x in modality.split_unknown(jnp.asarray(values[name])))
+        here = _present(masks, name, primary, count=count)
+        known = known & here.reshape(-1, *[1] * (known.ndim - 1))
+        found[name] = flips(was[name], now[name], truth, known)
     return found
 
 
-def _over_known(found: Flips, share: float) -> Flips:
-    """Shares of all entries → shares of those that are known."""
-    share = max(share, 1e-12)
-    names = ("old_error", "new_error", "negative", "positive")
-    return dataclasses.replace(found, **{name: getattr(found, name) / share for name in names})
+def _split(columns: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    return objective.split_presence(columns)
+
+
+def _present(masks: Mapping[str, np.ndarray], *names: str, count: int) -> np.ndarray:
+    """Which examples have all of some modalities, (count,)."""
+    return np.logical_and.reduce([np.asarray(masks.get(x, np.ones(count)), bool) for x in names])
 
 
 def _denoising(
@@ -280,53 +288,67 @@ def _denoising(
     columns: Mapping[str, np.ndarray],
     repeats: int,
 ) -> Denoising:
-    old, new = (x.built.model.functions(x.params) for x in (deployed, successor))
+    values, masks = objective.split_presence({n: jnp.asarray(x) for n, x in columns.items()})
+    # Both are asked about the same examples: those without classes that came later.
+    theirs = deployed.known_batch(values, masks)
+    ours = tuple({**new, **old} for old, new in zip(theirs, successor.known_batch(values, masks)))
 
-    def error(bundle: Bundle, model: ModelFunctions) -> float:
-        batch = {name: jnp.asarray(columns[name]) for name in bundle.built.model.modalities}
-        size = bundle.built.evaluation.batch_size
+    def error(reader: Bundle, batch: Any, model: Callable[..., ModelFunctions]) -> float:
+        schedule, weights = reader.built.schedule, reader.built.weights
 
         @jax.jit
-        def part(key: jax.Array, rows: Mapping[str, jax.Array]) -> jax.Array:
-            values, masks = objective.split_presence(rows)
-            keys = jax.random.split(key, repeats)
-            schedule, weights = bundle.built.schedule, bundle.built.weights
-            term = functools.partial(
-                deployed_terms, schedule=schedule, weights=weights, model=model, batch=values
+        def part(key: jax.Array, params: Any, rows: Any) -> jax.Array:
+            old, new = (
+                x.built.model.functions(p)
+                for x, p in zip((deployed, successor), params, strict=True)
             )
-            return jnp.mean(jax.lax.map(lambda k: term(k, presence=masks)[0], keys))
+            read = functools.partial(
+                deployed_terms, schedule=schedule, weights=weights, model=model(old, new)
+            )
+            term = lambda key: read(key, batch=rows[0], presence=rows[1])[0]  # noqa: E731
+            return jnp.mean(jax.lax.map(term, jax.random.split(key, repeats)))
 
+        size = reader.built.evaluation.batch_size
+        count = len(batch[0][reader.built.model.primary])
         total = 0.0
-        count = len(next(iter(batch.values())))
         for start in range(0, count, size):
-            rows = {name: x[start : start + size] for name, x in batch.items()}
-            here = len(next(iter(rows.values())))
-            total += here * float(part(jax.random.fold_in(key, start), rows))
+            rows = jax.tree.map(lambda x, start=start: x[start : start + size], batch)
+            params = deployed.params, successor.params
+            found = part(jax.random.fold_in(key, start), params, rows)
+            total += min(size, count - start) * float(found)
         return total / count
 
-    stored = dataclasses.replace(old, modalities={**new.modalities, **old.modalities})
+    def on_stored(old: ModelFunctions, new: ModelFunctions) -> ModelFunctions:
+        encoders = dataclasses.replace(old, modalities={**new.modalities, **old.modalities})
+        return with_encoders(new, encoders)
+
     return Denoising(
-        deployed=error(deployed, old),
-        deployed_on_new=error(deployed, with_encoders(old, new)),
-        successor_on_stored=error(successor, with_encoders(new, stored)),
-        successor=error(successor, new),
+        deployed=error(deployed, theirs, lambda old, new: old),
+        deployed_on_new=error(deployed, theirs, with_encoders),
+        successor_on_stored=error(successor, ours, on_stored),
+        successor=error(successor, ours, lambda old, new: new),
     )
 
 
 def _search(
     deployed: Bundle, successor: Bundle, columns: Mapping[str, np.ndarray]
 ) -> dict[str, Search]:
+    values, masks = _split(columns)
     labels = next(
         (n for n, kind in deployed.built.model.modalities.items() if isinstance(kind, Label)),
         "label",
     )
-    if labels not in columns or np.ndim(columns[labels]) != 1:
+    if labels not in values or np.ndim(values[labels]) != 1:
         return {}
-    truth, found = columns[labels], {}
+    found = {}
     for name, encoder in deployed.encoders.items():
         if successor.encoders[name].fingerprint == encoder.fingerprint:
             continue
-        old, new = (_encodings(x, name, columns[name]) for x in (deployed, successor))
+        x, fits = deployed.known(name, jnp.asarray(values[name]))
+        here = _present(masks, name, labels, count=len(x)) & np.asarray(fits)
+        kept = np.flatnonzero(here)
+        truth = np.asarray(values[labels])[kept]
+        old, new = (_encodings(bundle, name, x[kept]) for bundle in (deployed, successor))
         pairs = {
             "old_old": (old, old),
             "new_old": (new, old),
@@ -337,28 +359,25 @@ def _search(
             cell: retrieve(queries, truth, gallery, truth, same_examples=True)
             for cell, (queries, gallery) in pairs.items()
         }
+        was, now = (truth[nearest(queries, old, same_examples=True)] for queries in (old, new))
+        items = flips(was, now, truth)
         found[name] = Search(
             precision=Cells(**{cell: x.mean_average_precision for cell, x in figures.items()}),
             top_1=Cells(**{cell: x.top_1 for cell, x in figures.items()}),
-            items=flips(truth[_nearest(old, old)], truth[_nearest(new, old)], np.asarray(truth)),
+            items=dataclasses.replace(items, broken=kept[items.broken]),
             migration=tuple(migration_curve(new, truth, old, new, truth)),
         )
     return found
 
 
-def _encodings(bundle: Bundle, name: str, x: np.ndarray) -> np.ndarray:
+def _encodings(bundle: Bundle, name: str, x: jax.Array) -> np.ndarray:
     """Encodings, one row an example."""
-    encode = bundle.built.model.functions(bundle.params).modalities[name].encode
-    found = jax.jit(encode)(jnp.asarray(x))
-    return np.asarray(found).reshape(len(x), -1)
 
+    @jax.jit
+    def encode(params: Any, x: jax.Array) -> jax.Array:
+        return bundle.built.model.functions(params).modalities[name].encode(x)
 
-def _nearest(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """Of each query the nearest item by cosine, the query's own example left out."""
-    lengths = [np.linalg.norm(x, axis=1, keepdims=True).clip(1e-12) for x in (queries, gallery)]
-    cosines = (queries / lengths[0]) @ (gallery / lengths[1]).T
-    np.fill_diagonal(cosines, -np.inf)
-    return np.argmax(cosines, axis=1)
+    return np.asarray(encode(bundle.params, x)).reshape(len(x), -1)
 
 
 def _listed(broken: np.ndarray) -> str:

@@ -52,26 +52,18 @@ def retrieve(
         >>> retrieve(rows, labels, rows, labels, same_examples=True)
         Retrieval(top_1=1.0, mean_average_precision=1.0)
     """
-    q, g = checked_rows("queries", queries), checked_rows("gallery", gallery)
-    features = min(q.shape[1], g.shape[1])
-    q, g = _unit_rows("queries", q[:, :features]), _unit_rows("gallery", g[:, :features])
+    cosines = _cosines(queries, gallery, same_examples)
     query_labels, gallery_labels = np.asarray(query_labels), np.asarray(gallery_labels)
-    for name, labels, rows in (
-        ("query_labels", query_labels, q),
-        ("gallery_labels", gallery_labels, g),
+    for name, labels, count in (
+        ("query_labels", query_labels, len(cosines)),
+        ("gallery_labels", gallery_labels, cosines.shape[1]),
     ):
-        if labels.shape != (len(rows),):
+        if labels.shape != (count,):
             raise ValueError(
-                errors.message(name, f"shape {labels.shape}", f"({len(rows)},)", "one label a row")
+                errors.message(name, f"shape {labels.shape}", f"({count},)", "one label a row")
             )
-    if same_examples and len(q) != len(g):
-        raise ValueError(
-            errors.message("gallery", f"{len(g)} rows", f"{len(q)}, as the queries", "pair them")
-        )
-    cosines = q @ g.T
     relevant = query_labels[:, None] == gallery_labels
     if same_examples:
-        np.fill_diagonal(cosines, -np.inf)
         np.fill_diagonal(relevant, False)
     order = np.argsort(-cosines, axis=1, kind="stable")
     hits = np.take_along_axis(relevant, order, axis=1)
@@ -86,6 +78,40 @@ def retrieve(
     precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
     averages = (precision * hits).sum(axis=1)[counted] / totals[counted]
     return Retrieval(float(hits[counted, 0].mean()), float(averages.mean()))
+
+
+def nearest(queries: np.ndarray, gallery: np.ndarray, same_examples: bool = False) -> np.ndarray:
+    """Of each query the item of the largest cosine, the first where several are: (n,).
+
+    Args:
+        queries: (n, d).
+        gallery: (m, d'); where one side has more coordinates, its first ones count.
+        same_examples: whether item i and query i are the same example, which is passed over.
+
+    Raises:
+        ValueError: shapes that do not fit, rows of zeros or values that are not finite.
+
+    Example:
+        >>> rows = np.array([[1.0, 0.0], [0.0, 1.0], [3.0, 1.0]])
+        >>> nearest(rows, rows, same_examples=True).tolist()
+        [2, 2, 0]
+    """
+    return np.argmax(_cosines(queries, gallery, same_examples), axis=1)
+
+
+def _cosines(queries: np.ndarray, gallery: np.ndarray, same_examples: bool) -> np.ndarray:
+    """(n, m), −∞ for a query and the same example."""
+    q, g = checked_rows("queries", queries), checked_rows("gallery", gallery)
+    features = min(q.shape[1], g.shape[1])
+    q, g = _unit_rows("queries", q[:, :features]), _unit_rows("gallery", g[:, :features])
+    if same_examples and len(q) != len(g):
+        raise ValueError(
+            errors.message("gallery", f"{len(g)} rows", f"{len(q)}, as the queries", "pair them")
+        )
+    cosines = q @ g.T
+    if same_examples:
+        np.fill_diagonal(cosines, -np.inf)
+    return cosines
 
 
 def _unit_rows(name: str, rows: np.ndarray) -> np.ndarray:

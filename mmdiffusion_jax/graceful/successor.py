@@ -62,25 +62,26 @@ def constraint(
     for bundle in (*deployed, *ensemble):
         check_successor(bundle, built, options)
     count = len(deployed)
-    newest_built = deployed[-1].built
-    encoders = [
-        p for name in newest_built.model.modalities for p in encoder_paths(newest_built, name)
-    ]
+    newest = deployed[-1]
+    encoders = {name: encoder_paths(newest.built, name) for name in newest.built.model.modalities}
+    paths = {path for found in encoders.values() for path in found}
     first = count if ensemble else count - 1
     filtered = dataclasses.replace(options, alpha=1.0, beta=0.0) if ensemble else options
     mix = options.mix if options.encoders == "compatible" else 0.0
-    kept = _kept_encoders(deployed[-1], built) if options.encoders == "kept" else ()
+    if options.encoders == "kept":
+        _check_kept(newest, built, encoders)
+    kept = paths if options.encoders == "kept" else set()
 
     def loss(params: Any, key: jax.Array, batch: Mapping[str, jax.Array], *constants: Any) -> Any:
         own_key, mix_key, key = jax.random.split(key, 3)
         flat = traverse_util.flatten_dict(params)
         params = _replaced(params, {path: jax.lax.stop_gradient(flat[path]) for path in kept})
-        old_functions = deployed[-1].built.model.functions(constants[count - 1])
+        stored = newest.built.model.functions(constants[count - 1])
         total, metrics = built.loss(
             params,
             own_key,
             batch,
-            adapt=lambda own: _mixed(mix_key, own, old_functions, mix, deployed[-1]),
+            adapt=lambda own: _mixed(mix_key, own, stored, mix, newest),
         )
         values, presence = objective.split_presence(batch)
         functions = built.model.functions(params)
@@ -93,16 +94,13 @@ def constraint(
                 terms = dict(zip(("denoiser", "heads"), found, strict=True))
             if options.latents:
                 theirs = bundle.built.model.functions(old)
-                terms["latents"] = latents_apart(
-                    functions, theirs, *_known(bundle, values, presence)
-                )
+                known = bundle.known_batch(values, presence)
+                terms["latents"] = latents_apart(functions, theirs, *known)
             for term, value in terms.items():
                 total += getattr(options, term) * value
                 metrics[f"deployed_{index}/{term}"] = value
-        teachers = [
-            (x.built, constants[first + i]) for i, x in enumerate(ensemble or deployed[-1:])
-        ]
-        for number, name in enumerate(decided_by(deployed[-1], built) if options.flips else ()):
+        teachers = [(x.built, constants[first + i]) for i, x in enumerate(ensemble or [newest])]
+        for number, name in enumerate(decided_by(newest) if options.flips else ()):
             noise_key = jax.random.fold_in(key, count + number)
             apart = _distillation(
                 noise_key, (built, params), teachers, name, values, presence, filtered
@@ -113,12 +111,12 @@ def constraint(
 
     def init(key: jax.Array, *constants: Any) -> Any:
         params = built.init(key)
-        newest = traverse_util.flatten_dict(constants[count - 1])
+        old = traverse_util.flatten_dict(constants[count - 1])
         fresh = traverse_util.flatten_dict(params)
-        same = {path for path in fresh if _same(fresh[path], newest.get(path))}
+        same = {path for path in fresh if _same(fresh[path], old.get(path))}
         if not options.warm_start:
-            same &= set(encoders) if options.encoders == "compatible" else set(kept)
-        return _replaced(params, {path: newest[path] for path in same})
+            same &= set() if options.encoders == "free" else paths
+        return _replaced(params, {path: old[path] for path in same})
 
     params = tuple(bundle.params for bundle in (*deployed, *ensemble))
     frozen = None
@@ -164,19 +162,17 @@ def update(
     return experiment.fit(built, source, test, folder, profile, held)
 
 
-def decided_by(bundle: Bundle, built: experiment.Experiment) -> tuple[str, ...]:
-    """The secondary modalities whose decisions a user of both models can compare: categorical ones.
+def decided_by(bundle: Bundle) -> tuple[str, ...]:
+    """The modalities that a model decides on, and its successors too: secondary categorical ones.
 
     Args:
         bundle: what is deployed.
-        built: the successor.
     """
+    model = bundle.built.model
     return tuple(
         name
-        for name, modality in sorted(bundle.built.model.modalities.items())
-        if isinstance(modality, Categorical)
-        and name != bundle.built.model.primary
-        and name in built.model.modalities
+        for name, modality in sorted(model.modalities.items())
+        if isinstance(modality, Categorical) and name != model.primary
     )
 
 
@@ -269,29 +265,10 @@ def _terms(
         built.schedule,
         built.weights,
         with_encoders(built.model.functions(params), successor),
-        *_known(bundle, values, masks),
+        *bundle.known_batch(values, masks),
         modality_scales=section.scales.to_dict() if simple else None,
         dropout=section.dropout.to_dict() if simple else None,
     )
-
-
-def _known(bundle: Bundle, values: Any, masks: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a deployed model knows of a batch: its modalities, without examples of later classes."""
-    names = bundle.built.model.modalities
-    known = {name: values[name] for name in names}
-    present = {name: mask for name, mask in masks.items() if name in names}
-    for name, modality in names.items():
-        if isinstance(modality, Categorical):
-            fits = _has_class(modality, known[name])
-            whole = fits.reshape(len(fits), -1).all(axis=1)
-            present[name] = present[name] * whole if name in present else whole
-            known[name] = jnp.where(fits, known[name], jnp.zeros_like(known[name]))
-    return known, present
-
-
-def _has_class(modality: Categorical, x: jax.Array) -> jax.Array:
-    """Which values are classes of a deployed modality, or stand for "not known"."""
-    return ~modality.split_unknown(x)[0] | (x < modality.num_classes)
 
 
 def _distillation(
@@ -350,15 +327,12 @@ def _mixed(
     def mixing(name: str, encode: Read, key: jax.Array) -> Read:
         def mixed(x: jax.Array) -> jax.Array:
             new = encode(x)
-            values, present = _known(bundle, {**blanks, name: x}, {})
-            stored = deployed.modalities[name].encode(values[name])
-            taken = mix_stored(key, new, stored, share)
-            here = present.get(name, jnp.ones(len(x), bool))
-            return jnp.where(here.reshape(-1, *[1] * (new.ndim - 1)), taken, new)
+            known, fits = bundle.known(name, x)
+            taken = mix_stored(key, new, deployed.modalities[name].encode(known), share)
+            return jnp.where(fits.reshape(-1, *[1] * (new.ndim - 1)), taken, new)
 
         return mixed
 
-    blanks = {name: bundle.built.blank(name) for name in deployed.modalities}
     modalities = dict(own.modalities)
     for index, name in enumerate(sorted(deployed.modalities)):
         encode = mixing(name, modalities[name].encode, jax.random.fold_in(key, index))
@@ -366,13 +340,14 @@ def _mixed(
     return dataclasses.replace(own, modalities=modalities)
 
 
-def _kept_encoders(bundle: Bundle, built: experiment.Experiment) -> tuple[tuple[str, ...], ...]:
-    """The paths of the deployed encoders' parameters, all of which the successor has to have."""
+def _check_kept(
+    bundle: Bundle, built: experiment.Experiment, encoders: Mapping[str, Sequence[tuple[str, ...]]]
+) -> None:
+    """Checks that the successor has all parameters of the deployed encoders."""
     theirs = traverse_util.flatten_dict(bundle.params)
     ours = traverse_util.flatten_dict(jax.eval_shape(built.init, jax.random.key(0)))
-    found = []
-    for name in bundle.built.model.modalities:
-        for path in encoder_paths(bundle.built, name):
+    for name, paths in encoders.items():
+        for path in paths:
             if not _same(theirs[path], ours.get(path)):
                 raise ValueError(
                     errors.message(
@@ -382,8 +357,6 @@ def _kept_encoders(bundle: Bundle, built: experiment.Experiment) -> tuple[tuple[
                         "leave the modality as it is, or train a compatible encoder",
                     )
                 )
-            found.append(path)
-    return tuple(found)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -35,9 +35,7 @@ def train(
             another run is writing to.
     """
     built = experiment.build(config)
-    # A batch that the devices cannot share is refused before anything is written.
-    size = built.training.batch_size
-    training.local_rows(training.batch_sharding(training.make_mesh(built.sharding), size), size)
+    experiment.share_batch(built)
     experiment.check_workdir(workdir, config)
     if (Path(workdir) / UPDATE_FILE).exists():
         raise ValueError(

@@ -52,7 +52,8 @@ def update(
             )
     bundles = [freeze(path) for path in deployed]
     members = [freeze(path) for path in ensemble]
-    graceful.constraint(bundles, built, options, members)
+    held = graceful.constraint(bundles, built, options, members)
+    experiment.share_batch(built)
     experiment.check_workdir(workdir, own)
     record = _record(options, bundles, members)
     _check_record(workdir, record)
@@ -62,7 +63,7 @@ def update(
             for index, bundle in enumerate(bundles):
                 graceful.write_bundle(folder / f"deployed-{index}.safetensors", bundle)
             files.write_text(folder / UPDATE_FILE, json.dumps(record, indent=2) + "\n")
-        return graceful.update(bundles, built, source, test, folder, options, members, profile)
+        return experiment.fit(built, source, test, folder, profile, held)
 
 
 def freeze(workdir: str, checkpoint: str = "newest") -> graceful.Bundle:

@@ -33,7 +33,7 @@ def built_with(
 def frozen(built, seed=0):
     """A bundle of parameters that are not at their start, where the output layer is zero."""
     rng = np.random.default_rng(seed)
-    fresh = jax.device_get(built.init(jax.random.key(seed)))
+    fresh = jax.device_get(jax.jit(built.init)(jax.random.key(seed)))
     moved = lambda leaf: leaf + 0.1 * rng.standard_normal(leaf.shape).astype(leaf.dtype)  # noqa: E731
     return graceful.freeze(built, jax.tree.map(moved, fresh))
 

@@ -4,14 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from configs import digits
-from mmdiffusion_jax import experiment, graceful, training
-
-
-def built_with(**backbone):
-    config = digits.get_config()
-    config.backbone.update({"width": 16, "depth": 1, "num_heads": 2, **backbone})
-    return experiment.build(config)
+from mmdiffusion_jax import graceful, training
+from tests.graceful.small import built_with
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +15,7 @@ def built():
 
 @pytest.fixture(scope="module")
 def params(built):
-    return jax.device_get(built.init(jax.random.key(0)))
+    return jax.device_get(jax.jit(built.init)(jax.random.key(0)))
 
 
 @pytest.fixture
@@ -62,7 +56,7 @@ def test_a_fingerprint_is_of_the_encoder_and_not_of_the_rest(built, params):
     assert other["label"] != first["label"]
     # Images are encoded without parameters, by their kind and fields alone.
     wider = built_with(width=32)
-    again = graceful.encoder_of(wider, wider.init(jax.random.key(1)), "image").fingerprint
+    again = graceful.encoder_of(wider, jax.jit(wider.init)(jax.random.key(1)), "image").fingerprint
     assert again == first["image"]
 
 

@@ -37,6 +37,18 @@ def test_flips_are_those_counted_one_by_one(shape):
     assert found.new_error == pytest.approx(wrong / truth.size)
 
 
+def test_entries_that_are_not_known_count_nowhere():
+    old, new, truth = decisions(1, (5, 8, 8))
+    known = np.random.default_rng(2).random(truth.shape) < 0.6
+    found = graceful.flips(old, new, truth, known)
+    alone = graceful.flips(old[known], new[known], truth[known])
+    for name in ("old_error", "new_error", "negative", "positive"):
+        assert getattr(found, name) == pytest.approx(getattr(alone, name))
+    assert all(known[tuple(index)] for index in found.broken)
+    assert len(found.broken) == len(alone.broken) > 0
+    assert graceful.flips(old, new, truth, np.zeros_like(known)).negative == 0
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_rates_bound_each_other(seed):
     found = graceful.flips(*decisions(seed))

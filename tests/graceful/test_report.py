@@ -125,7 +125,7 @@ def test_unknown_entries_are_not_counted(deployed):
     mask = np.random.default_rng(1).integers(0, 3, (40, 8, 8))
     mask[:, ::2] = 255
     columns["mask"] = mask.astype(np.int32)
-    report = graceful.compare(one, two, source_of(columns), repeats=1)
+    report = graceful.compare(one, two, data.ArraySource(columns), repeats=1)
     given = {"image": columns["image"]}
     was, now = (
         x.built.generate(jax.random.key(0), x.params, 40, given)["mask"] for x in (one, two)
@@ -137,8 +137,34 @@ def test_unknown_entries_are_not_counted(deployed):
     assert all(mask[tuple(index)] != 255 for index in flips.broken)
 
 
-def source_of(columns):
-    return data.ArraySource(columns)
+def test_absent_examples_and_later_classes_are_left_out(deployed):
+    """Forty examples among which ten more are absent, and ten of a class that came later."""
+    rng = np.random.default_rng(3)
+    more = {name: np.concatenate([x, x[:20]]) for name, x in examples().items()}
+    more["label"][50:] = 11
+    present = np.arange(60) < 40
+    order = rng.permutation(60)
+    columns = {name: x[order] for name, x in more.items()}
+    columns["label_present"] = (present | (np.arange(60) >= 50))[order].astype(np.float32)
+    later = frozen(
+        built_with(width=32, modalities={"label": {"kind": "label", "num_classes": 12}}), seed=1
+    )
+    found = graceful.compare(deployed, later, data.ArraySource(columns), repeats=1)
+    labels = columns["label"]
+    here = np.flatnonzero(present[order])
+    table = deployed.params["modalities_label"]["table"].reshape(10, -1)
+    new = later.params["modalities_label"]["table"].reshape(12, -1)
+    truth = labels[here]
+    across = graceful.retrieve(new[truth], truth, table[truth], truth, same_examples=True)
+    assert found.search["label"].precision.new_old == pytest.approx(across[1])
+    assert set(found.search["label"].items.broken[:, 0]) <= set(here)
+    # What is there of a later class counts as wrong as deployed.
+    judged = np.flatnonzero(columns["label_present"])
+    read = deployed.built.generate(
+        jax.random.key(0), deployed.params, 60, {"image": columns["image"]}
+    )["label"]
+    assert found.decisions["label"].old_error == pytest.approx(np.mean((read != labels)[judged]))
+    assert np.isfinite(list(dataclasses.asdict(found.denoising).values())).all()
 
 
 def test_a_report_as_text_json_and_picture(report, tmp_path):

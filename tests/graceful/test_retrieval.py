@@ -43,6 +43,15 @@ def test_an_example_does_not_find_itself():
     np.testing.assert_allclose(found, by_sklearn(other, labels, rows, labels, skip=True))
 
 
+def test_the_nearest_item_is_that_of_scikit_learn():
+    queries, _, gallery, _ = world(4)
+    cosines = cosine_similarity(queries, gallery)
+    assert graceful.nearest(queries, gallery).tolist() == cosines.argmax(axis=1).tolist()
+    among = cosine_similarity(gallery) - 9 * np.eye(len(gallery))
+    found = graceful.nearest(gallery, gallery, same_examples=True)
+    assert found.tolist() == among.argmax(axis=1).tolist()
+
+
 def test_queries_without_a_relevant_item_are_left_out():
     queries, query_labels, gallery, gallery_labels = world(2)
     query_labels[:7] = 9

@@ -13,17 +13,21 @@ from tests.run.small import SMALL, launch
 SUCCESSOR = ("--config=configs/graceful_update.py", *SMALL[1:], "--config.training.num_steps=4")
 
 
-def update(workdir, deployed, *more):
-    data = f"--config.data.folder={deployed.parent}"
-    return launch("update", *SUCCESSOR, f"--workdir={workdir}", f"--from={deployed}", data, *more)
-
-
 @pytest.fixture(scope="module")
 def updated(finished, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("update") / "w"
-    done = update(workdir, finished)
+    data = f"--config.data.folder={finished.parent}"
+    done = launch("update", *SUCCESSOR, f"--workdir={workdir}", f"--from={finished}", data)
     assert done.returncode == 0, done.stderr
     return workdir
+
+
+def config_of(workdir, **options):
+    """The config that an update was made with."""
+    config = run.load(str(workdir))[0].copy_and_resolve_references()
+    known = json.loads((workdir / "update.json").read_text())["options"]
+    config.graceful = {**known, **options}
+    return config
 
 
 def test_a_successor_knows_what_it_was_held_to(updated, finished):
@@ -41,20 +45,16 @@ def test_a_successor_knows_what_it_was_held_to(updated, finished):
 
 
 def test_it_goes_on_and_nowhere_else(updated, finished, tmp_path):
-    done = update(updated, finished)
-    assert done.returncode == 0, done.stderr
-    done = update(updated, finished, "--config.graceful.heads=2.0")
-    assert done.returncode == 1
-    assert "which holds an update that differs in options" in done.stderr
-    done = launch("train", *SMALL, f"--workdir={updated}")
-    assert done.returncode == 1
-    done = update(finished, finished)
-    assert "expected another folder than the deployed model's" in done.stderr
+    step = run.update(config_of(updated), str(updated), [str(finished)]).step
+    assert int(step) == 4
+    with pytest.raises(ValueError, match="which holds an update that differs in options"):
+        run.update(config_of(updated, heads=2.0), str(updated), [str(finished)])
+    with pytest.raises(ValueError, match="expected another folder than the deployed model's"):
+        run.update(config_of(updated), str(finished), [str(finished)])
     other = tmp_path / "other"
     shutil.copytree(finished, other)
-    done = update(other, finished)
-    assert done.returncode == 1
-    assert "`workdir`: got" in done.stderr
+    with pytest.raises(ValueError, match="`workdir`: got"):
+        run.update(config_of(updated), str(other), [str(finished)])
 
 
 def test_ordinary_training_does_not_go_on_with_an_update(updated):
@@ -63,7 +63,7 @@ def test_ordinary_training_does_not_go_on_with_an_update(updated):
         run.train(config, str(updated))
 
 
-def test_the_report(updated, tmp_path):
+def test_the_report(updated, tmp_path, capsys):
     out = tmp_path / "out"
     done = launch("compare_update", f"--workdir={updated}", f"--out={out}", "--error_increase=-1")
     assert done.returncode == 1
@@ -72,9 +72,12 @@ def test_the_report(updated, tmp_path):
     report = json.loads((out / "report.json").read_text())
     assert report["compatible"] == {"image": True, "label": True}
     assert (out / "report.png").stat().st_size > 10_000
-    easy = ("--error_increase=1", "--negative_flips=1", "--denoiser_ratio=99", "--retrieval_loss=1")
-    done = launch("compare_update", f"--workdir={updated}", f"--out={out}", *easy)
-    assert done.returncode == 0, done.stderr
+    easy = graceful.Limits(1.0, 1.0, 99.0, 1.0)
+    again = run.compare_update(str(updated), out=str(out), limits=easy)
+    written = json.loads((out / "report.json").read_text())
+    assert written == json.loads(json.dumps(again.to_dict()))
+    assert written.keys() == report.keys()
+    assert again.table() in capsys.readouterr().out
 
 
 def test_bad_requests(finished, updated, tmp_path):
@@ -89,6 +92,10 @@ def test_bad_requests(finished, updated, tmp_path):
         run.update(config, str(tmp_path / "w"), [str(finished)])
     with pytest.raises(ValueError, match="`workdir`: got"):
         run.freeze(str(tmp_path / "nothing"))
+    config.graceful = {}
+    config.sharding.fsdp = 7
+    with pytest.raises(ValueError, match=r"`.*fsdp.*7"):
+        run.update(config, str(tmp_path / "w"), [str(finished)])
     harmed = tmp_path / "harmed"
     shutil.copytree(updated, harmed)
     (harmed / "update.json").write_text("{")

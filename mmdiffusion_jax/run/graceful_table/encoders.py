@@ -17,6 +17,8 @@ from mmdiffusion_jax.run.graceful_table.worlds import (
     cross_entropy,
     draw_rows,
     fit,
+    keys_of,
+    precision,
     worlds,
 )
 
@@ -166,22 +168,11 @@ def _chain(key: jax.Array, world: World) -> dict[str, dict[str, jax.Array]]:
     return found
 
 
-def _precision(
-    models: Mapping[str, Mapping[str, Any]], truth: np.ndarray, queries: str, gallery: str
+def _across(
+    models: Mapping[str, Mapping[str, Any]], truth: Any, queries: str, gallery: str
 ) -> np.ndarray:
-    """mAP of each seed."""
-    return np.array(
-        [
-            graceful.retrieve(
-                models[queries]["embeddings"][seed],
-                truth[seed],
-                models[gallery]["embeddings"][seed],
-                truth[seed],
-                same_examples=True,
-            ).mean_average_precision
-            for seed in range(len(truth))
-        ]
-    )
+    """mAP of each seed, by the names of the models."""
+    return precision(models[queries]["embeddings"], models[gallery]["embeddings"], truth)
 
 
 def encoder_rows(seeds: Sequence[int]) -> dict[str, np.ndarray]:
@@ -191,21 +182,19 @@ def encoder_rows(seeds: Sequence[int]) -> dict[str, np.ndarray]:
         seeds: fresh ones.
     """
     world = worlds(seeds)
-    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
-    models = jax.device_get(jax.jit(jax.vmap(_update))(keys, world))
-    truth = np.asarray(world["y_test"])
-    precision = functools.partial(_precision, models, truth)
+    models = jax.device_get(jax.jit(jax.vmap(_update))(keys_of(seeds), world))
+    across = functools.partial(_across, models, world["y_test"])
     cells = [
         graceful.Cells(*values)
         for values in zip(
-            precision("old", "old"),
-            precision("new", "old"),
-            precision("old", "new"),
-            precision("new", "new"),
+            across("old", "old"),
+            across("new", "old"),
+            across("old", "new"),
+            across("new", "new"),
             strict=True,
         )
     ]
-    best = precision("free", "free")
+    best = across("free", "free")
     error = {name: model["denoiser"] for name, model in models.items()}
     return {
         "map_old_old": np.array([cell.old_old for cell in cells]),
@@ -213,7 +202,7 @@ def encoder_rows(seeds: Sequence[int]) -> dict[str, np.ndarray]:
         "map_old_new": np.array([cell.old_new for cell in cells]),
         "map_new_new": np.array([cell.new_new for cell in cells]),
         "map_free_free": best,
-        "map_free_old": precision("free", "old"),
+        "map_free_old": across("free", "old"),
         "is_compatible": np.array([cell.is_compatible for cell in cells]),
         "cross_map_gain": np.array(
             [cell.update_gain(m) for cell, m in zip(cells, best, strict=True)]
@@ -236,17 +225,10 @@ def chain_rows(seeds: Sequence[int]) -> dict[str, np.ndarray]:
         seeds: fresh ones.
     """
     world = worlds(seeds)
-    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
-    models = jax.device_get(jax.jit(jax.vmap(_chain))(keys, world))
-    precision = functools.partial(_precision, models, np.asarray(world["y_test"]))
+    models = jax.device_get(jax.jit(jax.vmap(_chain))(keys_of(seeds), world))
     found = {}
-    for number in range(len(CHAIN)):
-        name = str(number)
-        found[f"chain_accuracy_{name}"] = models[name]["accuracy"]
-        found[f"chain_map_{name}_own"] = precision(name, name)
-        found[f"chain_map_{name}_oldest"] = precision(name, "0")
-    for name in ("without_oldest", "free"):
-        found[f"chain_accuracy_{name}"] = models[name]["accuracy"]
-        found[f"chain_map_{name}_own"] = precision(name, name)
-        found[f"chain_map_{name}_oldest"] = precision(name, "0")
+    for name, model in models.items():
+        found[f"chain_accuracy_{name}"] = model["accuracy"]
+        found[f"chain_map_{name}_own"] = _across(models, world["y_test"], name, name)
+        found[f"chain_map_{name}_oldest"] = _across(models, world["y_test"], name, "0")
     return found

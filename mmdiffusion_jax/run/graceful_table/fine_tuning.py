@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.flatten_util import ravel_pytree
 
 from mmdiffusion_jax import graceful
@@ -19,6 +20,7 @@ from mmdiffusion_jax.run.graceful_table.worlds import (
     digits,
     draw_rows,
     fit,
+    keys_of,
     stacked,
 )
 
@@ -108,11 +110,10 @@ def fine_tuning_rows(seeds: Sequence[int]) -> dict[str, np.ndarray]:
     Args:
         seeds: fresh ones.
     """
-    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
     found: dict[str, np.ndarray] = {}
     for domain, shots in [*(("inverted", shots) for shots in SHOTS), ("shifted", 5)]:
         tasks = stacked([_task(seed, shots, domain) for seed in seeds])
-        rows = jax.device_get(jax.jit(jax.vmap(_by_steps))(keys, tasks))
+        rows = jax.device_get(jax.jit(jax.vmap(_by_steps))(keys_of(seeds), tasks))
         start = rows.pop("start")
         for name, alpha in (("lqf", ALPHA), ("alpha_1", 1.0)):
             each = [
@@ -224,27 +225,26 @@ def _rates(loss: Callable[[Any], jax.Array], precondition: Any, zeros: Any) -> j
     offset = gradient(zeros)
 
     def curved(v: Any) -> Any:
-        return precondition(jax.tree.map(jnp.subtract, gradient(v), offset))
+        return precondition(optax.tree.sub(gradient(v), offset))
 
     def step(v: Any, _: None) -> tuple[Any, jax.Array]:
         new = curved(v)
-        norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(new)))
-        return jax.tree.map(lambda leaf: leaf / norm, new), norm
+        norm = optax.tree.norm(new)
+        return optax.tree.scale(1 / norm, new), norm
 
     begin = precondition(offset)
-    norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(begin)))
-    _, norms = jax.lax.scan(step, jax.tree.map(lambda leaf: leaf / norm, begin), length=30)
+    _, norms = jax.lax.scan(step, begin, length=30)
     return jnp.geomspace(0.1, 3.6, 8) / norms[-1]
 
 
 def _descent(loss: Any, precondition: Any, zeros: Any, rate: jax.Array) -> jax.Array:
     """The loss after steps of gradient descent with momentum."""
+    optimiser = optax.sgd(rate, _MOMENTUM)
 
     def step(carry: Any, _: None) -> tuple[Any, None]:
-        delta, velocity = carry
-        gradient = precondition(jax.grad(loss)(delta))
-        velocity = jax.tree.map(lambda v, g: _MOMENTUM * v + g, velocity, gradient)
-        return (jax.tree.map(lambda d, v: d - rate * v, delta, velocity), velocity), None
+        delta, state = carry
+        updates, state = optimiser.update(precondition(jax.grad(loss)(delta)), state)
+        return (optax.apply_updates(delta, updates), state), None
 
-    (delta, _), _ = jax.lax.scan(step, (zeros, zeros), length=_NUM_STEPS)
+    (delta, _), _ = jax.lax.scan(step, (zeros, optimiser.init(zeros)), length=_NUM_STEPS)
     return loss(delta)

@@ -17,6 +17,7 @@ from mmdiffusion_jax.run.graceful_table.worlds import (
     cross_entropy,
     draw_rows,
     fit,
+    keys_of,
     worlds,
 )
 
@@ -146,9 +147,8 @@ def arm_rows(
     """
     split_seeds = [seed * SPLITS + number for seed in seeds for number in range(SPLITS)]
     world = worlds(split_seeds)
-    keys = jax.vmap(jax.random.key)(jnp.asarray(split_seeds))
     decided = jax.device_get(
-        jax.jit(jax.vmap(functools.partial(_update, arms, warm_arms)))(keys, world)
+        jax.jit(jax.vmap(functools.partial(_update, arms, warm_arms)))(keys_of(split_seeds), world)
     )
     names = (*arms, *warm_arms)
     found: dict[str, list[float]] = {}

@@ -10,7 +10,14 @@ import numpy as np
 from mmdiffusion_jax import graceful
 from mmdiffusion_jax.run.graceful_table.encoders import train_encoder
 from mmdiffusion_jax.run.graceful_table.flips import Arm, arm_rows
-from mmdiffusion_jax.run.graceful_table.worlds import Mlp, World, accuracy, worlds
+from mmdiffusion_jax.run.graceful_table.worlds import (
+    Mlp,
+    World,
+    accuracy,
+    keys_of,
+    precision,
+    worlds,
+)
 
 WIDTHS, SCALES = (8, 16, 32), (4.0, 8.0, 16.0, 32.0)
 WEIGHTS = (0.003, 0.01, 0.03, 0.1, 1.0)
@@ -34,26 +41,18 @@ def range_rows(seeds: Sequence[int]) -> dict[str, np.ndarray]:
 
 def _scale_rows(seeds: Sequence[int], width: int) -> dict[str, np.ndarray]:
     world = worlds(seeds)
-    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
     update = functools.partial(_update, width)
     over_scales = jax.vmap(update, in_axes=(None, None, 0))
-    rows = jax.jit(jax.vmap(over_scales, in_axes=(0, 0, None)))(keys, world, jnp.array(SCALES))
-    rows, truth = jax.device_get(rows), np.asarray(world["y_test"])
+    rows = jax.jit(jax.vmap(over_scales, in_axes=(0, 0, None)))(
+        keys_of(seeds), world, jnp.array(SCALES)
+    )
+    rows = jax.device_get(rows)
     found = {}
     for index, scale in enumerate(SCALES):
         tail = f"d{width}_scale{scale:g}"
         for name, queries in (("old_old", "old"), ("new_old", "new")):
-            found[f"map_{name}_{tail}"] = np.array(
-                [
-                    graceful.retrieve(
-                        rows[queries][seed, index],
-                        right,
-                        rows["old"][seed, index],
-                        right,
-                        same_examples=True,
-                    ).mean_average_precision
-                    for seed, right in enumerate(truth)
-                ]
+            found[f"map_{name}_{tail}"] = precision(
+                rows[queries][:, index], rows["old"][:, index], world["y_test"]
             )
         found[f"cross_map_over_old_{tail}"] = (
             found[f"map_new_old_{tail}"] - found[f"map_old_old_{tail}"]

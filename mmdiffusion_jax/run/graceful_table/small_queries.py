@@ -11,7 +11,14 @@ import numpy as np
 from mmdiffusion_jax import graceful
 from mmdiffusion_jax.networks import product_flops
 from mmdiffusion_jax.run.graceful_table.encoders import DIMS, train_encoder
-from mmdiffusion_jax.run.graceful_table.worlds import NUM_PIXELS, Mlp, World, worlds
+from mmdiffusion_jax.run.graceful_table.worlds import (
+    NUM_PIXELS,
+    Mlp,
+    World,
+    keys_of,
+    precision,
+    worlds,
+)
 
 LARGE = Mlp((512, 512, DIMS))
 SPACE = {"width": (2, 3, 4, 6, 8, 12), "hidden": (0, 1, 2)}
@@ -62,16 +69,6 @@ def _train_large(key: jax.Array, world: World) -> dict[str, Any]:
     }
 
 
-def _precision(queries: Any, gallery: Any, labels: Any) -> np.ndarray:
-    """mAP of each seed."""
-    return np.array(
-        [
-            graceful.retrieve(q, y, g, y, same_examples=True).mean_average_precision
-            for q, g, y in zip(*(np.asarray(x) for x in (queries, gallery, labels)), strict=True)
-        ]
-    )
-
-
 def small_query_rows(seeds: Sequence[int]) -> dict[str, np.ndarray]:
     """Figures of the small encoder that the search finds; one value a seed.
 
@@ -81,15 +78,14 @@ def small_query_rows(seeds: Sequence[int]) -> dict[str, np.ndarray]:
         seeds: fresh ones.
     """
     world = worlds(seeds)
-    own_keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
-    keys, small_keys = jnp.moveaxis(jax.vmap(jax.random.split)(own_keys), 1, 0)
+    keys, small_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys_of(seeds)), 1, 0)
     large = _train_large(keys, world)
     budget = macs(LARGE) // LESS
 
     def reward(architecture: Mapping[str, Any]) -> float:
         validation, _ = _train(_small(architecture), small_keys, world, large, True)
         labels, gallery = world["y_new"][:, :_VALIDATION], large["stored"][:, :_VALIDATION]
-        return float(_precision(validation, gallery, labels).mean())
+        return float(precision(validation, gallery, labels).mean())
 
     tried = graceful.search(
         SPACE, lambda a: macs(_small(a)), reward, budget, NUM_TRIED, int(seeds[0]), first=2
@@ -98,15 +94,15 @@ def small_query_rows(seeds: Sequence[int]) -> dict[str, np.ndarray]:
     _, held = _train(best, small_keys, world, large, True)
     _, own = _train(best, small_keys, world, large, False)
     labels = world["y_test"]
-    alone = _precision(own, own, labels)
-    across = _precision(held, large["test"], labels)
+    alone = precision(own, own, labels)
+    across = precision(held, large["test"], labels)
     count = len(labels)
     return {
         "small_query_map": across,
         "small_query_map_own": alone,
         "small_query_map_gain": across - alone,
-        "small_query_map_independent": _precision(own, large["test"], labels),
-        "large_query_map": _precision(large["test"], large["test"], labels),
+        "small_query_map_independent": precision(own, large["test"], labels),
+        "large_query_map": precision(large["test"], large["test"], labels),
         "small_query_macs_ratio": np.full(count, macs(LARGE) / tried[0].cost),
         "small_query_width": np.full(count, tried[0].architecture["width"]),
         "small_query_hidden": np.full(count, tried[0].architecture["hidden"]),

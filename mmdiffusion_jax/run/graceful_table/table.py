@@ -95,15 +95,15 @@ def graceful_benchmark(num_seeds: int, first_seed: int, out: str, ranges: bool =
     seconds: dict[str, float] = {}
     for part in (*PARTS, *([range_rows] if ranges else [])):
         begun = time.monotonic()
-        rows |= part(seeds)
+        rows |= {name: np.asarray(x, np.float64) for name, x in part(seeds).items()}
         seconds[part.__name__] = time.monotonic() - begun
         logging.info("%s: %.0f s.", part.__name__, seconds[part.__name__])
     passed = {row.name: _passes(row, rows[row.name]) for row in TABLE}
     report: dict[str, Any] = {name: float(np.mean(values)) for name, values in rows.items()}
     report |= {
         "passed": passed,
-        "spread": {name: float(np.std(x, ddof=1)) for name, x in _plain(rows).items()},
-        "seeds": {name: x.tolist() for name, x in _plain(rows).items()},
+        "spread": {name: float(np.std(x, ddof=1)) for name, x in rows.items()},
+        "seeds": {name: x.tolist() for name, x in rows.items()},
         "first_seed": first_seed,
         "num_seeds": num_seeds,
         "seconds": seconds,
@@ -115,12 +115,8 @@ def graceful_benchmark(num_seeds: int, first_seed: int, out: str, ranges: bool =
     return table
 
 
-def _plain(rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: np.asarray(values, np.float64) for name, values in rows.items()}
-
-
 def _passes(row: Row, values: np.ndarray) -> bool:
-    found = np.asarray(values, np.float64) if row.every else np.mean(values)
+    found = values if row.every else np.mean(values)
     # A figure that is no number does not pass.
     return bool(
         np.all(np.isfinite(found))
@@ -145,5 +141,4 @@ def _table(rows: Mapping[str, np.ndarray], passed: Mapping[str, bool]) -> str:
 
 
 def _spread(values: np.ndarray) -> str:
-    x = np.asarray(values, np.float64)
-    return f"{x.mean():.4g} ± {x.std(ddof=1):.2g}"
+    return f"{values.mean():.4g} ± {values.std(ddof=1):.2g}"

@@ -14,6 +14,8 @@ import numpy as np
 import optax
 from sklearn.datasets import load_digits
 
+from mmdiffusion_jax import graceful
+
 NUM_OLD, NUM_NEW = 150, 1000
 """Examples that the deployed model and its successor are trained on."""
 NUM_PIXELS, NUM_CLASSES = 64, 10
@@ -65,6 +67,11 @@ def worlds(seeds: Sequence[int]) -> World:
     return stacked(splits)
 
 
+def keys_of(seeds: Sequence[int]) -> jax.Array:
+    """One typed key a seed."""
+    return jax.vmap(jax.random.key)(jnp.asarray(seeds))
+
+
 def stacked(items: Sequence[Mapping[str, Any]]) -> dict[str, jax.Array]:
     """Dictionaries of arrays, one a seed → one with a leading axis of seeds."""
     return {name: jnp.stack([jnp.asarray(item[name]) for item in items]) for name in items[0]}
@@ -106,3 +113,13 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """The share of examples whose largest logit is their label's."""
     return jnp.mean(jnp.argmax(logits, axis=-1) == labels)
+
+
+def precision(queries: Any, gallery: Any, labels: Any) -> np.ndarray:
+    """mAP of each seed: (seeds, n, d), (seeds, n, d'), (seeds, n) → (seeds,)."""
+    return np.array(
+        [
+            graceful.retrieve(q, y, g, y, same_examples=True).mean_average_precision
+            for q, g, y in zip(*(np.asarray(x) for x in (queries, gallery, labels)), strict=True)
+        ]
+    )
