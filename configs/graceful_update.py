@@ -4,8 +4,8 @@
     python launch/update.py --config=configs/graceful_update.py --workdir=W --from=D
     python launch/compare_update.py --workdir=W
 
-Form `deployed` is the model to be replaced, `successor` its successor, `small` a denoiser of a
-quarter of the width that reads the deployed model's latents. `fashion_deployed` and `fashion` are
+Form `deployed` is the model to be replaced, `successor` its successor, `small` a denoiser of
+half the width that reads the deployed model's latents. `fashion_deployed` and `fashion` are
 the first two for Fashion-MNIST at 16 × 16, with `--config.data.path=DATA`. For a model of your own
 take its config and add the section `graceful`.
 """
@@ -52,8 +52,8 @@ def _successor() -> ConfigDict:
 
 def _small() -> ConfigDict:
     config = _deployed()
-    config.backbone.width = 16
-    config.training.num_steps = 3000
+    config.backbone.width = 32
+    config.training.num_steps = 6000
     return _updating(config, encoders="kept")
 
 

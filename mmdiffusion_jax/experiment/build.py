@@ -97,7 +97,7 @@ class Experiment:
                     errors.message(
                         argument,
                         f"{theirs.get(name, 'nothing')} for {name}",
-                        f"{ours.get(name, 'nothing')}, as the config in the file says",
+                        f"{ours.get(name, 'nothing')}, as its config says",
                         "export it anew",
                     )
                 )

@@ -34,7 +34,8 @@ def plot_report(report: Report, file: str | os.PathLike[str]) -> None:
             )
     decisions.set_xticks(range(len(report.decisions)), list(report.decisions))
     decisions.set(title="wrong decisions", ylabel="share")
-    decisions.margins(y=0.5)  # room for the legend
+    tallest = max((max(x.old_error, x.new_error) for x in report.decisions.values()), default=0)
+    decisions.set_ylim(0, 1.6 * tallest or 1)  # room for the legend
 
     cells = report.denoising
     bars = {
