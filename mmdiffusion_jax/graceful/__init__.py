@@ -3,6 +3,7 @@
 What was stored with the old one goes on serving, and decisions that were right stay right.
 """
 
+from mmdiffusion_jax.graceful.alignment import aligned_encoders
 from mmdiffusion_jax.graceful.architectures import Candidate, search
 from mmdiffusion_jax.graceful.bundle import (
     Bundle,
@@ -73,7 +74,7 @@ from mmdiffusion_jax.graceful.retrieval import (
     nearest,
     retrieve,
 )
-from mmdiffusion_jax.graceful.successor import check_successor, constraint, update
+from mmdiffusion_jax.graceful.successor import aligned, check_successor, constraint, update
 
 __all__ = [
     "DISTANCES",
@@ -93,6 +94,8 @@ __all__ = [
     "StoredLatents",
     "UpdateOptions",
     "UpdateRefused",
+    "aligned",
+    "aligned_encoders",
     "check_successor",
     "check_together",
     "class_prototypes",

@@ -102,13 +102,13 @@ def latents_apart(
     Args:
         successor: has all of the deployed model's modalities.
         deployed: the model whose latents are stored.
-        batch: {name: x (batch, …)}.
+        batch: {name: x (batch, …)} of the deployed model's modalities.
         presence: {name: (batch,) of 0 or 1}; left out, all is present.
 
     Raises:
         ValueError: masks or batches that do not fit.
     """
-    present = objective.present_in(successor, batch, presence)
+    present = objective.present_in(deployed, batch, presence)
     total = jnp.zeros(())
     for name, own in deployed.modalities.items():
         stored = jax.lax.stop_gradient(own.encode(batch[name]))

@@ -21,6 +21,7 @@ class UpdateOptions:
         latents: weight of ‖E_new(x) − E_old(x)‖² / dims, where the encoders are trained to be
             compatible. What reads a latent through a denoiser sees every coordinate of it, and this
             term has no noise of t in its gradient.
+        align: steps in which such encoders alone are fitted to the deployed ones before training.
         mix: share of the examples whose encodings are the deployed encoders' where the successor
             learns its own task (MixBCT), so that its denoiser reads what is stored as well.
         flips: weight of focal distillation for every categorical modality.
@@ -45,6 +46,7 @@ class UpdateOptions:
     heads: float = 1.0
     denoiser: float = 1.0
     latents: float = 1.0
+    align: int = 0
     mix: float = 0.3
     flips: float = 0.01
     alpha: float = 0.0
@@ -60,7 +62,7 @@ class UpdateOptions:
         ):
             if getattr(self, name) not in known:
                 raise ValueError(errors.unknown(f"graceful.{name}", getattr(self, name), known))
-        for name in ("heads", "denoiser", "latents", "flips", "alpha", "beta"):
+        for name in ("heads", "denoiser", "latents", "align", "flips", "alpha", "beta"):
             if not getattr(self, name) >= 0:
                 raise ValueError(
                     errors.message(f"graceful.{name}", getattr(self, name), "0 or more", "raise it")

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from mmdiffusion_jax import data, errors, experiment, objective, training
+from mmdiffusion_jax.graceful.alignment import aligned_encoders
 from mmdiffusion_jax.graceful.bundle import Bundle, encoder_paths
 from mmdiffusion_jax.graceful.compatibility import mix_stored
 from mmdiffusion_jax.graceful.decisions import ensemble_logits, focal_distillation
@@ -158,8 +159,34 @@ def update(
     Raises:
         ValueError: as `constraint`.
     """
-    held = constraint(deployed, built, options or UpdateOptions(), ensemble)
+    options = options or UpdateOptions()
+    held = constraint(deployed, built, options, ensemble)
+    held = aligned(held, deployed[-1], built, source, options)
     return experiment.fit(built, source, test, folder, profile, held)
+
+
+def aligned(
+    held: experiment.Constraint,
+    newest: Bundle,
+    built: experiment.Experiment,
+    source: data.Source,
+    options: UpdateOptions,
+) -> experiment.Constraint:
+    """The same constraint, begun with encoders that were fitted to the deployed ones.
+
+    Args:
+        held: from `constraint`.
+        newest: the last of what is deployed.
+        built: the successor's experiment.
+        source: the training split.
+        options: where the encoders are not to be compatible, or `align` is 0, nothing changes.
+    """
+    if options.encoders != "compatible" or not options.align:
+        return held
+    start = jax.jit(held.init)(jax.random.key(built.seed), *held.constants)
+    found = aligned_encoders(newest, built, start, source, options.align, built.seed)
+    init = lambda key, *constants: _replaced(held.init(key, *constants), found)  # noqa: E731
+    return dataclasses.replace(held, init=init)
 
 
 def decided_by(bundle: Bundle) -> tuple[str, ...]:

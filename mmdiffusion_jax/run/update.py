@@ -63,6 +63,7 @@ def update(
             for index, bundle in enumerate(bundles):
                 graceful.write_bundle(folder / f"deployed-{index}.safetensors", bundle)
             files.write_text(folder / UPDATE_FILE, json.dumps(record, indent=2) + "\n")
+        held = graceful.aligned(held, bundles[-1], built, source, options)
         return experiment.fit(built, source, test, folder, profile, held)
 
 

@@ -216,6 +216,40 @@ def test_a_share_of_one_learns_from_what_is_stored_alone(deployed, deeper):
     assert all(jnp.isfinite(leaf).all() for leaf in changed.values())
 
 
+def test_encoders_begin_where_the_deployed_ones_are(deployed):
+    """A finer grid comes close to coarse codes; nothing but encoders is touched."""
+    coarse = frozen(built_with(grid=(4, 4)))
+    fine = built_with()
+    options = UpdateOptions(align=300)
+    held = graceful.constraint([coarse], fine, options)
+    begun = graceful.aligned(held, coarse, fine, source(), options)
+    before, after = (jax.jit(c.init)(KEY, *c.constants) for c in (held, begun))
+    values = {"label": jnp.arange(10), "image": examples()["image"][:10]}
+
+    def apart(params):
+        found = graceful.latents_apart(
+            fine.model.functions(params), coarse.built.model.functions(coarse.params), values
+        )
+        return float(found)
+
+    assert apart(before) > 1.5
+    assert apart(after) < 0.02
+    for name, leaf in flat(before).items():
+        if name != "modalities_label/table":
+            np.testing.assert_array_equal(leaf, flat(after)[name])
+    for other in (UpdateOptions(), UpdateOptions(encoders="free", align=300)):
+        assert graceful.aligned(held, coarse, fine, source(), other) is held
+
+
+def test_a_successor_may_have_more_modalities(deployed):
+    more = built_with(modalities={"other": {"kind": "label", "num_classes": 3}})
+    constraint = graceful.constraint([deployed], more, UpdateOptions())
+    batch = {**examples(), "other": examples()["label"] % 3}
+    total, scalars = loss_of(constraint, jax.jit(more.init)(KEY), batch=batch)
+    assert np.isfinite(float(total))
+    assert float(scalars["deployed_0/latents"]) > 1
+
+
 def trained(deployed, built, options, folder):
     with experiment.hold_workdir(folder, built.config) as held:
         state = graceful.update([deployed], built, source(), source(), held, options)
