@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import traverse_util
@@ -51,14 +50,12 @@ def aligned_encoders(
     paths = {path for name in names for path in encoder_paths(built, name)}
     flat = traverse_util.flatten_dict(params)
     encoders = {path: flat[path] for path in paths}
-    if not encoders or not num_steps:
+    if not encoders:
         return encoders
     rng = np.random.default_rng(seed)
     count = min(_EXAMPLES, len(source))
     columns = source.take(np.sort(rng.choice(len(source), count, replace=False)))
-    batch = deployed.known_batch(
-        *objective.split_presence({name: jnp.asarray(x) for name, x in columns.items()})
-    )
+    batch = deployed.known_batch(*objective.split_presence(columns))
     optimiser = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, num_steps))
 
     @jax.jit

@@ -259,7 +259,7 @@ def _decisions(
     if not names:
         return {}
     primary = deployed.built.model.primary
-    values, masks = _split(columns)
+    values, masks = objective.split_presence(columns)
     given = {primary: values[primary]}
     was, now = (x.built.generate(key, x.params, count, given) for x in (deployed, successor))
     found = {}
@@ -270,10 +270,6 @@ def _decisions(
         known = known & here.reshape(-1, *[1] * (known.ndim - 1))
         found[name] = flips(was[name], now[name], truth, known)
     return found
-
-
-def _split(columns: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    return objective.split_presence(columns)
 
 
 def _present(masks: Mapping[str, np.ndarray], *names: str, count: int) -> np.ndarray:
@@ -333,7 +329,7 @@ def _denoising(
 def _search(
     deployed: Bundle, successor: Bundle, columns: Mapping[str, np.ndarray]
 ) -> dict[str, Search]:
-    values, masks = _split(columns)
+    values, masks = objective.split_presence(columns)
     labels = next(
         (n for n, kind in deployed.built.model.modalities.items() if isinstance(kind, Label)),
         "label",

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -118,8 +119,8 @@ def present_in(model: Modal, batch: Batch, presence: Masks | None) -> dict[str, 
 
 
 def split_presence(
-    batch: Mapping[str, jax.Array],
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    batch: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Splits columns `<name>_present` off a batch: (values, presence masks).
 
     Example:
