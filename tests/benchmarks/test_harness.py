@@ -12,15 +12,15 @@ TOY = "tests.benchmarks.toy"
 
 
 def test_a_ratio_is_that_of_the_work():
-    slow, fast = ((f"{TOY}:sleeper", {"milliseconds": x}) for x in (30, 10))
+    slow, fast = ((f"{TOY}:sleeper", {"milliseconds": x}) for x in (300, 100))
     with workers(slow=slow, fast=fast) as sides:
         arms = {name: (worker, "work") for name, worker in sides.items()}
-        measured = interleave(arms, Pace(rounds=3, seconds=0.05))
+        measured = interleave(arms, Pace(rounds=3, seconds=0.3))
     row = ratio("slow", "fast", measured)
     # Sleep may be longer than asked for, on both sides.
     assert 2 < row.value < 4
     assert row.details["rounds"] == 3
-    assert row.details["seconds"]["fast"] == pytest.approx(0.01, abs=0.01)
+    assert row.details["seconds"]["fast"] == pytest.approx(0.1, abs=0.1)
     # Asleep, nothing is done.
     assert row.details["cpu_seconds"]["slow"] < 0.01
 
@@ -35,8 +35,9 @@ def test_every_arm_has_each_round_one_turn_of_its_count():
 def test_who_waits_for_a_turn_does_nothing():
     with Worker(f"{TOY}:counter") as worker:
         before = worker.run("beats").value
-        time.sleep(0.5)
-        assert worker.run("beats").value - before < 50
+        time.sleep(2)
+        # It would be two thousand; the machine may be busy between a reply and the stop.
+        assert worker.run("beats").value - before < 200
 
 
 def test_a_side_that_cannot_run_says_why():
