@@ -75,13 +75,20 @@ def test_an_upward_import_is_seen(tmp_path):
     assert upward_imports(tmp_path) == ["bad.py: process imports networks"]
 
 
-@pytest.mark.parametrize("floor", ["process", "objective", "sampling"])
-def test_pure_floors_need_jax_only(floor):
-    code = (
-        f"import sys, mmdiffusion_jax.{floor}\n"
-        "heavy = {'flax', 'orbax', 'tensorflow_datasets', 'grain', 'optax', 'sklearn'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        *(
+            (floor, {"flax", "optax", "orbax", "grain"})
+            for floor in ("process", "objective", "sampling")
+        ),
+        ("run", set()),
+    ],
+)
+def test_what_is_not_needed_is_not_imported(module, heavy):
+    """Pure floors need JAX only; a command starts without what but some of them need."""
+    heavy = {"tensorflow", "tensorflow_datasets", "sklearn", "scipy", "matplotlib", "torch"} | heavy
+    code = f"import sys, mmdiffusion_jax.{module}; print(sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr
 

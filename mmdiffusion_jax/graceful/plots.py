@@ -2,8 +2,6 @@
 
 import os
 
-from matplotlib.figure import Figure
-
 from mmdiffusion_jax import files
 from mmdiffusion_jax.graceful.report import Report
 
@@ -17,6 +15,8 @@ def plot_report(report: Report, file: str | os.PathLike[str]) -> None:
         report: from `compare`.
         file: the PNG to write, all of it or nothing.
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     decisions, denoising, search = figure.subplots(1, 3)
 

@@ -12,9 +12,6 @@ from typing import Any, Self
 
 import jax
 import numpy as np
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto import event_pb2
 
 from mmdiffusion_jax import errors, files
 
@@ -109,7 +106,7 @@ class MetricWriter:
         with files.naming(self._lines.name):
             self._lines.write(json.dumps({"step": int(step), **shown}, allow_nan=False) + "\n")
             self._lines.flush()
-        self._tensorboard.write(step, [summary.scalar(*item) for item in values.items()])
+        self._tensorboard.scalars(step, values)
 
     def write_image(self, step: int, name: str, image: np.ndarray) -> None:
         """Writes one image as `<workdir>/samples/<name>_<step:08d>.png` and to TensorBoard.
@@ -150,7 +147,7 @@ class MetricWriter:
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_png(path, image)
-        self._tensorboard.write(step, [summary.image(name, image, dataformats="HWC")])
+        self._tensorboard.image(step, name, image)
 
     def close(self) -> None:
         """Flushes and closes the files; the `with` block calls it.
@@ -172,29 +169,42 @@ class _Events:
     """
 
     def __init__(self, folder: Path, purge_step: int) -> None:
+        # Here, as it brings PyTorch with it where that is installed, which takes seconds.
+        from tensorboardX import summary
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2
+
+        self._summary, self._event = summary, event_pb2.Event
         folder.mkdir(exist_ok=True)
         self._folder = str(folder)
         # Its own names go by the second and the host, and would fall upon a file of before.
         self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._append(event_pb2.Event(step=purge_step, session_log=start))
+        self._append(step=purge_step, session_log=start)
 
-    def write(self, step: int, summaries: list[Any]) -> None:
-        """Appends what tensorboardX's `summary` has made of scalars or images."""
-        for entry in summaries:
-            self._append(event_pb2.Event(step=step, summary=entry))
-        with files.naming(self._folder):
-            self._writer.flush()
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Appends {name: value}."""
+        for name, value in values.items():
+            self._append(step=step, summary=self._summary.scalar(name, value))
+        self._flush()
+
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        """Appends a picture (height, width, 3)."""
+        self._append(step=step, summary=self._summary.image(name, image, dataformats="HWC"))
+        self._flush()
 
     def close(self) -> None:
         """Flushes and closes the file."""
         with files.naming(self._folder):
             self._writer.close()
 
-    def _append(self, event: Any) -> None:
-        event.wall_time = time.time()
+    def _append(self, **fields: Any) -> None:
         with files.naming(self._folder):
-            self._writer.write_event(event)
+            self._writer.write_event(self._event(wall_time=time.time(), **fields))
+
+    def _flush(self) -> None:
+        with files.naming(self._folder):
+            self._writer.flush()
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from sklearn.datasets import load_digits
 
 from mmdiffusion_jax import graceful
 
@@ -49,6 +48,8 @@ class Mlp(nn.Module):
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """The pixels (1797, 64) in [−1, 1] and the labels."""
+    from sklearn.datasets import load_digits
+
     x, y = load_digits(return_X_y=True)
     return (x / 8 - 1).astype(np.float32), y.astype(np.int32)
 
