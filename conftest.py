@@ -4,8 +4,13 @@ import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile for longer than they compute.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1",
+)
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +23,8 @@ _PURE = ("process", "objective", "sampling")
 _cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/mmdiffusion_jax/xla")
 jax.config.update("jax_compilation_cache_dir", str(Path(_cache).expanduser()))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+# Tracing makes many objects, and most of them stay.
+gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)

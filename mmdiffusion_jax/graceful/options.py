@@ -46,7 +46,7 @@ class UpdateOptions:
     heads: float = 1.0
     denoiser: float = 1.0
     latents: float = 1.0
-    align: int = 0
+    align: int = 500
     mix: float = 0.3
     flips: float = 0.01
     alpha: float = 0.0

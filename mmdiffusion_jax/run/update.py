@@ -52,7 +52,7 @@ def update(
             )
     bundles = [freeze(path) for path in deployed]
     members = [freeze(path) for path in ensemble]
-    held = graceful.constraint(bundles, built, options, members)
+    graceful.constraint(bundles, built, options, members)  # refused before anything is written
     experiment.share_batch(built)
     experiment.check_workdir(workdir, own)
     record = _record(options, bundles, members)
@@ -63,8 +63,7 @@ def update(
             for index, bundle in enumerate(bundles):
                 graceful.write_bundle(folder / f"deployed-{index}.safetensors", bundle)
             files.write_text(folder / UPDATE_FILE, json.dumps(record, indent=2) + "\n")
-        held = graceful.aligned(held, bundles[-1], built, source, options)
-        return experiment.fit(built, source, test, folder, profile, held)
+        return graceful.update(bundles, built, source, test, folder, options, members, profile)
 
 
 def freeze(workdir: str, checkpoint: str = "newest") -> graceful.Bundle:

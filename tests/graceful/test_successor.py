@@ -237,7 +237,7 @@ def test_encoders_begin_where_the_deployed_ones_are():
     for name, leaf in flat(before).items():
         if name != "modalities_label/table":
             np.testing.assert_array_equal(leaf, flat(after)[name])
-    for other in (UpdateOptions(), UpdateOptions(encoders="free", align=300)):
+    for other in (UpdateOptions(align=0), UpdateOptions(encoders="free", align=300)):
         assert graceful.aligned(held, coarse, fine, source(), other) is held
 
 
@@ -262,8 +262,9 @@ def test_kept_encoders_stay_to_the_last_bit(deployed, deeper, tmp_path):
     old = flat(deployed.params)
     np.testing.assert_array_equal(params["modalities_label/table"], old["modalities_label/table"])
     assert bundle.encoders == deployed.encoders
-    moved = flat(jax.jit(deeper.init)(jax.random.key(0)))
-    assert any(np.any(params[name] != moved[name]) for name in params)
+    begun = flat(jax.jit(deeper.init)(jax.random.split(jax.random.key(deeper.seed))[0]))
+    still = [name for name in params if np.allclose(params[name], begun[name], atol=1e-6)]
+    assert len(still) < len(params) / 2, still
 
 
 @pytest.mark.parametrize("mix", [0.0, 1.0])

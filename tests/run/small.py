@@ -25,7 +25,7 @@ SMALL = (
 
 def run_python(script, *arguments, devices=1, **environment):
     """Runs a script of this project in a process of its own, on so many simulated devices."""
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     return subprocess.run(
         [sys.executable, script, *map(str, arguments)],
         cwd=ROOT,
