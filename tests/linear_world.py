@@ -14,6 +14,22 @@ from mmdiffusion_jax import process
 DIMS = 2
 
 
+def cholesky(covariance: jax.Array) -> jax.Array:
+    """The lower roots of covariances (batch, DIMS, DIMS), an entry at a time.
+
+    LAPACK's batched calls, two of them at once, lock up a pool of two threads.
+    """
+    rows: list[list[jax.Array]] = []
+    for i in range(DIMS):
+        rows.append([])
+        for j in range(i + 1):
+            known = sum((a * b for a, b in zip(rows[i], rows[j], strict=False)), jnp.zeros(()))
+            left = covariance[:, i, j] - known
+            rows[i].append(jnp.sqrt(left) if i == j else left / rows[j][j])
+        rows[i].extend(jnp.zeros_like(rows[0][0]) for _ in range(i + 1, DIMS))
+    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+
+
 class LinearWorld:
     def __init__(
         self, count: int, num_steps: int, seed: int = 0, log_snr: tuple[float, float] = (5.0, -8.0)
@@ -86,7 +102,14 @@ class LinearWorld:
             return process.Prediction(noise, heads)
 
         def log_prob(head: tuple[jax.Array, jax.Array], x: jax.Array) -> jax.Array:
-            return jax.vmap(jax.scipy.stats.multivariate_normal.logpdf)(x, *head)
+            mean, root = head[0], cholesky(head[1])
+            # Forward substitution; what is left is a standard normal.
+            z: list[jax.Array] = []
+            for i in range(DIMS):
+                known = sum((root[:, i, j] * z[j] for j in range(i)), jnp.zeros(()))
+                z.append((x[:, i] - mean[:, i] - known) / root[:, i, i])
+            volume = sum(jnp.log(root[:, i, i]) for i in range(DIMS))
+            return sum(jax.scipy.stats.norm.logpdf(part) for part in z) - volume
 
         def modality(encoder: np.ndarray) -> process.ModalityFunctions:
             matrix = jnp.asarray(encoder)
@@ -95,7 +118,12 @@ class LinearWorld:
                 log_prob=log_prob,
                 expected_encoding=lambda head: head[0] @ matrix.T,
                 encoding_variance=lambda head: jnp.einsum("ij,bjk,ik->bi", matrix, head[1], matrix),
-                draw=lambda key, head: jax.random.multivariate_normal(key, *head),
+                draw=lambda key, head: (
+                    head[0]
+                    + jnp.einsum(
+                        "bij,bj->bi", cholesky(head[1]), jax.random.normal(key, head[0].shape)
+                    )
+                ),
                 most_likely=lambda head: head[0],
                 reconstruct=lambda z_0, head: (z_0, head[1]),
                 num_dims=DIMS,
