@@ -1,5 +1,6 @@
 """Settings of every test: CPU, a compilation cache, and strict promotion for the pure floors."""
 
+import gc
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -10,7 +11,6 @@ os.environ.setdefault(
     " --xla_cpu_parallel_codegen_split_count=1",
 )
 
-import gc
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -20,7 +20,7 @@ def test_a_ratio_is_that_of_the_work():
     # Sleep may be longer than asked for, on both sides.
     assert 2 < row.value < 4
     assert row.details["rounds"] == 3
-    assert row.details["seconds"]["fast"] == pytest.approx(0.1, abs=0.1)
+    assert row.details["seconds"]["fast"] == pytest.approx(0.1, abs=0.05)
     # Asleep, nothing is done.
     assert row.details["cpu_seconds"]["slow"] < 0.01
 
@@ -36,8 +36,7 @@ def test_who_waits_for_a_turn_does_nothing():
     with Worker(f"{TOY}:counter") as worker:
         before = worker.run("beats").value
         time.sleep(2)
-        # It would be two thousand; the machine may be busy between a reply and the stop.
-        assert worker.run("beats").value - before < 200
+        assert worker.run("beats").value - before < 50
 
 
 def test_a_side_that_cannot_run_says_why():
