@@ -15,6 +15,7 @@ from PIL import Image
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.data.prepared import open_tfds
+from mmdiffusion_jax.data.sources import Source
 
 _TEST_FRACTION = 0.2
 _COUNTS = {"train": 1437, "test": 360}
@@ -80,11 +81,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
 
 def prepare(data_dir: str | os.PathLike[str]) -> str:
-    """Prepares the digits under `data_dir`, once.
-
-    A preparation that was cut off is not taken for a whole one: its folder gets its final name
-    only at the end. One whose files were lost or damaged afterwards is made anew; every record is
-    read to find out. A whole one is only read.
+    """Prepares the digits under `data_dir`, once; as `open_splits`, which it calls.
 
     Args:
         data_dir: where TFDS data sets live.
@@ -101,29 +98,63 @@ def prepare(data_dir: str | os.PathLike[str]) -> str:
         ...     Path(prepare(data_dir)).relative_to(data_dir).as_posix()
         'digits/1.0.0'
     """
-    parent = Path(data_dir).expanduser()
+    open_splits(data_dir)
+    return str(_folder(data_dir))
+
+
+def open_splits(data_dir: str | os.PathLike[str]) -> dict[str, Source]:
+    """Opens the digits under `data_dir`, in memory, and prepares them first where they are not.
+
+    A preparation that was cut off is not taken for a whole one: its folder gets its final name
+    only at the end. One whose files were lost or damaged afterwards is made anew; every record is
+    read to find out. A whole one is only read, and once.
+
+    Args:
+        data_dir: where TFDS data sets live.
+
+    Returns:
+        {split: source}, "train" and "test".
+
+    Raises:
+        ValueError: another data set of the same name and version lies there; it is left alone.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as data_dir:
+        ...     {split: len(source) for split, source in open_splits(data_dir).items()}
+        {'train': 1437, 'test': 360}
+    """
+    folder = _folder(data_dir)
+    parent = folder.parent.parent
     parent.mkdir(parents=True, exist_ok=True)
     tfds.disable_progress_bar()
-    folder = parent / Digits.name / str(Digits.VERSION)
     if folder.exists():
-        if _whole(folder):
-            return str(folder)
+        if found := _open_whole(folder):
+            return found
         shutil.rmtree(folder)
     builder = Digits(data_dir=str(parent), file_format="array_record")
     # TFDS announces its preparation by plain prints.
     with contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare()
-    return str(folder)
+    return _open(folder)
 
 
-def _whole(folder: Path) -> bool:
+def _folder(data_dir: str | os.PathLike[str]) -> Path:
+    return Path(data_dir).expanduser() / Digits.name / str(Digits.VERSION)
+
+
+def _open(folder: Path) -> dict[str, Source]:
+    return {split: open_tfds(folder, split) for split in _COUNTS}
+
+
+def _open_whole(folder: Path) -> dict[str, Source] | None:
     different = False
     try:
-        for split, count in _COUNTS.items():
-            source = open_tfds(folder, split)
-            different |= source.columns != _COLUMNS or len(source) != count
+        found = _open(folder)
+        for split, source in found.items():
+            different |= source.columns != _COLUMNS or len(source) != _COUNTS[split]
         if not different:
-            return True
+            return found
     except ValueError:
         pass
     strange = [
@@ -141,4 +172,4 @@ def _whole(folder: Path) -> bool:
                 "choose another folder for the data",
             )
         )
-    return False
+    return None

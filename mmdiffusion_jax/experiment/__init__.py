@@ -3,7 +3,13 @@
 from mmdiffusion_jax.experiment.arms import ARMS, make_arm
 from mmdiffusion_jax.experiment.build import Experiment, build
 from mmdiffusion_jax.experiment.config import check_config, default_config, unknown_override
-from mmdiffusion_jax.experiment.fit import Constraint, fit, make_step_and_state, share_batch
+from mmdiffusion_jax.experiment.fit import (
+    Constraint,
+    abstract_state,
+    fit,
+    make_step_and_state,
+    share_batch,
+)
 from mmdiffusion_jax.experiment.sources import check_source, open_data
 from mmdiffusion_jax.experiment.workdir import (
     check_workdir,
@@ -16,6 +22,7 @@ __all__ = [
     "ARMS",
     "Constraint",
     "Experiment",
+    "abstract_state",
     "build",
     "check_config",
     "check_source",

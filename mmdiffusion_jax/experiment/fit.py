@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from absl import logging
 
 from mmdiffusion_jax import data, evaluation, generation, training
@@ -121,14 +122,7 @@ def make_step_and_state(
     """
     options = built.training
     constraint = constraint or Constraint(built.loss, built.init)
-    optimiser = training.make_optimiser(
-        options.learning_rate,
-        options.warmup_steps,
-        options.num_steps,
-        options.weight_decay,
-        options.gradient_clip,
-        constraint.frozen,
-    )
+    optimiser = _optimiser(built, constraint.frozen)
     key = jax.random.key(built.seed)
     state = training.create_state(
         key, constraint.init, optimiser, mesh, built.sharding, constraint.constants
@@ -143,3 +137,26 @@ def make_step_and_state(
         len(constraint.constants),
     )
     return step, state
+
+
+def abstract_state(built: Experiment, mesh: jax.sharding.Mesh) -> training.TrainState:
+    """What a checkpoint of an experiment holds, as `jax.ShapeDtypeStruct` with shardings.
+
+    Args:
+        built: the experiment.
+        mesh: from `training.make_mesh`.
+    """
+    key = jax.random.key(built.seed)
+    return training.abstract_state(key, built.init, _optimiser(built), mesh, built.sharding)
+
+
+def _optimiser(built: Experiment, frozen: Any = None) -> optax.GradientTransformation:
+    options = built.training
+    return training.make_optimiser(
+        options.learning_rate,
+        options.warmup_steps,
+        options.num_steps,
+        options.weight_decay,
+        options.gradient_clip,
+        frozen,
+    )

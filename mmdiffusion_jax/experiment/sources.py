@@ -22,10 +22,10 @@ def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
     """
     modalities = build(config).model.modalities
     section = config.data
-    folder = data.digits.prepare(section.folder) if section.source == "digits" else section.folder
+    digits = data.digits.open_splits(section.folder) if section.source == "digits" else {}
     opened = []
     for split in ("train", "test"):
-        source = _open(section, section[split], folder)
+        source = _open(section, section[split], digits)
         for name, modality in modalities.items():
             if isinstance(modality, LatentImage) and _holds_images(source, name):
                 caches = Path(section.folder) / "latents"
@@ -39,13 +39,17 @@ def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
     return opened[0], opened[1]
 
 
-def _open(section: ConfigDict, split: str, folder: str) -> data.Source:
+def _open(section: ConfigDict, split: str, digits: Mapping[str, data.Source]) -> data.Source:
+    if section.source == "digits":
+        if split not in digits:
+            raise ValueError(errors.unknown("config.data", split, digits))
+        return digits[split]
     if section.source == "npz":
         return data.open_npz(split)
     if section.source in data.SMALL_SETS:
         options = {"spectrogram": section.spectrogram} if section.source == "spoken_digits" else {}
         return data.SMALL_SETS[section.source](section.path, split, tuple(section.size), **options)
-    return data.open_tfds(folder, split)
+    return data.open_tfds(section.folder, split)
 
 
 def _add_embeddings(

@@ -87,7 +87,7 @@ def load(
     config = ConfigDict({**values, "sampling": {**values["sampling"], **(sampling or {})}})
     built = experiment.build(config)
     mesh = training.make_mesh(devices=jax.local_devices()[:1])
-    _, template = experiment.make_step_and_state(built, mesh)
+    template = experiment.abstract_state(built, mesh)
     folder = Path(workdir) / ("checkpoints" if checkpoint == "newest" else checkpoint)
     with training.Checkpoints(folder, read_only=True) as checkpoints:
         restored = checkpoints.restore(template)

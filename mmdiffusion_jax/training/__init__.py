@@ -13,7 +13,7 @@ from mmdiffusion_jax.training.sharding import (
     state_sharding,
 )
 from mmdiffusion_jax.training.speed import peak_flops
-from mmdiffusion_jax.training.state import TrainState, create_state
+from mmdiffusion_jax.training.state import TrainState, abstract_state, create_state
 from mmdiffusion_jax.training.step import make_optimiser, make_step, take_step
 from mmdiffusion_jax.training.writers import MetricWriter, read_metrics
 
@@ -26,6 +26,7 @@ __all__ = [
     "ShardingOptions",
     "TrainState",
     "TrainingOptions",
+    "abstract_state",
     "batch_sharding",
     "create_state",
     "local_rows",

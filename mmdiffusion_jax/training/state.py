@@ -66,7 +66,56 @@ def create_state(
         >>> int(state.step), state.ema["w"].shape
         (0, (3,))
     """
+    build = _builder(init, optimiser)
+    layout = state_sharding(mesh, jax.eval_shape(build, key, *constants), options)
+    return jax.jit(build, out_shardings=layout)(key, *constants)
 
+
+def abstract_state(
+    key: jax.Array,
+    init: Callable[..., Any],
+    optimiser: optax.GradientTransformation,
+    mesh: Mesh,
+    options: ShardingOptions | None = None,
+    constants: Sequence[Any] = (),
+) -> TrainState:
+    """Shapes, dtypes and shardings of what `create_state` makes: nothing is computed or held.
+
+    It is what `Checkpoints.restore` asks for where there is nothing to go back to.
+
+    Args:
+        key: as for `create_state`, and so are the others.
+        init: (key, *constants) → parameters.
+        optimiser: gives the optimiser's state.
+        mesh: from `make_mesh`.
+        options: what is split over it.
+        constants: pytrees of arrays.
+
+    Returns:
+        A state whose leaves are `jax.ShapeDtypeStruct`.
+
+    Raises:
+        ValueError: a rule of the options that does not fit.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> from mmdiffusion_jax.training import make_mesh
+        >>> init = lambda key: {"w": jnp.zeros(3)}
+        >>> state = abstract_state(jax.random.key(0), init, optax.sgd(0.1), make_mesh())
+        >>> state.params["w"].shape
+        (3,)
+    """
+    shapes = jax.eval_shape(_builder(init, optimiser), key, *constants)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        state_sharding(mesh, shapes, options),
+    )
+
+
+def _builder(
+    init: Callable[..., Any], optimiser: optax.GradientTransformation
+) -> Callable[..., TrainState]:
     def build(key: jax.Array, *constants: Any) -> TrainState:
         init_key, run_key = jax.random.split(key)
         params = init(init_key, *constants)
@@ -79,5 +128,4 @@ def create_state(
             guard=fresh_guard(),
         )
 
-    layout = state_sharding(mesh, jax.eval_shape(build, key, *constants), options)
-    return jax.jit(build, out_shardings=layout)(key, *constants)
+    return build

@@ -33,7 +33,7 @@ def outcome(workdir, template):
 def outcome_of_launch(workdir):
     """The same of a run of launch/train.py."""
     built = experiment.build(experiment.read_config(workdir))
-    return outcome(workdir, experiment.make_step_and_state(built, training.make_mesh())[1])
+    return outcome(workdir, experiment.abstract_state(built, training.make_mesh()))
 
 
 def as_bytes(leaf):

@@ -13,7 +13,7 @@ from tests.run.small import SMALL, launch
 
 def restored(workdir):
     built = experiment.build(experiment.read_config(workdir))
-    _, template = experiment.make_step_and_state(built, training.make_mesh())
+    template = experiment.abstract_state(built, training.make_mesh())
     with training.Checkpoints(Path(workdir) / "checkpoints", read_only=True) as checkpoints:
         found = checkpoints.restore(template)
     leaves = jax.tree.leaves((found.state.params, found.state.ema, found.state.opt_state))

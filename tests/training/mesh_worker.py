@@ -53,14 +53,18 @@ def init(key):
 
 
 def make(options, devices, accumulate=1):
+    """(a state, the same abstract, the step)."""
     options = training.ShardingOptions(**options, min_size=WIDTH)
     mesh = training.make_mesh(options, devices)
     # Linear in the gradient, so that another order of summing stays as small as it is.
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, momentum=0.9))
-    state = training.create_state(jax.random.key(0), init, optimiser, mesh, options)
+    ingredients = jax.random.key(0), init, optimiser, mesh, options
+    state = training.create_state(*ingredients)
     layout = training.state_sharding(mesh, state, options)
-    batch_layout = training.batch_sharding(mesh, BATCH)
-    return state, training.make_step(loss, optimiser, 0.9, layout, batch_layout, accumulate)
+    step = training.make_step(
+        loss, optimiser, 0.9, layout, training.batch_sharding(mesh, BATCH), accumulate
+    )
+    return state, training.abstract_state(*ingredients), step
 
 
 def leaves(state):
@@ -74,9 +78,10 @@ def largest(one, other):
 
 def report(folder):
     batch = {"x": jax.random.normal(jax.random.key(1), (BATCH, TOKENS, WIDTH))}
-    found, reference, made = {}, None, {}
+    found, reference, made, shapes = {}, None, {}, {}
     for name, options in MESHES.items():
-        state, step = make(options, jax.devices()[:1] if name == "one" else jax.devices())
+        devices = jax.devices()[:1] if name == "one" else jax.devices()
+        state, shapes[name], step = make(options, devices)
         size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
         compiled = step.lower(state, batch).compile()
         sent = {}
@@ -102,14 +107,18 @@ def report(folder):
     names = list(MESHES)
     for name, saved in zip(names, names[1:] + names[:1]):
         with training.Checkpoints(f"{folder}/{saved}", read_only=True) as checkpoints:
-            restored = checkpoints.restore(made[name]).state
-        same = jax.tree.map(lambda a, b: a.sharding == b.sharding, restored, made[name])
+            restored = checkpoints.restore(shapes[name]).state
+        same = jax.tree.map(
+            lambda a, b: (a.sharding, a.shape, a.dtype) == (b.sharding, b.shape, b.dtype),
+            restored,
+            made[name],
+        )
         found[name]["restored"] = [
             saved,
             all(jax.tree.leaves(same)),
             largest(restored, made[saved]),
         ]
-    state, step = make({}, jax.devices()[:2], accumulate=4)
+    state, _, step = make({}, jax.devices()[:2], accumulate=4)
     for _ in range(3):
         state, _ = step(state, batch)
     found["accumulated"] = largest(state, reference)
