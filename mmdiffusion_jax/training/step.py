@@ -110,8 +110,10 @@ def take_step(
     count = state.step.astype(jnp.float32)
     decay = jnp.minimum(ema_decay, (1 + count) / (10 + count))
 
-    def update(before: _Kept, gradients: Any) -> _Kept:
-        params, ema, opt_state = before
+    # Both ways to choose have this in them: so it is traced once.
+    @functools.partial(jax.jit, inline=True)
+    def update(before: _Kept, new: tuple[Any, jax.Array]) -> _Kept:
+        (params, ema, opt_state), (gradients, decay) = before, new
         updates, opt_state = optimiser.update(gradients, opt_state, params)
         params = optax.apply_updates(params, updates)
         # In this form the average of what stays the same is the same to the last bit.
@@ -119,7 +121,7 @@ def take_step(
         return params, ema, opt_state
 
     before = (state.params, state.ema, state.opt_state)
-    params, ema, opt_state = _where(finite, update, before, gradients)
+    params, ema, opt_state = _where(finite, update, before, (gradients, decay))
 
     guard, counts = watch(state.guard, metrics["loss"], finite)
     metrics = {**metrics, **counts, "gradient_norm": norm}

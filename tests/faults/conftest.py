@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from tests.faults import tiny
-from tests.faults.processes import TINY, Running
+from tests.processes import TINY, Running
 from tests.run.conftest import finished
 
 __all__ = ["finished"]

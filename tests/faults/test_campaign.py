@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults import dying, harms, tiny
 from tests.faults.outcomes import leftovers, outcome_of_launch
-from tests.faults.processes import TINY, Running, together
+from tests.processes import TINY, Running, together
 from tests.run.small import SMALL
 
 pytestmark = pytest.mark.campaign

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.faults import dying, tiny
-from tests.faults.processes import TINY, Running
+from tests.processes import TINY, Running
 
 
 # Full in the first save and in a later one.

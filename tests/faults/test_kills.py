@@ -3,7 +3,7 @@
 import signal
 
 from tests.faults import dying, harms, outcomes, tiny
-from tests.faults.processes import TINY, Running
+from tests.processes import TINY, Running
 
 
 def committed(workdir):

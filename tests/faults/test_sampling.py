@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.faults import dying
-from tests.faults.processes import Running
+from tests.processes import Running
 
 SCRIPT = "tests/faults/tiny_sample.py"
 

@@ -10,7 +10,7 @@ import pytest
 
 from mmdiffusion_jax import training
 from tests.faults import dying, tiny
-from tests.faults.processes import TINY, Running, together
+from tests.processes import TINY, Running, together
 
 
 def train(workdir, prepare=None):

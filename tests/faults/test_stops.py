@@ -7,7 +7,7 @@ import pytest
 
 from mmdiffusion_jax import experiment, training
 from tests.faults import dying, harms, tiny
-from tests.faults.processes import TINY, Running
+from tests.processes import TINY, Running
 
 YEARS = 10 * 365 * 24 * 3600
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from tests.faults import dying
 from tests.faults.outcomes import leftovers, outcome_of_launch
-from tests.faults.processes import Running
+from tests.processes import Running
 from tests.run.small import SMALL
 
 

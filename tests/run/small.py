@@ -2,8 +2,10 @@
 
 import os
 import subprocess
-import sys
+import tempfile
 from pathlib import Path
+
+from tests.processes import Running
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
@@ -23,22 +25,23 @@ SMALL = (
 )
 
 
-def run_python(script, *arguments, devices=1, **environment):
+def run_python(script, *arguments, devices=1):
     """Runs a script of this project in a process of its own, on so many simulated devices."""
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
-    return subprocess.run(
-        [sys.executable, script, *map(str, arguments)],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "PYTHONWARNINGS": "",
-            "XLA_FLAGS": flags,
-            **environment,
-        },
-        capture_output=True,
-        text=True,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        out, errors = Path(folder, "out"), Path(folder, "errors")
+        run = Running(
+            script,
+            *arguments,
+            log=out,
+            errors=errors,
+            environment={**os.environ, "XLA_FLAGS": flags},
+            prepare=(os.chdir, ROOT),
+        )
+        code = run.wait(600)
+        return subprocess.CompletedProcess(
+            [script, *arguments], code, out.read_text(), errors.read_text()
+        )
 
 
 def launch(script, *arguments, **options):

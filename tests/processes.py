@@ -25,11 +25,18 @@ class Running:
         pid: of its process.
     """
 
-    def __init__(self, script, *arguments, log, prepare=()):
-        """`prepare` is a function and its arguments, called in the process before the script."""
+    def __init__(self, script, *arguments, log, errors=None, environment=None, prepare=()):
+        """What it says goes to `log`, and to `errors` what it says there, if given.
+
+        `environment` is what it finds in place of ours, but for what importing JAX has read;
+        `prepare` is a function and its arguments, called in the process before the script.
+        """
         self._log = Path(log)
         arguments = [str(argument) for argument in arguments]
-        self._process = _CONTEXT.Process(target=_child, args=(script, arguments, log, prepare))
+        environment = dict(environment or os.environ)
+        self._process = _CONTEXT.Process(
+            target=_child, args=(script, arguments, log, errors or log, environment, prepare)
+        )
         self._process.start()
         self.pid = self._process.pid
 
@@ -84,10 +91,11 @@ def together(count, script, *arguments, folder, prepare):
     ]
 
 
-def _child(script, arguments, log, prepare):
-    stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(stream, 1)
-    os.dup2(stream, 2)
+def _child(script, arguments, log, errors, environment, prepare):
+    for descriptor, file in ((2, errors), (1, log)):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND), descriptor)
+    os.environ.clear()
+    os.environ.update(environment)
     sys.argv = [script, *arguments]
     # Its own is shared between processes, and outlives those that are killed.
     tqdm.set_lock(threading.RLock())
