@@ -66,7 +66,8 @@ def _fashion_deployed() -> ConfigDict:
 def _fashion() -> ConfigDict:
     config = _IMAGE_LABEL("small")
     config.modalities.label.grid = (8, 8)
-    return _updating(config)
+    config.training.num_steps = 3000
+    return _updating(config, flips=0.03, warm_start=True)
 
 
 def _updating(config: ConfigDict, **options: Any) -> ConfigDict:
