@@ -13,7 +13,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["mmdiffusion_jax.run"])
+# The last two are what a run imports when it needs them; tensorboardX imports PyTorch.
+_CONTEXT.set_forkserver_preload(
+    ["mmdiffusion_jax.run", "mmdiffusion_jax.data.digits", "tensorboardX"]
+)
 
 TINY = "tests/faults/tiny_train.py"
 
