@@ -74,7 +74,7 @@ class Bundle:
 def encoder_of(
     built: experiment.Experiment, params: Any, name: str, compatible_with: tuple[str, ...] = ()
 ) -> Encoder:
-    """Identifies the encoder of one modality: by the parameters it reads, its kind and its fields.
+    """Identifies the encoder of one modality: by its kind, and the parameters and fields it reads.
 
     Args:
         built: the experiment.
@@ -83,18 +83,13 @@ def encoder_of(
         compatible_with: fingerprints of the encoders it was trained to go with.
 
     Raises:
-        ValueError: an unknown modality.
+        ValueError: an unknown modality, or one whose `encoder_fields` are not of JSON's types.
     """
     if name not in built.model.modalities:
         raise ValueError(errors.unknown("name", name, built.model.modalities))
     modality = built.model.modalities[name]
     flat = traverse_util.flatten_dict(params)
-    fields = {
-        field.name: repr(getattr(modality, field.name))
-        for field in dataclasses.fields(modality)
-        if field.name not in ("parent", "name")
-    }
-    about = {"kind": type(modality).__name__, "fields": fields}
+    about = {"kind": type(modality).__name__, "fields": modality.encoder_fields}
     own = {"/".join(path): flat[path] for path in encoder_paths(built, name)}
     return Encoder(fingerprint(own, about), compatible_with)
 

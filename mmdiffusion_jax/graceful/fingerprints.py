@@ -7,11 +7,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.training import read_safetensors, write_safetensors
+from mmdiffusion_jax.training import read_safetensors, tree_digest, write_safetensors
 
 _KIND = "stored latents"
 
@@ -26,17 +25,28 @@ def fingerprint(params: Any, about: Mapping[str, Any]) -> str:
     Returns:
         32 hexadecimal digits; other names, shapes, dtypes or bits give others.
 
+    Raises:
+        ValueError: `about` is not of JSON's types.
+
     Example:
         >>> one, same, other = (fingerprint({"w": np.float32(x)}, {}) for x in (1, 1, 2))
         >>> one == same, one == other
         (True, False)
     """
-    found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        array = np.ascontiguousarray(jax.device_get(leaf))
-        found.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        found.update(array.tobytes())
-    return found.hexdigest()[:32]
+    try:
+        described = json.dumps(about, sort_keys=True)
+    except TypeError as error:
+        # What Python writes of other objects differs from process to process.
+        raise ValueError(
+            errors.message(
+                "about",
+                f"{about} ({error})",
+                "numbers, text, lists and mappings",
+                "name what the encoder does not read in the modality's decoder_fields, and give "
+                "the rest another form in its encoder_fields",
+            )
+        ) from error
+    return hashlib.sha256(f"{described} {tree_digest(params)}".encode()).hexdigest()[:32]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The contract of a modality: an encoder, a decoder head, a likelihood, and how to show it."""
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -30,10 +31,24 @@ class Modality(nn.Module):
     Attributes:
         latent: the shape of the diffusion space, (height, width, channels).
         is_primary: whether z_0 encodes this modality.
+        decoder_fields: of the class: the names of the fields that `encode` does not read.
     """
 
     latent: tuple[int, int, int]
     is_primary: bool = False
+
+    decoder_fields: ClassVar[frozenset[str]] = frozenset({"is_primary"})
+
+    @property
+    def encoder_fields(self) -> dict[str, Any]:
+        """What E depends on beside parameters, in JSON's types: all fields but `decoder_fields`.
+
+        Fingerprints of stored latents are taken of it, so a field too few mixes latents that do not
+        go together, and a field too many refuses some that do.
+        """
+        left_out = {"parent", "name", *self.decoder_fields}
+        names = (field.name for field in dataclasses.fields(self))
+        return {name: getattr(self, name) for name in names if name not in left_out}
 
     @property
     def num_dims(self) -> int:

@@ -32,6 +32,8 @@ class Image(Modality):
 
     num_levels: int = 256
 
+    decoder_fields = Modality.decoder_fields | {"num_levels"}
+
     @property
     def num_dims(self) -> int:
         """Height × width × channels."""

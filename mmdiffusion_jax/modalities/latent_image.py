@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -153,6 +154,16 @@ class LatentImage(Modality):
             ValueError: no autoencoder.
         """
         return np.asarray(_decode(self._autoencoder().decode, x))
+
+    @property
+    def encoder_fields(self) -> dict[str, Any]:
+        """With what names the autoencoder in its place: other parameters are another encoder.
+
+        Raises:
+            ValueError: an autoencoder that cannot be imported.
+        """
+        fields = super().encoder_fields
+        return fields | {"autoencoder": self.identity if self.autoencoder else ""}
 
     @property
     def identity(self) -> str:

@@ -58,6 +58,8 @@ class MaskedImage(Image):
     square_size: int = 1
     source: str = "image"
 
+    decoder_fields = Image.decoder_fields | {"num_squares", "square_size", "source"}
+
     def __post_init__(self) -> None:
         """Checks the fields."""
         super().__post_init__()

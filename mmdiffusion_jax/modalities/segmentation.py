@@ -41,6 +41,8 @@ class Segmentation(Categorical):
     void: int | None = None
     palette: str = "tab"
 
+    decoder_fields = Categorical.decoder_fields | {"palette"}
+
     def __post_init__(self) -> None:
         """Checks the fields."""
         super().__post_init__()

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from mmdiffusion_jax import errors, files, generation
+from mmdiffusion_jax import errors, files, generation, training
 from mmdiffusion_jax.run.requests import parse_given
 from mmdiffusion_jax.run.train import load
 
@@ -68,8 +68,8 @@ def sample(
         "seed": seed,
         "num_samples": count,
         "shard_size": shard_size,
-        "parameters": _digest(params),
-        "given": {name: _digest(x) for name, x in sorted(known.items())},
+        "parameters": training.tree_digest(params),
+        "given": {name: training.tree_digest(x) for name, x in sorted(known.items())},
     }
     folder = Path(workdir) / "generated" / _name(request) if out is None else Path(out)
     key = jax.random.key(seed)
@@ -85,15 +85,6 @@ def sample(
     files.write_png(folder / "samples.png", generation.contact_sheet(built.model, shown))
     logging.info("%d samples in %s.", count, folder)
     return folder
-
-
-def _digest(tree: Any) -> str:
-    found = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.asarray(leaf)
-        found.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
-        found.update(np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()
 
 
 def _name(request: Mapping[str, Any]) -> str:

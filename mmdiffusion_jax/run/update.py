@@ -175,8 +175,8 @@ def _record(
         "options": dataclasses.asdict(options),
         "num_deployed": len(bundles),
         "compatible_with": compatible,
-        "deployed": [graceful.fingerprint(x.params, {}) for x in bundles],
-        "ensemble": [graceful.fingerprint(x.params, {}) for x in members],
+        "deployed": [training.tree_digest(x.params) for x in bundles],
+        "ensemble": [training.tree_digest(x.params) for x in members],
     }
 
 

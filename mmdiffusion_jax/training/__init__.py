@@ -2,7 +2,7 @@
 
 from mmdiffusion_jax.training.best import BestCheckpoint
 from mmdiffusion_jax.training.checkpoints import CheckpointError, Checkpoints, Restored
-from mmdiffusion_jax.training.export import read_safetensors, write_safetensors
+from mmdiffusion_jax.training.export import read_safetensors, tree_digest, write_safetensors
 from mmdiffusion_jax.training.loop import train
 from mmdiffusion_jax.training.options import TrainingOptions
 from mmdiffusion_jax.training.sharding import (
@@ -39,5 +39,6 @@ __all__ = [
     "state_sharding",
     "take_step",
     "train",
+    "tree_digest",
     "write_safetensors",
 ]

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import graceful, training
+from mmdiffusion_jax import experiment, graceful, training
 from tests.graceful.small import built_with
 
 
@@ -54,9 +54,12 @@ def test_a_fingerprint_is_of_the_encoder_and_not_of_the_rest(built, params):
     other = prints(changed(params, "modalities_label", "table"))
     assert other["image"] == first["image"]
     assert other["label"] != first["label"]
-    # Images are encoded without parameters, by their kind and fields alone.
-    wider = built_with(width=32)
-    again = graceful.encoder_of(wider, jax.jit(wider.init)(jax.random.key(1)), "image").fingerprint
+    # Images are encoded without parameters, by their kind and fields alone, and of the fields the
+    # likelihood's grey levels are none.
+    config = built_with(width=32).config
+    config.modalities.image.num_levels = 256
+    other = experiment.build(config)
+    again = graceful.encoder_of(other, jax.jit(other.init)(jax.random.key(1)), "image").fingerprint
     assert again == first["image"]
 
 

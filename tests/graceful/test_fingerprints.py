@@ -32,6 +32,8 @@ def test_a_fingerprint_changes_with_anything_and_nothing_else():
         graceful.fingerprint(params, {**about, "num_classes": 11}),
     ):
         assert other != first
+    with pytest.raises(ValueError, match=r"`about`: got .*not JSON serializable.*decoder_fields"):
+        graceful.fingerprint(params, {**about, "activation": np.tanh})
 
 
 def test_latents_come_back_for_their_own_encoder_and_a_compatible_one(stored, tmp_path):

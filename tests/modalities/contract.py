@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import types
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,16 @@ from mmdiffusion_jax.modalities import Features, Modality
 
 LATENT = (2, 2, 3)
 NUM_DRAWS = 8192
+
+# Other values of the fields that no encoder reads.
+DECODER_FIELDS = {
+    "is_primary": True,
+    "num_levels": 17,
+    "num_squares": 2,
+    "palette": "camvid",
+    "source": "photograph",
+    "square_size": 2,
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -215,6 +226,20 @@ def check_values_are_judged(case):
             case.modality.validate("train data, x", np.asarray(values))
 
 
+def check_what_fingerprints_leave_out_changes_no_encoding(case):
+    modality = case.modality
+    variables = modality.init(jax.random.key(1), case.x, method="encode")
+    changed = {name: DECODER_FIELDS[name] for name in modality.decoder_fields}
+    other = modality.clone(**changed)
+    assert all(getattr(modality, name) != value for name, value in changed.items())
+    np.testing.assert_array_equal(
+        modality.apply(variables, case.x, method="encode"),
+        other.apply(variables, case.x, method="encode"),
+    )
+    assert modality.encoder_fields == other.encoder_fields
+    assert json.loads(json.dumps(modality.encoder_fields)).keys() == modality.encoder_fields.keys()
+
+
 CHECKS = (
     check_shapes_and_kinds,
     check_pictures_or_captions,
@@ -224,4 +249,5 @@ CHECKS = (
     check_pool_is_the_geometric_mean,
     check_draws_follow_log_prob,
     check_values_are_judged,
+    check_what_fingerprints_leave_out_changes_no_encoding,
 )

@@ -1,5 +1,7 @@
 """Latent images with an orthonormal autoencoder, which loses nothing."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -54,6 +56,19 @@ def test_latents_show_without_an_autoencoder():
     assert (latent.show(x - 1)[0] == 128).all()
     with pytest.raises(ValueError, match="`autoencoder`: got none"):
         latent.decode(x)
+
+
+def test_an_encoder_is_known_by_its_autoencoders_identity():
+    """However the autoencoder is given; another one, shift or scale is another encoder."""
+    latent = modalities.LatentImage(latent=LATENT, autoencoder=HERE)
+    same = latent.clone(autoencoder=orthonormal())
+    assert latent.encoder_fields == same.encoder_fields
+    trained_on = dataclasses.replace(orthonormal(), identity="orthonormal, trained on")
+    others = [{"autoencoder": trained_on}, {"autoencoder": ""}, {"shift": 0.1}, {"scale": 2.0}]
+    found = [latent.clone(**other).encoder_fields for other in others]
+    assert all(fields != latent.encoder_fields for fields in found)
+    with pytest.raises(ValueError, match="which cannot be imported"):
+        latent.clone(autoencoder="no_such_module:f").encoder_fields  # noqa: B018
 
 
 @pytest.fixture
