@@ -16,6 +16,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import numpy as np
+
 from tests.benchmarks.worker import Reply, Unavailable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,7 +128,7 @@ class Pace:
         count: of pieces of work a turn; left out, as many as fill `seconds`.
     """
 
-    rounds: int = 11
+    rounds: int = 33
     seconds: float = 1.0
     count: int | None = None
 
@@ -167,6 +169,21 @@ def interleave(arms: Mapping[str, tuple[Worker, str]], pace: Pace) -> Measured:
             clock[name].append(reply.seconds / counts[name])
             processor[name].append(reply.cpu_seconds / counts[name])
     return Measured(clock, processor)
+
+
+def blocks(measured: Measured, turns: int) -> Measured:
+    """The mean of so many turns in a row as one, where work of all kinds takes several turns.
+
+    Args:
+        measured: a multiple of `turns` an arm.
+        turns: of a block.
+    """
+    return Measured(
+        *(
+            {name: np.reshape(x, (-1, turns)).mean(axis=1).tolist() for name, x in times.items()}
+            for times in measured
+        )
+    )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks import sizes
-from tests.benchmarks.harness import Measured, Pace, Row, Worker, interleave, ratio, workers
+from tests.benchmarks.harness import Measured, Pace, Row, Worker, blocks, interleave, ratio, workers
 
 # No flags of the compiler, no compiled programs of earlier runs, no GPU; huge pages for both sides.
 CPU = {
@@ -62,8 +62,6 @@ def modalities(pace: Pace) -> dict[str, Row]:
     """The train step with light modalities beside the image, over the image's alone."""
     counts = (0, *MODALITIES)
     options = {"size": sizes.DIT, "counts": counts}
-    # Differences of a hundredth need more rounds than the others.
-    pace = Pace(2 * pace.rounds, pace.seconds)
     with workers(ours=(f"{OURS}:with_modalities", options, CPU)) as sides:
         measured = interleave({str(n): (sides["ours"], str(n)) for n in counts}, pace)
     return {
@@ -100,7 +98,7 @@ def flops(pace: Pace) -> dict[str, Row]:
 def cold_compile(pace: Pace) -> dict[str, Row]:
     """The first train step of a process, with nothing compiled before."""
     found: dict[str, list[float]] = {"ours": [], "torch": []}
-    for _ in range(max(1, pace.rounds // 4)):
+    for _ in range(max(1, pace.rounds // 11)):
         with tempfile.TemporaryDirectory() as empty:
             cold = {**CPU, "TORCHINDUCTOR_CACHE_DIR": empty}
             for name, target, options in (
@@ -115,15 +113,17 @@ def cold_compile(pace: Pace) -> dict[str, Row]:
 
 def trainer(pace: Pace) -> dict[str, Row]:
     """A step of `run.train` over the compiled step alone, on the digits."""
-    # Turns with ten logs and one checkpoint each, as the config has them.
-    count = 1000 if pace.rounds > 3 else 100
-    pace = Pace(min(pace.rounds, 5), count=count)
+    # A log each turn and a checkpoint each block of them, as the config has them. Turns are short,
+    # as the machine's speed changes within seconds.
+    count, turns = (100, 10) if pace.rounds > 3 else (50, 2)
+    pace = Pace(min(pace.rounds, 6) * turns, count=count)
     with tempfile.TemporaryDirectory() as folder:
-        options = {"folder": folder, "checkpoint_every": count}
+        options = {"folder": folder, "log_every": count, "checkpoint_every": count * turns}
         loop, bare = ((f"{LOOPS}:{name}", options, CPU) for name in ("loop", "bare"))
         with workers(loop=loop, bare=bare) as sides:
             measured = interleave({name: (worker, "step") for name, worker in sides.items()}, pace)
-    return {"trainer_over_bare_step": ratio("loop", "bare", measured, steps_a_turn=count)}
+    measured = blocks(measured, turns)
+    return {"trainer_over_bare_step": ratio("loop", "bare", measured, steps_a_round=count * turns)}
 
 
 def stalls(pace: Pace) -> dict[str, Row]:
