@@ -106,8 +106,9 @@ def open_splits(data_dir: str | os.PathLike[str]) -> dict[str, Source]:
     """Opens the digits under `data_dir`, in memory, and prepares them first where they are not.
 
     A preparation that was cut off is not taken for a whole one: its folder gets its final name
-    only at the end. One whose files were lost or damaged afterwards is made anew; every record is
-    read to find out. A whole one is only read, and once.
+    only at the end, and of several runs that prepare at once one is kept. One whose files were lost
+    or damaged afterwards is made anew; every record is read to find out. A whole one is only read,
+    and once.
 
     Args:
         data_dir: where TFDS data sets live.
@@ -134,8 +135,13 @@ def open_splits(data_dir: str | os.PathLike[str]) -> dict[str, Source]:
         shutil.rmtree(folder)
     builder = Digits(data_dir=str(parent), file_format="array_record")
     # TFDS announces its preparation by plain prints.
-    with contextlib.redirect_stdout(io.StringIO()):
-        builder.download_and_prepare()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare()
+    except OSError:
+        # Another run that started at the same time may have been faster; its folder is as good.
+        if not folder.exists():
+            raise
     return _open(folder)
 
 

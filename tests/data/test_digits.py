@@ -58,6 +58,22 @@ def test_the_second_call_only_reads(copied, capfd):
     assert capfd.readouterr().out == ""
 
 
+def test_another_run_prepares_at_the_same_time_and_is_faster(tmp_path, monkeypatch):
+    generate = data.digits.Digits._split_generators
+    others = []
+
+    def meanwhile(builder, manager):
+        monkeypatch.undo()
+        others.append(data.digits.prepare(tmp_path))
+        return generate(builder, manager)
+
+    monkeypatch.setattr(data.digits.Digits, "_split_generators", meanwhile)
+    path = data.digits.prepare(tmp_path)
+    assert others == [path]
+    assert [len(data.open_tfds(path, split)) for split in ("train", "test")] == [1437, 360]
+    assert [file.name for file in (tmp_path / "digits").iterdir()] == ["1.0.0"]
+
+
 @pytest.mark.parametrize("how", ["missing", "cut", "flipped", "no metadata", "metadata cut"])
 def test_a_damaged_preparation_is_made_again(copied, folder, how):
     path = copied / "digits" / "1.0.0"
