@@ -18,6 +18,16 @@ pytestmark = pytest.mark.campaign
 # Starts that may come to nothing before a run has to be left in peace.
 _PATIENCE = 60
 
+# The latest signal, as a share of the time that a run takes which is let alone.
+_LATEST = 0.8
+
+
+def seconds(*runs):
+    """How long it takes until all of them have ended as they should."""
+    begun = time.monotonic()
+    assert [run.wait() for run in runs] == [0] * len(runs), [run.said for run in runs]
+    return time.monotonic() - begun
+
 
 def harass(start, draw, longest, signals):
     """Starts a command again and again, and ends it by signals at random times; what came of it."""
@@ -33,20 +43,22 @@ def harass(start, draw, longest, signals):
         assert status in (0, 75, -signal.SIGKILL, -signal.SIGTERM), run.said
         ends[status] += 1
         if status == 0:
-            return ends
-    run = start()
-    assert run.wait() == 0, run.said
-    ends[0] += 1
+            break
+    else:
+        seconds(start())
+        ends[0] += 1
+    assert ends.total() > 1, "no signal came before the end"
     return ends
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_tiny_runs_end_as_if_nothing_had_been(unharmed, tmp_path, seed):
-    def start():
-        return Running(TINY, f"--workdir={tmp_path / 'w'}", log=tmp_path / "log")
+    def start(name="w"):
+        return Running(TINY, f"--workdir={tmp_path / name}", log=tmp_path / "log")
 
+    latest = _LATEST * seconds(start("whole"))
     signals = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
-    ends = harass(start, random.Random(seed), 4.0, signals)
+    ends = harass(start, random.Random(seed), latest, signals)
     print(f"tiny run, seed {seed}: {dict(ends)}")
     assert tiny.outcome(tmp_path / "w") == unharmed
     assert leftovers(tmp_path / "w") == []
@@ -56,11 +68,12 @@ def test_tiny_runs_end_as_if_nothing_had_been(unharmed, tmp_path, seed):
 def test_a_whole_run_ends_as_if_nothing_had_been(finished, tmp_path, seed):
     data = f"--config.data.folder={finished.parent}"
 
-    def start():
-        workdir = f"--workdir={tmp_path / 'w'}"
+    def start(name="w"):
+        workdir = f"--workdir={tmp_path / name}"
         return Running("launch/train.py", *SMALL, workdir, data, log=tmp_path / "log")
 
-    ends = harass(start, random.Random(seed), 25.0, (signal.SIGKILL,))
+    latest = _LATEST * seconds(start("whole"))
+    ends = harass(start, random.Random(seed), latest, (signal.SIGKILL,))
     print(f"launch/train.py, seed {seed}: {dict(ends)}")
     assert outcome_of_launch(tmp_path / "w") == outcome_of_launch(finished)
 
@@ -90,17 +103,17 @@ def test_a_run_goes_on_bit_for_bit_whichever_file_was_harmed(unharmed, tmp_path,
 def test_two_processes_of_which_one_is_killed_at_a_random_time(tmp_path, seed):
     draw = random.Random(seed)
     workdir, whole = tmp_path / "w", tmp_path / "whole"
-    runs = together(2, TINY, f"--workdir={whole}", folder=tmp_path, prepare={})
-    assert [run.wait() for run in runs] == [0, 0], [run.said for run in runs]
+    latest = _LATEST * seconds(
+        *together(2, TINY, f"--workdir={whole}", folder=tmp_path, prepare={})
+    )
     runs = together(2, TINY, f"--workdir={workdir}", folder=tmp_path, prepare={})
-    time.sleep(draw.uniform(2.0, 8.0))
+    time.sleep(draw.uniform(0.2, 1.0) * latest)
     victim = draw.randrange(2)
-    if runs[victim].is_alive():
-        runs[victim].send(signal.SIGKILL)
+    assert runs[victim].is_alive(), "the signal came after the end"
+    runs[victim].send(signal.SIGKILL)
     begun = time.monotonic()
     statuses = [run.wait(90) for run in runs]
     print(f"process {victim} killed: {statuses} after {time.monotonic() - begun:.0f} s")
     assert statuses[1 - victim] in (0, 75, -signal.SIGABRT), runs[1 - victim].said
-    runs = together(2, TINY, f"--workdir={workdir}", folder=tmp_path, prepare={})
-    assert [run.wait() for run in runs] == [0, 0], [run.said for run in runs]
+    seconds(*together(2, TINY, f"--workdir={workdir}", folder=tmp_path, prepare={}))
     assert tiny.outcome(workdir) == tiny.outcome(whole)
