@@ -37,6 +37,8 @@ def start(main: Callable[[list[str]], None]) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
         try:
             main(argv)
+            # All is done and saved, and nothing is left to be stopped while Python ends.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             return
         except (ValueError, FloatingPointError, CheckpointError) as error:
             if logging.level_debug():

@@ -1,5 +1,6 @@
 """Faults at a named point, chosen from outside: what a run calls is made to kill or to fail it."""
 
+import atexit
 import itertools
 import os
 import shutil
@@ -131,6 +132,11 @@ def terminate(step):
 def terminate_before_training():
     """Has this process get a SIGTERM while it gets ready."""
     _at_call(training, "create_state", 1, fault=lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def terminate_at_the_end():
+    """Has this process get a SIGTERM when all is done, while Python ends."""
+    atexit.register(os.kill, os.getpid(), signal.SIGTERM)
 
 
 def stand_still(step):
