@@ -5,6 +5,7 @@ import logging as stdlib_logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -100,7 +101,14 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _report_ignored(ignored: "sys.UnraisableHookArgs") -> None:
-    """What Python cannot raise, but for the rest of a save or a read that has failed already."""
+    """What Python cannot raise, but for the rest of a save or a read that has failed already.
+
+    A signal that came where nothing can be raised, such as in the garbage collector, comes again.
+    """
+    if isinstance(ignored.exc_value, KeyboardInterrupt):
+        number = signal.Signals[str(ignored.exc_value) or "SIGINT"]
+        threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+        return
     code = getattr(ignored.object, "cr_code", None)
     of_orbax = code is not None and "orbax" in Path(code.co_filename).parts
     if not of_orbax and str(ignored.exc_value) != "Event loop is closed":

@@ -1,6 +1,7 @@
 """Faults at a named point, chosen from outside: what a run calls is made to kill or to fail it."""
 
 import atexit
+import gc
 import itertools
 import os
 import shutil
@@ -132,6 +133,20 @@ def terminate(step):
 def terminate_before_training():
     """Has this process get a SIGTERM while it gets ready."""
     _at_call(training, "create_state", 1, fault=lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def terminate_in_the_garbage_collector():
+    """Has this process get a SIGTERM where nothing can be raised, while it gets ready."""
+
+    def collect():
+        gc.callbacks.append(terminate_once)
+        gc.collect()
+
+    def terminate_once(*_):
+        gc.callbacks.remove(terminate_once)
+        signal.raise_signal(signal.SIGTERM)
+
+    _at_call(training, "create_state", 1, fault=collect)
 
 
 def terminate_at_the_end():

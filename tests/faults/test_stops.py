@@ -45,6 +45,13 @@ def test_signals_end_a_run_with_a_checkpoint_whatever_the_clock_says(unharmed, t
     assert tiny.outcome(workdir) == unharmed
 
 
+def test_a_signal_that_nothing_can_be_raised_for_is_not_lost(tmp_path):
+    run = start(tmp_path / "w", prepare=(dying.terminate_in_the_garbage_collector,))
+    assert run.wait() == 75, run.said
+    assert "run again to go on" in run.last_words
+    assert "Traceback" not in run.said
+
+
 def test_a_signal_when_all_is_done_changes_nothing(unharmed, tmp_path):
     run = start(tmp_path / "w", prepare=(dying.terminate_at_the_end,))
     assert run.wait() == 0, run.said
