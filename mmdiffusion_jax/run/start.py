@@ -3,6 +3,7 @@
 import errno
 import logging as stdlib_logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -44,18 +45,15 @@ def start(main: Callable[[list[str]], None]) -> None:
         except (ValueError, FloatingPointError, CheckpointError) as error:
             if logging.level_debug():
                 raise
-            words, code = f"error: {error}", 1
+            # A collective that fails is at times a ValueError, which begins with its status.
+            lost = jax.process_count() > 1 and re.match("[A-Z_]+: ", str(error))
+            words, code = _of_the_run(error) if lost else (f"error: {error}", 1)
         except OSError as error:
             words, code = f"error: {_of_the_system(error)}", 1
         except jax.errors.JaxRuntimeError as error:
             if jax.process_count() == 1:
                 raise
-            words, code = (
-                "stopped: another process of this run is gone, or cannot be reached "
-                f"({str(error).splitlines()[0][:200]}); run all of them again: they go on from the "
-                "last checkpoint",
-                RESTART_CODE,
-            )
+            words, code = _of_the_run(error)
         except KeyboardInterrupt as stop:
             words, code = f"stopped by {stop or 'Ctrl-C'}; run again to go on", RESTART_CODE
         # Out here nothing holds on to what the run had open.
@@ -69,6 +67,16 @@ def start(main: Callable[[list[str]], None]) -> None:
         if unknown is None:
             raise
         sys.exit(f"error: {unknown}")
+
+
+def _of_the_run(error: Exception) -> tuple[str, int]:
+    """What is said where processes have lost each other, and the exit status."""
+    words = (
+        "stopped: another process of this run is gone, or cannot be reached "
+        f"({str(error).splitlines()[0][:200]}); run all of them again: they go on from the "
+        "last checkpoint"
+    )
+    return words, RESTART_CODE
 
 
 def _of_the_system(error: OSError) -> str:

@@ -107,3 +107,12 @@ def test_both_end_when_one_is_killed_and_both_go_on(pair, tmp_path, killed):
     statuses, said = train(workdir)
     assert statuses == [0, 0], said
     assert tiny.outcome(workdir) == pair
+
+
+def test_a_collective_that_fails_as_a_value_error_asks_for_another_start(tmp_path):
+    """Which error JAX raises where a process is gone depends on where the other one waits."""
+    error = ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer")
+    statuses, said = train(tmp_path / "w", {0: (dying.fail_reading, error, 9)})
+    assert statuses[0] == 75, said[0]
+    assert "another process of this run is gone, or cannot be reached (UNKNOWN: Gloo" in said[0]
+    assert statuses[1] in (75, -signal.SIGABRT), said[1]
