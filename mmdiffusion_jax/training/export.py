@@ -46,6 +46,7 @@ def write_safetensors(
                 errors.message("params", f"the key {keys!r}", "keys without '/'", "rename it")
             )
         tensors["/".join(keys)] = np.ascontiguousarray(jax.device_get(leaf))
+    # The format has no checksum of its own.
     metadata = {"about": json.dumps(about), "sha256": tree_digest(tensors)}
     with files.replacing(path) as stream:
         stream.write(save(tensors, metadata))
