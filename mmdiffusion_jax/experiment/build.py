@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from mmdiffusion_jax import errors, process
 from mmdiffusion_jax.evaluation import EvaluationOptions
 from mmdiffusion_jax.experiment.config import BACKBONES, SCHEDULES, check_config
-from mmdiffusion_jax.experiment.formulations import FORMULATIONS, Loss
+from mmdiffusion_jax.experiment.formulations import FORMULATIONS, Terms
 from mmdiffusion_jax.generation import Generator, SamplingOptions
 from mmdiffusion_jax.modalities import MODALITIES
 from mmdiffusion_jax.networks import MultiModalModel
@@ -28,7 +28,7 @@ class Experiment:
         schedule: the noise schedule.
         weights: the modality weights.
         model: the Flax model.
-        loss: (parameters, key, batch) → (loss, scalars).
+        loss_terms: (parameters, key, batch) → the terms of the loss.
         training: how long and how to train.
         sharding: the mesh, and what is split over it.
         sampling: how samples are drawn.
@@ -40,7 +40,7 @@ class Experiment:
     schedule: process.Schedule
     weights: process.ModalityWeights
     model: MultiModalModel
-    loss: Loss
+    loss_terms: Terms
     training: TrainingOptions
     sharding: ShardingOptions
     sampling: SamplingOptions
@@ -50,6 +50,12 @@ class Experiment:
     def formulation(self) -> str:
         """What is asked of the model: "shared", "separate" or "predict"."""
         return self.config.formulation
+
+    def loss(
+        self, params: Any, key: jax.Array, batch: Any, **options: Any
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The loss of a batch and its scalars, the terms reduced."""
+        return self.loss_terms(params, key, batch, **options).reduce()
 
     @functools.cached_property
     def generate(self) -> Generator:
@@ -150,7 +156,7 @@ def build(config: ConfigDict) -> Experiment:
         schedule=schedule,
         weights=weights,
         model=model,
-        loss=formulation.make_loss(config, schedule, weights, model),
+        loss_terms=formulation.make_terms(config, schedule, weights, model),
         training=TrainingOptions(**config.training),
         sharding=ShardingOptions(**config.sharding),
         sampling=SamplingOptions(**config.sampling.to_dict()),

@@ -19,9 +19,9 @@ WEIGHTINGS: Mapping[str, Callable[[], Callable[[jax.Array], jax.Array]]] = {
     "p2": objective.p2_weighting,
 }
 
-Loss = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
-"""(parameters, key, batch) → (loss, scalars). That of "shared" also takes `adapt`, what becomes of
-the model's functions before they are asked, such as other encoders."""
+Terms = Callable[..., objective.LossTerms]
+"""(parameters, key, batch) → the terms of the loss. That of "shared" also takes `adapt`, what
+becomes of the model's functions before they are asked, such as other encoders."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,36 +31,36 @@ class Formulation:
     Attributes:
         model_type: joins them.
         state_channels: (latent's channels, number of modalities) → channels the backbone sees.
-        make_loss: (config, schedule, weights, model) → loss.
+        make_terms: (config, schedule, weights, model) → the terms of the loss.
         make_draw: (config, schedule, weights, model, sampling options) → draws samples.
         has_prior: whether it generates from the noise at t = T of one shared space.
     """
 
     model_type: type[MultiModalModel]
     state_channels: Callable[[int, int], int]
-    make_loss: Callable[[ConfigDict, process.Schedule, process.ModalityWeights, Any], Loss]
+    make_terms: Callable[[ConfigDict, process.Schedule, process.ModalityWeights, Any], Terms]
     make_draw: Callable[
         [ConfigDict, process.Schedule, process.ModalityWeights, Any, SamplingOptions], Draw
     ]
     has_prior: bool = False
 
 
-def _shared_loss(
+def _shared_terms(
     config: ConfigDict,
     schedule: process.Schedule,
     weights: process.ModalityWeights,
     model: MultiModalModel,
-) -> Loss:
+) -> Terms:
     section = config.loss
     options: dict[str, Any] = {"timesteps": section.timesteps}
-    function: Callable[..., Any] = objective.bound_loss
+    function: Callable[..., Any] = objective.bound_loss_terms
     if section.kind == "simple":
-        function = objective.simple_loss
+        function = objective.simple_loss_terms
         options["modality_scales"] = section.scales.to_dict()
         options["dropout"] = section.dropout.to_dict()
         options["weighting"] = WEIGHTINGS[section.weighting]()
 
-    def loss(
+    def terms(
         params: Any,
         key: jax.Array,
         batch: Mapping[str, jax.Array],
@@ -75,7 +75,7 @@ def _shared_loss(
         functions = adapt(model.functions(params, augmented))
         return function(key, schedule, weights, functions, values, presence, **options)
 
-    return loss
+    return terms
 
 
 def _shared_draw(
@@ -108,18 +108,18 @@ def _shared_draw(
     return draw
 
 
-def _separate_loss(
+def _separate_terms(
     config: ConfigDict,
     schedule: process.Schedule,
     weights: process.ModalityWeights,
     model: SeparateModel,
-) -> Loss:
+) -> Terms:
     del weights
     section = config.loss
 
-    def loss(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
+    def terms(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
         values, presence = objective.split_presence(batch)
-        return objective.separate_loss(
+        return objective.separate_loss_terms(
             key,
             schedule,
             model.separate_functions(params),
@@ -129,7 +129,7 @@ def _separate_loss(
             weighting=WEIGHTINGS[section.weighting](),
         )
 
-    return loss
+    return terms
 
 
 def _separate_draw(
@@ -169,22 +169,24 @@ def _separate_draw(
     return draw
 
 
-def _predict_loss(
+def _predict_terms(
     config: ConfigDict,
     schedule: process.Schedule,
     weights: process.ModalityWeights,
     model: MultiModalModel,
-) -> Loss:
+) -> Terms:
     del schedule, weights
     given, target = config.predict.given, config.predict.target
 
-    def loss(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
+    def terms(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
         del key
         values, presence = objective.split_presence(batch)
         functions = model.functions(params)
-        return objective.prediction_loss(functions, values, presence, given=given, target=target)
+        return objective.prediction_loss_terms(
+            functions, values, presence, given=given, target=target
+        )
 
-    return loss
+    return terms
 
 
 def _predict_draw(
@@ -217,8 +219,8 @@ def _predict_draw(
 
 
 FORMULATIONS: Mapping[str, Formulation] = {
-    "shared": Formulation(MultiModalModel, lambda c, n: c, _shared_loss, _shared_draw, True),
-    "separate": Formulation(SeparateModel, lambda c, n: c * n, _separate_loss, _separate_draw),
-    "predict": Formulation(MultiModalModel, lambda c, n: c, _predict_loss, _predict_draw),
+    "shared": Formulation(MultiModalModel, lambda c, n: c, _shared_terms, _shared_draw, True),
+    "separate": Formulation(SeparateModel, lambda c, n: c * n, _separate_terms, _separate_draw),
+    "predict": Formulation(MultiModalModel, lambda c, n: c, _predict_terms, _predict_draw),
 }
 """The formulations by the names that configs know them by."""

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors, objective
-from mmdiffusion_jax.objective.losses import mean_square, mean_where
+from mmdiffusion_jax.objective.loss_terms import mean_where
+from mmdiffusion_jax.objective.losses import mean_square
 from mmdiffusion_jax.process import ModalityWeights, ModelFunctions, Schedule
 
 Read = Callable[[jax.Array], jax.Array]

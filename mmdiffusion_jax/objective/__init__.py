@@ -9,17 +9,20 @@ from mmdiffusion_jax.objective.bound import (
     step_noise,
 )
 from mmdiffusion_jax.objective.flow import flow_bound, flow_log_density
+from mmdiffusion_jax.objective.loss_terms import LossSum, LossTerm, LossTerms
 from mmdiffusion_jax.objective.losses import (
     bound_loss,
+    bound_loss_terms,
     min_snr_weighting,
     no_weighting,
     p2_weighting,
     simple_loss,
+    simple_loss_terms,
 )
 from mmdiffusion_jax.objective.parallel import pmap_gradient, shard_map_loss
-from mmdiffusion_jax.objective.prediction import predict, prediction_loss
+from mmdiffusion_jax.objective.prediction import predict, prediction_loss, prediction_loss_terms
 from mmdiffusion_jax.objective.scoring import candidate_log_probs
-from mmdiffusion_jax.objective.separate import separate_loss
+from mmdiffusion_jax.objective.separate import separate_loss, separate_loss_terms
 from mmdiffusion_jax.objective.state import (
     CleanState,
     NoisyState,
@@ -39,11 +42,15 @@ from mmdiffusion_jax.objective.terms import (
 __all__ = [
     "BoundTerms",
     "CleanState",
+    "LossSum",
+    "LossTerm",
+    "LossTerms",
     "NoisyState",
     "bound",
     "bound_at",
     "bound_estimate",
     "bound_loss",
+    "bound_loss_terms",
     "candidate_log_probs",
     "draw_t_and_noise",
     "drop_modalities",
@@ -58,13 +65,16 @@ __all__ = [
     "posterior_term",
     "predict",
     "prediction_loss",
+    "prediction_loss_terms",
     "present_in",
     "prior_term",
     "reconstruction_term",
     "recovery_terms",
     "separate_loss",
+    "separate_loss_terms",
     "shard_map_loss",
     "simple_loss",
+    "simple_loss_terms",
     "split_presence",
     "step_noise",
 ]

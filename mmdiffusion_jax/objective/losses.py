@@ -1,6 +1,6 @@
 """Training losses: "simple", a weighted regression with the heads' likelihoods, and "bound"."""
 
-import functools
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.objective.bound import bound_estimate, draw_t_and_noise
+from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
 from mmdiffusion_jax.objective.state import (
     Batch,
     Masks,
@@ -123,12 +124,44 @@ def simple_loss(
 
     Returns:
         The loss, a scalar, and a dictionary of scalars: `loss`, `<primary>/squared_error`,
-        `<name>/loss` for every modality, `variance/loss` where the variance is learned, and
-        `worst_t`, the t of the example that is not finite or else has the largest loss.
+        `<name>/loss` for every modality, `variance/loss` where the variance is learned; for each of
+        these means `count/…`, how many examples it counts; and `worst_t`, the t of the example that
+        is not finite or else has the largest loss.
 
     Raises:
         ValueError: bad weights, masks, batches, scales or rates; each names what is wrong.
     """
+    terms = simple_loss_terms(
+        key,
+        schedule,
+        weights,
+        model,
+        batch,
+        presence,
+        modality_scales=modality_scales,
+        weighting=weighting,
+        dropout=dropout,
+        timesteps=timesteps,
+        variance_scale=variance_scale,
+    )
+    return terms.reduce(axis_name)
+
+
+def simple_loss_terms(
+    key: jax.Array,
+    schedule: Schedule,
+    weights: ModalityWeights,
+    model: ModelFunctions,
+    batch: Batch,
+    presence: Masks | None = None,
+    *,
+    modality_scales: Mapping[str, float] | None = None,
+    weighting: Weighting = no_weighting,
+    dropout: Mapping[str, float] | None = None,
+    timesteps: str = "uniform",
+    variance_scale: float = 0.001,
+) -> LossTerms:
+    """The terms whose means `simple_loss` adds up, example by example; arguments as there."""
     scales = modality_scales_of(model, modality_scales)
     check_model(weights, model)
     present = present_in(model, batch, presence)
@@ -142,25 +175,17 @@ def simple_loss(
     error = mean_square(answer - state.prediction.value)
     error = error * noise_error_factor(schedule, t, model.target).astype(error.dtype)
     error = error * weighting(schedule.snr[t].astype(error.dtype))
-    mean = functools.partial(mean_where, axis_name=axis_name)
-    metrics = {f"{model.primary}/squared_error": mean(error, carried[model.primary])}
-    loss = metrics[f"{model.primary}/squared_error"]
-    each = error
+    terms = {f"{model.primary}/squared_error": LossTerm(error, carried[model.primary])}
     for name, nats in _modality_losses(model, batch, present, state).items():
         per_dim = nats / model.modalities[name].num_dims
-        metrics[f"{name}/loss"] = mean(per_dim, present[name])
-        loss = loss + scales[name] * metrics[f"{name}/loss"]
-        each = each + scales[name] * per_dim * present[name].astype(per_dim.dtype)
-    worst = jnp.argmax(jnp.where(jnp.isfinite(each), each, jnp.inf))
-    metrics["worst_t"] = t[worst].astype(jnp.float32)
+        terms[f"{name}/loss"] = LossTerm(per_dim, present[name], scales[name])
     if model.variance == "learned":
         divergence = schedule.num_steps * posterior_term(
             schedule, weights, model, clean, state, train_mean=False
         )
         per_dim = divergence / (noise.size // noise.shape[0])
-        metrics["variance/loss"] = mean(per_dim, carried[model.primary])
-        loss = loss + variance_scale * metrics["variance/loss"]
-    return loss, {"loss": loss, **metrics}
+        terms["variance/loss"] = LossTerm(per_dim, carried[model.primary], variance_scale)
+    return LossTerms(terms, t)
 
 
 def bound_loss(
@@ -186,21 +211,37 @@ def bound_loss(
 
     Returns:
         The loss, a scalar, and a dictionary of scalars: `loss` and, in nats per example,
-        `bound/prior`, `bound/posterior`, `bound/recovery` and `bound/reconstruction`.
+        `bound/prior`, `bound/posterior`, `bound/recovery` and `bound/reconstruction`; for each of
+        these means `count/…`, how many examples it counts.
 
     Raises:
         ValueError: as `bound_estimate`.
     """
+    return bound_loss_terms(
+        key, schedule, weights, model, batch, presence, timesteps=timesteps
+    ).reduce()
+
+
+def bound_loss_terms(
+    key: jax.Array,
+    schedule: Schedule,
+    weights: ModalityWeights,
+    model: ModelFunctions,
+    batch: Batch,
+    presence: Masks | None = None,
+    *,
+    timesteps: str = "uniform",
+) -> LossTerms:
+    """The terms whose means `bound_loss` adds up, example by example; arguments as there."""
     terms = bound_estimate(key, schedule, weights, model, batch, presence, timesteps=timesteps)
     num_dims = sum(functions.num_dims for functions in model.modalities.values())
-    loss = jnp.mean(terms.total) / num_dims
-    return loss, {
-        "loss": loss,
-        "bound/prior": jnp.mean(terms.prior),
-        "bound/posterior": jnp.mean(terms.posterior),
-        "bound/recovery": jnp.mean(terms.recovery),
-        "bound/reconstruction": jnp.mean(terms.reconstruction),
-    }
+    everywhere = jnp.ones_like(terms.prior)
+    return LossTerms(
+        {
+            f"bound/{field.name}": LossTerm(getattr(terms, field.name), everywhere, 1 / num_dims)
+            for field in dataclasses.fields(terms)
+        }
+    )
 
 
 def _modality_losses(
@@ -236,20 +277,3 @@ def modality_scales_of(model: Modal, given: Mapping[str, float] | None) -> dict[
 def mean_square(difference: jax.Array) -> jax.Array:
     """The mean of the squares of each example: (batch, …) → (batch,)."""
     return jnp.mean(difference.reshape(difference.shape[0], -1) ** 2, axis=1)
-
-
-def mean_where(values: jax.Array, mask: jax.Array, axis_name: str | None = None) -> jax.Array:
-    """Mean of (batch,) values where the mask is 1; zero where it is 1 nowhere.
-
-    Args:
-        values: (batch,).
-        mask: (batch,) of 0 or 1.
-        axis_name: of the devices that have a part of the batch each; the mean over them of what
-            they return is then the mean over the whole batch.
-    """
-    mask = mask.astype(values.dtype)
-    count = jnp.sum(mask)
-    if axis_name is None:
-        return jnp.sum(values * mask) / jnp.maximum(count, 1)
-    devices = jax.lax.axis_size(axis_name)
-    return devices * jnp.sum(values * mask) / jnp.maximum(jax.lax.psum(count, axis_name), 1)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.objective.losses import mean_where
+from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
 from mmdiffusion_jax.objective.state import Batch, Masks, present_in
 from mmdiffusion_jax.process import ModelFunctions, head_of
 
@@ -76,7 +76,8 @@ def prediction_loss(
         target: the modality it predicts.
 
     Returns:
-        The loss, a scalar in nats per dimension, and {"loss", "<target>/loss"}.
+        The loss, a scalar in nats per dimension, and {"loss", "<target>/loss"}, with the number of
+        examples in "count/<target>/loss".
 
     Raises:
         ValueError: as `predict`, and for bad masks or batches.
@@ -94,11 +95,22 @@ def prediction_loss(
         >>> float(prediction_loss(model, batch, given=["a"], target="b")[0])
         2.0
     """
+    return prediction_loss_terms(model, batch, presence, given=given, target=target).reduce()
+
+
+def prediction_loss_terms(
+    model: ModelFunctions,
+    batch: Batch,
+    presence: Masks | None = None,
+    *,
+    given: Sequence[str],
+    target: str,
+) -> LossTerms:
+    """What `prediction_loss` is the mean of, example by example; arguments as there."""
     present = present_in(model, batch, presence)
     functions = model.modalities[target]
     nats = -functions.log_prob(predict(model, batch, given, target), batch[target])
     whole = present[target]
     for name in given:
         whole = whole * present[name]
-    loss = mean_where(nats / functions.num_dims, whole)
-    return loss, {"loss": loss, f"{target}/loss": loss}
+    return LossTerms({f"{target}/loss": LossTerm(nats / functions.num_dims, whole)})

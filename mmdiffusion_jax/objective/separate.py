@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
 from mmdiffusion_jax.objective.losses import (
     Weighting,
     mean_square,
-    mean_where,
     modality_scales_of,
     no_weighting,
 )
@@ -78,6 +78,22 @@ def separate_loss(
         >>> bool(0.9 < loss < 1.1)  # the mean square of the noise
         True
     """
+    return separate_loss_terms(
+        key, schedule, model, batch, presence, modality_scales=modality_scales, weighting=weighting
+    ).reduce()
+
+
+def separate_loss_terms(
+    key: jax.Array,
+    schedule: Schedule,
+    model: SeparateFunctions,
+    batch: Batch,
+    presence: Masks | None = None,
+    *,
+    modality_scales: Mapping[str, float] | None = None,
+    weighting: Weighting = no_weighting,
+) -> LossTerms:
+    """The terms whose means `separate_loss` adds up, example by example; arguments as there."""
     scales = modality_scales_of(model, modality_scales)
     present = present_in(model, batch, presence)
     size = batch[model.primary].shape[0]
@@ -101,8 +117,7 @@ def separate_loss(
     error = mean_square(from_pivot(schedule, t, pivot, model.target) - prediction.value)
     error = error * noise_error_factor(schedule, t, model.target).astype(error.dtype)
     error = error * weighting(schedule.snr[t].astype(error.dtype))
-    metrics = {f"{model.primary}/squared_error": mean_where(error, counts[model.primary])}
-    loss = metrics[f"{model.primary}/squared_error"]
+    terms = {f"{model.primary}/squared_error": LossTerm(error, counts[model.primary])}
     own = to_pivot(schedule, t, states[model.primary], prediction.value, model.target)
     heads = {name: prediction.heads[name] for name in model.secondaries}
     heads[model.primary] = model.modalities[model.primary].reconstruct(
@@ -111,6 +126,5 @@ def separate_loss(
     for name, head in heads.items():
         functions = model.modalities[name]
         nats = -functions.log_prob(head, batch[name]) / functions.num_dims
-        metrics[f"{name}/loss"] = mean_where(nats, counts[name])
-        loss = loss + scales[name] * metrics[f"{name}/loss"]
-    return loss, {"loss": loss, **metrics}
+        terms[f"{name}/loss"] = LossTerm(nats, counts[name], scales[name])
+    return LossTerms(terms)

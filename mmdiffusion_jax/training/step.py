@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.training.guard import watch
+from mmdiffusion_jax.training.scalars import mean_scalars
 from mmdiffusion_jax.training.sharding import gathered
 from mmdiffusion_jax.training.state import TrainState
 
@@ -94,9 +95,10 @@ def take_step(
             key `fold_in(key, i)`.
 
     Returns:
-        The state after, and scalars: the loss's own, `gradient_norm` and, for each entry at the top
-        of the parameters, `gradient_norm/<entry>`; those of `guard.watch`; for each column of
-        floats `finite/<column>`, 0 or 1.
+        The state after, and scalars: the loss's own (of the parts of a batch their means, weighed
+        by `count/<name>` where the loss says how many examples `<name>` counts), `gradient_norm`
+        and, for each entry at the top of the parameters, `gradient_norm/<entry>`; those of
+        `guard.watch`; for each column of floats `finite/<column>`, 0 or 1.
 
     Raises:
         ValueError: parts that do not divide the batch.
@@ -220,10 +222,8 @@ def _gradients(
     mean = jax.tree.map(lambda total: total / accumulate, sums)
     # What is asked of one example is asked of the first part that is not finite.
     worst = jnp.argmax(~jnp.isfinite(metrics["loss"]))
-    return mean, {
-        name: value[worst] if name.startswith("worst_") else jnp.mean(value, axis=0)
-        for name, value in metrics.items()
-    }
+    asked = {name: value[worst] for name, value in metrics.items() if name.startswith("worst_")}
+    return mean, mean_scalars(metrics, jnp) | asked
 
 
 def _parts(tree: Any) -> Mapping[str, Any]:
