@@ -1,4 +1,4 @@
-"""The only training loop: resume, step, log, evaluate, draw, checkpoint."""
+"""The only training loop: resume, step, log, evaluate, checkpoint, draw."""
 
 import collections
 import time
@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
+from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from mmdiffusion_jax import errors, files
@@ -17,6 +18,7 @@ from mmdiffusion_jax.training.checkpoints import Checkpoints
 from mmdiffusion_jax.training.guard import diagnose
 from mmdiffusion_jax.training.options import TrainingOptions
 from mmdiffusion_jax.training.preemption import StopSignal
+from mmdiffusion_jax.training.scalars import COUNT, mean_scalars
 from mmdiffusion_jax.training.sharding import on_this_process
 from mmdiffusion_jax.training.speed import ProfileWindow, Stopwatch, compile_step
 from mmdiffusion_jax.training.state import TrainState
@@ -43,7 +45,9 @@ def train(
     Between two log intervals metrics stay on the devices; a checkpoint takes those along that are
     not logged yet, so that a run which goes on from it logs the same means. SIGTERM or Ctrl-C ends
     the run after a step, with a checkpoint. A step whose loss or gradient is not finite is left
-    out.
+    out. No checkpoint is lost to what comes with it: an evaluation that fails ends the run after
+    the checkpoint of its step, and a picture that cannot be drawn is a warning. A picture that is
+    due and missing is drawn when the run goes on.
 
     Args:
         options: how long, and at which intervals.
@@ -80,8 +84,12 @@ def train(
             start, state = restored.step, restored.state
             pending = _from_json(restored.position.get("unlogged", []))
             logging.info("Resuming from step %d.", start)
+        lacks_picture = _lacks_picture(options, workdir, start)
         if start >= options.num_steps:
             logging.info("Nothing to do: the run is at step %d of %d.", start, options.num_steps)
+            if lacks_picture:
+                with MetricWriter(workdir, resume_step=start) as writer:
+                    _draw(writer, start, state, picture)
             return state
         batches = open_batches(start * options.batch_size)
         batch = next(batches)
@@ -99,6 +107,8 @@ def train(
             BestCheckpoint(workdir / "best", options, checkpoints) as best,
             tqdm(total=options.num_steps, initial=start, unit="step", mininterval=1.0) as bar,
         ):
+            if lacks_picture:
+                _draw(writer, start, state, picture)
             watch = Stopwatch(cost, options.batch_size)
             for index in range(start + 1, options.num_steps + 1):
                 if index > start + 1:
@@ -126,18 +136,24 @@ def train(
                     best.poll()
                     pending = []
                 paused = time.monotonic()
-                if index == options.num_steps or _due(index, options.eval_every):
-                    figures = evaluate(on_this_process(state.ema))
-                    writer.write(index, _prefixed("eval", figures))
-                    best.offer(index, state, figures)
-                if index == options.num_steps or _due(index, options.sample_every):
-                    writer.write_image(index, "samples", picture(on_this_process(state.ema)))
-                # Last, so that a run cut off before it repeats the evaluation when it resumes.
-                if last or _due(index, options.checkpoint_every):
-                    position: dict[str, Any] = {"next_example": index * options.batch_size}
-                    if pending:
-                        position["unlogged"] = _to_json(jax.device_get(pending))
+                saving = last or _due(index, options.checkpoint_every, options.num_steps)
+                position: dict[str, Any] = {"next_example": index * options.batch_size}
+                if saving and pending:
+                    position["unlogged"] = _to_json(jax.device_get(pending))
+                if _due(index, options.eval_every, options.num_steps):
+                    try:
+                        figures = evaluate(on_this_process(state.ema))
+                        writer.write(index, _prefixed("eval", figures))
+                        best.offer(index, state, figures)
+                    except Exception:
+                        if saving:
+                            checkpoints.save(index, state, position)
+                        raise
+                # After the evaluation, which a run that is cut off in it repeats when it resumes.
+                if saving:
                     checkpoints.save(index, state, position)
+                if _due(index, options.sample_every, options.num_steps):
+                    _draw(writer, index, state, picture)
                 watch.pause(time.monotonic() - paused)
                 if stopping and index < options.num_steps:
                     logging.warning("Stopped by a signal at step %d; run again to go on.", index)
@@ -146,8 +162,34 @@ def train(
     return state
 
 
-def _due(index: int, interval: int) -> bool:
-    return interval > 0 and index % interval == 0
+def _due(index: int, interval: int, num_steps: int) -> bool:
+    """Whether a step is at an interval, or the last one; an interval of 0 is never due."""
+    return interval > 0 and (index % interval == 0 or index == num_steps)
+
+
+def _lacks_picture(options: TrainingOptions, workdir: Path, start: int) -> bool:
+    """Whether the picture of the step that a run goes on from is due and not there."""
+    lacks = (
+        start > 0
+        and _due(start, options.sample_every, options.num_steps)
+        and not MetricWriter.image_path(workdir, start, "samples").exists()
+    )
+    if jax.process_count() > 1:
+        lacks = bool(multihost_utils.broadcast_one_to_all(np.asarray(lacks)))
+    return lacks
+
+
+def _draw(
+    writer: MetricWriter, index: int, state: TrainState, picture: Callable[[Any], np.ndarray]
+) -> None:
+    averaged = on_this_process(state.ema)
+    try:
+        image = picture(averaged)
+    # The drawing is the caller's, and may fail in any way.
+    except Exception as error:
+        logging.warning("The picture of step %d is left out: %s", index, error)
+    else:
+        writer.write_image(index, "samples", image)
 
 
 # What a step says for the guard's eyes, not for a mean over steps.
@@ -155,19 +197,28 @@ _SILENT = ("finite/", "skipped", "spike", "worst_t")
 
 
 def _summary(values: list[Mapping[str, np.ndarray]]) -> dict[str, float]:
-    """Means over the steps that were not left out, and how many were left out or spikes."""
+    """Means over the steps that were not left out, and how many were left out or spikes.
+
+    What no example of these steps counts in has no mean and is left out.
+    """
     taken = [value for value in values if not value["skipped"]] or values[-1:]
     # In double precision, whether a value comes from a device or from a checkpoint's JSON.
-    means = {
-        name: float(np.mean([value[name] for value in taken], dtype=np.float64))
+    stacked = {
+        name: np.array([value[name] for value in taken], np.float64)
         for name in values[0]
         if not name.startswith(_SILENT)
+    }
+    means = mean_scalars(stacked, np)
+    counted = {
+        name: float(mean)
+        for name, mean in means.items()
+        if not name.startswith(COUNT) and means.get(COUNT + name, 1)
     }
     counts = {
         "skipped_steps": float(sum(value["skipped"] for value in values)),
         "loss_spikes": float(sum(value["spike"] for value in values)),
     }
-    return means | counts
+    return counted | counts
 
 
 def _to_json(values: list[Mapping[str, np.ndarray]]) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ from mmdiffusion_jax import errors
 
 @dataclasses.dataclass(frozen=True)
 class TrainingOptions:
-    """How long and how to train; intervals are in steps, 0 switches one off.
+    """How long and how to train; intervals are in steps, 0 switches one off, at the end too.
 
     Attributes:
         num_steps: steps of the whole run.
@@ -21,9 +21,9 @@ class TrainingOptions:
         ema_decay: of the parameters' moving average.
         max_skipped: the run ends when so many steps in a row were not finite and left out.
         log_every: metrics are averaged over and written at this interval.
-        eval_every: evaluation on the test split.
-        sample_every: a picture of samples.
-        checkpoint_every: a checkpoint; the last step always has one.
+        eval_every: evaluation on the test split, and after the last step.
+        sample_every: a picture of samples, and after the last step.
+        checkpoint_every: a checkpoint; the last step always has one, 0 or not.
         keep: how many of the newest checkpoints stay.
         keep_every: checkpoints of steps that this divides stay for good.
         best_metric: a metric of the evaluation, such as "loss"; the checkpoint with the best one

@@ -140,7 +140,7 @@ class MetricWriter:
                 )
             )
         samples = (self._workdir / "samples").resolve()
-        path = samples / f"{name}_{step:08d}.png"
+        path = self.image_path(self._workdir, step, name)
         if not path.resolve().is_relative_to(samples):
             raise ValueError(
                 errors.message("name", name, "a path below `samples`", "leave out '..' and '/'")
@@ -148,6 +148,21 @@ class MetricWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_png(path, image)
         self._tensorboard.image(step, name, image)
+
+    @staticmethod
+    def image_path(workdir: str | os.PathLike[str], step: int, name: str) -> Path:
+        """Where `write_image` writes an image.
+
+        Args:
+            workdir: the folder of the run.
+            step: the step the image belongs to.
+            name: what the image shows.
+
+        Example:
+            >>> MetricWriter.image_path("w", 7, "grid").name
+            'grid_00000007.png'
+        """
+        return Path(workdir) / "samples" / f"{name}_{step:08d}.png"
 
     def close(self) -> None:
         """Flushes and closes the files; the `with` block calls it.

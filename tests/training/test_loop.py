@@ -1,0 +1,111 @@
+"""What the loop keeps where an evaluation or a picture fails, and what an interval of 0 means."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mmdiffusion_jax import training
+from mmdiffusion_jax.training.loop import _summary
+
+PICTURE = np.zeros((2, 2, 3), np.uint8)
+
+
+def train(folder, evaluate=lambda params: {"loss": 0.0}, picture=lambda params: PICTURE, **options):
+    """Four steps of a model of one vector, and what is left in the folder."""
+
+    def loss(params, key, batch):
+        value = ((batch["x"] @ params["w"]) ** 2).mean()
+        return value, {"loss": value}
+
+    mesh = training.make_mesh()
+    optimiser = optax.adam(0.1)
+    init = lambda key: {"w": jax.random.normal(key, (4,))}  # noqa: E731
+    state = training.create_state(jax.random.key(0), init, optimiser, mesh)
+    layout = training.state_sharding(mesh, state)
+    step = training.make_step(loss, optimiser, 0.9, layout, training.batch_sharding(mesh, 2))
+    given = {"num_steps": 4, "eval_every": 2, "sample_every": 2, "checkpoint_every": 2, **options}
+    return training.train(
+        training.TrainingOptions(batch_size=2, log_every=2, **given),
+        folder,
+        state,
+        step,
+        lambda start: iter([{"x": jnp.ones((2, 4))}] * 4),
+        evaluate,
+        picture,
+    )
+
+
+def kept(folder):
+    with training.Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
+        return checkpoints.steps()
+
+
+def pictures(folder):
+    return sorted(path.name for path in folder.glob("samples/*.png"))
+
+
+@pytest.mark.parametrize("error", [ValueError("two channels"), KeyError("x"), TypeError()])
+def test_a_picture_that_fails_is_a_warning(tmp_path, caplog, error):
+    def fail(params):
+        raise error
+
+    state = train(tmp_path, picture=fail)
+    assert int(state.step) == 4
+    assert kept(tmp_path) == [2, 4]
+    assert pictures(tmp_path) == []
+    assert caplog.text.count("The picture of step 2 is left out") == 1
+    assert caplog.text.count("The picture of step 4 is left out") == 1
+
+
+def test_the_checkpoint_of_a_step_is_there_when_it_is_drawn(tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def killed(params):
+        raise Killed
+
+    with pytest.raises(Killed):
+        train(tmp_path, picture=killed)
+    assert kept(tmp_path) == [2]
+    # Going on draws what is missing, of the parameters of that step.
+    drawn = []
+    train(tmp_path, picture=lambda params: drawn.append(np.asarray(params["w"])) or PICTURE)
+    assert pictures(tmp_path) == ["samples_00000002.png", "samples_00000004.png"]
+    assert not np.array_equal(drawn[0], drawn[1])
+    (tmp_path / "samples" / "samples_00000004.png").unlink()
+    train(tmp_path, picture=lambda params: drawn.append(np.asarray(params["w"])) or PICTURE)
+    np.testing.assert_array_equal(drawn[1], drawn[2])
+
+
+def test_an_evaluation_that_fails_ends_the_run_after_its_checkpoint(tmp_path):
+    def fail(params):
+        raise ValueError("no example")
+
+    with pytest.raises(ValueError, match="no example"):
+        train(tmp_path, evaluate=fail)
+    assert kept(tmp_path) == [2]
+
+
+def test_an_interval_of_zero_is_off_at_the_end_too(tmp_path):
+    def never(params):
+        raise AssertionError
+
+    train(tmp_path, evaluate=never, picture=never, eval_every=0, sample_every=0, checkpoint_every=0)
+    assert kept(tmp_path) == [4]
+    assert pictures(tmp_path) == []
+    lines = training.read_metrics(tmp_path / "metrics.jsonl")
+    assert all(not name.startswith("eval/") for line in lines for name in line)
+
+
+def test_means_over_steps_weigh_each_by_the_examples_that_count():
+    """Three batches with 3, 0 and 1 labels: the mean is that of the four labels."""
+    plain = {"loss": 1.0, "skipped": 0, "spike": 0, "mask/loss": 0.0, "count/mask/loss": 0}
+    labels = [[1.0, 2.0, 3.0], [], [10.0]]
+    steps = [
+        plain | {"label/loss": np.mean(x) if x else 0.0, "count/label/loss": len(x)} for x in labels
+    ]
+    means = _summary(steps)
+    assert means["label/loss"] == pytest.approx(np.mean([1, 2, 3, 10]))
+    assert set(means) == {"loss", "label/loss", "skipped_steps", "loss_spikes"}
