@@ -16,22 +16,25 @@ _SIGMA = 1.5
 _C1, _C2 = 0.01**2, 0.03**2
 
 
-def psnr(x: jax.Array, y: jax.Array, *, data_range: float = 255.0) -> jax.Array:
+def psnr(x: jax.Array, y: jax.Array, *, data_range: float | None = None) -> jax.Array:
     """Peak signal-to-noise ratio, 10 log10(range² / mean (x − y)²), a figure an example.
 
     Args:
         x: (n, …) images, integers or floats.
         y: the same of what they are compared with.
-        data_range: largest minus smallest possible value: 255 of bytes, 2 of [−1, 1].
+        data_range: largest minus smallest possible value: 255 of bytes, 1 of [0, 1], 2 of [−1, 1].
+            Of uint8 it may be left out; of other numbers nothing says what it is.
 
     Returns:
         (n,) decibels; infinite where both are equal.
 
     Raises:
-        ValueError: different shapes, or a range that is not above 0.
+        ValueError: different shapes, a range that is not above 0, or none of other numbers than
+            uint8.
 
     Example:
-        >>> psnr(jnp.zeros((1, 2, 2, 1)), jnp.full((1, 2, 2, 1), 25.5)).tolist()
+        >>> x, y = jnp.zeros((1, 2, 2, 1)), jnp.full((1, 2, 2, 1), 0.1)
+        >>> psnr(x, y, data_range=1.0).round(4).tolist()
         [20.0]
     """
     x, y = _scaled(x, y, data_range)
@@ -39,7 +42,7 @@ def psnr(x: jax.Array, y: jax.Array, *, data_range: float = 255.0) -> jax.Array:
     return -10 * jnp.log10(error)
 
 
-def ssim(x: jax.Array, y: jax.Array, *, data_range: float = 255.0) -> jax.Array:
+def ssim(x: jax.Array, y: jax.Array, *, data_range: float | None = None) -> jax.Array:
     """Structural similarity (Wang et al. 2004, eq. 13), a figure an example.
 
     A Gaussian window of 11 × 11 pixels and a standard deviation of 1.5 that sums to one gives local
@@ -49,13 +52,15 @@ def ssim(x: jax.Array, y: jax.Array, *, data_range: float = 255.0) -> jax.Array:
     Args:
         x: (n, height, width, channels), sides of 11 or more, integers or floats.
         y: the same of what they are compared with.
-        data_range: largest minus smallest possible value: 255 of bytes, 2 of [−1, 1].
+        data_range: largest minus smallest possible value: 255 of bytes, 1 of [0, 1], 2 of [−1, 1].
+            Of uint8 it may be left out; of other numbers nothing says what it is.
 
     Returns:
         (n,), at most 1.
 
     Raises:
-        ValueError: different shapes, smaller images, or a range that is not above 0.
+        ValueError: different shapes, smaller images, a range that is not above 0, or none of other
+            numbers than uint8.
 
     Example:
         >>> x = jax.random.uniform(jax.random.key(0), (1, 12, 12, 3))
@@ -103,7 +108,7 @@ def _window() -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def _scaled(x: jax.Array, y: jax.Array, data_range: float) -> tuple[jax.Array, jax.Array]:
+def _scaled(x: jax.Array, y: jax.Array, data_range: float | None) -> tuple[jax.Array, jax.Array]:
     """Both in float32 and in units of the range."""
     if np.shape(x) != np.shape(y):
         raise ValueError(
@@ -111,9 +116,21 @@ def _scaled(x: jax.Array, y: jax.Array, data_range: float) -> tuple[jax.Array, j
                 "y", f"shape {np.shape(y)}", f"{np.shape(x)}, as x has", "pass pairs of images"
             )
         )
-    if not data_range > 0:
+    dtypes = {jnp.result_type(x), jnp.result_type(y)}
+    if data_range is None:
+        if dtypes != {jnp.dtype(jnp.uint8)}:
+            raise ValueError(
+                errors.message(
+                    "data_range",
+                    f"nothing, for images of {' and '.join(sorted(map(str, dtypes)))}",
+                    "the largest minus the smallest possible value, of all but uint8",
+                    "say data_range=1.0 of values in [0, 1], 2.0 of [−1, 1]",
+                )
+            )
+        data_range = 255.0
+    if not 0 < data_range < math.inf:
         raise ValueError(
-            errors.message("data_range", data_range, "a number above 0", "255 of bytes")
+            errors.message("data_range", data_range, "a finite number above 0", "255 of bytes")
         )
     return (
         jnp.asarray(x, jnp.float32) / data_range,

@@ -21,6 +21,8 @@ def fit_features(
 ) -> metrics.SmallClassifier:
     """Trains a small classifier on a file and writes it to another; prints its identity.
 
+    Examples in which image or label is absent, by `<name>_present`, count nowhere.
+
     Args:
         path: an `.npz` file with images (n, height, width[, channels]), uint8 or floats in
             [−1, 1], and labels (n,) or (n, labels) of 0 and 1; or a name of `data.SMALL_SETS`,
@@ -38,7 +40,8 @@ def fit_features(
         The classifier.
 
     Raises:
-        ValueError: a file that is missing or has other contents, or an output that cannot be.
+        ValueError: a file that is missing, has other contents or no example with both, or an output
+            that cannot be.
     """
     if not out.endswith(".safetensors") or not Path(out).absolute().parent.is_dir():
         raise ValueError(
@@ -50,7 +53,8 @@ def fit_features(
         sources = [data.SMALL_SETS[path](folder, split, size) for split in ("train", "test")]
     else:
         sources = [data.open_npz(file) for file in (path, test) if file is not None]
-    train, *rest = (_columns(source, image, label) for source in sources)
+    names = (path, test or f"the test split of {path}")
+    train, *rest = (_columns(source, image, label, name) for source, name in zip(sources, names))
     held_out = rest[0] if rest else None
     for name, here, there in zip((image, label), train, held_out or train):
         if here.shape[1:] != there.shape[1:]:
@@ -67,13 +71,27 @@ def fit_features(
     print(f"identity  {network.identity}")
     if held_out is not None:
         images, labels = held_out
-        print(f"accuracy  {metrics.agreement(network.predict(images), labels):.4f}", flush=True)
+        accuracy = metrics.agreement(network.predict(images), labels)
+        print(f"accuracy  {accuracy:.4f}  ({len(labels)})", flush=True)
     return network
 
 
-def _columns(source: data.Source, image: str, label: str) -> tuple[np.ndarray, np.ndarray]:
-    for flag, name in (("image", image), ("label", label)):
-        if name not in source.columns:
-            raise ValueError(errors.unknown(flag, name, source.columns, "the data have these"))
-    columns = source.take(np.arange(len(source)))
+def _columns(
+    source: data.Source, image: str, label: str, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of the examples that have both."""
+    for flag, column in (("image", image), ("label", label)):
+        if column not in source.columns:
+            raise ValueError(errors.unknown(flag, column, source.columns, "the data have these"))
+    rows = data.rows_with(source, (image, label))
+    if not len(rows):
+        raise ValueError(
+            errors.message(
+                "data",
+                f"no example of {name} in which {image!r} and {label!r} are present",
+                "two examples or more with both",
+                "name other columns",
+            )
+        )
+    columns = source.take(rows)
     return columns[image], columns[label]

@@ -52,8 +52,22 @@ def test_psnr_against_its_definition():
 def test_bad_pairs(metric):
     with pytest.raises(ValueError, match=r"`y`: got shape \(1, 14, 13, 3\), expected \(2, 14"):
         metric(X, Y[:1])
-    with pytest.raises(ValueError, match="`data_range`: got 0"):
-        metric(X, Y, data_range=0)
+    for data_range in (0, np.inf, np.nan):
+        with pytest.raises(ValueError, match=f"`data_range`: got {data_range}"):
+            metric(X, Y, data_range=data_range)
+
+
+@pytest.mark.parametrize("metric", [metrics.psnr, metrics.ssim])
+@pytest.mark.parametrize("scaled", [lambda x: x / 255, lambda x: x.astype(int)])
+def test_the_range_of_other_numbers_than_bytes_is_asked_for(metric, scaled):
+    with pytest.raises(ValueError, match=r"`data_range`: got nothing, for images of \w+\d\d, "):
+        metric(scaled(X), scaled(Y))
+    with pytest.raises(ValueError, match=r"images of \w+ and uint8"):
+        metric(X, scaled(Y))
+    scale = scaled(np.array([255])).item()
+    np.testing.assert_allclose(
+        metric(scaled(X), scaled(Y), data_range=scale), metric(X, Y), rtol=1e-4
+    )
 
 
 def test_ssim_needs_room_for_its_window():

@@ -1,4 +1,4 @@
-"""Calling a compiled network on more images than fit at once."""
+"""What calls of a compiled network on images have in common: batches, and channels it expects."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,3 +31,18 @@ def in_batches(function: Callable[..., Any], *images: np.ndarray, batch_size: in
         rows = np.minimum(np.arange(start, start + size), total - 1)
         found.append(jax.device_get(function(*(x[rows] for x in images))))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:total], *found)
+
+
+def repeated_grey(images: np.ndarray) -> np.ndarray:
+    """Images of one channel as images of three, for networks of colours; others as they are.
+
+    Args:
+        images: (n, height, width, channels).
+
+    Example:
+        >>> repeated_grey(np.zeros((2, 4, 4, 1))).shape, repeated_grey(np.zeros((2, 4, 4, 4))).shape
+        ((2, 4, 4, 3), (2, 4, 4, 4))
+    """
+    if images.ndim == 4 and images.shape[-1] == 1:
+        return np.broadcast_to(images, (*images.shape[:3], 3))
+    return images

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.metrics.features.batches import in_batches
+from mmdiffusion_jax.metrics.features.batches import in_batches, repeated_grey
 from mmdiffusion_jax.metrics.features.weights import Tensors, from_torch, identity
 from mmdiffusion_jax.tensors import read_tensors
 
@@ -69,6 +69,8 @@ class InceptionFeatures:
     def features(self, images: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
         """The last average pool, (n, 2048), of images (n, height, width, 3) uint8.
 
+        A single channel is repeated.
+
         Raises:
             ValueError: other images.
         """
@@ -84,14 +86,14 @@ class InceptionFeatures:
         return np.asarray(jax.nn.softmax(logits))
 
     def _run(self, images: np.ndarray, batch_size: int) -> Any:
-        images = np.asarray(images)
+        images = repeated_grey(np.asarray(images))
         if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or not len(images):
             raise ValueError(
                 errors.message(
                     "images",
                     f"{images.dtype} of shape {images.shape}",
-                    "uint8 of shape (n, height, width, 3)",
-                    "scale them to bytes, repeat a grey channel",
+                    "uint8 of shape (n, height, width, 3), or of one channel",
+                    "scale them to bytes, or choose features that take such images",
                 )
             )
         function = functools.partial(_apply, self.variables)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.metrics.features.batches import in_batches
+from mmdiffusion_jax.metrics.features.batches import in_batches, repeated_grey
 from mmdiffusion_jax.metrics.features.perceptual import unit_difference
 from mmdiffusion_jax.metrics.features.weights import Tensors, from_torch, identity
 from mmdiffusion_jax.tensors import read_tensors
@@ -156,7 +156,7 @@ class LPIPS:
         """d = Σ_layers mean over places of Σ_c w_c (x̂_c − ŷ_c)² (Zhang et al. 2018, eq. 1).
 
         Args:
-            x: (n, height, width, 3) floats in [−1, 1].
+            x: (n, height, width, 3) floats in [−1, 1]; a single channel is repeated.
             y: the same of what they are compared with.
             batch_size: pairs at once.
 
@@ -166,15 +166,15 @@ class LPIPS:
         Raises:
             ValueError: other shapes or values, or images too small for the backbone.
         """
-        x, y = np.asarray(x, np.float32), np.asarray(y, np.float32)
+        x, y = (repeated_grey(np.asarray(each, np.float32)) for each in (x, y))
         side = _BACKBONES[self.backbone].smallest
         if x.shape != y.shape or x.ndim != 4 or x.shape[-1] != 3 or min(x.shape[1:3]) < side:
             raise ValueError(
                 errors.message(
                     "x and y",
                     f"shapes {x.shape} and {y.shape}",
-                    f"the same (n, height, width, 3), sides of {side} or more",
-                    "enlarge them, or repeat a grey channel",
+                    f"the same (n, height, width, 3 or 1), sides of {side} or more",
+                    "enlarge them, or leave the alpha channel out",
                 )
             )
         if not (x.size and np.abs(x).max() <= 1 + 1e-4 and np.abs(y).max() <= 1 + 1e-4):

@@ -63,8 +63,15 @@ def test_against_the_package(reference, network, monkeypatch, tmp_path):
     np.testing.assert_allclose(network.probabilities(IMAGES), want, rtol=0.01, atol=1e-6)
 
 
+def test_a_grey_channel_is_repeated(network):
+    grey = IMAGES[:1, ..., :1]
+    np.testing.assert_array_equal(
+        network.features(grey), network.features(np.repeat(grey, 3, axis=-1))
+    )
+
+
 @pytest.mark.parametrize(
-    "images", [IMAGES[..., :1], IMAGES[0], IMAGES[:0], IMAGES.astype(np.float32)]
+    "images", [IMAGES[..., :2], IMAGES[0], IMAGES[:0], IMAGES.astype(np.float32)]
 )
 def test_bad_images(network, images):
     with pytest.raises(ValueError, match=r"`images`: got .* expected uint8 of shape \(n, height"):

@@ -105,10 +105,18 @@ def test_weights_of_another_network(change, words):
         LPIPS.from_tensors(**{**given, **change})
 
 
+def test_a_grey_channel_is_repeated():
+    backbone, linear = random_network("alex")
+    network = LPIPS.from_tensors("alex", torch_networks.state_of(backbone), linear)
+    grey = X[..., :1], Y[..., :1]
+    whole = [np.repeat(x, 3, axis=-1) for x in grey]
+    np.testing.assert_array_equal(network.distance(*grey), network.distance(*whole))
+
+
 def test_bad_pairs():
     backbone, linear = random_network("alex")
     network = LPIPS.from_tensors("alex", torch_networks.state_of(backbone), linear)
-    for x, y in ((X, Y[:1]), (X[:, :30], Y[:, :30]), (X[..., :1], Y[..., :1])):
+    for x, y in ((X, Y[:1]), (X[:, :30], Y[:, :30]), (X[..., :2], Y[..., :2])):
         with pytest.raises(ValueError, match=r"`x and y`: got shapes .* sides of 31 or more"):
             network.distance(x, y)
     for x, y in ((X, 200 * Y), (np.full_like(X, np.nan), Y), (X[:0], Y[:0])):
