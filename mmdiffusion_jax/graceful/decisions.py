@@ -27,6 +27,7 @@ class Flips:
         negative: NFR, the share that was right and is wrong.
         positive: the share that was wrong and is right.
         broken: the indices of entries that flipped negatively, rising, (flips, axes).
+        count: how many decisions these are shares of.
     """
 
     old_error: float
@@ -34,6 +35,7 @@ class Flips:
     negative: float
     positive: float
     broken: np.ndarray
+    count: int
 
     @property
     def relative_negative(self) -> float:
@@ -57,11 +59,10 @@ def flips(
         old: decisions of the deployed model, of any shape.
         new: those of its successor.
         truth: what is right.
-        known: whether it is; shares are of the entries that are known, 0 where none is. Left out,
-            all are.
+        known: whether it is; shares are of the entries that are known. Left out, all are.
 
     Raises:
-        ValueError: shapes that differ, or nothing to compare.
+        ValueError: shapes that differ, or nothing that is known.
 
     Example:
         >>> found = flips(np.array([1, 1, 0]), np.array([1, 0, 1]), np.array([1, 1, 1]))
@@ -77,12 +78,14 @@ def flips(
                     name, f"shape {x.shape}", f"{truth.shape}, as the truth", "pair the decisions"
                 )
             )
-    if not truth.size:
-        raise ValueError(errors.message("truth", "nothing", "an example or more", "pass some"))
+    if not known.any():
+        raise ValueError(
+            errors.message("truth", "nothing that is known", "a decision or more", "pass some")
+        )
     was, now = old == truth, new == truth
 
     def share(which: np.ndarray) -> float:
-        return float(np.sum(which & known) / max(np.sum(known), 1))
+        return float(np.sum(which & known) / np.sum(known))
 
     return Flips(
         old_error=share(~was),
@@ -90,6 +93,7 @@ def flips(
         negative=share(was & ~now),
         positive=share(~was & now),
         broken=np.argwhere(was & ~now & known),
+        count=int(known.sum()),
     )
 
 

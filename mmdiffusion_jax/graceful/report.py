@@ -81,12 +81,14 @@ class Search:
         top_1: M by the nearest item's label.
         items: flips of the label of the nearest stored item.
         migration: (share encoded anew, figures) along a migration of the index.
+        num_examples: how many are in the index, and as many queries.
     """
 
     precision: Cells
     top_1: Cells
     items: Flips
     migration: tuple[tuple[float, Retrieval], ...]
+    num_examples: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,12 +96,13 @@ class Report:
     """A deployed model and its successor, side by side on the same examples and noise.
 
     Attributes:
-        num_examples: how many were compared.
+        num_examples: how many were compared, all of which have the primary.
         compatible: {modality: whether the fingerprints say that both encoders go together}.
         decisions: {modality: flips of what is read of the primary}.
         denoising: errors of both denoisers on both sets of latents.
         search: {modality: retrieval across the encoders}, where the encoder is another one and the
             examples have labels.
+        left_out: {modality: why its decisions could not be compared}.
     """
 
     num_examples: int
@@ -107,6 +110,7 @@ class Report:
     decisions: Mapping[str, Flips]
     denoising: Denoising
     search: Mapping[str, Search]
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def problems(self, limits: Limits | None = None) -> list[str]:
         """What speaks against the update, one sentence each; none is none.
@@ -119,6 +123,10 @@ class Report:
             f"the encoder of {name!r} is neither the deployed one nor trained to go with it"
             for name, fits in self.compatible.items()
             if not fits
+        ]
+        found += [
+            f"the decisions on {name!r} could not be compared: {reason}"
+            for name, reason in self.left_out.items()
         ]
         for name, flip in self.decisions.items():
             if flip.negative > limits.negative_flips:
@@ -193,6 +201,15 @@ class Report:
                     (f"{name}: {what}, new queries in a new index", cells.new_new),
                 ]
         lines = [f"| {self.num_examples} examples | |", "|---|---:|"]
+        lines += [
+            f"| {name}: decisions that are known | {flip.count:,} |"
+            for name, flip in self.decisions.items()
+        ]
+        lines += [
+            f"| {name}: examples in the index | {search.num_examples:,} |"
+            for name, search in self.search.items()
+        ]
+        lines += [f"| {name}: decisions | {reason} |" for name, reason in self.left_out.items()]
         lines += [f"| {what} | {x:.4f} |" for what, x in rows]
         lines += [
             f"| {name}: encoder goes with what is stored | {'yes' if fits else 'no'} |"
@@ -228,8 +245,8 @@ def compare(
     Args:
         deployed: from `freeze`.
         successor: from `freeze`.
-        source: held-out examples with all modalities.
-        num_examples: the first ones are compared.
+        source: held-out examples; of each figure those count that have what it takes.
+        num_examples: the first ones that have the primary are compared.
         repeats: draws of t and noise an example, for the errors of the noise.
         seed: of all draws.
 
@@ -237,44 +254,61 @@ def compare(
         ValueError: a successor that cannot take the place of what is deployed.
     """
     check_successor(deployed, successor.built, UpdateOptions())
-    count = min(num_examples, len(source))
-    columns = source.take(np.arange(count))
+    primary = deployed.built.model.primary
+    rows = data.rows_with(source, [primary], num_examples)
+    if not len(rows):
+        raise ValueError(
+            errors.message(
+                "source", f"no example with {primary!r}", "one or more", "compare on other data"
+            )
+        )
+    columns = source.take(rows)
     key = jax.random.key(seed)
+    decisions, left_out = _decisions(key, deployed, successor, columns, rows)
     return Report(
-        num_examples=count,
+        num_examples=len(rows),
         compatible={
             name: successor.encoders[name].goes_with(encoder)
             for name, encoder in deployed.encoders.items()
         },
-        decisions=_decisions(key, deployed, successor, columns, count),
+        decisions=decisions,
         denoising=_denoising(key, deployed, successor, columns, repeats),
-        search=_search(deployed, successor, columns),
+        search=_search(deployed, successor, columns, rows),
+        left_out=left_out,
     )
 
 
 def _decisions(
-    key: jax.Array, deployed: Bundle, successor: Bundle, columns: Mapping[str, Any], count: int
-) -> dict[str, Flips]:
+    key: jax.Array,
+    deployed: Bundle,
+    successor: Bundle,
+    columns: Mapping[str, Any],
+    rows: np.ndarray,
+) -> tuple[dict[str, Flips], dict[str, str]]:
+    """Flips by modality, and why others have none."""
     names = decided_by(deployed)
     if not names:
-        return {}
+        return {}, {}
     primary = deployed.built.model.primary
-    values, masks = objective.split_presence(columns)
-    given = {primary: values[primary]}
-    was, now = (x.built.generate(key, x.params, count, given) for x in (deployed, successor))
-    found = {}
+    given = {primary: columns[primary]}
+    was, now = (x.built.generate(key, x.params, len(rows), given) for x in (deployed, successor))
+    decisions, left_out = {}, {}
     for name in names:
         modality = deployed.built.model.modalities[name]
-        known, truth = (np.asarray(x) for x in modality.split_unknown(jnp.asarray(values[name])))
-        here = _present(masks, name, primary, count=count)
-        known = known & here.reshape(-1, *[1] * (known.ndim - 1))
-        found[name] = flips(was[name], now[name], truth, known)
-    return found
+        known, truth = (np.asarray(x) for x in modality.split_unknown(jnp.asarray(columns[name])))
+        present = data.present(columns, [name])
+        known = known & present.reshape(-1, *[1] * (known.ndim - 1))
+        if not known.any():
+            left_out[name] = "no example says what is right"
+            continue
+        flipped = flips(was[name], now[name], truth, known)
+        decisions[name] = dataclasses.replace(flipped, broken=_in_source(flipped.broken, rows))
+    return decisions, left_out
 
 
-def _present(masks: Mapping[str, np.ndarray], *names: str, count: int) -> np.ndarray:
-    """Which examples have all of some modalities, (count,)."""
-    return np.logical_and.reduce([np.asarray(masks.get(x, np.ones(count)), bool) for x in names])
+def _in_source(broken: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Indices whose first axis counts compared examples → the same in the source's rows."""
+    return np.concatenate([rows[broken[:, :1]], broken[:, 1:]], axis=1)
 
 
 def _denoising(
@@ -327,23 +361,23 @@ def _denoising(
 
 
 def _search(
-    deployed: Bundle, successor: Bundle, columns: Mapping[str, np.ndarray]
+    deployed: Bundle, successor: Bundle, columns: Mapping[str, np.ndarray], rows: np.ndarray
 ) -> dict[str, Search]:
-    values, masks = objective.split_presence(columns)
     labels = next(
         (n for n, kind in deployed.built.model.modalities.items() if isinstance(kind, Label)),
         "label",
     )
-    if labels not in values or np.ndim(values[labels]) != 1:
+    if labels not in columns or np.ndim(columns[labels]) != 1:
         return {}
     found = {}
     for name, encoder in deployed.encoders.items():
         if successor.encoders[name].fingerprint == encoder.fingerprint:
             continue
-        x, fits = deployed.known(name, jnp.asarray(values[name]))
-        here = _present(masks, name, labels, count=len(x)) & np.asarray(fits)
-        kept = np.flatnonzero(here)
-        truth = np.asarray(values[labels])[kept]
+        x, fits = deployed.known(name, jnp.asarray(columns[name]))
+        kept = np.flatnonzero(data.present(columns, [name, labels]) & np.asarray(fits))
+        truth = np.asarray(columns[labels])[kept]
+        if len(truth) == len(np.unique(truth)):  # nothing to find: no two of one class
+            continue
         old, new = (_encodings(bundle, name, x[kept]) for bundle in (deployed, successor))
         pairs = {
             "old_old": (old, old),
@@ -360,8 +394,9 @@ def _search(
         found[name] = Search(
             precision=Cells(**{cell: x.mean_average_precision for cell, x in figures.items()}),
             top_1=Cells(**{cell: x.top_1 for cell, x in figures.items()}),
-            items=dataclasses.replace(items, broken=kept[items.broken]),
+            items=dataclasses.replace(items, broken=rows[kept[items.broken]]),
             migration=tuple(migration_curve(new, truth, old, new, truth)),
+            num_examples=len(kept),
         )
     return found
 

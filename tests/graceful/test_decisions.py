@@ -46,7 +46,9 @@ def test_entries_that_are_not_known_count_nowhere():
         assert getattr(found, name) == pytest.approx(getattr(alone, name))
     assert all(known[tuple(index)] for index in found.broken)
     assert len(found.broken) == len(alone.broken) > 0
-    assert graceful.flips(old, new, truth, np.zeros_like(known)).negative == 0
+    assert found.count == known.sum()
+    with pytest.raises(ValueError, match="`truth`: got nothing that is known"):
+        graceful.flips(old, new, truth, np.zeros_like(known))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -120,7 +122,7 @@ def test_an_ensemble_is_the_geometric_mean_of_its_members(logits):
     ("call", "words"),
     [
         (lambda: graceful.flips([1, 2], [1], [1, 2]), r"`new`: got shape \(1,\), expected \(2,\)"),
-        (lambda: graceful.flips([], [], []), "`truth`: got nothing"),
+        (lambda: graceful.flips([], [], []), "`truth`: got nothing that is known"),
         (
             lambda: graceful.focal_distillation(jnp.ones((2, 3)), jnp.ones((2, 4)), jnp.ones(2)),
             r"`old_logits`: got shape \(2, 4\)",

@@ -167,6 +167,44 @@ def test_absent_examples_and_later_classes_are_left_out(deployed):
     assert np.isfinite(list(dataclasses.asdict(found.denoising).values())).all()
 
 
+def test_examples_without_the_primary_or_the_truth_count_nowhere(deployed, successor):
+    """Whatever stands in their place, the report is the same, and says how many counted."""
+    rng = np.random.default_rng(4)
+    seen = {name: rng.random(40) < share for name, share in (("image", 0.8), ("label", 0.6))}
+    masks = {f"{name}_present": mask for name, mask in seen.items()}
+    reports = []
+    for pixel, label in ((0, -1), (255, 3)):
+        columns = examples() | masks
+        columns["image"] = np.where(
+            seen["image"][:, None, None, None], columns["image"], pixel
+        ).astype(np.uint8)
+        columns["label"] = np.where(seen["label"], columns["label"], label)
+        reports.append(graceful.compare(deployed, successor, data.ArraySource(columns), repeats=1))
+    assert reports[0].to_dict() == reports[1].to_dict()
+    both = np.flatnonzero(seen["image"] & seen["label"])
+    assert reports[0].num_examples == seen["image"].sum()
+    assert reports[0].decisions["label"].count == len(both)
+    assert f"| label: decisions that are known | {len(both)} |" in reports[0].table()
+    # Broken examples are named by their rows in the data.
+    given = {"image": examples()["image"][seen["image"]]}
+    was, now = (
+        x.built.generate(jax.random.key(0), x.params, len(given["image"]), given)["label"]
+        for x in (deployed, successor)
+    )
+    rows, truth = np.flatnonzero(seen["image"]), examples()["label"][seen["image"]]
+    broken = rows[(was == truth) & (now != truth) & seen["label"][rows]]
+    assert reports[0].decisions["label"].broken[:, 0].tolist() == broken.tolist()
+
+
+def test_decisions_that_nothing_is_known_of_are_a_problem(deployed, successor):
+    columns = {**examples(), "label_present": np.zeros(40, bool)}
+    report = graceful.compare(deployed, successor, data.ArraySource(columns), repeats=1)
+    assert dict(report.decisions) == {}
+    assert "| label: decisions | no example says what is right |" in report.table()
+    words = "the decisions on 'label' could not be compared: no example says what is right"
+    assert words in report.problems(graceful.Limits(1.0, 1.0, 100.0, 1.0))
+
+
 def test_a_report_as_text_json_and_picture(report, tmp_path):
     table = report.table()
     assert "| 40 examples | |" in table
