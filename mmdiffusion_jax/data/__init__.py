@@ -9,6 +9,7 @@ from mmdiffusion_jax.data.derived import Derivations, Derived
 from mmdiffusion_jax.data.latents import LatentSource, cache_latents
 from mmdiffusion_jax.data.pipeline import eval_batches, to_device, train_batches
 from mmdiffusion_jax.data.prepared import RecordSource, open_tfds
+from mmdiffusion_jax.data.presence import present, rows_with, select
 from mmdiffusion_jax.data.sizes import resize_images, resize_masks
 from mmdiffusion_jax.data.small_sets import (
     SMALL_SETS,
@@ -44,8 +45,11 @@ __all__ = [
     "open_npz",
     "open_spoken_digits",
     "open_tfds",
+    "present",
     "resize_images",
     "resize_masks",
+    "rows_with",
+    "select",
     "split_off",
     "to_device",
     "train_batches",

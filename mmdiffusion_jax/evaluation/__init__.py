@@ -14,8 +14,15 @@ from mmdiffusion_jax.evaluation.directions import (
     conditional_figures,
     joint_figures,
 )
-from mmdiffusion_jax.evaluation.figures import evaluate, likelihood_figures, table
-from mmdiffusion_jax.evaluation.likelihood import bound_on, flow_on, labels_by_scoring, loss_on
+from mmdiffusion_jax.evaluation.figure import Figure, values_of
+from mmdiffusion_jax.evaluation.figures import evaluate, likelihood_figures
+from mmdiffusion_jax.evaluation.likelihood import (
+    bound_on,
+    flow_on,
+    labels_by_scoring,
+    loss_names,
+    loss_on,
+)
 from mmdiffusion_jax.evaluation.options import EvaluationOptions
 from mmdiffusion_jax.evaluation.real import CLASSIFIER, RealData
 from mmdiffusion_jax.evaluation.samplers import compare_samplers, plot_samplers, sampler_table
@@ -27,6 +34,7 @@ __all__ = [
     "ArmRun",
     "Cost",
     "EvaluationOptions",
+    "Figure",
     "RealData",
     "arms_table",
     "bound_on",
@@ -39,9 +47,10 @@ __all__ = [
     "joint_figures",
     "labels_by_scoring",
     "likelihood_figures",
+    "loss_names",
     "loss_on",
     "plot_arms",
     "plot_samplers",
     "sampler_table",
-    "table",
+    "values_of",
 ]

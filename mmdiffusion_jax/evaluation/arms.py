@@ -24,6 +24,7 @@ class ArmRun:
         seed: of training and data order.
         steps: {part: steps of training}.
         figures: {figure: value} of all parts.
+        num_examples: {figure: the test examples or samples that it counts}.
     """
 
     budget: str
@@ -31,6 +32,7 @@ class ArmRun:
     seed: int
     steps: Mapping[str, int]
     figures: Mapping[str, float]
+    num_examples: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +121,8 @@ def arms_table(
 ) -> str:
     """Mean ± standard deviation over the seeds, a row a figure and a column an arm.
 
-    Beside each other arm stands whether the reference is better or worse than it, by `verdict`.
+    The second column says how many test examples or samples a figure counts. Beside each other arm
+    stands whether the reference is better or worse than it, by `verdict`.
     Below are steps and cost of the arms, times as ratios to the reference.
 
     Args:
@@ -139,16 +142,16 @@ def arms_table(
             f"Equal {'operations in all' if budget == 'flops' else 'steps of each run'}, "
             f"{seeds} seed{'s' if seeds > 1 else ''}; in brackets, how {reference} compares.",
             "",
-            "| figure | " + " | ".join(arms) + " |",
-            "|---|" + "---:|" * len(arms),
+            "| figure | examples | " + " | ".join(arms) + " |",
+            "|---|---:|" + "---:|" * len(arms),
         ]
         for name in shown_figures(rows):
             values = {arm: _values(rows, arm, name) for arm in arms}
             cells = [_cell(values, arm, reference, _higher(name)) for arm in arms]
-            lines.append(f"| {_title(name)} | " + " | ".join(cells) + " |")
+            lines.append(f"| {_title(name)} | {_counts(rows, name)} | " + " | ".join(cells) + " |")
         taken = {run.arm: run.steps for run in rows}
         steps = [" + ".join(str(n) for n in taken.get(arm, {}).values()) or "–" for arm in arms]
-        lines += ["| steps | " + " | ".join(steps) + " |"]
+        lines += ["| steps | | " + " | ".join(steps) + " |"]
         for title, field in (("operations", "flops"), ("time", "seconds")):
             of_steps = {
                 arm: sum(
@@ -158,7 +161,7 @@ def arms_table(
             }
             base = of_steps.get(reference, 0.0)
             cells = [f"× {of_steps[arm] / base:.2f}" if base else "–" for arm in arms]
-            lines.append(f"| {title} of training | " + " | ".join(cells) + " |")
+            lines.append(f"| {title} of training | | " + " | ".join(cells) + " |")
         lines.append("")
     lines += [
         "| part | parameters | operations a step | time a step |",
@@ -229,6 +232,12 @@ def check_budgets(budgets: Sequence[str]) -> None:
 
 def _values(runs: Sequence[ArmRun], arm: str, name: str) -> list[float]:
     return [run.figures[name] for run in runs if run.arm == arm and name in run.figures]
+
+
+def _counts(runs: Sequence[ArmRun], name: str) -> str:
+    """How many examples the runs count in a figure."""
+    counts = sorted({run.num_examples[name] for run in runs if name in run.num_examples})
+    return "–" if not counts else f"{counts[0]:,}" + (f" … {counts[-1]:,}" if counts[1:] else "")
 
 
 def _higher(name: str) -> bool | None:

@@ -1,6 +1,6 @@
-"""Every figure about a trained model, and their table."""
+"""Every figure about a trained model, one after another."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -8,6 +8,7 @@ import numpy as np
 
 from mmdiffusion_jax import data
 from mmdiffusion_jax.evaluation.directions import conditional_figures, joint_figures
+from mmdiffusion_jax.evaluation.figure import Figure, left_out
 from mmdiffusion_jax.evaluation.likelihood import bound_on, flow_on, labels_by_scoring
 from mmdiffusion_jax.evaluation.real import RealData
 from mmdiffusion_jax.modalities import Label
@@ -23,13 +24,14 @@ def evaluate(
     test: data.Source,
     real: RealData | None = None,
     look: Callable[[str, Mapping[str, np.ndarray]], None] | None = None,
-) -> dict[str, float]:
+) -> Iterator[Figure]:
     """Every figure about a trained model; nothing is measured on training examples.
 
     Likelihoods of test examples (`likelihood_figures`), unless `evaluation.num_scored` is 0. Where
     the primary modality is an image also figures of samples: of all modalities generated jointly,
     and of all others from each one given (`joint_figures`, `conditional_figures`). Given values are
-    test examples, for labels each class in turn.
+    test examples, for labels each class in turn. An example counts where all that a figure takes is
+    present in it. Figures come as they are computed; one that has no value says why.
 
     Args:
         experiment: from `experiment.build`.
@@ -39,74 +41,79 @@ def evaluate(
         real: the real data, if they and their judges are at hand.
         look: gets the samples that the figures are about, ("joint" or "given_<name>", {name: x}).
 
-    Returns:
-        {figure: value}.
+    Yields:
+        The figures.
+
+    Raises:
+        ValueError: features or weights from files that do not take the data's images, before
+            anything is computed.
     """
-    figures: dict[str, float] = {}
-    if experiment.evaluation.num_scored and experiment.formulation == "shared":
-        figures |= likelihood_figures(experiment, params, test)
-    if real is None:
-        if not RealData.serves(experiment):
-            return figures
+    if real is None and RealData.serves(experiment):
         real = RealData(experiment, train, test)
+    if real is not None:
+        real.check()
+    if experiment.evaluation.num_scored and experiment.formulation == "shared":
+        yield from likelihood_figures(experiment, params, test)
+    if real is None:
+        return
     for label in real.labels:
         for name in filter(real.has_judge, real.modalities):
-            figures[f"judge/{name}_{label}/accuracy"] = real.judge_accuracy(label, name)
+            yield _judge_figure(real, label, name)
     key = jax.random.key(experiment.evaluation.seed)
     count = experiment.evaluation.num_samples
     modalities = experiment.model.modalities
     if experiment.formulation != "predict":
-        made = experiment.generate(jax.random.fold_in(key, 0), params, count)
+        samples = experiment.generate(jax.random.fold_in(key, 0), params, count)
         if look is not None:
-            look("joint", made)
-        figures |= joint_figures(real, made)
+            look("joint", samples)
+        yield from joint_figures(real, samples)
     for index, name in enumerate(modalities, start=1):
         if not _may_be_given_alone(experiment, name):
             continue
-        truth = {column: x[:count] for column, x in real.test.items()}
+        rows = np.flatnonzero(data.present(real.test, [name]))[:count]
+        truth = {column: x[rows] for column, x in real.test.items()}
         modality = modalities[name]
         if isinstance(modality, Label):
             truth = {name: (np.arange(count) % modality.num_classes).astype(np.int32)}
+        if not len(truth[name]):
+            yield from left_out([f"given_{name}"], f"no test example has {name!r}")
+            continue
         given = {name: truth[name]}
-        own = jax.random.fold_in(key, index)
-        made = experiment.generate(own, params, len(truth[name]), given)
+        samples = experiment.generate(
+            jax.random.fold_in(key, index), params, len(truth[name]), given
+        )
         if look is not None:
-            look(f"given_{name}", made)
-        made = {other: x for other, x in made.items() if other != name}
-        figures |= conditional_figures(real, name, made, truth)
-    return figures
+            look(f"given_{name}", samples)
+        samples = {other: x for other, x in samples.items() if other != name}
+        yield from conditional_figures(real, name, samples, truth)
 
 
 def likelihood_figures(
     experiment: "Experiment", params: Any, test: data.Source
-) -> dict[str, float]:
+) -> Iterator[Figure]:
     """The bound's terms, the flow's likelihood, and labels read by their scores.
 
     Args:
         experiment: from `experiment.build`, in the shared formulation.
         params: parameters.
-        test: the test split; its first `evaluation.num_scored` examples are.
+        test: the test split; its first `evaluation.num_scored` examples with what it takes count.
 
-    Returns:
-        {figure: value}.
+    Yields:
+        The figures.
     """
-    figures = {**bound_on(experiment, params, test), **flow_on(experiment, params, test)}
+    yield from bound_on(experiment, params, test)
+    yield from flow_on(experiment, params, test)
     for name, modality in experiment.model.modalities.items():
         if isinstance(modality, Label) and name != experiment.model.primary:
-            accuracy = labels_by_scoring(experiment, params, test, name)
-            figures[f"{name}_by_scoring/accuracy"] = accuracy
-    return figures
+            yield from labels_by_scoring(experiment, params, test, name)
 
 
-def table(figures: Mapping[str, float]) -> str:
-    """The figures as aligned lines, one a figure.
-
-    Example:
-        >>> print(table({"bits_per_dim": 1.25}))
-        bits_per_dim  1.2500
-    """
-    width = max(map(len, figures))
-    return "\n".join(f"{name:<{width}}  {value:.4f}" for name, value in figures.items())
+def _judge_figure(real: RealData, label: str, name: str) -> Figure:
+    title = f"judge/{name}_{label}/accuracy"
+    try:
+        return Figure(title, *real.judge_accuracy(label, name))
+    except ValueError as error:
+        return left_out([title], str(error))[0]
 
 
 def _may_be_given_alone(experiment: "Experiment", name: str) -> bool:

@@ -1,7 +1,7 @@
 """Likelihoods of held-out examples: the losses, the bound, the flow, and labels by their scores."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdiffusion_jax import data, objective
+from mmdiffusion_jax.evaluation.figure import Figure, figures_of
 
 if TYPE_CHECKING:
     from mmdiffusion_jax.experiment import Experiment
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 def loss_on(experiment: "Experiment", source: data.Source) -> Callable[[Any], dict[str, float]]:
     """The training losses on held-out examples, with the same draws every time; compiled once.
 
+    Each term is its mean over the examples that count in it, of all batches together, and the loss
+    is the weighted sum of these means. A term in which no example counts is left out.
+
     Args:
         experiment: from `experiment.build`.
         source: the examples to evaluate on.
@@ -24,34 +28,52 @@ def loss_on(experiment: "Experiment", source: data.Source) -> Callable[[Any], di
     Returns:
         parameters → {name: mean}.
     """
-    compiled = jax.jit(lambda params, key, batch: experiment.loss(params, key, batch)[1])
+    names = experiment.model.modalities
+    compiled = jax.jit(lambda *arguments: experiment.loss_terms(*arguments).sums())
 
     def evaluate_loss(params: Any) -> dict[str, float]:
         key = jax.random.key(experiment.evaluation.seed)
-        totals: dict[str, float] = {}
-        count = 0
+        parts: dict[str, list[objective.LossSum]] = {}
         size = min(experiment.evaluation.batch_size, len(source))
         for index, (batch, valid) in enumerate(data.eval_batches(source, size)):
-            if not valid.all():
-                batch = {name: x[valid] for name, x in batch.items()}
-            values = jax.device_get(compiled(params, jax.random.fold_in(key, index), batch))
-            here = int(valid.sum())
-            count += here
-            values.pop("worst_t", None)
-            for name, value in values.items():
-                totals[name] = totals.get(name, 0.0) + here * float(value)
-        return {name: total / count for name, total in totals.items()}
+            batch = {name: x[valid] for name, x in data.select(batch, names).items()}
+            sums = jax.device_get(compiled(params, jax.random.fold_in(key, index), batch))
+            for name, part in sums.items():
+                parts.setdefault(name, []).append(part)
+        means: dict[str, float] = {}
+        loss = 0.0
+        for name, each in parts.items():
+            count = sum(float(part.count) for part in each)
+            if count:
+                means[name] = sum(float(part.total) for part in each) / count
+                loss += each[0].scale * means[name]
+        return {"loss": loss, **means} if means else {}
 
     return evaluate_loss
 
 
-def bound_on(experiment: "Experiment", params: Any, source: data.Source) -> dict[str, float]:
+def loss_names(experiment: "Experiment", source: data.Source) -> set[str]:
+    """What `loss_on` will say of a source, by the names; nothing is computed.
+
+    Args:
+        experiment: from `experiment.build`.
+        source: the examples to evaluate on.
+    """
+    names = experiment.model.modalities
+    params = jax.eval_shape(experiment.init, jax.random.key(0))
+    one = data.select(source.take(np.zeros(1, np.int64)), names)
+    terms = jax.eval_shape(experiment.loss_terms, params, jax.random.key(0), one).terms
+    nowhere = {f"{name}/loss" for name in names if not len(data.rows_with(source, [name], 1))}
+    return {"loss", *terms} - nowhere
+
+
+def bound_on(experiment: "Experiment", params: Any, source: data.Source) -> list[Figure]:
     """The bound's four terms in nats per example, and bits per dimension, summed over all t.
 
     Args:
         experiment: from `experiment.build`.
         params: parameters.
-        source: the examples to evaluate on; the first `num_scored` are.
+        source: the examples to evaluate on; the first `num_scored` that have all modalities count.
 
     Returns:
         `bound/prior`, `bound/posterior`, `bound/recovery`, `bound/reconstruction`, `bound/total`
@@ -61,21 +83,25 @@ def bound_on(experiment: "Experiment", params: Any, source: data.Source) -> dict
     def terms(key: jax.Array, params: Any, batch: Mapping[str, jax.Array]) -> Any:
         values, presence = objective.split_presence(batch)
         functions = experiment.model.functions(params)
-        found = objective.bound(
+        bound = objective.bound(
             key, experiment.schedule, experiment.weights, functions, values, presence
         )
-        return dataclasses.asdict(found)
+        return dataclasses.asdict(bound)
 
-    means = _mean_over(terms, experiment, params, _first(experiment, source))
-    total = sum(means.values())
-    return {
-        **{f"bound/{name}": value for name, value in means.items()},
-        "bound/total": total,
-        "bits_per_dim": total / (_dims(experiment) * float(np.log(2))),
-    }
+    rows = _first_rows(experiment, source, experiment.model.modalities)
+    parts = ("prior", "posterior", "recovery", "reconstruction")
+    names = [*(f"bound/{part}" for part in parts), "bound/total", "bits_per_dim"]
+
+    def compute() -> list[float]:
+        means = _means_over(terms, experiment, params, source, rows)
+        total = sum(means.values())
+        bits = total / (_dims(experiment) * float(np.log(2)))
+        return [*(means[part] for part in parts), total, bits]
+
+    return figures_of(names, len(rows), compute)
 
 
-def flow_on(experiment: "Experiment", params: Any, source: data.Source) -> dict[str, float]:
+def flow_on(experiment: "Experiment", params: Any, source: data.Source) -> list[Figure]:
     """Bits per dimension by the probability flow, a second opinion beside the bound's.
 
     The backbone computes in float32 for it, whatever it was trained in.
@@ -83,7 +109,7 @@ def flow_on(experiment: "Experiment", params: Any, source: data.Source) -> dict[
     Args:
         experiment: from `experiment.build`.
         params: parameters.
-        source: the examples to evaluate on; the first `num_scored` are.
+        source: the examples to evaluate on; the first `num_scored` that have all modalities count.
 
     Returns:
         `flow/bits_per_dim`, over all dimensions of all modalities.
@@ -92,29 +118,34 @@ def flow_on(experiment: "Experiment", params: Any, source: data.Source) -> dict[
     def nats(key: jax.Array, params: Any, batch: Mapping[str, jax.Array]) -> Any:
         values, presence = objective.split_presence(batch)
         functions = experiment.model.in_float32().functions(params)
-        found = objective.flow_bound(
+        flow = objective.flow_bound(
             key, experiment.schedule, experiment.weights, functions, values, presence
         )
-        return {"flow": found}
+        return {"flow": flow}
 
-    mean = _mean_over(nats, experiment, params, _first(experiment, source))["flow"]
-    return {"flow/bits_per_dim": mean / (_dims(experiment) * float(np.log(2)))}
+    rows = _first_rows(experiment, source, experiment.model.modalities)
+
+    def compute() -> float:
+        mean = _means_over(nats, experiment, params, source, rows)["flow"]
+        return mean / (_dims(experiment) * float(np.log(2)))
+
+    return figures_of(["flow/bits_per_dim"], len(rows), compute)
 
 
 def labels_by_scoring(
     experiment: "Experiment", params: Any, source: data.Source, name: str
-) -> float:
+) -> list[Figure]:
     """The accuracy of the labels under which the bound of a test example is best.
 
     Args:
         experiment: from `experiment.build`.
         params: parameters.
-        source: the examples to evaluate on; the first `num_scored` are, with all their other
-            modalities.
+        source: the examples to evaluate on; the first `num_scored` that have the label and the
+            primary count, with as many of their other modalities as they have.
         name: a label modality.
 
     Returns:
-        A share in [0, 1].
+        `<name>_by_scoring/accuracy`, a share in [0, 1].
     """
     modality = experiment.model.modalities[name]
     candidates = jnp.arange(modality.num_classes)
@@ -124,38 +155,44 @@ def labels_by_scoring(
 
     def right(key: jax.Array, params: Any, batch: Mapping[str, jax.Array]) -> Any:
         values, presence = objective.split_presence(batch)
-        truth = values[name]
-        others = {other: x for other, x in values.items() if other != name}
+        truth = values.pop(name)
+        presence.pop(name, None)
         functions = experiment.model.functions(params)
         scores = objective.candidate_log_probs(
-            key, experiment.schedule, experiment.weights, functions, others, name, candidates,
+            key, experiment.schedule, experiment.weights, functions, values, name, candidates,
             times, presence,
         )  # fmt: skip
         return {"right": jnp.argmax(scores, axis=1) == truth}
 
-    return _mean_over(right, experiment, params, _first(experiment, source))["right"]
+    rows = _first_rows(experiment, source, (name, experiment.model.primary))
+    accuracy = lambda: _means_over(right, experiment, params, source, rows)["right"]  # noqa: E731
+    return figures_of([f"{name}_by_scoring/accuracy"], len(rows), accuracy)
 
 
-def _first(experiment: "Experiment", source: data.Source) -> data.Source:
-    count = min(experiment.evaluation.num_scored, len(source))
-    return data.Subset(source, np.arange(count))
+def _first_rows(experiment: "Experiment", source: data.Source, names: Iterable[str]) -> np.ndarray:
+    """The first `num_scored` examples that have all of some modalities."""
+    return data.rows_with(source, names, experiment.evaluation.num_scored)
 
 
 def _dims(experiment: "Experiment") -> int:
     return sum(modality.num_dims for modality in experiment.model.modalities.values())
 
 
-def _mean_over(
+def _means_over(
     function: Callable[..., Mapping[str, jax.Array]],
     experiment: "Experiment",
     params: Any,
     source: data.Source,
+    rows: np.ndarray,
 ) -> dict[str, float]:
+    """Means of what a function gives for each of some examples, over all of these."""
     compiled = jax.jit(function)
     key = jax.random.key(experiment.evaluation.seed)
-    size = min(experiment.evaluation.batch_size, len(source))
+    size = min(experiment.evaluation.batch_size, len(rows))
+    names = experiment.model.modalities
     parts: dict[str, list[np.ndarray]] = {}
-    for index, (batch, valid) in enumerate(data.eval_batches(source, size)):
+    for index, (batch, valid) in enumerate(data.eval_batches(data.Subset(source, rows), size)):
+        batch = data.select(batch, names)
         values = jax.device_get(compiled(jax.random.fold_in(key, index), params, batch))
         for name, value in values.items():
             parts.setdefault(name, []).append(value[valid])

@@ -1,12 +1,14 @@
 """What samples are compared with: real examples, features of them, and judges trained on them."""
 
+import contextlib
 import functools
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
 from mmdiffusion_jax import data, errors, metrics
-from mmdiffusion_jax.modalities import Audio, Image, Label, Segmentation
+from mmdiffusion_jax.modalities import Audio, Embedding, Image, Label, MaskedImage, Segmentation
 
 if TYPE_CHECKING:
     from mmdiffusion_jax.experiment import Experiment
@@ -17,12 +19,16 @@ PIXELS, CLASSIFIER = "pixels", "classifier"
 # Where the data have no label modality, a column of this name serves the judges.
 _LABEL = "label"
 
+# Of the features' variance: a smaller distance of two splits is rounding.
+_SAME = 1e-6
+
 
 class RealData:
     """The real examples of an experiment whose primary modality is an image.
 
     Judges and features see training examples only; what they are asked about are test examples and
-    samples. They are fitted when they are first needed, with fixed seeds.
+    samples. They are fitted when they are first needed, with fixed seeds. An example counts where
+    all that is asked of it is present.
 
     Args:
         experiment: from `experiment.build`; of several to compare, the one with most modalities.
@@ -33,7 +39,7 @@ class RealData:
         primary: the name of the primary modality.
         modalities: {name: modality} of the experiment.
         labels: the names of the columns with class indices that the judges can tell.
-        test: {column: (examples, …)}, the test split.
+        test: {column: (examples, …)}, the test split with its masks.
 
     Raises:
         ValueError: a primary modality that is no image.
@@ -51,20 +57,54 @@ class RealData:
             )
         self.primary = experiment.model.primary
         self.modalities = experiment.model.modalities
-        self._train, self.test = _all(train), _all(test)
+        self.labels = [n for n, kind in self.modalities.items() if isinstance(kind, Label)]
+        shape, dtype = train.columns.get(_LABEL, ((0,), np.dtype(np.float32)))
+        if not self.labels and shape == () and dtype.kind in "iu" and _LABEL in test.columns:
+            self.labels = [_LABEL]
+        names = {*self.modalities, *self.labels}
+        self._train, self.test = (self._columns(split, names) for split in (train, test))
         self._kind = experiment.evaluation.features
         self._judge_steps = experiment.evaluation.judge_steps
         self._lpips_files = experiment.evaluation.lpips
         self._embedder_file = experiment.config.data.embedder
         self._judges: dict[tuple[str, str], metrics.Judge | metrics.SmallClassifier] = {}
-        self.labels = [n for n, kind in self.modalities.items() if isinstance(kind, Label)]
-        if not self.labels and train.columns.get(_LABEL, ((0,),))[0] == ():
-            self.labels = [_LABEL]
 
     @staticmethod
     def serves(experiment: "Experiment") -> bool:
         """Whether the experiment's primary modality is an image."""
         return isinstance(experiment.model.modalities[experiment.model.primary], Image)
+
+    def _columns(self, source: data.Source, names: Iterable[str]) -> dict[str, np.ndarray]:
+        columns = data.select(source.take(np.arange(len(source))), names)
+        for name, x in columns.items():
+            # Pixels in 0 … 255 of any width; networks of images take bytes.
+            if isinstance(self.modalities.get(name), Image) and x.dtype.kind in "iu":
+                columns[name] = x.astype(np.uint8, copy=False)
+        return columns
+
+    def check(self) -> None:
+        """Tries what comes from files on one image, before samples are drawn for it.
+
+        Raises:
+            ValueError: files that are missing or damaged, or networks that do not take the images.
+        """
+        kinds = [type(kind) for kind in self.modalities.values()]
+        images = self.test_of(self.primary)[:1]
+        if self._kind not in (PIXELS, CLASSIFIER):
+            with _naming("evaluation.features", self._kind):
+                network = self.network
+                if len(images) and network is not None:
+                    network.features(images)
+        if self._lpips_files and MaskedImage in kinds:
+            with _naming("evaluation.lpips", self._lpips_files[0]):
+                lpips = self.lpips
+                if len(images) and lpips is not None:
+                    lpips.distance(images / 127.5 - 1, images / 127.5 - 1)
+        if self._embedder_file and Embedding in kinds:
+            with _naming("data.embedder", self._embedder_file):
+                embedder = self.embedder
+                if len(images):
+                    embedder.features(images)
 
     @functools.cached_property
     def network(self) -> metrics.SmallClassifier | metrics.InceptionFeatures | None:
@@ -75,7 +115,7 @@ class RealData:
             if self._kind.endswith(".safetensors"):
                 return metrics.SmallClassifier.load(self._kind)
             return metrics.InceptionFeatures.from_file(self._kind)
-        return self._fit_classifier(self._train[self.primary], self._targets())
+        return self._fit_classifier(*self._targets())
 
     @property
     def features_name(self) -> str:
@@ -84,8 +124,25 @@ class RealData:
 
     @functools.cached_property
     def embedder(self) -> metrics.SmallClassifier:
-        """The network that the embeddings in the data come from."""
+        """The network that the embeddings in the data come from.
+
+        Raises:
+            ValueError: none is named.
+        """
+        if not self._embedder_file:
+            raise ValueError(
+                errors.message(
+                    "config.data.embedder",
+                    "nothing",
+                    "the file of the network that the embeddings come from",
+                    "name it to have samples judged by it",
+                )
+            )
         return metrics.SmallClassifier.load(self._embedder_file)
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        """The embeddings (n, …) of images (n, …) by the embedder."""
+        return self.embedder.features(images)
 
     @functools.cached_property
     def lpips(self) -> metrics.LPIPS | None:
@@ -95,11 +152,34 @@ class RealData:
     @functools.cached_property
     def floor(self) -> float:
         """The Fréchet distance of training images to test images."""
-        return self.frechet(self.features(self._train[self.primary]))
+        (images,) = _together(self._train, self.primary)
+        return self.frechet(self.features(images))
+
+    def frechet_ratio(self, distance: float) -> float:
+        """A Fréchet distance over the floor.
+
+        Raises:
+            ValueError: both splits hold the same images, so that there is no floor.
+        """
+        if self.floor <= _SAME * float(self._test_features.var(axis=0).sum()):
+            raise ValueError(
+                errors.message(
+                    "test data",
+                    "the images of the training data",
+                    "others, whose distance to the training images is the floor",
+                    "hold out a test split",
+                )
+            )
+        return distance / self.floor
 
     @functools.cached_property
     def _test_features(self) -> np.ndarray:
-        return self.features(self.test[self.primary])
+        return self.features(self.test_of(self.primary))
+
+    def test_of(self, name: str) -> np.ndarray:
+        """The values (n, …) of a column in the test examples that have it."""
+        (values,) = _together(self.test, name)
+        return values
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """The features (n, …) of images (n, …): pixels in [−1, 1], or those of the network."""
@@ -119,9 +199,14 @@ class RealData:
         """Whether judges read labels off this modality: the primary, and audio."""
         return name == self.primary or isinstance(self.modalities[name], Audio)
 
-    def judge_accuracy(self, label: str, name: str) -> float:
-        """The accuracy on test examples of the judge that reads a label off a modality."""
-        return self.agreement(label, name, self.test[name], self.test[label])
+    def judge_accuracy(self, label: str, name: str) -> tuple[float, int]:
+        """How often the judge of (label, modality) is right, and on how many test examples.
+
+        Raises:
+            ValueError: no test example has both, or there is nothing to train the judge on.
+        """
+        values, labels = _together(self.test, name, label)
+        return self.agreement(label, name, values, labels), len(labels)
 
     def agreement(self, label: str, name: str, values: np.ndarray, labels: np.ndarray) -> float:
         """The share of values (n, …) of a modality whose judge reads these labels (n,)."""
@@ -134,13 +219,13 @@ class RealData:
         return self._judges[label, name].predict(_bounded(values))
 
     def _fit(self, label: str, name: str) -> metrics.Judge | metrics.SmallClassifier:
-        values, labels = _bounded(self._train[name]), self._train[label]
+        values, labels = _together(self._train, name, label)
         if self._kind == PIXELS:
-            return metrics.fit_judge(values, labels)
+            return metrics.fit_judge(_bounded(values), labels)
         network = self.network
         if name == self.primary and label == self.labels[0] and self._tells_classes(network):
             return network
-        return self._fit_classifier(values, labels)
+        return self._fit_classifier(_bounded(values), labels)
 
     def _fit_classifier(self, values: np.ndarray, labels: np.ndarray) -> metrics.SmallClassifier:
         return metrics.fit_classifier(values, labels, num_steps=self._judge_steps)
@@ -149,14 +234,17 @@ class RealData:
     def _tells_classes(network: Any) -> TypeGuard[metrics.SmallClassifier]:
         return isinstance(network, metrics.SmallClassifier) and not network.sizes.multi_label
 
-    def _targets(self) -> np.ndarray:
-        """What the network of the features learns to tell: classes, or what a scene shows."""
+    def _targets(self) -> tuple[np.ndarray, np.ndarray]:
+        """Images, and what the network of the features learns to tell: classes, or a scene's."""
         if self.labels:
-            return self._train[self.labels[0]]
+            images, labels = _together(self._train, self.primary, self.labels[0])
+            return images, labels
         for name, modality in self.modalities.items():
             if isinstance(modality, Segmentation):
-                masks = self._train[name].reshape(len(self._train[name]), -1)
-                return (masks[..., None] == np.arange(modality.num_classes)).any(axis=1)
+                images, masks = _together(self._train, self.primary, name)
+                masks = masks.reshape(len(masks), -1)
+                classes = np.arange(modality.num_classes)
+                return images, np.stack([(masks == k).any(axis=1) for k in classes], axis=1)
         raise ValueError(
             errors.message(
                 "evaluation.features",
@@ -167,8 +255,26 @@ class RealData:
         )
 
 
-def _all(source: data.Source) -> dict[str, np.ndarray]:
-    return source.take(np.arange(len(source)))
+@contextlib.contextmanager
+def _naming(option: str, value: str) -> Iterator[None]:
+    """Gives the errors of a block the name of the option that is at fault."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(
+            errors.message(
+                f"config.{option}",
+                f"{value!r} ({error})",
+                "what reads the images of these data",
+                "choose another",
+            )
+        ) from error
+
+
+def _together(columns: Mapping[str, np.ndarray], *names: str) -> tuple[np.ndarray, ...]:
+    """The values of some columns in the examples that have all of them."""
+    rows = data.present(columns, names)
+    return tuple(columns[name][rows] for name in names)
 
 
 def _bounded(values: np.ndarray) -> np.ndarray:

@@ -62,9 +62,12 @@ def compare_samplers(
         steps: numbers of states, at most the schedule's.
 
     Raises:
-        ValueError: no image to generate, an unknown sampler, or numbers out of range.
+        ValueError: no image to generate, an unknown sampler, numbers out of range, or test images
+            that are those of training.
     """
     real = RealData(experiment, train, test)
+    real.check()
+    real.frechet_ratio(0.0)  # refuses data without a floor before anything is drawn
     every = experiment.schedule.num_steps
 
     def choose(sampler: str, num_steps: int | None) -> SamplingOptions:
@@ -89,7 +92,7 @@ def compare_samplers(
         yield Figures(
             name,
             options.num_steps or every,
-            real.frechet(real.features(images)) / real.floor,
+            real.frechet_ratio(real.frechet(real.features(images))),
             float(np.mean(agreements)) if agreements else None,
             seconds,
             seconds / reference,

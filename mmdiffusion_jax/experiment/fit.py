@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from absl import logging
 
-from mmdiffusion_jax import data, evaluation, generation, training
+from mmdiffusion_jax import data, errors, evaluation, generation, training
 from mmdiffusion_jax.experiment.build import Experiment
 
 _SHEET = 100
@@ -53,7 +53,11 @@ def fit(
 
     Returns:
         The state after the last step taken.
+
+    Raises:
+        ValueError: a `training.best_metric` that the evaluation of this test split will not have.
     """
+    _check_best_metric(built, test)
     mesh, split, rows = share_batch(built)
     size = built.training.batch_size
     step, state = make_step_and_state(built, mesh, constraint)
@@ -68,11 +72,11 @@ def fit(
 
     def picture(params: Any) -> np.ndarray:
         # A network that only predicts is shown what it makes of test examples.
-        count = min(_SHEET, len(test))
         shown = built.config.predict.given if built.formulation == "predict" else ()
-        given = {name: x for name, x in test.take(np.arange(count)).items() if name in shown}
-        made = built.generate(jax.random.key(built.seed), params, count, given)
-        return generation.contact_sheet(built.model, made)
+        rows = data.rows_with(test, shown, _SHEET)
+        given = {name: x for name, x in test.take(rows).items() if name in shown}
+        samples = built.generate(jax.random.key(built.seed), params, len(rows), given)
+        return generation.contact_sheet(built.model, samples)
 
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     return training.train(
@@ -86,6 +90,16 @@ def fit(
         profile,
         jax.device_put(constraint.constants, whole) if constraint else (),
     )
+
+
+def _check_best_metric(built: Experiment, test: data.Source) -> None:
+    metric = built.training.best_metric
+    if metric and metric not in (names := evaluation.loss_names(built, test)):
+        raise ValueError(
+            errors.unknown(
+                "training.best_metric", metric, names, "the evaluation on the test split has these"
+            )
+        )
 
 
 def share_batch(

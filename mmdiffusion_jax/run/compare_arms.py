@@ -65,7 +65,7 @@ def compare_arms(
     splits = experiment.open_data(config)
     folder = Path(workdir)
     real = _real_data(config, splits, folder / "features.safetensors")
-    batch = splits[0].take(np.arange(config.training.batch_size))
+    batch = splits[0].take(np.arange(config.training.batch_size) % len(splits[0]))
     costs = _costs(plans, batch)
     whole: int = config.training.num_steps
     counts = {
@@ -81,11 +81,14 @@ def compare_arms(
                 if abs(wanted / whole - 1) < _SAME:
                     wanted = whole
                 figures: dict[str, float] = {}
+                counts_of: dict[str, int] = {}
                 for part, part_config in parts.items():
                     place = folder / f"{arm}-{part}-{wanted}-seed{seed}"
-                    figures |= _run(part_config, str(place), wanted, seed, real, splits)
+                    record = _run(part_config, str(place), wanted, seed, real, splits)
+                    figures |= record["figures"]
+                    counts_of |= record.get("num_examples", {})
                 steps_of = dict.fromkeys(parts, wanted)
-                runs.append(ArmRun(budget, arm, seed, steps_of, figures))
+                runs.append(ArmRun(budget, arm, seed, steps_of, figures, counts_of))
                 table = _write(folder, runs, costs, real)
     print(table)
     return table
@@ -118,6 +121,7 @@ def _real_data(config: ConfigDict, splits: Splits, kept: Path) -> RealData:
             )
         config.evaluation.features = str(kept)
     real = RealData(experiment.build(config), *splits)
+    real.check()
     network = real.network
     kept.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(network, metrics.SmallClassifier) and not kept.exists():
@@ -141,7 +145,7 @@ def _costs(
 
 def _run(
     config: ConfigDict, workdir: str, num_steps: int, seed: int, real: RealData, splits: Splits
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Trains and evaluates one run, or reads what an earlier call has found."""
     config = config.copy_and_resolve_references()
     config.seed, config.training.num_steps = seed, num_steps
@@ -156,21 +160,29 @@ def _run(
     if file.exists():
         found = json.loads(file.read_text(encoding="utf-8"))
         if found["key"] == _plain(key):
-            return found["figures"]
+            return found
     logging.info("%s: %d steps.", workdir, num_steps)
     taken = int(train(config, workdir).step)
     if taken < num_steps:
         raise KeyboardInterrupt(f"{workdir} is at step {taken} of {num_steps}; run again to go on")
     _, built, params = load(workdir)
 
-    def look(title: str, made: Mapping[str, np.ndarray]) -> None:
-        first = {name: x[:_SHEET] for name, x in made.items()}
+    def look(title: str, samples: Mapping[str, np.ndarray]) -> None:
+        first = {name: x[:_SHEET] for name, x in samples.items()}
         sheet = generation.contact_sheet(built.model, first)
         files.write_png(Path(workdir) / f"{title}.png", sheet)
 
-    figures = evaluation.evaluate(built, params, *splits, real, look)
-    files.write_text(file, json.dumps({"key": key, "figures": figures}, indent=1))
-    return figures
+    figures = list(evaluation.evaluate(built, params, *splits, real, look))
+    for figure in figures:
+        if figure.value is None:
+            logging.warning("%s: %s is left out: %s.", workdir, figure.name, figure.reason)
+    record = {
+        "key": key,
+        "figures": evaluation.values_of(figures),
+        "num_examples": {x.name: x.num_examples for x in figures if x.value is not None},
+    }
+    files.write_text(file, json.dumps(record, indent=1))
+    return record
 
 
 def _write(
@@ -182,11 +194,15 @@ def _write(
     arms = list(costs)
     table = evaluation.arms_table(runs, costs, arms[0])
     table += f"\n\nFeatures and judges: {real.features_name}."
+    try:
+        floor: float | None = real.floor
+    except ValueError:
+        floor = None
     judged = {n: x for n, x in runs[0].figures.items() if n.startswith("judge/")}
     table += "".join(f" {name} {value:.3f}." for name, value in judged.items())
     found = {
         "features": real.features_name,
-        "frechet_floor": real.floor,
+        "frechet_floor": floor,
         "costs": {a: {p: dataclasses.asdict(c) for p, c in ps.items()} for a, ps in costs.items()},
         "runs": [dataclasses.asdict(run) for run in runs],
     }

@@ -11,14 +11,23 @@ from mmdiffusion_jax import data, metrics
 from mmdiffusion_jax.evaluation import (
     EvaluationOptions,
     RealData,
-    conditional_figures,
     evaluate,
-    joint_figures,
+    values_of,
 )
+from mmdiffusion_jax.evaluation import conditional_figures as conditional_figures_of
+from mmdiffusion_jax.evaluation import joint_figures as joint_figures_of
 from mmdiffusion_jax.modalities import Audio, Embedding, Image, Label, MaskedImage, Segmentation
 
 LATENT = (8, 8, 1)
 CLEAR = types.MappingProxyType({"is_primary": True})
+
+
+def joint_figures(*arguments):
+    return values_of(joint_figures_of(*arguments))
+
+
+def conditional_figures(*arguments):
+    return values_of(conditional_figures_of(*arguments))
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +140,7 @@ def test_a_restored_image_is_looked_at_whole(real):
         generate=lambda key, params, count, given: {**given, "image": whole[:count]},
     )
     looks = {}
-    figures = evaluate(stub, None, None, None, real, looks.__setitem__)
+    figures = values_of(evaluate(stub, None, None, None, real, looks.__setitem__))
     assert set(looks) == {"given_masked_image"}
     shown = looks["given_masked_image"]
     assert list(shown) == ["masked_image", "image"]

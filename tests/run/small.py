@@ -1,6 +1,7 @@
 """The launch scripts in processes of their own, and a run small enough for tests."""
 
 import os
+import runpy
 import subprocess
 import tempfile
 from pathlib import Path
@@ -47,3 +48,11 @@ def run_python(script, *arguments, devices=1):
 def launch(script, *arguments, **options):
     """Runs a launch script."""
     return run_python(f"launch/{script}.py", *arguments, **options)
+
+
+def smoke_config():
+    """The config of configs/smoke.py, with a smaller network and fewer steps."""
+    config = runpy.run_path(str(ROOT / "configs" / "smoke.py"))["get_config"]()
+    config.process.num_steps = 8
+    config.backbone.width, config.backbone.depth = 16, 1
+    return config

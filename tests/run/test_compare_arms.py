@@ -93,7 +93,7 @@ def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
 
     def look_at(built, *rest):
         states.append(built.sampling.num_steps)
-        return {"joint/frechet": 1.0}
+        return [evaluation.Figure("joint/frechet", 1.0, 12)]
 
     with monkeypatch.context() as patch:
         patch.setattr(evaluation, "evaluate", look_at)

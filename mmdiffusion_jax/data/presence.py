@@ -1,0 +1,84 @@
+"""Which examples have which modalities, by the booleans `<name>_present` beside them."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from mmdiffusion_jax.data.sources import Source
+
+SUFFIX = "_present"
+
+_CHUNK = 4096
+
+
+def present(columns: Mapping[str, np.ndarray], names: Iterable[str]) -> np.ndarray:
+    """Which examples have all of some modalities; one without a mask is there everywhere.
+
+    Args:
+        columns: {column: (examples, …)}, at least one.
+        names: of the modalities.
+
+    Returns:
+        (examples,) booleans.
+
+    Example:
+        >>> columns = {"label": np.arange(3), "label_present": np.array([True, False, True])}
+        >>> present(columns, ["label"]).tolist(), present(columns, []).tolist()
+        ([True, False, True], [True, True, True])
+    """
+    everywhere = np.ones(len(next(iter(columns.values()))), bool)
+    masks = [columns[name + SUFFIX] for name in names if name + SUFFIX in columns]
+    return np.logical_and.reduce([everywhere, *(np.asarray(mask, bool) for mask in masks)])
+
+
+def rows_with(source: Source, names: Iterable[str], limit: int | None = None) -> np.ndarray:
+    """The rows of a source that have all of some modalities, in order.
+
+    Reads the source in parts, and no further than it must.
+
+    Args:
+        source: the examples.
+        names: of the modalities.
+        limit: how many rows are wanted at most; None for all.
+
+    Returns:
+        (rows,) whole numbers, rising.
+
+    Example:
+        >>> from mmdiffusion_jax.data import ArraySource
+        >>> source = ArraySource({
+        ...     "label": np.arange(4), "label_present": np.array([False, True, False, True])
+        ... })
+        >>> rows_with(source, ["label"]).tolist(), rows_with(source, ["label"], 1).tolist()
+        ([1, 3], [1])
+    """
+    names = tuple(names)
+    total = len(source)
+    wanted = total if limit is None else min(limit, total)
+    if not any(name + SUFFIX in source.columns for name in names):
+        return np.arange(wanted)
+    parts = [np.zeros(0, np.int64)]
+    count = 0
+    for start in range(0, total, _CHUNK):
+        columns = source.take(np.arange(start, min(start + _CHUNK, total)))
+        parts.append(start + np.flatnonzero(present(columns, names)))
+        count += len(parts[-1])
+        if count >= wanted:
+            break
+    return np.concatenate(parts)[:wanted]
+
+
+def select(columns: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
+    """The columns of some modalities and their masks, as far as they are there.
+
+    Args:
+        columns: {column: (examples, …)}.
+        names: of the modalities.
+
+    Example:
+        >>> columns = {"label": 1, "label_present": 2, "file": 3, "file_present": 4}
+        >>> select(columns, ["label", "image"])
+        {'label': 1, 'label_present': 2}
+    """
+    wanted = {column for name in names for column in (name, name + SUFFIX)}
+    return {column: x for column, x in columns.items() if column in wanted}

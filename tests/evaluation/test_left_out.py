@@ -1,0 +1,74 @@
+"""Data of which some figures have no value: the others are there, and each of these says why."""
+
+import dataclasses
+import types
+
+import numpy as np
+import pytest
+
+from mmdiffusion_jax import data, metrics
+from mmdiffusion_jax.evaluation import evaluate, joint_figures, values_of
+from tests.evaluation.conftest import real_data
+
+
+def reasons_of(figures):
+    return {figure.name: figure.reason for figure in figures if figure.value is None}
+
+
+def test_a_test_split_that_is_the_training_split(digits):
+    columns, modalities = digits
+    both = {name: np.concatenate([x[:400], x[:400]]) for name, x in columns.items()}
+    real = real_data(both, modalities)
+    figures = list(joint_figures(real, {"image": columns["image"][400:]}))
+    assert set(reasons_of(figures)) == {"joint/frechet_ratio"}
+    assert "the images of the training data" in reasons_of(figures)["joint/frechet_ratio"]
+    assert set(values_of(figures)) == {"joint/frechet", "joint/precision", "joint/recall"}
+
+
+def test_one_test_example(built, digits):
+    """Sets of one cannot be compared; likelihoods, labels and judges have one example to count."""
+    made, params = built
+    columns = {name: digits[0][name] for name in ("image", "label")}
+    train = data.ArraySource({name: x[:400] for name, x in columns.items()})
+    test = data.ArraySource({name: x[400:401] for name, x in columns.items()})
+    figures = list(evaluate(made, params, train, test))
+    assert set(reasons_of(figures)) == {
+        f"joint/{name}" for name in ("frechet", "frechet_ratio", "precision", "recall")
+    }
+    counts = {figure.name: figure.num_examples for figure in figures if figure.value is not None}
+    for name in ("bits_per_dim", "label_by_scoring/accuracy", "label_given_image/accuracy"):
+        assert counts[name] == 1
+    assert counts["judge/image_label/accuracy"] == 1
+
+
+@pytest.mark.parametrize("option", ["features", "lpips", "embedder"])
+def test_files_are_tried_before_anything_is_computed(digits, tmp_path, option):
+    """A network of other images, or a file that is not there, is found out first."""
+    columns, modalities = digits
+    file = tmp_path / "network.safetensors"
+    metrics.fit_classifier(np.zeros((4, 9, 9), np.uint8), np.array([0, 1, 0, 1]), num_steps=1).save(
+        file
+    )
+    real = real_data(columns, modalities)
+    real._kind = str(file) if option == "features" else real._kind
+    real._embedder_file = str(file) if option == "embedder" else ""
+    real._lpips_files = ("alex", "missing.pth", "missing.pth") if option == "lpips" else ()
+    with pytest.raises(ValueError, match=rf"`config\.(evaluation|data)\.{option}`: got"):
+        next(evaluate(types.SimpleNamespace(), None, None, None, real))
+
+
+def test_a_judge_without_classes_to_tell(digits):
+    columns, modalities = digits
+    real = real_data({**columns, "label": np.zeros(600, int)}, modalities)
+    samples = {name: columns[name][400:] for name in ("image", "label")}
+    figures = list(joint_figures(real, samples))
+    assert "1 classes" in reasons_of(figures)["joint/image_label/agreement"]
+    assert values_of(figures)["joint/frechet"] >= 0
+
+
+def test_a_figure_is_a_value_or_a_reason():
+    from mmdiffusion_jax.evaluation import Figure
+
+    for wrong in ({"value": None}, {"value": 1.0, "reason": "none"}):
+        with pytest.raises(ValueError, match="`reason`: got"):
+            dataclasses.replace(Figure("a", 1.0), **wrong)
