@@ -1,12 +1,14 @@
 """Files that are there whole or not at all."""
 
 import contextlib
+import errno
 import fcntl
 import glob
 import json
 import os
 import re
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -17,6 +19,161 @@ from PIL import Image
 from mmdiffusion_jax import errors
 
 _UNFINISHED = re.compile(r"\..+\.\d+")
+# A `Path` keeps one slash of two; a single letter before the colon is a drive.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def local_path(path: str | os.PathLike[str], argument: str) -> Path:
+    """A path as the user means it: `~` is the home folder, and a URL is no path.
+
+    The shell expands `~` only at the beginning of a word, so it comes as it is in `--out=~/x` and
+    from a config.
+
+    Args:
+        path: of a file or a folder, which need not be there.
+        argument: what the caller knows it by.
+
+    Raises:
+        ValueError: nothing, a URL such as `gs://bucket/x`, or `~name` of a user that is not there.
+
+    Example:
+        >>> local_path("~/runs", "workdir") == Path.home() / "runs"
+        True
+        >>> local_path("gs://bucket/runs", "workdir")
+        Traceback (most recent call last):
+        ...
+        ValueError: `workdir`: got 'gs://bucket/runs', expected a path of a mounted file system, ...
+    """
+    text = os.fspath(path)
+    if not text:
+        raise ValueError(
+            errors.message(argument, "nothing", "a path", "name one, or leave the flag out")
+        )
+    if _URL.match(text):
+        raise ValueError(
+            errors.message(
+                argument,
+                repr(text),
+                "a path of a mounted file system, as URLs are not supported",
+                "mount it and name its folder, such as /mnt/runs",
+            )
+        )
+    expanded = os.path.expanduser(text)
+    if expanded.startswith("~"):
+        raise ValueError(
+            errors.message(
+                argument,
+                f"{text!r}, and there is no such user",
+                "~ or ~name of a user, then a path",
+                f"write ./{text} for what has this name",
+            )
+        )
+    return Path(expanded)
+
+
+def writable_folder(path: str | os.PathLike[str], argument: str) -> Path:
+    """Makes sure that a folder can be written to, before the work whose result goes there.
+
+    It tries: a file is written and removed, in the folder or where the folder would be made. What
+    was there stays, and nothing is left behind.
+
+    Args:
+        path: of the folder; it and its parents need not be there.
+        argument: what the caller knows it by.
+
+    Returns:
+        The path, with `~` expanded.
+
+    Raises:
+        ValueError: a URL, a file where a folder has to be, or a place that cannot be written to.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = writable_folder(f"{folder}/new/out", "out")
+        ...     path.name, os.listdir(folder)
+        ('out', [])
+    """
+    folder = local_path(path, argument)
+    _try_to_write(folder / "file", argument, folder)
+    return folder
+
+
+def writable_file(path: str | os.PathLike[str], argument: str, make_folder: bool = False) -> Path:
+    """Makes sure that a file can be written, before the work whose result it gets.
+
+    It tries: a file is written beside its place and removed. What was there stays, and nothing is
+    left behind.
+
+    Args:
+        path: of the file, which may be there.
+        argument: what the caller knows it by.
+        make_folder: whether the caller makes the file's folder where that is not there.
+
+    Returns:
+        The path, with `~` expanded.
+
+    Raises:
+        ValueError: a URL, a folder where a file has to be, no folder for it, or a place that
+            cannot be written to.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     writable_file(folder, "out")
+        Traceback (most recent call last):
+        ...
+        ValueError: `out`: got ..., which is a folder, expected a file; name a file in it.
+    """
+    file = local_path(path, argument)
+    if os.path.isdir(file):
+        raise ValueError(
+            errors.message(argument, f"{file}, which is a folder", "a file", "name a file in it")
+        )
+    nearest, missing = _nearest_folder(file)
+    if len(missing) > 1 and nearest.is_dir() and not make_folder:
+        raise ValueError(
+            errors.message(
+                argument,
+                f"{file}, whose folder is not there",
+                "a file in a folder that exists",
+                f"make {file.parent} first, or choose another",
+            )
+        )
+    _try_to_write(file, argument, file)
+    return file
+
+
+def _nearest_folder(file: Path) -> tuple[Path, list[str]]:
+    """The nearest of a file's folders that is there, or what is in its place, and the way on."""
+    folder, missing = Path(os.path.abspath(file)).parent, [file.name]
+    while not os.path.lexists(folder):
+        folder, missing = folder.parent, [folder.name, *missing]
+    return folder, missing
+
+
+def _try_to_write(file: Path, argument: str, shown: Path) -> None:
+    """Writes a file of this name below a folder of its own, in the nearest folder there is."""
+    folder, missing = _nearest_folder(file)
+    try:
+        # Hidden under a name of what is not finished, should the process be killed right here.
+        with tempfile.TemporaryDirectory(
+            prefix=".probe.", suffix=f".{os.getpid()}", dir=folder
+        ) as probe:
+            place = Path(probe, *missing)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(place) as stream:
+                stream.write(b"0")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if not folder.is_dir():
+            reason = f"{folder} is not a folder"
+        raise ValueError(
+            errors.message(
+                argument,
+                f"{shown}, which cannot be written ({reason})",
+                "a place on a disk with room, where this user may write",
+                "choose another, or mend its permissions",
+            )
+        ) from error
 
 
 @contextlib.contextmanager
@@ -34,7 +191,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         The stream to write to.
 
     Raises:
-        OSError: it cannot be written; the error has its name.
+        OSError: it cannot be written; the error has its name, or that of its folder where the
+            folder is not there.
 
     Example:
         >>> import tempfile
@@ -46,9 +204,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         (False, b'whole')
     """
     file = Path(path)
+    if not os.path.lexists(file.parent):
+        raise FileNotFoundError(errno.ENOENT, "No such folder", str(file.parent))
     _remove_leftovers(file)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    with naming(file):
+    with naming(file, temporary):
         try:
             with temporary.open("wb") as stream:
                 # Tells others that this one has a living writer.
@@ -62,11 +222,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
-def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+def naming(
+    path: str | os.PathLike[str], hidden: str | os.PathLike[str] | None = None
+) -> Iterator[None]:
     """Gives the errors of a block the name of the file it writes, which a full disk leaves out.
 
     Args:
         path: of the file.
+        hidden: the name that it has while it is written, which nobody is told.
 
     Example:
         >>> with naming("a.json"):
@@ -78,8 +241,10 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is not None and error.filename is None:
+        if error.errno is not None and error.filename in (None, str(hidden)):
             error.filename = str(path)
+            # Renaming has two names.
+            del error.filename2
         raise
 
 

@@ -1,5 +1,9 @@
 """Files that are there whole or not at all."""
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 
 from mmdiffusion_jax import files
@@ -23,6 +27,115 @@ def test_a_file_that_is_not_finished_leaves_the_older_one_and_nothing_else(tmp_p
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        files.write_text(tmp_path / "none" / "figures.json", "")
+def listing(folder):
+    return sorted(
+        (str(path), path.read_bytes() if path.is_file() else b"") for path in folder.rglob("*")
+    )
+
+
+def refuse(*_, **__):
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder with a file in it."""
+    (tmp_path / "file").write_text("older")
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", ["new", "new/inner", "", "new/../other", "новая папка"])
+def test_a_folder_that_can_be_written_to(place, path):
+    before = listing(place)
+    assert files.writable_folder(place / path, "out") == place / path
+    assert listing(place) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("file", "file is not a folder"),
+        ("file/new/out", "file is not a folder"),
+        ("n" * 300, "File name too long"),
+        ("new/" + "n" * 300, "File name too long"),
+        ("/proc/new", "cannot be written"),
+        ("dangling", "dangling is not a folder"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_to(place, path, words):
+    (place / "dangling").symlink_to(place / "nowhere")
+    before = listing(place)
+    with pytest.raises(ValueError, match=rf"^`out`: got .*{words}.*; choose another, or mend"):
+        files.writable_folder(place / path, "out")
+    assert listing(place) == before
+
+
+@pytest.mark.parametrize("path", ["new.json", "file"])
+def test_a_file_that_can_be_written(place, path):
+    before = listing(place)
+    assert files.writable_file(place / path, "out") == place / path
+    assert files.writable_file(place / "no" / path, "out", make_folder=True).name == path
+    assert listing(place) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("", "which is a folder, expected a file; name a file in it"),
+        ("none/f.json", "whose folder is not there.*make .*none first"),
+        ("file/f.json", "file is not a folder"),
+        ("n" * 300, "File name too long"),
+        ("/proc/f.json", "cannot be written"),
+    ],
+)
+def test_a_file_that_cannot_be_written(place, path, words):
+    before = listing(place)
+    with pytest.raises(ValueError, match=rf"^`out`: got .*{words}"):
+        files.writable_file(place / path, "out")
+    assert listing(place) == before
+
+
+@pytest.mark.parametrize("call", ["mkdir", "fsync", "replace"])
+def test_writing_is_tried_as_it_will_be_done(place, monkeypatch, call):
+    """A read-only file system or a full disk may refuse at any step."""
+    before = listing(place)
+    monkeypatch.setattr(os, call, refuse)
+    for check in (files.writable_folder, files.writable_file):
+        with pytest.raises(ValueError, match=r"`out`: got .*Read-only file system"):
+            check(place / "new", "out")
+    assert listing(place) == before
+
+
+def test_home_is_expanded_wherever_the_shell_did_not(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert files.local_path("~", "out") == tmp_path
+    assert files.local_path("~/a b/c", "out") == tmp_path / "a b" / "c"
+    assert files.writable_folder("~/new", "out") == tmp_path / "new"
+    for plain in ("a~b", "./~", "/x/~/y", "C:/runs", "a:b", "a:b/c", "train[:90%]"):
+        assert files.local_path(plain, "out") == Path(plain)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["gs://b/x", "s3://b", "hdfs://h/x", "file:///x", "https://x.y/z", "GS://b", Path("gs://b/x")],
+)
+def test_a_url_is_refused_at_once(url):
+    for check in (files.local_path, files.writable_folder, files.writable_file):
+        with pytest.raises(ValueError, match=r"`out`: got '.*expected a path of a mounted file"):
+            check(url, "out")
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/x", ""])
+def test_what_is_no_path(path):
+    with pytest.raises(ValueError, match="`out`: got "):
+        files.local_path(path, "out")
+
+
+def test_errors_do_not_name_the_hidden_file(place):
+    for path, kind, words in (
+        ("none/f.json", FileNotFoundError, "No such folder: '.*none'$"),
+        ("file/f.json", NotADirectoryError, "Not a directory: '.*file/f.json'$"),
+        ("", IsADirectoryError, f"Is a directory: '{place}'$"),
+    ):
+        with pytest.raises(kind, match=words):
+            files.write_text(place / path, "")

@@ -10,6 +10,7 @@ from mmdiffusion_jax.experiment.fit import (
     make_step_and_state,
     share_batch,
 )
+from mmdiffusion_jax.experiment.paths import local_paths
 from mmdiffusion_jax.experiment.sources import check_source, open_data
 from mmdiffusion_jax.experiment.workdir import (
     check_workdir,
@@ -31,6 +32,7 @@ __all__ = [
     "default_config",
     "fit",
     "hold_workdir",
+    "local_paths",
     "make_arm",
     "make_step_and_state",
     "open_data",

@@ -58,12 +58,12 @@ def compare_arms(
     if num_seeds < 1:
         raise ValueError(errors.message("seeds", num_seeds, "1 or more", "raise it"))
     evaluation.check_budgets(budgets)
-    config = config.copy_and_resolve_references()
+    config = experiment.local_paths(config)
+    folder = files.writable_folder(workdir, "workdir")
     if steps is not None:
         config.training.num_steps = steps
     plans = {arm: experiment.make_arm(config, arm) for arm in arms}
     splits = experiment.open_data(config)
-    folder = Path(workdir)
     real = _real_data(config, splits, folder / "features.safetensors")
     batch = splits[0].take(np.arange(config.training.batch_size) % len(splits[0]))
     costs = _costs(plans, batch)

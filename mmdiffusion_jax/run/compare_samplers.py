@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from absl import logging
@@ -32,14 +31,15 @@ def compare_samplers(
         The table.
 
     Raises:
-        ValueError: unknown samplers, numbers out of range, or a workdir without a trained
-            experiment with a primary image.
+        ValueError: unknown samplers, numbers out of range, a folder that cannot be written to, or
+            a workdir without a trained experiment with a primary image.
     """
     for name, mend in (("sampler", "samplers"), ("num_steps", "steps"), ("eta", "samplers")):
         if name in options:
             raise ValueError(
                 errors.message(name, options[name], "nothing, as all are compared", f"see {mend}")
             )
+    folder = files.writable_folder(out, "out")
     runs = []
     for workdir in workdirs:
         config, built, params = load(workdir, options)
@@ -50,7 +50,6 @@ def compare_samplers(
             run.append(figures)
         runs.append(run)
     table = evaluation.sampler_table(runs)
-    folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     found = [[dataclasses.asdict(figures) for figures in run] for run in runs]
     files.write_text(folder / "samplers.json", json.dumps(found, indent=1) + "\n")

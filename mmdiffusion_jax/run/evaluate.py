@@ -41,6 +41,7 @@ def evaluate(
         ValueError: bad options, a workdir without a trained experiment, or features from files that
             do not take its images.
     """
+    workdirs = [str(files.local_path(path, "workdir")) for path in workdirs]
     for workdir in workdirs:
         experiment.read_config(workdir)
     runs = []

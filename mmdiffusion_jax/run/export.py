@@ -8,7 +8,7 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import errors, experiment, training
+from mmdiffusion_jax import errors, experiment, files, training
 from mmdiffusion_jax.run.train import load
 
 
@@ -24,14 +24,16 @@ def export(workdir: str, out: str | os.PathLike[str], checkpoint: str = "newest"
         The file.
 
     Raises:
-        ValueError: no experiment or no such checkpoint in `workdir`, or a file of another ending.
+        ValueError: no experiment or no such checkpoint in `workdir`, or a file of another ending
+            or that cannot be written.
     """
-    if Path(out).suffix != ".safetensors":
+    file = files.writable_file(out, "out")
+    if file.suffix != ".safetensors":
         raise ValueError(errors.message("out", repr(str(out)), "a file *.safetensors", "rename it"))
     config, _, params = load(workdir, checkpoint=checkpoint)
-    training.write_safetensors(out, params, {"config": config.to_dict()})
-    logging.info("%d parameters in %s.", sum(x.size for x in jax.tree.leaves(params)), out)
-    return Path(out)
+    training.write_safetensors(file, params, {"config": config.to_dict()})
+    logging.info("%d parameters in %s.", sum(x.size for x in jax.tree.leaves(params)), file)
+    return file
 
 
 def load_export(
@@ -45,7 +47,7 @@ def load_export(
     Raises:
         ValueError: a damaged file, or one whose parameters are not those of its config.
     """
-    params, about = training.read_safetensors(path)
+    params, about = training.read_safetensors(files.local_path(path, "path"))
     config = experiment.config_of(about["config"])
     built = experiment.build(config)
     built.check_params("path", params)

@@ -1,10 +1,8 @@
 """Fitting the feature network that judges samples of one kind of data."""
 
-from pathlib import Path
-
 import numpy as np
 
-from mmdiffusion_jax import data, errors, metrics
+from mmdiffusion_jax import data, errors, files, metrics
 
 
 def fit_features(
@@ -43,16 +41,17 @@ def fit_features(
         ValueError: a file that is missing, has other contents or no example with both, or an output
             that cannot be.
     """
-    if not out.endswith(".safetensors") or not Path(out).absolute().parent.is_dir():
-        raise ValueError(
-            errors.message(
-                "out", repr(out), "a .safetensors file in a folder that exists", "choose another"
-            )
-        )
+    file = files.writable_file(out, "out")
+    if file.suffix != ".safetensors":
+        raise ValueError(errors.message("out", repr(out), "a file *.safetensors", "rename it"))
     if path in data.SMALL_SETS:
+        if folder:
+            folder = str(files.local_path(folder, "path"))
         sources = [data.SMALL_SETS[path](folder, split, size) for split in ("train", "test")]
     else:
-        sources = [data.open_npz(file) for file in (path, test) if file is not None]
+        named = (("data", path), ("test", test))
+        paths = [files.local_path(place, flag) for flag, place in named if place is not None]
+        sources = [data.open_npz(place) for place in paths]
     names = (path, test or f"the test split of {path}")
     train, *rest = (_columns(source, image, label, name) for source, name in zip(sources, names))
     held_out = rest[0] if rest else None
@@ -67,7 +66,7 @@ def fit_features(
                 )
             )
     network = metrics.fit_classifier(*train, num_steps=num_steps, seed=seed)
-    network.save(out)
+    network.save(file)
     print(f"identity  {network.identity}")
     if held_out is not None:
         images, labels = held_out

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mmdiffusion_jax import data, errors
+from mmdiffusion_jax import data, errors, files
 
 
 def prepare(
@@ -27,7 +27,8 @@ def prepare(
         The folder for `config.data.folder`, which is printed too.
 
     Raises:
-        ValueError: a bad request, or a data set that cannot be prepared.
+        ValueError: a bad request, a folder that cannot be written to, or a data set that cannot be
+            prepared.
     """
     groups = {"images": images, "masks": masks, "values": values}
     names = {kind: _names(kind, texts) for kind, texts in groups.items()}
@@ -35,6 +36,7 @@ def prepare(
         raise ValueError(errors.message("size", "none", "height,width", "as in --size=64,64"))
     if size and (len(size) != 2 or not all(side.isdecimal() for side in size)):
         raise ValueError(errors.message("size", ",".join(size), "height,width", "as in 64,64"))
+    out = str(files.writable_folder(out, "out"))
     folder = data.fixed_size.prepare_tfds(dataset, out)
     if size:
         layout = data.fixed_size.Layout(**names, size=(int(size[0]), int(size[1])))

@@ -10,7 +10,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import data, errors, experiment, training
+from mmdiffusion_jax import data, errors, experiment, files, training
 from mmdiffusion_jax.run.options import CHECKPOINTS
 
 UPDATE_FILE = "update.json"
@@ -31,9 +31,11 @@ def train(
         The state after the last step taken.
 
     Raises:
-        ValueError: a bad config, bad data, or a workdir that holds another experiment or that
-            another run is writing to.
+        ValueError: a bad config, bad data, or a workdir that cannot be written to, that holds
+            another experiment or that another run is writing to.
     """
+    config = experiment.local_paths(config)
+    workdir = str(files.local_path(workdir, "workdir"))
     built = experiment.build(config)
     experiment.share_batch(built)
     experiment.check_workdir(workdir, config)
@@ -46,6 +48,7 @@ def train(
                 "go on with launch/update.py",
             )
         )
+    require_writable(workdir)
     source, test = open_data(config)
     with hold(workdir, config) as folder:
         return experiment.fit(built, source, test, folder, profile)
@@ -59,6 +62,16 @@ def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
     opened = experiment.open_data(config)
     multihost_utils.sync_global_devices("data are prepared")
     return opened
+
+
+def require_writable(workdir: str) -> None:
+    """Checks that process 0 can write to a workdir, before data are prepared and models compiled.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if jax.process_index() == 0:
+        files.writable_folder(workdir, "workdir")
 
 
 def hold(workdir: str, config: ConfigDict) -> contextlib.AbstractContextManager[Path]:
@@ -83,7 +96,8 @@ def load(
     """
     if checkpoint not in CHECKPOINTS:
         raise ValueError(errors.unknown("checkpoint", checkpoint, CHECKPOINTS))
-    values = experiment.read_config(workdir).to_dict()
+    workdir = str(files.local_path(workdir, "workdir"))
+    values = experiment.local_paths(experiment.read_config(workdir)).to_dict()
     config = ConfigDict({**values, "sampling": {**values["sampling"], **(sampling or {})}})
     built = experiment.build(config)
     mesh = training.make_mesh(devices=jax.local_devices()[:1])

@@ -11,7 +11,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from mmdiffusion_jax import errors, experiment, files, graceful, training
-from mmdiffusion_jax.run.train import UPDATE_FILE, hold, load, open_data
+from mmdiffusion_jax.run.train import UPDATE_FILE, hold, load, open_data, require_writable
 
 
 def update(
@@ -41,7 +41,10 @@ def update(
         ValueError: a bad config, a workdir without a trained experiment, a successor that cannot
             take the place of what is deployed, or a workdir that holds something else.
     """
-    own, options = split_config(config)
+    own, options = split_config(experiment.local_paths(config))
+    workdir = str(files.local_path(workdir, "workdir"))
+    deployed = [str(files.local_path(path, "from")) for path in deployed]
+    ensemble = [str(files.local_path(path, "ensemble")) for path in ensemble]
     built = experiment.build(own)
     for path in (*deployed, *ensemble):
         if Path(path).resolve() == Path(workdir).resolve():
@@ -57,6 +60,7 @@ def update(
     experiment.check_workdir(workdir, own)
     record = _record(options, bundles, members)
     _check_record(workdir, record)
+    require_writable(workdir)
     source, test = open_data(own)
     with hold(workdir, own) as folder:
         if jax.process_index() == 0:
@@ -76,6 +80,7 @@ def freeze(workdir: str, checkpoint: str = "newest") -> graceful.Bundle:
     Raises:
         ValueError: no trained experiment in `workdir`, or a damaged `update.json`.
     """
+    workdir = str(files.local_path(workdir, "workdir"))
     _, built, params = load(workdir, checkpoint=checkpoint)
     record = _read_record(workdir)
     return graceful.freeze(
@@ -103,10 +108,12 @@ def compare_update(
         num_examples: of the test split, the first ones.
 
     Raises:
-        ValueError: no trained experiment, no deployed model, or one that the successor cannot
-            replace.
+        ValueError: no trained experiment, no deployed model, one that the successor cannot
+            replace, or a folder that cannot be written to.
         graceful.UpdateRefused: an update beyond the limits, after the report is written.
     """
+    workdir = str(files.local_path(workdir, "workdir"))
+    folder = files.writable_folder(out or workdir, "out" if out else "workdir")
     successor = freeze(workdir)
     record = _read_record(workdir)
     if deployed is not None:
@@ -124,7 +131,6 @@ def compare_update(
     report = graceful.compare(
         bundle, successor, test, num_examples, seed=successor.built.evaluation.seed
     )
-    folder = Path(out or workdir)
     folder.mkdir(parents=True, exist_ok=True)
     files.write_text(folder / "report.json", json.dumps(report.to_dict(), indent=2) + "\n")
     graceful.plot_report(report, folder / "report.png")

@@ -2,11 +2,10 @@
 
 import os
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
 from absl import logging
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, files
 from tests.benchmarks import gpu, report
 from tests.benchmarks.harness import Pace
 from tests.benchmarks.suite import BENCHMARKS, Benchmark
@@ -26,9 +25,10 @@ def run(only: Collection[str], quick: bool, out: str) -> None:
         out: the folder of the results.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or a folder that cannot be written to.
         RuntimeError: something broke; the others have run.
     """
+    folder = files.writable_folder(out, "out")
     about = report.describe(len(os.sched_getaffinity(0)))
     benchmarks = {**BENCHMARKS, **gpu.benchmarks(about["machine"]["gpu"])}
     failed = {}
@@ -51,11 +51,11 @@ def run(only: Collection[str], quick: bool, out: str) -> None:
                 row: report.entry(x, benchmark.goals[row], benchmark.title, share, quick)
                 for row, x in found.items()
             }
-        results = report.merge(Path(out), about, rows, skipped)
-        report.write(Path(out), results)
+        results = report.merge(folder, about, rows, skipped)
+        report.write(folder, results)
         for row, why in skipped.items():
             logging.warning("%s is left out: %s", row, why)
-    print(Path(out, "results.md").read_text(), end="")
+    print((folder / "results.md").read_text(), end="")
     if failed:
         raise RuntimeError("\n".join(f"{name}: {words}" for name, words in failed.items()))
 

@@ -60,7 +60,7 @@ def test_no_label_is_present(files):
         ({"path": "missing.npz"}, r"missing\.npz"),
         ({"test": "missing.npz"}, r"missing\.npz"),
         ({"test": "large.npz"}, r"`test`: got 'image' of shape \(n, \*\(9, 8\)\), expected"),
-        ({"out": "features.npz"}, r"`out`: got '.*features\.npz', expected a \.safetensors"),
+        ({"out": "features.npz"}, r"`out`: got '.*features\.npz', expected a file \*\.safe"),
         ({"out": "missing/features.safetensors"}, "folder that exists"),
         ({"label": "lable"}, "`label`: got 'lable', expected one of .*did you mean 'label'"),
         ({"image": "label"}, r"`images`: got shape \(1497,\)"),

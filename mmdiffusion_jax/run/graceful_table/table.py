@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,12 +83,13 @@ def graceful_benchmark(num_seeds: int, first_seed: int, out: str, ranges: bool =
         The table in Markdown.
 
     Raises:
-        ValueError: fewer than 2 seeds, or a negative one.
+        ValueError: fewer than 2 seeds, a negative one, or a file that cannot be written.
     """
     if num_seeds < 2:
         raise ValueError(errors.message("seeds", num_seeds, "2 or more", "a spread needs them"))
     if first_seed < 0:
         raise ValueError(errors.message("first_seed", first_seed, "0 or more", "raise it"))
+    file = files.writable_file(out, "out", make_folder=True)
     seeds = range(first_seed, first_seed + num_seeds)
     rows: dict[str, np.ndarray] = {}
     seconds: dict[str, float] = {}
@@ -108,8 +108,8 @@ def graceful_benchmark(num_seeds: int, first_seed: int, out: str, ranges: bool =
         "num_seeds": num_seeds,
         "seconds": seconds,
     }
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    files.write_text(out, json.dumps(report, indent=2) + "\n")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    files.write_text(file, json.dumps(report, indent=2) + "\n")
     table = _table(rows, passed)
     print(table, flush=True)
     return table

@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import shlex
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from mmdiffusion_jax import errors, files
 from mmdiffusion_jax.run.sweep.expand import SweepRun
@@ -53,7 +52,7 @@ def write_array(
     for run in runs:
         (run.workdir / EXIT_CODE_FILE).unlink(missing_ok=True)
     text = "".join(shlex.join(run.arguments) + "\n" for run in runs)
-    root = Path(workdir)
+    root = files.writable_folder(workdir, "workdir")
     root.mkdir(parents=True, exist_ok=True)
     file = root / f"runs-{hashlib.sha256(text.encode()).hexdigest()[:8]}.txt"
     files.write_text(file, text)

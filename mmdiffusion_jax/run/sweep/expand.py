@@ -12,7 +12,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from mmdiffusion_jax import errors, experiment
+from mmdiffusion_jax import errors, experiment, files
 
 # What every file system takes as it stands, whether or not it tells capitals from small letters,
 # and what separates neither keys from values nor one of them from the next.
@@ -74,9 +74,10 @@ def expand_sweep(config: str, workdir: str, extra: Sequence[str] = ()) -> list[S
                     "leave it out or mend it",
                 )
             )
+    root = files.local_path(workdir, "workdir")
     runs: dict[str, SweepRun] = {}
     for overrides in _read_sweep(config):
-        run = _make_run(config, Path(workdir), overrides, extra)
+        run = _make_run(config, root, overrides, extra)
         if run.name in runs:
             raise ValueError(
                 errors.message(
@@ -140,7 +141,7 @@ def _make_run(
                 "sweep", f"{both[0]} from get_sweep() and as a flag", "one of them", "drop the flag"
             )
         )
-    parsed = _parse(arguments)
+    parsed = experiment.local_paths(_parse(arguments))
     experiment.check_config(parsed)
     found = {path: _look_up(parsed, path) for path in sorted(overrides)}
     name = _name(found)

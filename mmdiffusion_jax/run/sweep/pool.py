@@ -37,7 +37,8 @@ def train_sweep(
         wants to be started once more.
 
     Raises:
-        ValueError: `max_parallel` below 1, or `restarts` below 0.
+        ValueError: `max_parallel` below 1, `restarts` below 0, or a folder that cannot be written
+            to.
 
     Example:
         >>> import tempfile
@@ -51,6 +52,8 @@ def train_sweep(
         if got < least:
             raise ValueError(errors.message(argument, got, f"{least} or more", "raise it"))
     waiting = collections.deque(run for run in runs if not progress_of(run).done)
+    for run in waiting:
+        files.writable_folder(run.workdir, "workdir")
     logging.info("%d runs, %d of them done.", len(runs), len(runs) - len(waiting))
     starts: collections.Counter[str] = collections.Counter()
     active: dict[str, tuple[SweepRun, subprocess.Popen[bytes]]] = {}

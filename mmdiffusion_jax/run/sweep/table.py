@@ -3,7 +3,6 @@
 import csv
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from mmdiffusion_jax import errors, files
@@ -62,7 +61,7 @@ def collect_sweep(
     table = "\n".join(map(_line, [header, ["---"] * len(header), *rows]))
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    root = Path(workdir)
+    root = files.writable_folder(workdir, "workdir")
     root.mkdir(parents=True, exist_ok=True)
     files.write_text(root / "sweep.csv", text.getvalue())
     files.write_text(root / "sweep.md", table + "\n")

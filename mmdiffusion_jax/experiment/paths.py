@@ -1,0 +1,56 @@
+"""The paths in a config, as the user means them."""
+
+from ml_collections import ConfigDict
+
+from mmdiffusion_jax import files
+
+# A split of a prepared data set, or the name of features, is a path that stays as it is.
+_PATHS = (
+    "data.folder",
+    "data.path",
+    "data.train",
+    "data.test",
+    "data.embedder",
+    "evaluation.features",
+    "evaluation.lpips",
+)
+
+
+def local_paths(config: ConfigDict) -> ConfigDict:
+    """A copy of a config in which `~` is the home folder, wherever a key names a file or a folder.
+
+    Args:
+        config: an experiment's.
+
+    Raises:
+        ValueError: a URL such as `gs://bucket/x`, or `~name` of a user that is not there; the error
+            names the key.
+
+    Example:
+        >>> from mmdiffusion_jax.experiment.config import default_config
+        >>> config = default_config()
+        >>> config.data.folder = "~/data"
+        >>> local_paths(config).data.folder.startswith("~")
+        False
+    """
+    config = config.copy_and_resolve_references()
+    for path in _PATHS:
+        section, _, key = path.partition(".")
+        values = config.get(section)
+        if not isinstance(values, ConfigDict) or key not in values:
+            continue
+        value = values[key]
+        with values.unlocked():
+            if isinstance(value, str):
+                values[key] = _local(value, f"config.{path}")
+            elif isinstance(value, tuple):
+                values[key] = tuple(_local(text, f"config.{path}") for text in value)
+    return config
+
+
+def _local(text: str, argument: str) -> str:
+    """As it came but for `~`, so that a run goes on with the path that it was begun with."""
+    if not isinstance(text, str) or not text:
+        return text
+    path = files.local_path(text, argument)
+    return str(path) if text.startswith("~") else text
