@@ -12,6 +12,9 @@ from mmdiffusion_jax import errors, process
 from mmdiffusion_jax.generation.options import SamplingOptions
 from mmdiffusion_jax.networks import MultiModalModel
 
+# Given values that are checked at once.
+_CHUNK = 100_000
+
 Draw = Callable[[jax.Array, Any, Mapping[str, jax.Array]], dict[str, jax.Array]]
 """(keys (batch,), parameters, {name: known x (batch, …)}) → {name: what is generated}; pure."""
 
@@ -40,8 +43,7 @@ class Generator:
         def run(
             key: jax.Array, params: Any, known: Mapping[str, jax.Array], rows: jax.Array
         ) -> dict[str, jax.Array]:
-            keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
-            return draw(keys, params, known)
+            return draw(jax.vmap(example_key, (None, 0))(key, rows), params, known)
 
         self._run = run
 
@@ -59,8 +61,8 @@ class Generator:
         and when guidance has nothing to guide because the primary is given.
 
         Args:
-            key: a typed key; example k uses `fold_in(key, first + k)`, so that it is the same
-                whatever the batch size and however a run is split.
+            key: a typed key; example k uses `example_key` of it and first + k, so that it is the
+                same whatever the batch size and however a run is split.
             params: the model's parameters.
             num_samples: how many.
             given: {name: x (num_samples, …)} in data units.
@@ -91,7 +93,7 @@ class Generator:
             # The last batch is filled up with repeats, so that one compiled shape serves all.
             rows = np.minimum(np.arange(start, start + size), num_samples - 1)
             known = {name: jnp.asarray(x[rows]) for name, x in given.items()}
-            part = self._run(key, params, known, jnp.asarray(first + rows, jnp.uint32))
+            part = self._run(key, params, known, jnp.asarray(_words(first + rows)))
             parts.append(jax.device_get(part))
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return {**given, **{name: x[:num_samples] for name, x in joined.items()}}
@@ -112,6 +114,50 @@ class Generator:
             _check_given(self._model, name, x, num_samples)
 
 
+def example_key(key: jax.Array, number: jax.Array) -> jax.Array:
+    """The key of an example, of any number below 2⁶⁴: that of its low word, folded in last.
+
+    Args:
+        key: of all examples, typed.
+        number: (2,) uint32, the high word and the low one, as JAX has 32 bits.
+
+    Returns:
+        `fold_in(key, number)` below 2³², else `fold_in(fold_in(key, high), low)`.
+
+    Example:
+        >>> key = jax.random.key(0)
+        >>> plain = jax.random.fold_in(key, 7)
+        >>> (example_key(key, jnp.array([0, 7], jnp.uint32)) == plain).item()
+        True
+        >>> (example_key(key, jnp.array([1, 7], jnp.uint32)) == plain).item()
+        False
+    """
+    high, low = number
+    return jax.random.fold_in(jnp.where(high > 0, jax.random.fold_in(key, high), key), low)
+
+
+def distinct(x: np.ndarray) -> np.ndarray:
+    """The given values that may differ: one, where one is repeated by broadcasting.
+
+    Args:
+        x: (num_samples, …).
+
+    Returns:
+        (1, …) or x.
+
+    Example:
+        >>> distinct(np.broadcast_to(3, (10**11,))), distinct(np.array([3, 3]))
+        (array([3]), array([3, 3]))
+    """
+    return x[:1] if x.ndim and x.strides[0] == 0 else x
+
+
+def _words(numbers: np.ndarray) -> np.ndarray:
+    """(n,) whole numbers → (n, 2) uint32, high and low."""
+    high, low = np.divmod(numbers, 2**32)
+    return np.stack([high, low], axis=-1).astype(np.uint32)
+
+
 def _check_given(model: MultiModalModel, name: str, x: np.ndarray, num_samples: int) -> None:
     if name not in model.modalities:
         raise ValueError(errors.unknown("given", name, model.modalities))
@@ -125,7 +171,9 @@ def _check_given(model: MultiModalModel, name: str, x: np.ndarray, num_samples: 
                 "give one value in data units for each sample",
             )
         )
-    model.modalities[name].validate(f"given {name}", x)
+    values = distinct(x)
+    for start in range(0, len(values), _CHUNK):
+        model.modalities[name].validate(f"given {name}", values[start : start + _CHUNK])
 
 
 def _warn_of_the_prior(

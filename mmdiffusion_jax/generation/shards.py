@@ -1,8 +1,9 @@
 """Many samples on disk: written shard by shard, resumed where a run stopped."""
 
+import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,76 @@ from mmdiffusion_jax import data, errors, files
 _REQUEST = "request.json"
 
 
+@dataclasses.dataclass(frozen=True)
+class Shards:
+    """The files of many samples, by number; their names are made when they are asked for.
+
+    Numbers have as many digits as their count, and at least five, so that names sort as numbers.
+
+    Attributes:
+        folder: where the files are.
+        num_samples: in all files together.
+        shard_size: samples a file; the last one has the rest.
+
+    Raises:
+        ValueError: fewer than 1 sample, in all or a shard.
+
+    Example:
+        >>> shards = Shards(Path("out"), num_samples=10**11, shard_size=5000)
+        >>> len(shards), shards[3].name
+        (20000000, 'samples-00000003-of-20000000.npz')
+        >>> shards.rows(3)
+        range(15000, 20000)
+    """
+
+    folder: Path
+    num_samples: int
+    shard_size: int
+
+    def __post_init__(self) -> None:
+        for name in ("num_samples", "shard_size"):
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(errors.message(name, value, "1 or more", "raise it"))
+
+    def __len__(self) -> int:
+        """How many files."""
+        return -(-self.num_samples // self.shard_size)
+
+    def __getitem__(self, index: int) -> Path:
+        """The file of a number, from 0 on.
+
+        Raises:
+            IndexError: there is no such file.
+        """
+        count = len(self)
+        if not 0 <= index < count:
+            raise IndexError(f"shard {index} of {count}")
+        width = max(5, len(str(count)))
+        return self.folder / f"samples-{index:0{width}d}-of-{count:0{width}d}.npz"
+
+    def __iter__(self) -> Iterator[Path]:
+        """The files, in order."""
+        return (self[index] for index in range(len(self)))
+
+    def rows(self, index: int) -> range:
+        """The numbers of the samples in a file."""
+        first = index * self.shard_size
+        return range(first, min(first + self.shard_size, self.num_samples))
+
+
 def write_shards(
     folder: str | os.PathLike[str],
     request: Mapping[str, Any],
     num_samples: int,
     shard_size: int,
     make: Callable[[int, int], Mapping[str, np.ndarray]],
-) -> list[Path]:
+) -> Shards:
     """Writes `samples-00000-of-000NN.npz`, … and beside them the request they answer.
 
     A shard appears whole or not at all. Called again with the same request, what is there is kept;
-    shards that are missing or damaged are made. Only one shard is held in memory.
+    shards that are missing or damaged are made. Only one shard is held in memory, however many
+    there are. Whether the folder can be written to is tried before the first shard is made.
 
     Args:
         folder: a new one, or one with a part of the same request.
@@ -37,8 +97,9 @@ def write_shards(
         The files, in order.
 
     Raises:
-        ValueError: fewer than 1 sample, in all or a shard; a folder with anything else in it.
-            Nothing is written then, nor if the first call of `make` fails.
+        ValueError: fewer than 1 sample, in all or a shard; a folder with anything else in it, or
+            that cannot be written to. Nothing is written then, nor if the first call of `make`
+            fails.
 
     Example:
         >>> import tempfile
@@ -48,31 +109,30 @@ def write_shards(
         ...     return {"x": np.arange(first, first + count)}
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     for _ in range(2):
-        ...         paths = write_shards(folder, {"seed": 0}, 5, 2, make)
-        ...     print(paths[2].name, np.load(paths[2])["x"], made)
+        ...         shards = write_shards(folder, {"seed": 0}, 5, 2, make)
+        ...     print(shards[2].name, np.load(shards[2])["x"], made)
         samples-00002-of-00003.npz [4] [0, 2, 4]
     """
-    for name, value in (("num_samples", num_samples), ("shard_size", shard_size)):
-        if value < 1:
-            raise ValueError(errors.message(name, value, "1 or more", "raise it"))
-    folder = Path(folder)
+    folder = files.local_path(folder, "out")
+    shards = Shards(folder, num_samples, shard_size)
     request = json.loads(json.dumps(request))
     _check_folder(folder, request)
-    count = -(-num_samples // shard_size)
-    paths = [folder / f"samples-{index:05d}-of-{count:05d}.npz" for index in range(count)]
-    for index, file in enumerate(paths):
-        first = index * shard_size
-        size = min(shard_size, num_samples - first)
-        if _whole(file, size):
+    tried = False
+    for index, file in enumerate(shards):
+        rows = shards.rows(index)
+        if _whole(file, len(rows)):
             continue
-        samples = make(first, size)
+        if not tried:
+            files.writable_folder(folder, "out")
+            tried = True
+        samples = make(rows.start, len(rows))
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / _REQUEST).exists():
             files.write_text(folder / _REQUEST, json.dumps(request, indent=2))
         with files.replacing(file) as stream:
             np.savez(stream, **samples)  # type: ignore[arg-type]
-        logging.info("Shard %d of %d: %d samples.", index + 1, count, first + size)
-    return paths
+        logging.info("Shard %d of %d: %d samples.", index + 1, len(shards), rows.stop)
+    return shards
 
 
 def _check_folder(folder: Path, request: Mapping[str, Any]) -> None:

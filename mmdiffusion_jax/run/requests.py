@@ -4,13 +4,16 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from mmdiffusion_jax import data, errors
+from mmdiffusion_jax import data, errors, files
 
 
 def parse_given(
     texts: Sequence[str], num_samples: int | None, names: Collection[str]
 ) -> tuple[dict[str, np.ndarray], int]:
     """Reads "name=value" and "name@FILE" into arrays with one value a sample.
+
+    A value is repeated by broadcasting, and an `.npy` file is mapped, so that neither needs memory
+    for more samples than are used at a time.
 
     Args:
         texts: one a modality.
@@ -27,6 +30,9 @@ def parse_given(
     Example:
         >>> parse_given(["label=3"], 2, ["image", "label"])
         ({'label': array([3, 3], dtype=int32)}, 2)
+        >>> known, _ = parse_given(["label=3"], 10**11, ["image", "label"])
+        >>> len(known["label"]), known["label"][-2:]
+        (100000000000, array([3, 3], dtype=int32))
     """
     asked: dict[str, int | np.ndarray] = {}
     for text in texts:
@@ -38,7 +44,9 @@ def parse_given(
     if num_samples is None:
         num_samples = lengths[0] if lengths else 100
     known = {
-        name: x if isinstance(x, np.ndarray) else np.full((max(num_samples, 0),), x, np.int32)
+        name: x
+        if isinstance(x, np.ndarray)
+        else np.broadcast_to(np.int32(x), (max(num_samples, 0),))
         for name, x in asked.items()
     }
     return known, num_samples
@@ -105,8 +113,8 @@ def _given_value(text: str, names: Collection[str]) -> tuple[str, int | np.ndarr
     if mark == "@":
         return name, _read_file(name, value)
     try:
-        return name, int(value)
-    except ValueError:
+        return name, int(np.array(int(value), np.int32))
+    except (ValueError, OverflowError):
         raise ValueError(
             errors.message(
                 f"given {name}", repr(value), "a whole number", f"for a file write {name}@{value}"
@@ -115,9 +123,10 @@ def _given_value(text: str, names: Collection[str]) -> tuple[str, int | np.ndarr
 
 
 def _read_file(name: str, path: str) -> np.ndarray:
-    if path.endswith(".npy"):
+    file = files.local_path(path, f"given {name}")
+    if file.suffix == ".npy":
         try:
-            values = np.load(path, allow_pickle=False)
+            values = np.load(file, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise ValueError(
                 errors.message(f"given {name}", f"{path!r} ({error})", "an .npy file", "check it")
@@ -129,7 +138,7 @@ def _read_file(name: str, path: str) -> np.ndarray:
                 )
             )
         return values
-    source = data.open_npz(path)
+    source = data.open_npz(file)
     if name not in source.columns:
         raise ValueError(errors.unknown(f"given {name}", name, source.columns))
     return source.take(np.arange(len(source)))[name]

@@ -48,8 +48,11 @@ def sample(
 
     Raises:
         ValueError: bad options, bad values of `given`, guidance by the head of a modality that is
-            not given, a workdir without a trained experiment, or a folder with anything else in it.
+            not given, a workdir without a trained experiment, or a folder that cannot be written
+            to or has anything else in it.
     """
+    workdir = str(files.local_path(workdir, "workdir"))
+    folder = None if out is None else files.writable_folder(out, "out")
     _, built, params = load(workdir, options, checkpoint)
     known, count = parse_given(given, num_samples, built.model.modalities)
     for name in options.get("decoder_guidance", {}):
@@ -69,9 +72,12 @@ def sample(
         "num_samples": count,
         "shard_size": shard_size,
         "parameters": training.tree_digest(params),
-        "given": {name: training.tree_digest(x) for name, x in sorted(known.items())},
+        "given": {
+            name: training.tree_digest(generation.distinct(x)) for name, x in sorted(known.items())
+        },
     }
-    folder = Path(workdir) / "generated" / _name(request) if out is None else Path(out)
+    if folder is None:
+        folder = Path(workdir) / "generated" / _name(request)
     key = jax.random.key(seed)
 
     def make(first: int, size: int) -> dict[str, np.ndarray]:
@@ -79,8 +85,8 @@ def sample(
         return built.generate(key, params, size, part, first)
 
     built.generate.check(count, known)
-    paths = generation.write_shards(folder, request, count, shard_size, make)
-    with np.load(paths[0]) as first_file:
+    shards = generation.write_shards(folder, request, count, shard_size, make)
+    with np.load(shards[0]) as first_file:
         shown = {name: first_file[name][:_SHEET] for name in first_file.files}
     files.write_png(folder / "samples.png", generation.contact_sheet(built.model, shown))
     logging.info("%d samples in %s.", count, folder)

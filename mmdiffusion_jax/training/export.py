@@ -98,5 +98,6 @@ def tree_digest(tree: Any) -> str:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         array = np.ascontiguousarray(jax.device_get(leaf))
         found.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        found.update(array.tobytes())
+        # Its own memory, as a copy of an array that is read from a file might not fit.
+        found.update(array.reshape(-1).view(np.uint8).data)
     return found.hexdigest()

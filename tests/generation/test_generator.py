@@ -1,5 +1,6 @@
 """Options and batches: an example is its own, whatever is drawn beside it."""
 
+import contextlib
 import dataclasses
 import logging
 from pathlib import Path
@@ -62,6 +63,35 @@ def test_given_values_go_with_their_examples(draw):
     np.testing.assert_array_equal(whole["label"], labels)
     late = draw(2, {"label": labels[2:4]}, first=2, batch_size=4)
     close(late, {name: x[2:4] for name, x in whole.items()})
+
+
+def test_examples_beyond_32_bits_are_new_ones(draw):
+    """Number 2³² + k has another key than number k, and a batch may lie across 2³²."""
+    first = draw(2, batch_size=4)["image"]
+    late = draw(4, first=2**32 - 2, batch_size=4)["image"]
+    assert len(np.unique(np.concatenate([first, late]), axis=0)) == 6
+    close(
+        draw(2, first=2**32, batch_size=4),
+        {name: x[2:] for name, x in draw(4, first=2**32 - 2, batch_size=4).items()},
+    )
+
+
+def test_a_value_repeated_by_broadcasting_is_checked_once(small):
+    built, _ = small
+    for value, words in ((10, "got label 10, expected labels in 0"), (3, None)):
+        given = {"label": np.broadcast_to(np.int32(value), (10**11,))}
+        with contextlib.ExitStack() as stack:
+            if words:
+                stack.enter_context(pytest.raises(ValueError, match=words))
+            built.generate.check(10**11, given)
+
+
+def test_every_given_value_of_a_long_file_is_checked(small):
+    built, _ = small
+    labels = np.zeros(250_000, np.int32)
+    labels[-1] = 10
+    with pytest.raises(ValueError, match="got label 10"):
+        built.generate.check(len(labels), {"label": labels})
 
 
 def test_guidance_without_effect_is_none_bit_for_bit(draw):

@@ -1,7 +1,11 @@
 """Shards on disk: whole or not there, resumed, and never mixed with another request."""
 
+import errno
 import json
 import os
+import tempfile
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,13 +104,66 @@ def test_a_first_shard_that_fails_leaves_no_folder(tmp_path):
 
 
 def test_a_write_that_fails_leaves_no_half_file(tmp_path, monkeypatch):
-    def fail(*_, **__):
-        raise OSError("disk full")
+    replace = os.replace
+
+    def fail(source, target):
+        if "samples-" in str(target):
+            raise OSError("disk full")
+        replace(source, target)
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         write(tmp_path, Maker())
-    assert list(tmp_path.iterdir()) == []
+    assert [file.name for file in tmp_path.iterdir()] == ["request.json"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    make = Maker()
+    for folder in (tmp_path / "file" / "out", tmp_path / "file"):
+        with pytest.raises(ValueError, match="`out`: got "):
+            write(folder, make)
+    assert make.calls == []
+
+
+def test_what_is_whole_is_read_from_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
+    first = write(tmp_path, Maker())
+
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    assert list(write(tmp_path, Maker())) == list(first)
+    first[1].unlink()
+    again = Maker()
+    with pytest.raises(ValueError, match=r"`out`: got .*which cannot be written \(Permission"):
+        write(tmp_path, again)
+    assert again.calls == []
+
+
+def test_memory_does_not_grow_with_the_number_of_shards(tmp_path):
+    """Of 10¹¹ samples, or 2 · 10⁷ shards, the first are made as fast as of a few."""
+    make = Maker(stop_at=10)
+    tracemalloc.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            write(tmp_path, make, 10**11, 5)
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
+    names = sorted(path.name for path in tmp_path.glob("*.npz"))
+    assert names == [f"samples-{i:011d}-of-20000000000.npz" for i in range(2)]
+
+
+def test_names_sort_as_numbers():
+    for count in (99_999, 100_000, 1_234_567):
+        shards = generation.Shards(Path("out"), 3 * count - 1, 3)
+        assert len(shards) == count
+        some = [0, 9, 99_998, count - 1]
+        assert sorted(shards[index].name for index in some) == [shards[i].name for i in some]
+        assert shards.rows(count - 1) == range(3 * count - 3, 3 * count - 1)
+        with pytest.raises(IndexError):
+            shards[count]
 
 
 def test_the_request_is_readable(tmp_path):

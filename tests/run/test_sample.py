@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from mmdiffusion_jax import run
@@ -52,6 +53,27 @@ def test_shards_and_batches_do_not_change_the_samples(finished, tmp_path):
     assert len(parts) == 3
     images = np.concatenate([part["image"] for part in parts]).astype(int)
     np.testing.assert_allclose(images, whole["image"].astype(int), atol=1)
+
+
+def test_any_number_of_samples_needs_the_memory_of_one_shard(finished, tmp_path, monkeypatch):
+    """Of 10¹¹ samples the first two shards are drawn, in no more than the time of two shards."""
+    save, saved = np.savez, []
+
+    def save_two(stream, **arrays):
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+        saved.append(arrays)
+        save(stream, **arrays)
+
+    monkeypatch.setattr(np, "savez", save_two)
+    with pytest.raises(KeyboardInterrupt):
+        run.sample(
+            str(finished), str(tmp_path / "out"), 10**11, ["label=3"], shard_size=2, num_steps=2
+        )
+    names = sorted(file.name for file in (tmp_path / "out").glob("*.npz"))
+    assert names == [f"samples-{index:011d}-of-50000000000.npz" for index in range(2)]
+    assert all(arrays["label"].tolist() == [3, 3] for arrays in saved)
+    assert not np.array_equal(saved[0]["image"], saved[1]["image"])
 
 
 def test_samplers_side_by_side(finished, tmp_path):
