@@ -9,6 +9,8 @@ from PIL import ImageDraw, ImageFont
 from mmdiffusion_jax.networks import MultiModalModel
 
 _TILE, _CAPTION = 48, 14
+# Of a picture's longer side, its shorter one, and a caption's letters.
+_LARGEST, _SMALLEST, _LETTERS = 256, 4, 80
 
 
 def contact_sheet(
@@ -16,7 +18,9 @@ def contact_sheet(
 ) -> np.ndarray:
     """Lays samples out in a grid: pictures enlarged to whole pixels, captions under them.
 
-    Cells are as wide as their widest picture or caption.
+    Pictures whose longer side is above 256 pixels are made smaller, and captions are cut after 80
+    letters, so that any kind of sample makes a sheet that can be looked at. Cells are as wide as
+    their widest picture or caption.
 
     Args:
         model: knows how each modality is shown.
@@ -30,12 +34,8 @@ def contact_sheet(
     pictures = [name for name in shown if not isinstance(shown[name][0], str)]
     captions = [name for name in shown if isinstance(shown[name][0], str)]
     count = len(next(iter(shown.values())))
-    scale = {name: max(1, round(_TILE / shown[name][0].shape[0])) for name in pictures}  # type: ignore[union-attr]
-    sizes = {
-        name: tuple(scale[name] * side for side in shown[name][0].shape[:2])  # type: ignore[union-attr]
-        for name in pictures
-    }
-    texts = [" ".join(str(shown[name][k]) for name in captions) for k in range(count)]
+    sizes = {name: _tile_size(*shown[name][0].shape[:2]) for name in pictures}  # type: ignore[union-attr]
+    texts = [_cut(" ".join(str(shown[name][k]) for name in captions)) for k in range(count)]
     font = ImageFont.load_default()
     widths = [width for _, width in sizes.values()] + [int(font.getlength(text)) for text in texts]
     cell_height = sum(height for height, _ in sizes.values()) + (_CAPTION if captions else 0) + 4
@@ -49,8 +49,30 @@ def contact_sheet(
         for name in pictures:
             height, width = sizes[name]
             tile = PillowImage.fromarray(np.ascontiguousarray(shown[name][index]))
-            enlarged = tile.resize((width, height), PillowImage.Resampling.NEAREST)
-            sheet.paste(enlarged, (middle - width // 2, top))
+            larger = tile.width <= width and tile.height <= height
+            how = PillowImage.Resampling.NEAREST if larger else PillowImage.Resampling.BOX
+            sheet.paste(tile.resize((width, height), how), (middle - width // 2, top))
             top += height
         draw.text((middle, top), texts[index], fill="black", anchor="ma", font=font)
     return np.asarray(sheet)
+
+
+def _tile_size(height: int, width: int) -> tuple[int, int]:
+    """(height, width) on the sheet: whole multiples, or as large as a sheet has room for.
+
+    Example:
+        >>> _tile_size(8, 8), _tile_size(1024, 512), _tile_size(1, 5000)
+        ((48, 48), (256, 128), (4, 256))
+    """
+    longer = max(height, width)
+    if longer <= _LARGEST:
+        factor = max(1, min(round(_TILE / height), _LARGEST // longer))
+        return factor * height, factor * width
+    shrunk = (round(side * _LARGEST / longer) for side in (height, width))
+    rows, columns = (max(_SMALLEST, side) for side in shrunk)
+    return rows, columns
+
+
+def _cut(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LETTERS else f"{line[: _LETTERS - 1]}…"

@@ -8,6 +8,7 @@ import numpy as np
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.modalities.base import Features, Modality
 from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel, pool_gaussians
+from mmdiffusion_jax.modalities.palettes import channel_colours
 from mmdiffusion_jax.process import discretised_gaussian_log_prob
 
 
@@ -115,8 +116,8 @@ class Image(Modality):
         return self._pixels(head["mean"])
 
     def show(self, x: np.ndarray) -> list[np.ndarray | str]:
-        """RGB pictures (height, width, 3) uint8; one channel is repeated."""
-        return [np.broadcast_to(image[..., -3:], (*image.shape[:2], 3)) for image in np.asarray(x)]
+        """RGB pictures (height, width, 3) uint8 of any number of channels, alpha over white."""
+        return list(channel_colours(np.asarray(x)))
 
     def _level(self, share: jax.Array) -> jax.Array:
         return jnp.round(jnp.clip(share, 0, 1) * (self.num_levels - 1))

@@ -14,6 +14,7 @@ import numpy as np
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.modalities.base import Features, Modality
 from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel, pool_gaussians
+from mmdiffusion_jax.modalities.palettes import channel_colours
 from mmdiffusion_jax.process import gaussian_log_prob
 
 
@@ -219,15 +220,16 @@ class LatentImage(Modality):
         return self._latents(head["mean"])
 
     def show(self, x: np.ndarray) -> list[np.ndarray | str]:
-        """The decoded pictures; without an autoencoder the encoding's first channels, ±2 wide."""
+        """The decoded pictures; without an autoencoder the encoding's first channels, ±2 wide.
+
+        Pictures have any number of channels, see `channel_colours`.
+        """
         if self.autoencoder:
-            images = self.decode(np.asarray(x))
-        else:
-            shares = (np.asarray(x)[..., :3] - self.shift) * self.scale / 4 + 0.5
-            images = np.round(255 * np.clip(shares, 0, 1)).astype(np.uint8)
-        # Three channels are a picture; of any other number the last is shown in grey.
-        images = images if images.shape[-1] == 3 else images[..., -1:]
-        return [np.broadcast_to(image, (*image.shape[:2], 3)) for image in images]
+            return list(channel_colours(self.decode(np.asarray(x))))
+        # A second channel of a latent is no alpha.
+        first = np.asarray(x)[..., : 3 if self.latent[2] > 2 else 1]
+        shares = (first - self.shift) * self.scale / 4 + 0.5
+        return list(channel_colours(np.round(255 * np.clip(shares, 0, 1))))
 
     def _latents(self, encoding: jax.Array) -> jax.Array:
         return encoding / self.scale + self.shift

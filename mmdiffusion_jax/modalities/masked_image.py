@@ -12,6 +12,7 @@ from mmdiffusion_jax.modalities.base import Features
 from mmdiffusion_jax.modalities.encoders import unit_rms
 from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel
 from mmdiffusion_jax.modalities.image import Image
+from mmdiffusion_jax.modalities.palettes import channel_colours
 from mmdiffusion_jax.process import sum_per_example
 
 Array = TypeVar("Array", jax.Array, np.ndarray)
@@ -180,7 +181,8 @@ class MaskedImage(Image):
     def show(self, x: np.ndarray) -> list[np.ndarray | str]:
         """RGB pictures (height, width, 3) uint8 with the hidden pixels black."""
         x = np.asarray(x)
-        return super().show(np.where(_is_visible(x)[..., None], restored(x), np.uint8(0)))
+        visible = _is_visible(x)[..., None]
+        return list(np.where(visible, channel_colours(restored(x)), np.uint8(0)))
 
     def _code(self) -> jax.Array:
         return _HIDDEN_RMS * unit_rms(self.hidden)

@@ -1,4 +1,4 @@
-"""Colours: of classes by the known palettes, and of values between −1 and 1."""
+"""Colours: of classes by the known palettes, of values between −1 and 1, and of any channels."""
 
 from collections.abc import Mapping
 
@@ -61,3 +61,26 @@ def value_colours(values: np.ndarray) -> np.ndarray:
     at = np.linspace(-1, 1, len(_VIRIDIS))
     channels = [np.interp(values, at, channel) for channel in np.transpose(_VIRIDIS)]
     return np.round(np.stack(channels, axis=-1)).astype(np.uint8)
+
+
+def channel_colours(images: np.ndarray) -> np.ndarray:
+    """Images of any number of channels (…, channels), 0 to 255 → RGB (…, 3) uint8.
+
+    One channel is grey, two are grey and alpha, three RGB and four RGB and alpha, as in PNG files;
+    of more the first three are RGB. Alpha is over white: c α/255 + 255 − α. No channel is black.
+
+    Example:
+        >>> channel_colours(np.array([[7], [9]])).tolist()
+        [[7, 7, 7], [9, 9, 9]]
+        >>> channel_colours(np.array([[10, 20, 30, 255], [10, 20, 30, 0]])).tolist()
+        [[10, 20, 30], [255, 255, 255]]
+    """
+    values = np.clip(images, 0, 255).astype(np.uint8)
+    channels = values.shape[-1]
+    if channels == 0:
+        return np.zeros((*values.shape[:-1], 3), np.uint8)
+    colours = values[..., :3] if channels > 2 else values[..., :1].repeat(3, axis=-1)
+    if channels not in (2, 4):
+        return colours
+    alpha = values[..., -1:] / 255
+    return np.round(colours * alpha + 255 * (1 - alpha)).astype(np.uint8)

@@ -39,6 +39,41 @@ def test_cells_hold_their_pictures_and_captions(caption):
     assert (made[height:, width:] == 255).all()
 
 
+def sheet_of(pictures, captions=None):
+    shown = {"picture": pictures} | ({} if captions is None else {"text": captions})
+    modalities = {
+        name: types.SimpleNamespace(show=lambda x, name=name: shown[name]) for name in shown
+    }
+    samples = dict.fromkeys(shown, np.zeros(len(pictures)))
+    return generation.contact_sheet(types.SimpleNamespace(modalities=modalities), samples)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1), (1, 4000), (4000, 1), (3, 300), (300, 3), (2000, 1500), (257, 257), (64, 1), (1, 64)],
+)
+def test_pictures_of_any_shape_are_drawn(shape):
+    """Every picture is there in its colour, and a hundred fit into a sheet of usual size."""
+    made = sheet_of([np.full((*shape, 3), (200, 30, 10), np.uint8)] * 13)
+    assert max(made.shape[:2]) <= 10 * (256 + 4)
+    coloured = (made == (200, 30, 10)).all(axis=-1)
+    assert coloured.sum() >= 13 * 4
+    assert (coloured | (made == 255).all(axis=-1)).all()
+
+
+def test_a_picture_that_is_made_smaller_keeps_its_mean():
+    half = np.zeros((1024, 512, 3), np.uint8)
+    half[:, ::2] = 200
+    made = sheet_of([half])
+    assert (made == 100).all(axis=-1).sum() == 256 * 128
+
+
+@pytest.mark.parametrize("caption", ["", "x" * 5000, "one\ntwo", "日本"])
+def test_captions_of_any_length_are_drawn(caption):
+    made = sheet_of([np.zeros((8, 8, 3), np.uint8)] * 2, [caption] * 2)
+    assert made.shape[1] < 10 * 1000
+
+
 def test_a_wide_caption_widens_the_cells():
     short, long = (sheet(["1", text]) for text in ("2", "a caption wider than its picture"))
     assert long.shape[1] > short.shape[1]

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
-from mmdiffusion_jax.modalities import Embedding, Image, Label
+from mmdiffusion_jax.modalities import Embedding, Image, Label, LatentImage, MaskedImage
 
 LATENT = (4, 4, 1)
 
@@ -105,3 +106,39 @@ def test_image_pool_averages_precisions():
 def test_values_out_of_range(modality, values, words):
     with pytest.raises(ValueError, match=words):
         modality.validate("labels", np.array(values))
+
+
+def drawn_by_pillow(pixels, mode):
+    """Over white, by another library."""
+    picture = PillowImage.fromarray(pixels, mode).convert("RGBA")
+    white = PillowImage.new("RGBA", picture.size, "white")
+    return np.asarray(PillowImage.alpha_composite(white, picture).convert("RGB")).astype(int)
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")])
+def test_channels_are_shown_as_pillow_draws_them(channels, mode):
+    x = np.random.default_rng(0).integers(0, 256, (2, 5, 6, channels)).astype(np.uint8)
+    image = Image(latent=(5, 6, channels))
+    for pixels, shown in zip(x, image.show(x), strict=True):
+        want = drawn_by_pillow(pixels[..., 0] if channels == 1 else pixels, mode)
+        assert shown.dtype == np.uint8
+        np.testing.assert_allclose(shown.astype(int), want, atol=1)
+
+
+@pytest.mark.parametrize("channels", range(8))
+def test_any_number_of_channels_is_shown(channels):
+    shape = (4, 4, channels)
+    x = np.random.default_rng(0).integers(0, 256, (2, *shape)).astype(np.int64)
+    masked = np.concatenate([x, np.zeros((2, 4, 4, 1), np.int64)], axis=-1)
+    masked[:, :2, :, -1] = 255
+    plain = Image(latent=shape).show(x)
+    hidden = MaskedImage(latent=shape).show(masked)
+    latent = LatentImage(latent=shape).show(x / 255)
+    for pictures in (plain, hidden, latent):
+        assert [(picture.shape, picture.dtype) for picture in pictures] == [
+            ((4, 4, 3), np.uint8)
+        ] * 2
+    np.testing.assert_array_equal(hidden[0][:2], plain[0][:2])
+    assert (hidden[0][2:] == 0).all()
+    if channels > 4:
+        np.testing.assert_array_equal(plain[0], x[0, ..., :3])
