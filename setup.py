@@ -17,7 +17,7 @@ setup(
     python_requires=">=3.11",
     install_requires=[
         "absl-py>=2.1",
-        "array_record>=0.6",
+        "array_record>=0.6; sys_platform != 'win32'",  # of prepared data sets; not for Windows
         "chex>=0.1.90",
         "flax>=0.10.4",
         "grain>=0.2.10",

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import glob
 import json
 import os
@@ -14,9 +13,15 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+from absl import logging
 from PIL import Image
 
 from mmdiffusion_jax import errors
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _UNFINISHED = re.compile(r"\..+\.\d+")
 # A `Path` keeps one slash of two; a single letter before the colon is a drive.
@@ -267,6 +272,8 @@ def _remove_leftovers(file: Path) -> None:
 
 
 def _try_lock(stream: IO[bytes]) -> bool:
+    if fcntl is None:
+        return False
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -315,7 +322,8 @@ def locked(folder: str | os.PathLike[str], argument: str) -> Iterator[None]:
     """Holds a folder for this process alone, by a lock on the file `lock` in it.
 
     The system gives the lock back when the process ends, however it ends; the file stays and says
-    who had it last. Network file systems hold it between hosts if they support `flock`.
+    who had it last. Network file systems hold it between hosts if they support `flock`. Where the
+    system has no `flock`, as Windows, the folder is not held, which is warned of.
 
     Args:
         folder: it must be there.
@@ -337,7 +345,14 @@ def locked(folder: str | os.PathLike[str], argument: str) -> Iterator[None]:
     path = Path(folder) / "lock"
     with path.open("a+", encoding="utf-8") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if fcntl is None:
+                logging.warning(
+                    "This system has no locks (flock): see to it yourself that no other process "
+                    "writes to %s.",
+                    folder,
+                )
+            else:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             stream.seek(0)
             try:

@@ -2,11 +2,15 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from mmdiffusion_jax import files
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def write_half(path):
@@ -139,3 +143,23 @@ def test_errors_do_not_name_the_hidden_file(place):
     ):
         with pytest.raises(kind, match=words):
             files.write_text(place / path, "")
+
+
+WITHOUT_LOCKS = """
+import importlib, sys
+sys.modules["fcntl"] = None
+for name in ("metrics", "data", "process", "objective", "sampling", "run"):
+    importlib.import_module(f"mmdiffusion_jax.{name}")
+from mmdiffusion_jax import files
+with files.locked(sys.argv[1], "workdir"):
+    files.write_text(f"{sys.argv[1]}/a", "whole")
+"""
+
+
+def test_a_system_without_locks_imports_and_writes_all_and_is_warned(tmp_path):
+    """As Windows, where there is no module `fcntl`."""
+    command = [sys.executable, "-W", "ignore", "-c", WITHOUT_LOCKS, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "see to it yourself that no other process writes to" in done.stderr
+    assert (tmp_path / "a").read_text() == "whole"
