@@ -3,12 +3,17 @@
 import gc
 import os
 
+from tests import xla
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile for longer than they compute.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    " --xla_cpu_parallel_codegen_split_count=1",
+    xla.known(
+        "--xla_backend_optimization_level=0",
+        "--xla_cpu_use_fusion_emitters=false",
+        "--xla_cpu_parallel_codegen_split_count=1",
+    ),
 )
 
 from collections.abc import Iterator

@@ -45,8 +45,7 @@ require_train_flags "$@"
 
 command=()
 if [[ -n $devices ]]; then
-  simulated="--xla_force_host_platform_device_count=$devices"
-  command=(env JAX_PLATFORMS=cpu "XLA_FLAGS=${XLA_FLAGS:+$XLA_FLAGS }$simulated")
+  command=(env JAX_PLATFORMS=cpu "JAX_NUM_CPU_DEVICES=$devices")
 fi
 command+=("$(find_python "$here/..")" "$here/train.py")
 

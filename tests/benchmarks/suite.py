@@ -18,7 +18,7 @@ CPU = {
     "JAX_ENABLE_COMPILATION_CACHE": "false",
     "CUDA_VISIBLE_DEVICES": "",
 }
-TWO_DEVICES = {**CPU, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+TWO_DEVICES = {**CPU, "JAX_NUM_CPU_DEVICES": "2"}
 OURS, RIVAL, LOOPS = (f"tests.benchmarks.{name}" for name in ("ours", "rival", "loops"))
 MODALITIES = {1: "one_modality", 2: "two_modalities", 3: "three_modalities", 4: "four_modalities"}
 MODALITIES[8] = "eight_modalities"

@@ -6,6 +6,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import jax
+
 from tests.processes import Running
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +30,6 @@ SMALL = (
 
 def run_python(script, *arguments, devices=1):
     """Runs a script of this project in a process of its own, on so many simulated devices."""
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     with tempfile.TemporaryDirectory() as folder:
         out, errors = Path(folder, "out"), Path(folder, "errors")
         run = Running(
@@ -36,8 +37,7 @@ def run_python(script, *arguments, devices=1):
             *arguments,
             log=out,
             errors=errors,
-            environment={**os.environ, "XLA_FLAGS": flags},
-            prepare=(os.chdir, ROOT),
+            prepare=(_prepare, devices),
         )
         code = run.wait(600)
         return subprocess.CompletedProcess(
@@ -56,3 +56,9 @@ def smoke_config():
     config.process.num_steps = 8
     config.backbone.width, config.backbone.depth = 16, 1
     return config
+
+
+def _prepare(devices):
+    os.chdir(ROOT)
+    # Its variable has been read when JAX was imported, before the fork.
+    jax.config.update("jax_num_cpu_devices", devices)
