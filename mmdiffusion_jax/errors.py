@@ -1,7 +1,70 @@
 """One voice for bad input: what was asked, what came, what was expected, and the mend."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+
+# What other libraries and papers call it, without capitals, "_" and "-" → our names, of which only
+# known ones are told. Letters alone would often lead elsewhere: "precision" is near "positions".
+_SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    word: ours
+    for words, ours in (
+        ("precision computedtype floattype", ("dtype",)),
+        ("lr rate stepsize maxlr peaklr baselr initlr", ("learning_rate",)),
+        ("bs batchsize batch globalbatchsize trainbatchsize microbatchsize", ("batch_size",)),
+        ("steps numsteps maxsteps trainsteps numtrainsteps totalsteps iterations", ("num_steps",)),
+        ("numiterations iters niter maxiter epochs numepochs maxepochs", ("num_steps",)),
+        ("numtrainingsteps kimg totalkimg numupdates", ("num_steps",)),
+        ("timesteps numtimesteps diffusionsteps numtraintimesteps", ("num_steps",)),
+        ("numinferencesteps inferencesteps samplingsteps numsamplingsteps nfe", ("num_steps",)),
+        ("warmup numwarmupsteps warmupiters lrwarmupsteps", ("warmup_steps",)),
+        ("wd decay l2", ("weight_decay",)),
+        (
+            "clip gradclip clipgrad gradnorm maxgradnorm gradientclipval clipnorm",
+            ("gradient_clip",),
+        ),
+        ("ema emarate emahalflife emamomentum polyak", ("ema_decay",)),
+        ("gradaccum gradientaccumulation gradientaccumulationsteps", ("accumulate",)),
+        ("accumulategradbatches gradaccumsteps accum", ("accumulate",)),
+        ("saveevery savesteps saveinterval ckptevery checkpointinterval", ("checkpoint_every",)),
+        ("loggingsteps loginterval logeverynsteps printfreq", ("log_every",)),
+        ("evalsteps evalinterval evalfreq validateevery", ("eval_every",)),
+        ("savetotallimit maxtokeep keeplast", ("keep",)),
+        ("monitor bestmetricname metricforbestmodel", ("best_metric",)),
+        ("hiddensize hiddendim dim embeddim dmodel modeldim channels modelchannels", ("width",)),
+        ("basechannels nchannels numchannels", ("width",)),
+        ("layers numlayers nlayers numhiddenlayers numblocks", ("depth",)),
+        ("heads nheads nhead numattentionheads", ("num_heads",)),
+        ("patch", ("patch_size",)),
+        ("channelmult channelmultiplier chmult", ("channel_mults",)),
+        ("resblocks numresnetblocks layersperblock", ("num_res_blocks",)),
+        ("gradientcheckpointing checkpointing activationcheckpointing recompute", ("remat",)),
+        ("randomseed rng prngseed", ("seed",)),
+        ("betaschedule noiseschedule", ("schedule",)),
+        ("predictiontype parameterization parametrization objective", ("target",)),
+        ("epsilon eps", ("noise",)),
+        ("x0 sample", ("z_0",)),
+        ("vprediction velocity", ("v",)),
+        ("cfg cfgscale guidancescale guidanceweight classifierfreeguidance", ("guidance",)),
+        ("solver scheduler method", ("sampler", "grid")),
+        ("dpm++ dpm++2m dpmsolver++ dpmpp2m dpmsolvermultistep", ("dpm_solver_pp",)),
+        ("dpm++2msde dpmpp2msde", ("dpm_solver_pp_2m_sde",)),
+        ("dpm++3m dpmpp3m", ("dpm_solver_pp_3m",)),
+        ("ddpm", ("ancestral",)),
+        ("edm", ("karras", "heun")),
+        ("dataset datasetname", ("source", "data")),
+        ("datadir dataroot datapath root", ("folder",)),
+        ("nsamples samples numimages", ("num_samples",)),
+        ("model network arch architecture", ("backbone",)),
+        ("train trainer optimizer optim optimiser", ("training",)),
+        ("eval validation", ("evaluation",)),
+        ("sampler inference generation", ("sampling",)),
+        ("diffusion", ("process",)),
+        ("mesh parallel", ("sharding",)),
+        ("type name", ("kind",)),
+        ("logdir outputdir outdir savedir rundir", ("workdir", "out")),
+    )
+    for word in words.split()
+}
 
 
 def message(argument: str, got: object, expected: str, mend: str) -> str:
@@ -28,6 +91,8 @@ def message(argument: str, got: object, expected: str, mend: str) -> str:
 def unknown(argument: str, got: str, known: Iterable[str], mend: str = "") -> str:
     """Words the error for a name that is not among the known ones, with the nearest of them.
 
+    What other libraries call a thing is nearer than a name of similar letters.
+
     Args:
         argument: the name the caller knows the value by.
         got: the unknown name.
@@ -40,15 +105,40 @@ def unknown(argument: str, got: str, known: Iterable[str], mend: str = "") -> st
     Example:
         >>> unknown("target", "nose", ["noise", "z_0", "v"])
         "`target`: got 'nose', expected one of 'noise', 'v', 'z_0'; did you mean 'noise'?"
+        >>> unknown("backbone", "precision", ["dtype", "positions"])
+        "`backbone`: got 'precision', expected one of 'dtype', 'positions'; did you mean 'dtype'?"
         >>> unknown("given", "x", [])
         "`given`: got 'x', expected no name at all; leave it out."
     """
     names = sorted(known)
     expected = "one of " + ", ".join(map(repr, names)) if names else "no name at all"
-    near = difflib.get_close_matches(str(got), names, n=1, cutoff=0.5)
+    near = nearest(str(got), names)
     if near:
         text = message(argument, repr(got), expected, f"did you mean {near[0]!r}?")
         return text + (f" {mend}." if mend else "")
     return message(
         argument, repr(got), expected, mend or ("use one of these" if names else "leave it out")
     )
+
+
+def nearest(name: str, known: Collection[str], cutoff: float = 0.5) -> list[str]:
+    """The known name that an unknown one may have meant, by its meaning or by its letters.
+
+    Args:
+        name: the unknown one.
+        known: the names that would have been right.
+        cutoff: the least likeness of letters, 0 … 1, as `difflib` has it.
+
+    Returns:
+        One name, which is never `name` itself, or none.
+
+    Example:
+        >>> nearest("lr", ["learning_rate", "log_every"]), nearest("lern_rate", ["learning_rate"])
+        (['learning_rate'], ['learning_rate'])
+        >>> nearest("a.npz", ["a.npz", "x"])
+        []
+    """
+    plain = name.lower().replace("_", "").replace("-", "").replace(" ", "")
+    meant = [ours for ours in _SYNONYMS.get(plain, ()) if ours in known and ours != name]
+    others = [other for other in known if other != name]
+    return meant[:1] or difflib.get_close_matches(name, others, n=1, cutoff=cutoff)

@@ -214,13 +214,15 @@ def open_npz(path: str | os.PathLike[str]) -> ArraySource:
     """
     file = Path(path)
     if not file.is_file():
+        what = "which is a folder" if file.is_dir() else "where there is no file"
         near = difflib.get_close_matches(
-            file.name, [p.name for p in file.parent.iterdir()] if file.parent.is_dir() else []
+            file.name,
+            [p.name for p in file.parent.iterdir() if p.is_file()] if file.parent.is_dir() else [],
         )
         raise ValueError(
             errors.message(
                 "path",
-                f"{str(file)!r}, where there is no file",
+                f"{str(file)!r}, {what}",
                 "an .npz file",
                 f"did you mean {near[0]!r}?" if near else "check the path",
             )

@@ -3,6 +3,7 @@
 from mmdiffusion_jax.experiment.arms import ARMS, make_arm
 from mmdiffusion_jax.experiment.build import Experiment, build
 from mmdiffusion_jax.experiment.config import check_config, default_config, unknown_override
+from mmdiffusion_jax.experiment.config_file import call_in_file, read_config_file
 from mmdiffusion_jax.experiment.fit import (
     Constraint,
     abstract_state,
@@ -25,6 +26,7 @@ __all__ = [
     "Experiment",
     "abstract_state",
     "build",
+    "call_in_file",
     "check_config",
     "check_source",
     "check_workdir",
@@ -37,6 +39,7 @@ __all__ = [
     "make_step_and_state",
     "open_data",
     "read_config",
+    "read_config_file",
     "share_batch",
     "unknown_override",
 ]

@@ -1,7 +1,6 @@
 """The config: every key there is, and the judge of keys and names."""
 
 import dataclasses
-import runpy
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from ml_collections import ConfigDict, config_dict
 
 from mmdiffusion_jax import data, errors, process
 from mmdiffusion_jax.evaluation import EvaluationOptions
+from mmdiffusion_jax.experiment.config_file import read_config_file
 from mmdiffusion_jax.experiment.formulations import FORMULATIONS, WEIGHTINGS
 from mmdiffusion_jax.generation import SamplingOptions
 from mmdiffusion_jax.modalities import MODALITIES
@@ -205,6 +205,9 @@ def unknown_override(arguments: Iterable[str]) -> str | None:
 
     The keys are those of the file in `--config=FILE`, or without one those of the default.
 
+    Raises:
+        ValueError: a config file that cannot be read.
+
     Example:
         >>> unknown_override(["--config.training.num_step=5"]).split("; ")[-1]
         "did you mean 'num_steps'?"
@@ -222,7 +225,7 @@ def unknown_override(arguments: Iterable[str]) -> str | None:
             if not isinstance(section, Mapping) or not section:
                 break
             if key not in section:
-                return errors.unknown(path, key, section)
+                return _unknown_key(path, key, section)
             if path == "config.backbone" and key not in named["backbone"]:
                 return errors.message(
                     f"{path}.{key}",
@@ -236,11 +239,24 @@ def unknown_override(arguments: Iterable[str]) -> str | None:
 
 def _named_config(arguments: Iterable[str]) -> ConfigDict:
     """The config of the file that the arguments name."""
-    for argument in arguments:
-        if argument.startswith("--config="):
-            file, _, choice = argument.partition("=")[2].partition(":")
-            return runpy.run_path(file)["get_config"](*([choice] if choice else []))
+    words = iter(arguments)
+    for word in words:
+        name, mark, place = word.partition("=")
+        if name in ("--config", "-config"):
+            return read_config_file(place if mark else next(words, ""))
     return default_config()
+
+
+def _unknown_key(path: str, key: str, section: Mapping[str, Any]) -> str:
+    """The error for a key; one that belongs into a section is shown there."""
+    if path == "config":
+        # Most of what is asked for without its section is of training.
+        for name in sorted(section, key=lambda name: name != "training"):
+            inner = section[name] if isinstance(section[name], Mapping) else {}
+            for place in [key] if key in inner else errors.nearest(key, inner, cutoff=1.0):
+                mend = f"did you mean '{name}.{place}'?"
+                return errors.message(path, repr(key), "the key's section too", mend)
+    return errors.unknown(path, key, section)
 
 
 def _check_backbone(section: Mapping[str, Any]) -> dict[str, Any]:

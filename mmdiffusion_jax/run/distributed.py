@@ -10,6 +10,9 @@ from absl import flags, logging
 
 from mmdiffusion_jax import errors
 
+# The flags belong to the launch script that has them defined, whose --help shows them.
+flags.disclaim_key_flags()
+
 MODES = ("auto", "off", "on")
 
 # A process that is gone is noticed within this time.

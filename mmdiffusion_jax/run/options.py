@@ -8,6 +8,9 @@ from absl import flags
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.run.requests import parse_interval, parse_scales
 
+# The flags belong to the launch script that has them defined, whose --help shows them.
+flags.disclaim_key_flags()
+
 CHECKPOINTS = ("newest", "best")
 """What may be read of a run: its last checkpoint, or the one with the best evaluation."""
 

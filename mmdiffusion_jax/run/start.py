@@ -13,9 +13,10 @@ from types import FrameType
 from typing import NoReturn
 
 import jax
-from absl import app, logging
+from absl import app, flags, logging
+from ml_collections import ConfigDict
 
-from mmdiffusion_jax import errors, experiment
+from mmdiffusion_jax import errors, experiment, files
 from mmdiffusion_jax.training import CheckpointError
 
 RESTART_CODE = 75
@@ -55,18 +56,49 @@ def start(main: Callable[[list[str]], None]) -> None:
                 raise
             words, code = _of_the_run(error)
         except KeyboardInterrupt as stop:
-            words, code = f"stopped by {stop or 'Ctrl-C'}; run again to go on", RESTART_CODE
+            words, code = f"stopped by {str(stop) or 'Ctrl-C'}; run again to go on", RESTART_CODE
         # Out here nothing holds on to what the run had open.
         _end(words, code)
 
+    app.run(guarded, flags_parser=_parse_flags)
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    """Parses the flags; a bad one, or a config that cannot be read, ends in one line."""
     try:
-        app.run(guarded)
-    except (AttributeError, KeyError, TypeError):
-        # A flag such as --config.x for a key the config lacks fails while flags are parsed.
-        unknown = experiment.unknown_override(sys.argv[1:])
-        if unknown is None:
+        # The library that reads the file looks at these again, for its overrides.
+        argv[1:] = sys.argv[1:] = [_with_home(argument) for argument in argv[1:]]
+        rest = flags.FLAGS(argv)
+        config = flags.FLAGS["config"].value if _has_config_file() else None
+        if isinstance(config, ConfigDict) or config is None:
+            return rest
+        words = _bad_config(argv[1:])
+    except Exception as error:
+        words = _bad_config(argv[1:])
+        if words is None and not isinstance(error, flags.Error | ValueError):
             raise
-        sys.exit(f"error: {unknown}")
+        words = words or f"{' '.join(str(error).split())} (--help lists the flags)"
+    sys.exit(f"error: {words}")
+
+
+def _with_home(argument: str) -> str:
+    flag, _, value = argument.partition("=")
+    if flag == "--config" and value.startswith("~"):
+        return f"{flag}={files.local_path(value, 'config')}"
+    return argument
+
+
+def _has_config_file() -> bool:
+    """Whether --config names a file that is read while flags are parsed."""
+    return "config" in flags.FLAGS and flags.FLAGS["config"].flag_type() == "config object"
+
+
+def _bad_config(arguments: list[str]) -> str | None:
+    """What is wrong with the config file, or with the keys that are set in it."""
+    try:
+        return experiment.unknown_override(arguments) if _has_config_file() else None
+    except ValueError as error:
+        return str(error)
 
 
 def _of_the_run(error: Exception) -> tuple[str, int]:
@@ -84,10 +116,11 @@ def _of_the_system(error: OSError) -> str:
     if error.errno is None:
         return str(error)
     mend = "make room" if error.errno == errno.ENOSPC else "mend it"
+    missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
     return errors.message(
         error.filename or "disk",
         error.strerror or str(error),
-        "a file that can be read and written",
+        "a path that is there" if missing else "a file that can be read and written",
         f"{mend} and run again: what was committed is kept",
     )
 

@@ -174,7 +174,7 @@ def test_bad_sweeps_start_nothing(tmp_path, write_config, sweep, words):
 
 
 def test_bad_files_and_flags(tmp_path, write_config):
-    with pytest.raises(ValueError, match="without a sweep"):
+    with pytest.raises(ValueError, match="without a function get_sweep"):
         run.expand_sweep("configs/digits.py", str(tmp_path))
     with pytest.raises(ValueError, match="expected a config file"):
         run.expand_sweep("configs/missing.py", str(tmp_path))

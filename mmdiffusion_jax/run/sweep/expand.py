@@ -1,9 +1,7 @@
 """From a config with a sweep to named runs, all of them checked before any starts."""
 
 import hashlib
-import inspect
 import re
-import runpy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,21 +92,8 @@ def expand_sweep(config: str, workdir: str, extra: Sequence[str] = ()) -> list[S
 
 
 def _read_sweep(config: str) -> list[Mapping[str, Any]]:
-    file, _, form = config.partition(":")
-    if not Path(file).is_file():
-        raise ValueError(errors.message("config", file, "a config file", "mend its path"))
-    names = runpy.run_path(file)
-    if "get_sweep" not in names:
-        raise ValueError(
-            errors.message(
-                "config",
-                f"{file} without a sweep",
-                "a function get_sweep() in it",
-                "let it return one dict of overrides a run, such as [{'seed': 0}, {'seed': 1}]",
-            )
-        )
-    takes_form = bool(inspect.signature(names["get_sweep"]).parameters)
-    sweep = names["get_sweep"](*([form] if form and takes_form else []))
+    mend = "return one dict of overrides a run, such as [{'seed': 0}, {'seed': 1}]"
+    sweep = experiment.call_in_file(config, "get_sweep", mend, form_is_optional=True)
     runs = list(sweep) if isinstance(sweep, Iterable) else []
     if not runs or isinstance(sweep, Mapping | str):
         raise ValueError(
@@ -158,8 +143,7 @@ def _parse(arguments: Sequence[str]) -> ConfigDict:
     unknown = experiment.unknown_override(arguments)
     if unknown is not None:
         raise ValueError(unknown)
-    file, _, form = arguments[0].partition("=")[2].partition(":")
-    config = runpy.run_path(file)["get_config"](*([form] if form else []))
+    config = experiment.read_config_file(arguments[0].partition("=")[2])
     argv = ["train.py", *arguments[1:]]
     values = flags.FlagValues()
     holder = config_flags.DEFINE_config_dict(

@@ -1,0 +1,113 @@
+"""Config files: Python that says what an experiment is, and what may be wrong with one."""
+
+import inspect
+import runpy
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mmdiffusion_jax import errors, files
+
+
+def read_config_file(place: str) -> ConfigDict:
+    """The config that a file returns from `get_config()`, or from `get_config(form)`.
+
+    Args:
+        place: FILE or FILE:FORM.
+
+    Raises:
+        ValueError: no such file, one that is no Python or fails, that has no `get_config` or one
+            that returns anything but a `ConfigDict`, or a form that it does not take.
+
+    Example:
+        >>> read_config_file("configs/smoke.py").latent
+        (8, 8, 1)
+        >>> read_config_file("configs/smok.py")
+        Traceback (most recent call last):
+        ...
+        ValueError: `config`: got 'configs/smok.py', where there is no file, ...
+    """
+    config = call_in_file(place, "get_config", "return a ConfigDict")
+    if not isinstance(config, ConfigDict):
+        raise ValueError(
+            errors.message(
+                "config",
+                f"{type(config).__name__} from get_config() in {place}",
+                "a ConfigDict",
+                "return one; experiment.default_config() has every key",
+            )
+        )
+    return config
+
+
+def call_in_file(place: str, name: str, mend: str, form_is_optional: bool = False) -> Any:
+    """Runs a config file and calls a function in it, with the form if there is one.
+
+    Args:
+        place: FILE or FILE:FORM.
+        name: of the function.
+        mend: what the function is to do, for a file that lacks it.
+        form_is_optional: whether a function without an argument is called for every form.
+
+    Raises:
+        ValueError: no such file, one that is no Python or fails, or that lacks the function, or a
+            form where the function takes none, or none where it wants one.
+    """
+    file, _, form = str(files.local_path(place, "config")).partition(":")
+    path = Path(file)
+    if not path.is_file():
+        what = "which is a folder" if path.is_dir() else "where there is no file"
+        raise ValueError(
+            errors.message("config", f"{file!r}, {what}", "a config file *.py", "mend its path")
+        )
+    names = _guarded(path, lambda: runpy.run_path(str(path)))
+    function = names.get(name)
+    if not callable(function):
+        raise ValueError(
+            errors.message(
+                "config",
+                f"{file} without a function {name}",
+                f"def {name}() in it",
+                f"write it, and let it {mend}",
+            )
+        )
+    takes_form = not form_is_optional or inspect.signature(function).parameters
+    arguments = [form] if form and takes_form else []
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError as error:
+        raise ValueError(
+            errors.message(
+                "config",
+                f"the form {form!r} of {file}" if form else f"{file} without a form",
+                f"what {name}({', '.join(inspect.signature(function).parameters)}) takes",
+                "leave the form out" if form else "write FILE:FORM",
+            )
+        ) from error
+    return _guarded(path, lambda: function(*arguments))
+
+
+def _guarded(path: Path, call: Callable[[], Any]) -> Any:
+    """Calls, and words what the file's own code raises; its own bad values are words already."""
+    try:
+        return call()
+    except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith("`"):
+            raise
+        lines = [
+            x.lineno for x in traceback.extract_tb(error.__traceback__) if x.filename == str(path)
+        ]
+        if isinstance(error, SyntaxError):
+            lines, error = [error.lineno], SyntaxError(error.msg)
+        line = f", line {lines[-1]}" if lines else ""
+        raise ValueError(
+            errors.message(
+                "config",
+                f"{path}{line} ({type(error).__name__}: {error})",
+                "a config file that runs",
+                "mend it there",
+            )
+        ) from error

@@ -1,0 +1,86 @@
+"""Config files that are not what they should be: one error, which says where."""
+
+import pytest
+
+from mmdiffusion_jax import experiment
+
+GOOD = "from ml_collections import ConfigDict\ndef get_config():\n    return ConfigDict({'a': 1})\n"
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text, name="config.py"):
+        file = tmp_path / name
+        file.write_text(text)
+        return str(file)
+
+    return write
+
+
+def test_a_config_with_and_without_a_form(written, monkeypatch, tmp_path):
+    assert experiment.read_config_file(written(GOOD)).a == 1
+    formed = GOOD.replace("()", "(form='plain')").replace("1", "form")
+    assert experiment.read_config_file(written(formed)).a == "plain"
+    assert experiment.read_config_file(written(formed) + ":large:x").a == "large:x"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert experiment.read_config_file("~/config.py").a == "plain"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "without a function get_config, expected .*let it return a ConfigDict"),
+        ("get_config = 3", "without a function get_config"),
+        ("def get_config(:", r"config\.py, line 1 \(SyntaxError: "),
+        ("\nimport no_such_module", r"line 2 \(ModuleNotFoundError: No module named 'no_such"),
+        ("\n\n1 / 0", r"line 3 \(ZeroDivisionError"),
+        ("def get_config():\n    return {}['a']", r"line 2 \(KeyError: 'a'\)"),
+        ("def get_config():\n    raise ValueError('odd')", r"line 2 \(ValueError: odd\)"),
+        ("def get_config():\n    x = y", r"line 2 \(NameError: name 'y'"),
+        ("def get_config():\n    pass", "NoneType from get_config"),
+        ("def get_config():\n    return {'a': 1}", "dict from get_config"),
+        ("def get_config(form):\n    pass", r"without a form, expected what get_config\(form\)"),
+    ],
+)
+def test_a_bad_file_is_one_error(written, text, words):
+    with pytest.raises(ValueError, match=f"^`config`: got .*{words}") as caught:
+        experiment.read_config_file(written(text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_form_that_is_not_taken(written):
+    with pytest.raises(ValueError, match=r"the form 'x' of .*, expected what get_config\(\) takes"):
+        experiment.read_config_file(written(GOOD) + ":x")
+
+
+@pytest.mark.parametrize("place", ["", "no/such.py", ".", "gs://bucket/config.py", "~no-one/c.py"])
+def test_no_file(place):
+    with pytest.raises(ValueError, match=r"^`config`: got "):
+        experiment.read_config_file(place)
+
+
+def test_words_of_our_own_stay_as_they_are():
+    with pytest.raises(ValueError, match=r"^`config form`: got 'smal'.*did you mean 'small'"):
+        experiment.read_config_file("configs/image_label.py:smal")
+
+
+@pytest.mark.parametrize("flag", [["--config", "configs/smoke.py"], ["--config=configs/smoke.py"]])
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("backbone.precision", "dtype"),
+        ("backbone.hidden_size", "width"),
+        ("training.lr", "learning_rate"),
+        ("training.epochs", "num_steps"),
+        ("training.BatchSize", "batch_size"),
+        ("training.num_step", "num_steps"),
+        ("process.noise_schedule", "schedule"),
+        ("lr", "training.learning_rate"),
+        ("steps", "training.num_steps"),
+        ("batch_size", "training.batch_size"),
+        ("trainer", "training"),
+    ],
+)
+def test_keys_by_other_names(flag, key, meant):
+    words = experiment.unknown_override([*flag, f"--config.{key}=1"])
+    assert words.endswith(f"did you mean '{meant}'?"), words
