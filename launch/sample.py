@@ -10,6 +10,7 @@ _NUM_SAMPLES = flags.DEFINE_integer("num_samples", None, "How many; as the given
 _GIVEN = flags.DEFINE_multi_string("given", [], "A known modality: name=value or name@FILE.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the samples.")
 _SHARD_SIZE = flags.DEFINE_integer("shard_size", None, "Samples a file; ten batches.")
+_PNG = flags.DEFINE_bool("png", False, "Also write every sample as a PNG file, into OUT/png.")
 _CHECKPOINT = run.define_checkpoint_flag()
 _OPTIONS = run.define_sampling_flags()
 
@@ -18,7 +19,7 @@ def main(argv: list[str]) -> None:
     """Parses the flags and samples."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    run.sample(
+    folder = run.sample(
         _WORKDIR.value,
         _OUT.value,
         _NUM_SAMPLES.value,
@@ -28,6 +29,8 @@ def main(argv: list[str]) -> None:
         _CHECKPOINT.value,
         **_OPTIONS(),
     )
+    if _PNG.value:
+        run.write_pictures(_WORKDIR.value, folder)
 
 
 if __name__ == "__main__":

@@ -182,7 +182,7 @@ def _try_to_write(file: Path, argument: str, shown: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def replacing(path: str | os.PathLike[str], tidy: bool = True) -> Iterator[IO[bytes]]:
     """Opens a binary file that takes its name, and the place of an older one, when it is whole.
 
     It is written beside its place under a hidden name that holds the process's number, brought to
@@ -191,6 +191,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
     Args:
         path: of the file; its folder must be there.
+        tidy: whether to look for what killed processes have left, which reads the folder.
 
     Yields:
         The stream to write to.
@@ -211,7 +212,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     file = Path(path)
     if not os.path.lexists(file.parent):
         raise FileNotFoundError(errno.ENOENT, "No such folder", str(file.parent))
-    _remove_leftovers(file)
+    if tidy:
+        remove_leftovers(file.parent, file.name)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     with naming(file, temporary):
         try:
@@ -263,8 +265,22 @@ def is_unfinished(path: str | os.PathLike[str]) -> bool:
     return _UNFINISHED.fullmatch(Path(path).name) is not None
 
 
-def _remove_leftovers(file: Path) -> None:
-    for other in file.parent.glob(f".{glob.escape(file.name)}.*"):
+def remove_leftovers(folder: str | os.PathLike[str], name: str | None = None) -> None:
+    """Removes what processes that were killed have left of files in a folder.
+
+    Args:
+        folder: it need not be there.
+        name: of the file that was written; left out, any.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for file in (".a.png.4711", "a.png"):
+        ...         _ = Path(folder, file).write_bytes(b"")
+        ...     remove_leftovers(folder)
+        ...     os.listdir(folder)
+        ['a.png']
+    """
+    for other in Path(folder).glob(f".{'*' if name is None else glob.escape(name)}.*"):
         if is_unfinished(other):
             with contextlib.suppress(OSError), other.open("ab") as stream:
                 if _try_lock(stream):
@@ -296,12 +312,13 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         stream.write(text.encode())
 
 
-def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
+def write_png(path: str | os.PathLike[str], image: np.ndarray, tidy: bool = True) -> None:
     """Writes a picture, all of it or nothing.
 
     Args:
         path: of the file; its folder must be there.
         image: (height, width, 3) uint8.
+        tidy: as for `replacing`.
 
     Raises:
         OSError: it cannot be written; an older file stays.
@@ -313,7 +330,7 @@ def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
         ...     Image.open(f"{folder}/red.png").getpixel((2, 1))
         (255, 0, 0)
     """
-    with replacing(path) as stream:
+    with replacing(path, tidy) as stream:
         Image.fromarray(image).save(stream, format="png")
 
 

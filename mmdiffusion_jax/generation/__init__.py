@@ -2,7 +2,8 @@
 
 from mmdiffusion_jax.generation.generator import Draw, Generator, distinct, example_key
 from mmdiffusion_jax.generation.options import THRESHOLDS, SamplingOptions
-from mmdiffusion_jax.generation.shards import Shards, write_shards
+from mmdiffusion_jax.generation.pictures import write_pictures
+from mmdiffusion_jax.generation.shards import Shards, open_shards, write_shards
 from mmdiffusion_jax.generation.sheet import contact_sheet
 
 __all__ = [
@@ -14,5 +15,7 @@ __all__ = [
     "contact_sheet",
     "distinct",
     "example_key",
+    "open_shards",
+    "write_pictures",
     "write_shards",
 ]

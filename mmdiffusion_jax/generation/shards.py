@@ -135,6 +135,41 @@ def write_shards(
     return shards
 
 
+def open_shards(folder: str | os.PathLike[str]) -> Shards:
+    """What `write_shards` has written into a folder, all of it.
+
+    Raises:
+        ValueError: there is no such request, or some of its files are not there.
+
+    Example:
+        >>> open_shards("nowhere")
+        Traceback (most recent call last):
+        ...
+        ValueError: `out`: got nowhere, which has no readable request.json, expected ...
+    """
+    folder = Path(folder)
+    try:
+        request = json.loads((folder / _REQUEST).read_text(encoding="utf-8"))
+        shards = Shards(folder, request["num_samples"], request["shard_size"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            errors.message(
+                "out",
+                f"{folder}, which has no readable {_REQUEST}",
+                "a folder of samples",
+                "draw them first",
+            )
+        ) from error
+    missing = next((file.name for file in shards if not file.is_file()), None)
+    if missing:
+        raise ValueError(
+            errors.message(
+                "out", f"{folder}, which lacks {missing}", "all samples", "draw them again to go on"
+            )
+        )
+    return shards
+
+
 def _check_folder(folder: Path, request: Mapping[str, Any]) -> None:
     # One killed over its very first file has left nothing but that.
     if not folder.exists() or (folder.is_dir() and all(map(files.is_unfinished, folder.iterdir()))):

@@ -8,6 +8,7 @@ from mmdiffusion_jax.run.export import export, load_export
 from mmdiffusion_jax.run.features import fit_features
 from mmdiffusion_jax.run.graceful_table import graceful_benchmark
 from mmdiffusion_jax.run.options import define_checkpoint_flag, define_sampling_flags, parse_window
+from mmdiffusion_jax.run.pictures import write_pictures
 from mmdiffusion_jax.run.plan import Plan, plan
 from mmdiffusion_jax.run.prepare import prepare
 from mmdiffusion_jax.run.sample import sample
@@ -52,4 +53,5 @@ __all__ = [
     "train_sweep",
     "update",
     "write_array",
+    "write_pictures",
 ]

@@ -12,8 +12,9 @@ from tests.run.small import launch
 
 def test_samples_in_data_units(finished, tmp_path):
     done = launch(
-        "sample", f"--workdir={finished}", "--num_samples=7", f"--out={tmp_path}", "--given=label=3"
-    )
+        "sample", f"--workdir={finished}", "--num_samples=7", f"--out={tmp_path}",
+        "--given=label=3", "--png",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "samples-00000-of-00001.npz") as samples:
         assert samples["image"].shape == (7, 8, 8, 1)
@@ -21,6 +22,9 @@ def test_samples_in_data_units(finished, tmp_path):
         assert samples["label"].tolist() == [3] * 7
     with Image.open(tmp_path / "samples.png") as sheet:
         assert sheet.size[0] > 100
+    lines = (tmp_path / "png" / "samples-00000-of-00001.jsonl").read_text().splitlines()
+    assert [json.loads(line)["label"] for line in lines] == ["3"] * 7
+    assert len(list((tmp_path / "png" / "image").glob("*.png"))) == 7
 
 
 def test_labels_of_images_in_a_file_with_every_default(finished, tmp_path):
