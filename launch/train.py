@@ -16,6 +16,7 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where the run is kept; run again to go on.", required=True
 )
 _PROFILE = flags.DEFINE_string("profile", None, "FIRST:LAST step to record for XProf.")
+_WANDB = run.define_wandb_flag()
 _PROCESSES = run.define_distributed_flags()
 
 
@@ -25,7 +26,8 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     window = run.parse_window(_PROFILE.value)
     run.join(_PROCESSES())
-    state = run.train(_CONFIG.value, _WORKDIR.value, window)
+    with _WANDB(_CONFIG.value):
+        state = run.train(_CONFIG.value, _WORKDIR.value, window)
     if int(state.step) < _CONFIG.value.training.num_steps:
         sys.exit(run.RESTART_CODE)
 

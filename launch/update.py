@@ -21,6 +21,7 @@ _WORKDIR = flags.DEFINE_string(
 _FROM = flags.DEFINE_multi_string("from", None, "Workdir of what is in use.", required=True)
 _ENSEMBLE = flags.DEFINE_multi_string("ensemble", [], "Workdirs whose decisions are imitated.")
 _PROFILE = flags.DEFINE_string("profile", None, "FIRST:LAST step to record for XProf.")
+_WANDB = run.define_wandb_flag()
 _PROCESSES = run.define_distributed_flags()
 
 
@@ -30,7 +31,8 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     window = run.parse_window(_PROFILE.value)
     run.join(_PROCESSES())
-    state = run.update(_CONFIG.value, _WORKDIR.value, _FROM.value, _ENSEMBLE.value, window)
+    with _WANDB(_CONFIG.value):
+        state = run.update(_CONFIG.value, _WORKDIR.value, _FROM.value, _ENSEMBLE.value, window)
     if int(state.step) < _CONFIG.value.training.num_steps:
         sys.exit(run.RESTART_CODE)
 

@@ -22,6 +22,7 @@ from mmdiffusion_jax.run.sweep import (
 )
 from mmdiffusion_jax.run.train import load, train
 from mmdiffusion_jax.run.update import compare_update, freeze, split_config, update
+from mmdiffusion_jax.run.wandb import define_wandb_flag
 
 __all__ = [
     "RESTART_CODE",
@@ -33,6 +34,7 @@ __all__ = [
     "define_checkpoint_flag",
     "define_distributed_flags",
     "define_sampling_flags",
+    "define_wandb_flag",
     "evaluate",
     "expand_sweep",
     "export",

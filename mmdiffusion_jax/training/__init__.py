@@ -15,7 +15,8 @@ from mmdiffusion_jax.training.sharding import (
 from mmdiffusion_jax.training.speed import peak_flops
 from mmdiffusion_jax.training.state import TrainState, abstract_state, create_state
 from mmdiffusion_jax.training.step import make_optimiser, make_step, take_step
-from mmdiffusion_jax.training.writers import MetricWriter, read_metrics
+from mmdiffusion_jax.training.wandb_mirror import WandbMirror
+from mmdiffusion_jax.training.writers import MetricWriter, mirrored, read_metrics
 
 __all__ = [
     "BestCheckpoint",
@@ -26,6 +27,7 @@ __all__ = [
     "ShardingOptions",
     "TrainState",
     "TrainingOptions",
+    "WandbMirror",
     "abstract_state",
     "batch_sharding",
     "create_state",
@@ -33,6 +35,7 @@ __all__ = [
     "make_mesh",
     "make_optimiser",
     "make_step",
+    "mirrored",
     "peak_flops",
     "read_metrics",
     "read_safetensors",

@@ -1,14 +1,15 @@
 """Metrics as JSON lines, always, and to TensorBoard beside them; images to both as PNG."""
 
 import contextlib
+import contextvars
 import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import jax
 import numpy as np
@@ -16,12 +17,61 @@ import numpy as np
 from mmdiffusion_jax import errors, files
 
 
+class Mirror(Protocol):
+    """Gets what a `MetricWriter` writes as well; it fails by itself, not by raising."""
+
+    def open(self, workdir: Path) -> None:
+        """Called when a writer is made, in the process that writes."""
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Gets {name: value}."""
+
+    def write_image(self, step: int, name: str, image: np.ndarray) -> None:
+        """Gets a picture (height, width, 3) uint8."""
+
+    def close(self, failed: bool) -> None:
+        """Called when the writer is closed; `failed` says whether an error closed it."""
+
+
+_mirror: contextvars.ContextVar[Mirror | None] = contextvars.ContextVar("mirror", default=None)
+
+
+@contextlib.contextmanager
+def mirrored(mirror: Mirror) -> Iterator[None]:
+    """Hands what the writers that are made in a block write to another tracker as well.
+
+    Args:
+        mirror: such as a `WandbMirror`.
+
+    Example:
+        >>> import tempfile
+        >>> class Printer:
+        ...     def open(self, workdir):
+        ...         print("open")
+        ...     def write(self, step, metrics):
+        ...         print(step, dict(metrics))
+        ...     def close(self, failed):
+        ...         print("failed" if failed else "closed")
+        >>> with mirrored(Printer()), MetricWriter(tempfile.mkdtemp()) as writer:
+        ...     writer.write(10, {"train/loss": 0.5})
+        open
+        10 {'train/loss': 0.5}
+        closed
+    """
+    token = _mirror.set(mirror)
+    try:
+        yield
+    finally:
+        _mirror.reset(token)
+
+
 class MetricWriter:
     """Writes scalars and images of a run into its work folder; use it as a context manager.
 
     The scalars go to `<workdir>/metrics.jsonl`, one JSON object a line, and to TensorBoard in
-    `<workdir>/tensorboard`; the images go to `<workdir>/samples` and to TensorBoard. In a run of
-    several processes only process 0 writes, and the calls of the others do nothing.
+    `<workdir>/tensorboard`; the images go to `<workdir>/samples` and to TensorBoard, and all of it
+    to another tracker where `mirrored` names one. In a run of several processes only process 0
+    writes, and the calls of the others do nothing.
 
     A run that goes on from step k repeats the steps after k. What the interrupted run left of
     them is dropped first, with a last line that was cut off in the middle: the file then reads as
@@ -59,6 +109,9 @@ class MetricWriter:
             _truncate(path, resume_step)
         self._lines = path.open("a", encoding="utf-8")
         self._tensorboard = _Events(self._workdir / "tensorboard", resume_step + 1)
+        self._mirror = _mirror.get()
+        if self._mirror is not None:
+            self._mirror.open(self._workdir)
 
     def __enter__(self) -> Self:
         return self
@@ -69,7 +122,7 @@ class MetricWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        self.close(failed=error is not None)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Appends one line of scalars; several lines may share a step.
@@ -107,6 +160,8 @@ class MetricWriter:
             self._lines.write(json.dumps({"step": int(step), **shown}, allow_nan=False) + "\n")
             self._lines.flush()
         self._tensorboard.scalars(step, values)
+        if self._mirror is not None:
+            self._mirror.write(step, values)
 
     def write_image(self, step: int, name: str, image: np.ndarray) -> None:
         """Writes one image as `<workdir>/samples/<name>_<step:08d>.png` and to TensorBoard.
@@ -148,6 +203,8 @@ class MetricWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_png(path, image)
         self._tensorboard.image(step, name, image)
+        if self._mirror is not None:
+            self._mirror.write_image(step, name, image)
 
     @staticmethod
     def image_path(workdir: str | os.PathLike[str], step: int, name: str) -> Path:
@@ -164,16 +221,24 @@ class MetricWriter:
         """
         return Path(workdir) / "samples" / f"{name}_{step:08d}.png"
 
-    def close(self) -> None:
+    def close(self, failed: bool = False) -> None:
         """Flushes and closes the files; the `with` block calls it.
+
+        Args:
+            failed: whether an error is the reason, which another tracker is told.
 
         Example:
             >>> import tempfile
             >>> MetricWriter(tempfile.mkdtemp()).close()
         """
-        if self._writes:
+        if not self._writes:
+            return
+        try:
             with contextlib.closing(self._tensorboard), files.naming(self._lines.name):
                 self._lines.close()
+        finally:
+            if self._mirror is not None:
+                self._mirror.close(failed)
 
 
 class _Events:
