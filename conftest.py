@@ -17,7 +17,6 @@ os.environ.setdefault(
 )
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import jax
 import pytest
@@ -26,7 +25,7 @@ from absl import flags
 _PURE = ("process", "objective", "sampling")
 
 _cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/mmdiffusion_jax/xla")
-jax.config.update("jax_compilation_cache_dir", str(Path(_cache).expanduser()))
+jax.config.update("jax_compilation_cache_dir", os.path.expanduser(_cache))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 # Tracing makes many objects, and most of them stay.
 gc.set_threshold(20_000, 20, 20)

@@ -18,10 +18,7 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = {
         ("numinferencesteps inferencesteps samplingsteps numsamplingsteps nfe", ("num_steps",)),
         ("warmup numwarmupsteps warmupiters lrwarmupsteps", ("warmup_steps",)),
         ("wd decay l2", ("weight_decay",)),
-        (
-            "clip gradclip clipgrad gradnorm maxgradnorm gradientclipval clipnorm",
-            ("gradient_clip",),
-        ),
+        ("clip gradclip clipgrad clipnorm maxgradnorm gradientclipval", ("gradient_clip",)),
         ("ema emarate emahalflife emamomentum polyak", ("ema_decay",)),
         ("gradaccum gradientaccumulation gradientaccumulationsteps", ("accumulate",)),
         ("accumulategradbatches gradaccumsteps accum", ("accumulate",)),

@@ -56,8 +56,9 @@ def call_in_file(place: str, name: str, mend: str, form_is_optional: bool = Fals
         ValueError: no such file, one that is no Python or fails, or that lacks the function, or a
             form where the function takes none, or none where it wants one.
     """
-    file, _, form = str(files.local_path(place, "config")).partition(":")
-    path = Path(file)
+    files.local_path(place, "config")  # a URL has a colon too
+    file, _, form = place.partition(":")
+    path = files.local_path(file, "config")
     if not path.is_file():
         what = "which is a folder" if path.is_dir() else "where there is no file"
         raise ValueError(

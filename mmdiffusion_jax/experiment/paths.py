@@ -43,8 +43,8 @@ def local_paths(config: ConfigDict) -> ConfigDict:
         with values.unlocked():
             if isinstance(value, str):
                 values[key] = _local(value, f"config.{path}")
-            elif isinstance(value, tuple):
-                values[key] = tuple(_local(text, f"config.{path}") for text in value)
+            elif isinstance(value, tuple | list):
+                values[key] = type(value)(_local(text, f"config.{path}") for text in value)
     return config
 
 

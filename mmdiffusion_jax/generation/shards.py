@@ -52,16 +52,15 @@ class Shards:
         return -(-self.num_samples // self.shard_size)
 
     def __getitem__(self, index: int) -> Path:
-        """The file of a number, from 0 on.
+        """The file of a number, from 0 on, or from the last one back if it is negative.
 
         Raises:
             IndexError: there is no such file.
         """
         count = len(self)
-        if not 0 <= index < count:
-            raise IndexError(f"shard {index} of {count}")
         width = max(5, len(str(count)))
-        return self.folder / f"samples-{index:0{width}d}-of-{count:0{width}d}.npz"
+        number = range(count)[index]
+        return self.folder / f"samples-{number:0{width}d}-of-{count:0{width}d}.npz"
 
     def __iter__(self) -> Iterator[Path]:
         """The files, in order."""

@@ -43,10 +43,9 @@ def parse_given(
     lengths = [len(x) for x in asked.values() if isinstance(x, np.ndarray)]
     if num_samples is None:
         num_samples = lengths[0] if lengths else 100
+    each = (max(num_samples, 0),)
     known = {
-        name: x
-        if isinstance(x, np.ndarray)
-        else np.broadcast_to(np.int32(x), (max(num_samples, 0),))
+        name: x if isinstance(x, np.ndarray) else np.broadcast_to(np.int32(x), each)
         for name, x in asked.items()
     }
     return known, num_samples

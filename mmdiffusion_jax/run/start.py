@@ -36,7 +36,8 @@ def start(main: Callable[[list[str]], None]) -> None:
         sys.unraisablehook = _report_ignored
         signal.signal(signal.SIGTERM, _interrupt)
         folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/mmdiffusion_jax/xla")
-        jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser()))
+        # Which may be a URL: JAX writes it through a library that knows some.
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
         try:
             main(argv)
@@ -72,7 +73,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
         config = flags.FLAGS["config"].value if _has_config_file() else None
         if isinstance(config, ConfigDict) or config is None:
             return rest
-        words = _bad_config(argv[1:])
+        words = _bad_config(argv[1:]) or "`config`: it cannot be read"
     except Exception as error:
         words = _bad_config(argv[1:])
         if words is None and not isinstance(error, flags.Error | ValueError):

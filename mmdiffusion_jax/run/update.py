@@ -53,6 +53,7 @@ def update(
                     "workdir", workdir, "another folder than the deployed model's", "name a new one"
                 )
             )
+    require_writable(workdir)
     bundles = [freeze(path) for path in deployed]
     members = [freeze(path) for path in ensemble]
     graceful.constraint(bundles, built, options, members)  # refused before anything is written
@@ -60,7 +61,6 @@ def update(
     experiment.check_workdir(workdir, own)
     record = _record(options, bundles, members)
     _check_record(workdir, record)
-    require_writable(workdir)
     source, test = open_data(own)
     with hold(workdir, own) as folder:
         if jax.process_index() == 0:

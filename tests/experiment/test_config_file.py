@@ -21,7 +21,7 @@ def test_a_config_with_and_without_a_form(written, monkeypatch, tmp_path):
     assert experiment.read_config_file(written(GOOD)).a == 1
     formed = GOOD.replace("()", "(form='plain')").replace("1", "form")
     assert experiment.read_config_file(written(formed)).a == "plain"
-    assert experiment.read_config_file(written(formed) + ":large:x").a == "large:x"
+    assert experiment.read_config_file(written(formed) + ":large//x:y").a == "large//x:y"
     monkeypatch.setenv("HOME", str(tmp_path))
     assert experiment.read_config_file("~/config.py").a == "plain"
 

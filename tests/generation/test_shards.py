@@ -162,6 +162,7 @@ def test_names_sort_as_numbers():
         some = [0, 9, 99_998, count - 1]
         assert sorted(shards[index].name for index in some) == [shards[i].name for i in some]
         assert shards.rows(count - 1) == range(3 * count - 3, 3 * count - 1)
+        assert shards[-1] == shards[count - 1]
         with pytest.raises(IndexError):
             shards[count]
 

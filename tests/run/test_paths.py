@@ -29,6 +29,7 @@ WRITERS = {
     "prepare": ("out", lambda out: run.prepare("missing", str(out))),
     "compare_arms": ("workdir", lambda out: run.compare_arms(smoke(), str(out), ["multi"], 1)),
     "train": ("workdir", lambda out: run.train(smoke(), str(out))),
+    "update": ("workdir", lambda out: run.update(successor(), str(out), ["missing"])),
     "sweep": ("workdir", a_sweep),
     "collect_sweep": ("workdir", lambda out: run.collect_sweep([], str(out))),
     "benchmark": ("out", lambda out: conduct.run([], True, str(out))),
