@@ -75,10 +75,10 @@ def _parse_flags(argv: list[str]) -> list[str]:
             return rest
         words = _bad_config(argv[1:]) or "`config`: it cannot be read"
     except Exception as error:
-        words = _bad_config(argv[1:])
-        if words is None and not isinstance(error, flags.Error | ValueError):
+        of_config = _bad_config(argv[1:])
+        if of_config is None and not isinstance(error, flags.Error | ValueError):
             raise
-        words = words or f"{' '.join(str(error).split())} (--help lists the flags)"
+        words = of_config or f"{' '.join(str(error).split())} (--help lists the flags)"
     sys.exit(f"error: {words}")
 
 
