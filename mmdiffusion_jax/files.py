@@ -6,8 +6,10 @@ import glob
 import json
 import os
 import re
+import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -23,6 +25,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+_PROBE, _LEFT_SECONDS = ".probe.", 3600
 _UNFINISHED = re.compile(r"\..+\.\d+")
 # A `Path` keeps one slash of two; a single letter before the colon is a drive.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -159,9 +162,14 @@ def _try_to_write(file: Path, argument: str, shown: Path) -> None:
     """Writes a file of this name below a folder of its own, in the nearest folder there is."""
     folder, missing = _nearest_folder(file)
     try:
-        # Hidden under a name of what is not finished, should the process be killed right here.
+        # A process that was killed right here has left its own, which others must not take away.
+        for other in folder.glob(f"{_PROBE}*"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - other.lstat().st_mtime > _LEFT_SECONDS:
+                    shutil.rmtree(other, ignore_errors=True)
+        # Hidden under a name of what is not finished.
         with tempfile.TemporaryDirectory(
-            prefix=".probe.", suffix=f".{os.getpid()}", dir=folder
+            prefix=_PROBE, suffix=f".{os.getpid()}", dir=folder
         ) as probe:
             place = Path(probe, *missing)
             place.parent.mkdir(parents=True, exist_ok=True)

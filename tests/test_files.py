@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,16 @@ def test_writing_is_tried_as_it_will_be_done(place, monkeypatch, call):
         with pytest.raises(ValueError, match=r"`out`: got .*Read-only file system"):
             check(place / "new", "out")
     assert listing(place) == before
+
+
+def test_what_a_killed_process_has_left_is_removed_later(place):
+    for name, age in ((".probe.abc.4711", 2 * 3600), (".probe.def.4712", 10)):
+        (place / name / "new").mkdir(parents=True)
+        then = time.time() - age
+        os.utime(place / name, (then, then))
+        assert files.is_unfinished(place / name)
+    files.writable_folder(place / "new", "out")
+    assert sorted(path.name for path in place.iterdir()) == [".probe.def.4712", "file"]
 
 
 def test_home_is_expanded_wherever_the_shell_did_not(monkeypatch, tmp_path):
