@@ -27,8 +27,14 @@ class SmallDisk:
         self.folder = folder
 
     def resize(self, size):
-        options = f"remount,size={size}"
-        subprocess.run(["mount", "-o", options, self.folder], check=True)
+        self._remount(f"size={size}")
+
+    def protect(self):
+        """Makes it read-only."""
+        self._remount("ro")
+
+    def _remount(self, options):
+        subprocess.run(["mount", "-o", f"remount,{options}", self.folder], check=True)
 
 
 @pytest.fixture

@@ -55,3 +55,18 @@ def test_a_full_disk_is_named_and_costs_no_shard(whole, small_disk, tmp_path):
     run = Running(SCRIPT, f"--out={out}", log=log)
     assert run.wait() == 0, run.said
     assert contents(out) == whole
+
+
+def test_a_read_only_disk_is_found_out_before_anything_is_drawn(small_disk, tmp_path):
+    small_disk.protect()
+    out, log = small_disk.folder / "out", tmp_path / "log"
+    run = Running(SCRIPT, f"--out={out}", log=log, prepare=(refuse_to_draw,))
+    assert run.wait() == 1
+    assert run.said.strip().startswith(f"error: `out`: got {out}, which cannot be written (Read-on")
+
+
+def refuse_to_draw():
+    def fail(*_, **__):
+        raise AssertionError("something was drawn")
+
+    np.random.default_rng = fail
