@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mmdiffusion_jax.data.audio import log_mel
 from mmdiffusion_jax.data.derived import Derivations, Derived
 from mmdiffusion_jax.data.latents import LatentSource, cache_latents
+from mmdiffusion_jax.data.npz import npz_digest, open_npz, write_npz
 from mmdiffusion_jax.data.pipeline import eval_batches, to_device, train_batches
 from mmdiffusion_jax.data.prepared import RecordSource, open_tfds
 from mmdiffusion_jax.data.presence import present, rows_with, select
@@ -19,7 +20,7 @@ from mmdiffusion_jax.data.small_sets import (
     open_mnist,
     open_spoken_digits,
 )
-from mmdiffusion_jax.data.sources import ArraySource, Source, Subset, open_npz, split_off, write_npz
+from mmdiffusion_jax.data.sources import ArraySource, Source, Subset, split_off
 
 if TYPE_CHECKING:
     from mmdiffusion_jax.data import digits, fixed_size
@@ -38,6 +39,7 @@ __all__ = [
     "eval_batches",
     "fixed_size",
     "log_mel",
+    "npz_digest",
     "open_camvid",
     "open_cifar10",
     "open_fashion_mnist",

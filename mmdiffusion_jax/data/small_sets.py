@@ -15,8 +15,9 @@ import numpy as np
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.data.audio import log_mel
+from mmdiffusion_jax.data.npz import UNREADABLE
 from mmdiffusion_jax.data.sizes import resize_images, resize_masks
-from mmdiffusion_jax.data.sources import UNREADABLE, ArraySource
+from mmdiffusion_jax.data.sources import ArraySource
 
 _IDX_OF_BYTES = 0x0800
 _CAMVID_VOID = 11

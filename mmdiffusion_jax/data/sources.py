@@ -1,31 +1,16 @@
-"""Where examples come from: arrays in memory, a user's `.npz` file, a part of another source."""
+"""Where examples come from: arrays in memory, and parts of another source."""
 
-import difflib
-import lzma
-import os
-import zipfile
-import zlib
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
+from absl import logging
 
-from mmdiffusion_jax import errors, files
+from mmdiffusion_jax import errors
 
 Columns = dict[str, tuple[tuple[int, ...], np.dtype]]
-
-# What a damaged archive makes zipfile and NumPy raise, found by flipping each bit of small ones.
-UNREADABLE = (
-    ValueError,
-    EOFError,
-    OSError,
-    KeyError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-)
+NUMBERS = "biuf"
+"""The kinds of dtype that can be a column: booleans, integers and floats."""
 
 
 class Source(Protocol):
@@ -42,15 +27,20 @@ class Source(Protocol):
 
 
 class ArraySource:
-    """Examples in memory; a batch is one gather a column.
+    """Examples in memory or in mapped files; a batch is one gather a column.
+
+    Arrays that are neither numbers nor booleans, such as captions, are left out.
 
     Args:
         arrays: {column: (examples, …)}, all of the same length.
         name: what errors call it.
+        left_out: {column: why it is not among the arrays}, what the caller has left out already.
+
+    Attributes:
+        left_out: {column: why it is no column of this source}.
 
     Raises:
-        ValueError: no columns, columns of different lengths, no examples, or values that are
-            neither numbers nor booleans.
+        ValueError: no columns of numbers, columns of different lengths, or no examples.
 
     Example:
         >>> source = ArraySource({"label": np.array([3, 1, 4])})
@@ -58,25 +48,27 @@ class ArraySource:
         [4, 3]
     """
 
-    def __init__(self, arrays: Mapping[str, np.ndarray], name: str = "arrays") -> None:
-        self._arrays = {column: np.asarray(array) for column, array in arrays.items()}
+    def __init__(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        name: str = "arrays",
+        left_out: Mapping[str, str] | None = None,
+    ) -> None:
+        self._arrays: dict[str, np.ndarray] = {}
+        self.left_out = dict(left_out or {})
+        for column, values in arrays.items():
+            array = np.asarray(values)
+            if array.dtype.kind in NUMBERS:
+                self._arrays[column] = array
+            else:
+                self.left_out[column] = f"dtype {array.dtype}"
+        if not self._arrays:
+            raise _no_columns(name, self.left_out)
+        for column, why in self.left_out.items():
+            logging.info("%s[%r] is no array of numbers (%s); it is left out.", name, column, why)
         lengths = {
             column: len(array) if array.ndim else None for column, array in self._arrays.items()
         }
-        if not lengths:
-            raise ValueError(
-                errors.message(name, "no arrays", "an array for each modality", "add them")
-            )
-        for column, array in self._arrays.items():
-            if array.dtype.kind not in "biuf":
-                raise ValueError(
-                    errors.message(
-                        f"{name}[{column!r}]",
-                        f"dtype {array.dtype}",
-                        "numbers or booleans",
-                        "store plain arrays",
-                    )
-                )
         if len(set(lengths.values())) > 1 or None in lengths.values():
             raise ValueError(
                 errors.message(
@@ -192,102 +184,12 @@ def split_off(source: Source, fraction: float, seed: int) -> tuple[Subset, Subse
     )
 
 
-def open_npz(path: str | os.PathLike[str]) -> ArraySource:
-    """Opens a user's own data: an `.npz` file with one array a modality.
-
-    An array `<modality>_present` of booleans says in which examples that modality is there. The
-    file is only read, and all of it is held against its checksums first.
-
-    Args:
-        path: the file.
-
-    Raises:
-        ValueError: a file that is missing, empty, damaged, or holds anything but arrays of numbers
-            with one leading length.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     np.savez(f"{folder}/mine.npz", label=np.array([3, 1, 4]))
-        ...     len(open_npz(f"{folder}/mine.npz"))
-        3
-    """
-    file = Path(path)
-    if not file.is_file():
-        what = "which is a folder" if file.is_dir() else "where there is no file"
-        near = difflib.get_close_matches(
-            file.name,
-            [p.name for p in file.parent.iterdir() if p.is_file()] if file.parent.is_dir() else [],
+def _no_columns(name: str, left_out: Mapping[str, str]) -> ValueError:
+    if not left_out:
+        return ValueError(
+            errors.message(name, "no arrays", "an array for each modality", "add them")
         )
-        raise ValueError(
-            errors.message(
-                "path",
-                f"{str(file)!r}, {what}",
-                "an .npz file",
-                f"did you mean {near[0]!r}?" if near else "check the path",
-            )
-        )
-    try:
-        arrays = _read_npz(file)
-    except UNREADABLE as error:
-        raise ValueError(
-            errors.message(
-                "path",
-                f"{str(file)!r} ({file.stat().st_size} bytes), which cannot be read ({error})",
-                "a whole .npz file of plain arrays",
-                "write it anew with numpy.savez",
-            )
-        ) from error
-    for name, array in arrays.items():
-        if name.endswith("_present") and array.dtype != np.bool_:
-            raise ValueError(
-                errors.message(
-                    f"{file.name}[{name!r}]", f"dtype {array.dtype}", "booleans", "cast it to bool"
-                )
-            )
-    return ArraySource(arrays, name=str(file))
-
-
-def write_npz(path: str | os.PathLike[str], columns: Mapping[str, np.ndarray]) -> None:
-    """Writes columns for `open_npz`; the file is there whole or not at all.
-
-    Args:
-        path: the file, which is replaced.
-        columns: {column: (examples, …)}.
-
-    Raises:
-        ValueError: as `ArraySource`.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_npz(f"{folder}/mine.npz", {"label": np.array([3, 1, 4])})
-        ...     len(open_npz(f"{folder}/mine.npz"))
-        3
-    """
-    file = Path(path)
-    source = ArraySource(columns, name=str(file))
-    arrays: dict[str, Any] = source.take(np.arange(len(source)))
-    with files.replacing(file) as stream:
-        np.savez(stream, **arrays)
-
-
-def _read_npz(file: Path) -> dict[str, np.ndarray]:
-    # NumPy does not close a damaged file it was given by name.
-    with file.open("rb") as stream:
-        # NumPy stops at the length a member's header states, which may be before its checksum.
-        with zipfile.ZipFile(stream) as members:
-            damaged = members.testzip()
-            found = len(members.infolist())
-        if damaged:
-            raise ValueError(f"the checksum of {damaged!r} does not hold")
-        # The archive's end counts its members, of which zipfile passes over those it cannot find;
-        # 0xFFFF refers to a longer record, and a comment after the end hides it from this look.
-        stream.seek(-22, os.SEEK_END)
-        end = stream.read()
-        stated = int.from_bytes(end[10:12], "little")
-        if end.startswith(b"PK\5\6") and stated not in (found, 0xFFFF):
-            raise ValueError(f"it lists {found} of its {stated} arrays")
-        stream.seek(0)
-        archive = np.load(stream, allow_pickle=False)
-        return {name: np.asarray(archive[name]) for name in archive.files}
+    column, why = next(iter(left_out.items()))
+    return ValueError(
+        errors.message(f"{name}[{column!r}]", why, "numbers or booleans", "store plain arrays")
+    )

@@ -45,7 +45,7 @@ def _open(section: ConfigDict, split: str, digits: Mapping[str, data.Source]) ->
             raise ValueError(errors.unknown("config.data", split, digits))
         return digits[split]
     if section.source == "npz":
-        return data.open_npz(split)
+        return data.open_npz(split, Path(section.folder) / "unpacked")
     if section.source in data.SMALL_SETS:
         options = {"spectrogram": section.spectrogram} if section.source == "spoken_digits" else {}
         return data.SMALL_SETS[section.source](section.path, split, tuple(section.size), **options)
