@@ -13,6 +13,7 @@ PACKAGE = ROOT / "mmdiffusion_jax"
 FLOORS = (
     "errors",
     "files",
+    "ranges",
     "tensors",
     "process",
     "sampling",
@@ -28,7 +29,7 @@ FLOORS = (
     "graceful",
     "run",
 )
-BELOW = {"errors", "files"}
+BELOW = {"errors", "files", "ranges"}
 ALONE = {"metrics": BELOW | {"tensors"}, "data": BELOW, "training": BELOW}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -87,7 +87,8 @@ def cache_latents(
         batch_size: images at a time.
 
     Returns:
-        The source, with latents in place of the column.
+        The source, with latents in place of the column; where its mask says that it is absent, they
+        are whatever the autoencoder makes of the placeholders.
 
     Raises:
         ValueError: an unknown column, an empty identity, a batch size below 1, or latents that are
@@ -143,7 +144,8 @@ def _encode(
     found = []
     for batch, valid in eval_batches(part, batch_size):
         latents = np.asarray(encode(batch[column]))
-        if len(latents) != batch_size or not np.isfinite(latents).all():
+        present = np.asarray(batch.get(f"{column}_present", valid), bool)
+        if len(latents) != batch_size or not np.isfinite(latents[present]).all():
             raise ValueError(
                 errors.message(
                     "encode",

@@ -224,6 +224,8 @@ def _arrays(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
                 else:
                     content.seek(0)
                     arrays[name] = np.lib.format.read_array(content, allow_pickle=False)
+    for name, why in left_out.items():
+        logging.info("%s[%r] is no array of numbers (%s); it is left out.", file, name, why)
     return arrays, left_out
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from absl import flags, logging
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.data.sources import ArraySource, Columns, Source
+from mmdiffusion_jax.data.sources import NUMBERS, ArraySource, Columns, Source
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -25,6 +25,7 @@ class RecordSource:
         records: random access with `__len__` and `__getitems__`, such as a TFDS data source.
         columns: {column: (shape of one example, dtype)}; other features are left out.
         name: what errors call it.
+        left_out: {feature: why it is no column}.
 
     Example:
         >>> class Squares:
@@ -37,10 +38,17 @@ class RecordSource:
         [9, 1]
     """
 
-    def __init__(self, records: Any, columns: Columns, name: str = "records") -> None:
+    def __init__(
+        self,
+        records: Any,
+        columns: Columns,
+        name: str = "records",
+        left_out: Mapping[str, str] | None = None,
+    ) -> None:
         self._records = records
         self._columns = columns
         self._name = name
+        self.left_out = dict(left_out or {})
 
     @property
     def columns(self) -> Columns:
@@ -108,7 +116,7 @@ def open_tfds(
     splits = dict(builder.info.splits)
     if split not in splits:
         raise ValueError(errors.unknown("split", split, splits))
-    columns = _fixed_columns(builder.info.features, path)
+    columns, left_out = _fixed_columns(builder.info.features, path)
     name = f"{path}, split {split!r}"
     try:
         _check_files(splits[split])
@@ -123,7 +131,7 @@ def open_tfds(
                 "prepare it again",
             )
         ) from error
-    source = RecordSource(records, columns, name)
+    source = RecordSource(records, columns, name, left_out)
     size = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in columns.values())
     return source if size * len(source) > max_in_memory_bytes else _in_memory(source, name)
 
@@ -165,17 +173,19 @@ def _builder(path: Path) -> "tfds.core.DatasetBuilder":
     return builder
 
 
-def _fixed_columns(features: Mapping[str, Any], path: Path) -> Columns:
+def _fixed_columns(features: Mapping[str, Any], path: Path) -> tuple[Columns, dict[str, str]]:
     columns: Columns = {}
+    left_out: dict[str, str] = {}
     for column, feature in features.items():
         info = feature.get_tensor_info()
         # A nested feature has a dictionary here, and an axis of varying length the size None.
         if (
             isinstance(info, Mapping)
             or None in info.shape
-            or np.dtype(info.np_dtype).kind not in "biuf"
+            or np.dtype(info.np_dtype).kind not in NUMBERS
         ):
             logging.info("Feature %r of %s: no numbers of one shape; left out.", column, path)
+            left_out[column] = f"a feature {type(feature).__name__}, no numbers of one shape"
             continue
         columns[column] = (tuple(info.shape), np.dtype(info.np_dtype))
     if not columns:
@@ -187,7 +197,7 @@ def _fixed_columns(features: Mapping[str, Any], path: Path) -> Columns:
                 "prepare the data set with one",
             )
         )
-    return columns
+    return columns, left_out
 
 
 def _check_files(info: "tfds.core.SplitInfo") -> None:
@@ -212,4 +222,4 @@ def _in_memory(source: RecordSource, name: str) -> ArraySource:
         stop = min(start + _CHUNK, count)
         for column, values in source.take(np.arange(start, stop)).items():
             arrays[column][start:stop] = values
-    return ArraySource(arrays, name=name)
+    return ArraySource(arrays, name, source.left_out)

@@ -62,10 +62,9 @@ class ArraySource:
                 self._arrays[column] = array
             else:
                 self.left_out[column] = f"dtype {array.dtype}"
+                logging.info("%s[%r] is no array of numbers; it is left out.", name, column)
         if not self._arrays:
             raise _no_columns(name, self.left_out)
-        for column, why in self.left_out.items():
-            logging.info("%s[%r] is no array of numbers (%s); it is left out.", name, column, why)
         lengths = {
             column: len(array) if array.ndim else None for column, array in self._arrays.items()
         }

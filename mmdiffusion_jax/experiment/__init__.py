@@ -2,6 +2,7 @@
 
 from mmdiffusion_jax.experiment.arms import ARMS, make_arm
 from mmdiffusion_jax.experiment.build import Experiment, build
+from mmdiffusion_jax.experiment.checks import check_source
 from mmdiffusion_jax.experiment.config import check_config, default_config, unknown_override
 from mmdiffusion_jax.experiment.config_file import call_in_file, read_config_file
 from mmdiffusion_jax.experiment.fit import (
@@ -12,7 +13,7 @@ from mmdiffusion_jax.experiment.fit import (
     share_batch,
 )
 from mmdiffusion_jax.experiment.paths import local_paths
-from mmdiffusion_jax.experiment.sources import check_source, open_data
+from mmdiffusion_jax.experiment.sources import open_data
 from mmdiffusion_jax.experiment.workdir import (
     check_workdir,
     config_of,

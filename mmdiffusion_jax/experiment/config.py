@@ -103,6 +103,15 @@ def check_config(config: ConfigDict) -> None:
         _check_name(f"config.modalities.{name}.kind", spec.get("kind", ""), MODALITIES)
         known = {"kind": "", **_field_defaults(MODALITIES[spec.kind])}
         _check_keys(spec.to_dict(), known, f"config.modalities.{name}")
+        if name.removesuffix("_present") in {*config.modalities} - {name}:
+            raise ValueError(
+                errors.message(
+                    f"config.modalities.{name}",
+                    f"a name that stands for the mask of {name.removesuffix('_present')!r}",
+                    "a name that no mask has",
+                    "rename the modality and its column",
+                )
+            )
     present = set(config.modalities)
     _check_name("config.primary", config.primary, present)
     for path, section in (

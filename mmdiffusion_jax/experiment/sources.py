@@ -8,7 +8,14 @@ from ml_collections import ConfigDict
 
 from mmdiffusion_jax import data, errors, metrics
 from mmdiffusion_jax.experiment.build import build
+from mmdiffusion_jax.experiment.checks import (
+    check_opened,
+    check_source,
+    mask_of,
+    present_values,
+)
 from mmdiffusion_jax.modalities import Embedding, LatentImage, Modality
+from mmdiffusion_jax.modalities.image import check_pixels
 
 
 def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
@@ -26,8 +33,11 @@ def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
     opened = []
     for split in ("train", "test"):
         source = _open(section, section[split], digits)
+        check_opened(source, modalities, split)
         for name, modality in modalities.items():
             if isinstance(modality, LatentImage) and _holds_images(source, name):
+                for _, images in present_values(source, {name: modality}):
+                    check_pixels(f"{split} data, {name}", images)
                 caches = Path(section.folder) / "latents"
                 source = data.cache_latents(
                     source, name, modality.encode_images, modality.identity, caches
@@ -74,9 +84,17 @@ def _add_embeddings(
         )
     columns = source.take(np.arange(len(source)))
     network = metrics.SmallClassifier.load(config.data.embedder)
-    features = network.features(columns[config.primary])
-    unit = features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)
-    return data.ArraySource({**columns, **dict.fromkeys(missing, unit)}, name=f"{split} data")
+    images = columns[config.primary]
+    mask = mask_of(columns, config.primary, modalities)
+    present = np.ones(len(images), bool) if mask is None else mask
+    shown = images[present]
+    features = network.features(shown.astype(np.uint8) if shown.dtype.kind in "iu" else shown)
+    unit = np.zeros((len(images), features.shape[1]), features.dtype)
+    unit[present] = features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)
+    masks = {} if mask is None else {f"{name}_present": mask for name in missing}
+    return data.ArraySource(
+        {**columns, **dict.fromkeys(missing, unit), **masks}, name=f"{split} data"
+    )
 
 
 def _holds_images(source: data.Source, name: str) -> bool:
@@ -101,41 +119,3 @@ def add_derived(
             raise ValueError(errors.unknown(f"{split} data", origin, source.columns, mend))
         derivations[name] = origin, modality.derive
     return data.Derived(source, derivations, seed) if derivations else source
-
-
-def check_source(source: data.Source, modalities: Mapping[str, Modality], split: str) -> None:
-    """Checks that a source has every modality, in its shape, kind and range.
-
-    The range is checked on all examples of a source in memory, on the first 1,024 of another and
-    of what is derived.
-
-    Raises:
-        ValueError: naming split and modality, what came and what was expected.
-    """
-    for name, modality in modalities.items():
-        if name not in source.columns:
-            raise ValueError(
-                errors.message(
-                    f"{split} data",
-                    "the arrays " + ", ".join(map(repr, sorted(source.columns))),
-                    f"an array {name!r} too, for the modality of this name",
-                    "add it, or take the modality out of the config",
-                )
-            )
-        (shape, dtype), (expected, kind) = source.columns[name], modality.columns
-        if tuple(shape) != tuple(expected) or not np.issubdtype(dtype, getattr(np, kind)):
-            raise ValueError(
-                errors.message(
-                    f"{split} data, {name}",
-                    f"examples of shape {tuple(shape)} and dtype {np.dtype(dtype)}",
-                    f"shape {tuple(expected)} and {kind} values",
-                    "reshape the data (an image has a channel axis) or correct the config",
-                )
-            )
-    stored = source.source if isinstance(source, data.Derived) else source
-    whole = len(stored) if isinstance(stored, data.ArraySource) else min(1024, len(stored))
-    values = stored.take(np.arange(whole))
-    if stored is not source:
-        values = {**source.take(np.arange(min(1024, len(source)))), **values}
-    for name, modality in modalities.items():
-        modality.validate(f"{split} data, {name}", values[name])

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.modalities.base import Features, Modality
 from mmdiffusion_jax.modalities.encoders import coarse_shape, unit_rms, unit_rms_moments
 from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel, pool_gaussians
@@ -60,8 +60,7 @@ class Audio(Modality):
         """Checks the fields."""
         super().__post_init__()
         for name, value in (("frames", self.frames), ("mels", self.mels)):
-            if value < 1:
-                raise ValueError(errors.message(name, value, "1 or more", "raise it"))
+            ranges.check_whole(name, value, 1)
         coarse_shape(self.grid, self.latent)
 
     def setup(self) -> None:

@@ -79,8 +79,22 @@ class Modality(nn.Module):
         """
         raise NotImplementedError
 
+    def conversion(self, x: np.ndarray) -> str:
+        """How a column of another shape or kind becomes what `columns` says.
+
+        Args:
+            x: (examples, …), some values of that column.
+
+        Returns:
+            The mend, as errors end with it.
+        """
+        del x
+        return "reshape or cast the data, or correct the config"
+
     def validate(self, name: str, x: np.ndarray) -> None:
         """Checks values of the data on the host.
+
+        Values of examples in which the modality is absent are not among them.
 
         Raises:
             ValueError: naming the modality, the offending value and the range.

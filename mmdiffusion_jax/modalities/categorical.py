@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.modalities.base import Modality
 from mmdiffusion_jax.process import categorical_log_prob
 
@@ -34,6 +34,24 @@ class Categorical(Modality):
         """One a variable."""
         return int(np.prod(self.columns[0]))
 
+    def __post_init__(self) -> None:
+        """Checks the number of classes."""
+        super().__post_init__()
+        ranges.check_whole("num_classes", self.num_classes, 2)
+
+    def conversion(self, x: np.ndarray) -> str:
+        """Class numbers out of floats, or the place of a class out of a row of 0 and 1."""
+        shape = self.columns[0]
+        if x.dtype.kind == "f" and x.shape[1:] == shape:
+            return "cast the classes by x.astype(np.int32), with any class where a mask hides it"
+        if x.dtype.kind == "b" and x.shape[1:] == shape:
+            return "cast the classes by x.astype(np.int32)"
+        if x.shape[1:] == (*shape, self.num_classes):
+            return "store x.argmax(-1), the number of the class, in place of a row for each class"
+        if x.shape[1:] == (*shape, 1):
+            return "store x[..., 0], without its last axis"
+        return super().conversion(x)
+
     def validate(self, name: str, x: np.ndarray) -> None:
         """Checks that the values are classes, or the one that stands for "not known".
 
@@ -50,7 +68,7 @@ class Categorical(Modality):
                     name,
                     f"{self.nouns[0]} {x[wrong].flat[0]}",
                     f"{self.nouns[1]} in 0 … {self.num_classes - 1}{also}",
-                    "correct the data, or raise num_classes",
+                    "correct the data, raise num_classes, or mark them as not present",
                 )
             )
 
@@ -95,6 +113,8 @@ def check_unknown(argument: str, unknown: int | None, num_classes: int) -> None:
     Raises:
         ValueError: a class among 0 … num_classes − 1.
     """
+    if unknown is not None:
+        ranges.check_whole(argument, unknown, -ranges.INT32)
     if unknown is not None and 0 <= unknown < num_classes:
         raise ValueError(
             errors.message(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.modalities.base import Features, Modality
 from mmdiffusion_jax.modalities.encoders import coarse_shape, enlarge, unit_rms, unit_rms_moments
 from mmdiffusion_jax.modalities.heads import bounded_log_std, pool_gaussians
@@ -190,8 +190,7 @@ class Embedding(Modality):
         if self.head_kind not in LAWS:
             raise ValueError(errors.unknown("head_kind", self.head_kind, LAWS))
         least = 2 if self.head_kind == "cosine" else 1
-        if self.dims < least:
-            raise ValueError(errors.message("dims", self.dims, f"{least} or more", "raise it"))
+        ranges.check_whole("dims", self.dims, least)
         coarse_shape(self.grid, self.latent)
 
     def setup(self) -> None:

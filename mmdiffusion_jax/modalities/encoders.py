@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 
 
 def coarse_shape(grid: Sequence[int] | None, latent: Sequence[int]) -> tuple[int, ...]:
@@ -30,16 +30,19 @@ def coarse_shape(grid: Sequence[int] | None, latent: Sequence[int]) -> tuple[int
     """
     if grid is None:
         return tuple(latent)
-    if len(grid) != 2 or not all(1 <= n <= most for n, most in zip(grid, latent, strict=False)):
+    sides = tuple(grid) if isinstance(grid, Sequence) else ()
+    if len(sides) != 2 or not all(
+        ranges.is_whole(n) and 1 <= n <= most for n, most in zip(sides, latent, strict=False)
+    ):
         raise ValueError(
             errors.message(
                 "grid",
-                tuple(grid),
+                sides or repr(grid),
                 f"(rows, columns) from (1, 1) to {tuple(latent[:2])}",
                 "change it, or leave it out for the latent's own",
             )
         )
-    return (*grid, latent[2])
+    return (*sides, latent[2])
 
 
 def enlarge(rows: jax.Array, latent: Sequence[int]) -> jax.Array:

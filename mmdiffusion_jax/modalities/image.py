@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.modalities.base import Features, Modality
 from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel, pool_gaussians
 from mmdiffusion_jax.modalities.palettes import channel_colours
@@ -23,7 +23,11 @@ class Image(Modality):
     gives the standard deviation alone; otherwise the head gives both.
 
     Attributes:
-        num_levels: how many grey levels the data has, 2 … 256.
+        num_levels: how many grey levels the data has, 2 … 256; level i is stored as
+            round(i · 255 / (num_levels − 1)).
+
+    Raises:
+        ValueError: a number of levels out of its range.
 
     Example:
         >>> image = Image(latent=(8, 8, 1), is_primary=True, num_levels=17)
@@ -45,21 +49,33 @@ class Image(Modality):
         """Shape (height, width, channels), integers."""
         return self.latent, "integer"
 
+    def __post_init__(self) -> None:
+        """Checks the number of levels."""
+        super().__post_init__()
+        ranges.check_whole("num_levels", self.num_levels, 2, 256)
+
+    def conversion(self, x: np.ndarray) -> str:
+        """The lines of NumPy for another order of axes, and for pixels on another scale."""
+        height, width, channels = self.latent
+        if x.shape[1:] == (height, width) and channels == 1:
+            mend = "give the images a channel axis by images[..., None]"
+        elif x.shape[1:] == (channels, height, width):
+            mend = "put the channels last by images.transpose(0, 2, 3, 1)"
+        elif x.shape[1:] == tuple(self.latent):
+            return pixel_conversion(x, self.num_levels)
+        else:
+            return super().conversion(x)
+        return (
+            mend if x.dtype == np.uint8 else f"{mend}, and {pixel_conversion(x, self.num_levels)}"
+        )
+
     def validate(self, name: str, x: np.ndarray) -> None:
-        """Checks that the pixels lie in 0 … 255.
+        """Checks that the pixels are among the levels round(i · 255 / (num_levels − 1)).
 
         Raises:
-            ValueError: naming the modality and the pixel out of range.
+            ValueError: naming the modality, the pixel and how to scale.
         """
-        if x.size and (x.min() < 0 or x.max() > 255):
-            raise ValueError(
-                errors.message(
-                    name,
-                    f"pixels from {x.min()} to {x.max()}",
-                    "pixels in 0 … 255",
-                    "store images as uint8",
-                )
-            )
+        check_pixels(name, x, self.num_levels)
 
     def encode(self, x: jax.Array) -> jax.Array:
         """Pixels (batch, height, width, channels) in 0 … 255 → [−1, 1] float32."""
@@ -125,3 +141,74 @@ class Image(Modality):
     def _pixels(self, value: jax.Array) -> jax.Array:
         level = self._level((value + 1) / 2)
         return jnp.round(level * (255 / (self.num_levels - 1))).astype(jnp.uint8)
+
+
+def check_pixels(name: str, x: np.ndarray, num_levels: int = 256) -> None:
+    """Checks that integer pixels are among the levels round(i · 255 / (num_levels − 1)).
+
+    Args:
+        name: what errors call them.
+        x: any shape.
+        num_levels: how many levels, 2 … 256.
+
+    Raises:
+        ValueError: naming a pixel that is none of the levels, and how to scale.
+
+    Example:
+        >>> check_pixels("digits", np.array([0, 15, 255]), num_levels=18)
+        >>> check_pixels("digits", np.array([0, 5, 16]), num_levels=17)
+        Traceback (most recent call last):
+        ...
+        ValueError: `digits`: got the pixel 5 of 0 … 16, expected the 17 levels round(i * 255 / ...
+    """
+    if not x.size:
+        return
+    low, high = x.min(), x.max()
+    if low < 0 or high > 255:
+        got, expected = f"pixels from {low} to {high}", "pixels in 0 … 255"
+    else:
+        is_level = np.zeros(256, bool)
+        is_level[np.round(np.arange(num_levels) * (255 / (num_levels - 1))).astype(int)] = True
+        off = ~is_level[x]
+        if not off.any():
+            return
+        got = f"the pixel {x[off][0]} of {low} … {high}"
+        expected = f"the {num_levels} levels round(i * 255 / {num_levels - 1}) of num_levels"
+    raise ValueError(errors.message(name, got, expected, pixel_conversion(x, num_levels)))
+
+
+def pixel_conversion(x: np.ndarray, num_levels: int = 256) -> str:
+    """The line of NumPy that brings pixels on another scale to the levels in 0 … 255.
+
+    The scale is told by the range of the values: floats in [0, 1] or [−1, 1], levels 0 …
+    num_levels − 1, or integers of 10 to 16 bits.
+
+    Args:
+        x: some pixels, of any shape and dtype.
+        num_levels: how many levels, 2 … 256.
+
+    Example:
+        >>> pixel_conversion(np.array([0.0, 0.3, 1.0]))
+        'scale them by np.round(255 * images).astype(np.uint8)'
+        >>> pixel_conversion(np.array([0, 40_000], np.uint16))
+        'scale them by np.round(255 * images / 65535).astype(np.uint8)'
+    """
+    finite = x[np.isfinite(x)]
+    if not finite.size or finite.size < x.size:
+        return "replace what is not finite, or mark such examples as not present"
+    low, high, top = float(finite.min()), float(finite.max()), num_levels - 1
+    is_float = x.dtype.kind == "f"
+    is_whole = not is_float or bool((finite == np.round(finite)).all())
+    widths = [bits for bits in (8, 10, 12, 14, 16) if high < 2**bits]
+    if is_float and low >= -1 and high <= 1:
+        share = "images" if low >= 0 else "(images + 1) / 2"
+    elif is_whole and low >= 0 and high <= top and num_levels < 256:
+        return f"scale them by np.round(images * (255 / {top})).astype(np.uint8)"
+    elif is_whole and low >= 0 and widths:
+        share = f"images / {2 ** widths[0] - 1}"
+    else:
+        return "bring them to 0 … 255 and store them as uint8, or mark such examples as not present"
+    if num_levels == 256:
+        return f"scale them by np.round(255 * {share}).astype(np.uint8)"
+    levels = f"np.round(np.round({top} * {share}) * (255 / {top})).astype(np.uint8)"
+    return f"bring them to these levels by {levels}, or leave num_levels at 256"

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.modalities.base import Features, Modality
 from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel, pool_gaussians
 from mmdiffusion_jax.modalities.palettes import channel_colours
@@ -89,7 +89,7 @@ class LatentImage(Modality):
         scale: of the latents, above 0.
 
     Raises:
-        ValueError: a scale that is not above 0.
+        ValueError: a shift that is not finite, or a scale that is not above 0.
 
     Example:
         >>> latent = LatentImage(latent=(4, 4, 8), shift=1.0, scale=0.5)
@@ -102,10 +102,10 @@ class LatentImage(Modality):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        """Checks the scale."""
+        """Checks the shift and the scale."""
         super().__post_init__()
-        if not self.scale > 0:
-            raise ValueError(errors.message("scale", self.scale, "a number above 0", "raise it"))
+        ranges.check_real("shift", self.shift)
+        ranges.check_real("scale", self.scale, 0, ends="()")
 
     @property
     def num_dims(self) -> int:

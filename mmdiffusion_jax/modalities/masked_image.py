@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.modalities.base import Features
 from mmdiffusion_jax.modalities.encoders import unit_rms
 from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel
-from mmdiffusion_jax.modalities.image import Image
+from mmdiffusion_jax.modalities.image import Image, check_pixels
 from mmdiffusion_jax.modalities.palettes import channel_colours
 from mmdiffusion_jax.process import sum_per_example
 
@@ -96,12 +96,12 @@ class MaskedImage(Image):
         return np.concatenate([x, validity], axis=-1)
 
     def validate(self, name: str, x: np.ndarray) -> None:
-        """Checks that the pixels lie in 0 … 255 and the validity is 0 or 255.
+        """Checks that visible pixels are among the levels and the validity is 0 or 255.
 
         Raises:
             ValueError: naming the modality and what is out of range.
         """
-        super().validate(name, x)
+        check_pixels(name, x)
         validity = x[..., -1]
         wrong = (validity != 0) & (validity != 255)
         if wrong.any():
@@ -113,6 +113,8 @@ class MaskedImage(Image):
                     "store the validity behind the image's own channels",
                 )
             )
+        # A condition may hold anything under its squares.
+        super().validate(name, np.where(_is_visible(x)[..., None], restored(x), 0))
 
     def encode(self, x: jax.Array) -> jax.Array:
         """x (batch, height, width, channels + 1) → (batch, *latent)."""
@@ -249,9 +251,9 @@ def _with_validity(pixels: jax.Array, visible: jax.Array) -> jax.Array:
 
 
 def _check_squares(num_squares: int, square_size: int, height: int, width: int) -> None:
-    if num_squares < 1:
-        raise ValueError(errors.message("num_squares", num_squares, "1 or more", "raise it"))
-    if not 1 <= square_size <= min(height, width):
+    ranges.check_whole("num_squares", num_squares, 1)
+    ranges.check_whole("square_size", square_size, 1)
+    if square_size > min(height, width):
         raise ValueError(
             errors.message(
                 "square_size",

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.modalities.base import Features
 from mmdiffusion_jax.modalities.categorical import Categorical, check_unknown
 from mmdiffusion_jax.modalities.encoders import unit_rms
@@ -49,7 +49,8 @@ class Tokens(Categorical):
         super().__post_init__()
         check_unknown("padding", self.padding, self.num_classes)
         most = int(np.prod(self.latent)) // 2
-        if not 1 <= self.length <= most:
+        ranges.check_whole("length", self.length, 1)
+        if self.length > most:
             raise ValueError(
                 errors.message(
                     "length",

@@ -123,15 +123,25 @@ def split_presence(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Splits columns `<name>_present` off a batch: (values, presence masks).
 
+    Such a column is a mask where the batch has `<name>`, and else a modality of that name.
+
+    Raises:
+        ValueError: booleans `<name>_present` without a column `<name>`.
+
     Example:
         >>> values, presence = split_presence({"label": 1, "label_present": 2})
         >>> values, presence
         ({'label': 1}, {'label': 2})
     """
     suffix = "_present"
-    values = {name: x for name, x in batch.items() if not name.endswith(suffix)}
-    masks = {name.removesuffix(suffix): x for name, x in batch.items() if name.endswith(suffix)}
-    return values, {name: mask for name, mask in masks.items() if name in values}
+    masks = {name for name in batch if name.endswith(suffix) and name.removesuffix(suffix) in batch}
+    values = {name: x for name, x in batch.items() if name not in masks}
+    for name, x in values.items():
+        if name.endswith(suffix) and getattr(x, "dtype", None) == jnp.bool_:
+            raise ValueError(
+                errors.unknown("batch", name, [f"{n}{suffix}" for n in values if n != name])
+            )
+    return values, {name.removesuffix(suffix): batch[name] for name in masks}
 
 
 def drop_modalities(

@@ -34,7 +34,7 @@ def measure_costs(
         built = experiment.build(config)
         step, state = experiment.make_step_and_state(built, mesh)
         layout = training.batch_sharding(mesh, len_of(columns))
-        batch = jax.device_put({n: columns[n] for n in built.model.modalities}, layout)
+        batch = jax.device_put(built.columns_of(columns), layout)
         compiled = step.lower(state, batch).compile()  # type: ignore[attr-defined]
         counted = compiled.cost_analysis() or {}
         size = sum(leaf.size for leaf in jax.tree.leaves(state.params))

@@ -140,4 +140,15 @@ def _read_file(name: str, path: str) -> np.ndarray:
     source = data.open_npz(file)
     if name not in source.columns:
         raise ValueError(errors.unknown(f"given {name}", name, source.columns))
-    return source.take(np.arange(len(source)))[name]
+    columns = source.take(np.arange(len(source)))
+    mask = columns.get(f"{name}_present")
+    if mask is not None and mask.dtype == np.bool_ and not mask.all():
+        raise ValueError(
+            errors.message(
+                f"given {name}",
+                f"{path!r}, where {name}_present is False for {int((~mask).sum())} of {len(mask)}",
+                "a value for every sample",
+                f"store {name}[{name}_present] alone",
+            )
+        )
+    return columns[name]

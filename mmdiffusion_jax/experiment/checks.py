@@ -1,0 +1,175 @@
+"""Whether data fit the modalities of an experiment; absent values are never looked at."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from mmdiffusion_jax import data, errors
+from mmdiffusion_jax.modalities import Modality
+
+_SUFFIX = "_present"
+_CHUNK = 1024
+
+
+def check_opened(source: data.Source, modalities: Mapping[str, Modality], split: str) -> None:
+    """Checks the columns of data as they were opened, before any are derived from them.
+
+    A column `<name>_present` is the mask of the column `<name>`, unless a modality has that name.
+
+    Args:
+        source: from one of the openers.
+        modalities: {name: modality}.
+        split: what errors call the data, "train" or "test".
+
+    Raises:
+        ValueError: a modality whose column holds no numbers, a mask without its column, or one that
+            is not a boolean an example.
+    """
+    left_out = getattr(source, "left_out", {})
+    for name in modalities:
+        if name in left_out:
+            raise ValueError(
+                errors.message(
+                    f"{split} data, {name}",
+                    left_out[name],
+                    "numbers, as a modality of this name reads the column",
+                    "store class numbers or embeddings of it in its stead",
+                )
+            )
+    origins = {modality.derived_from for modality in modalities.values()}
+    for column, (shape, dtype) in source.columns.items():
+        if not column.endswith(_SUFFIX) or column in modalities:
+            continue
+        name = column.removesuffix(_SUFFIX)
+        if name not in {*source.columns, *left_out, *modalities}:
+            _check_orphan(column, dtype, {*source.columns, *modalities}, split)
+        elif name in {*modalities, *origins} and (shape != () or dtype != np.bool_):
+            raise ValueError(
+                errors.message(
+                    f"{split} data, {column}",
+                    f"examples of shape {tuple(shape)} and dtype {np.dtype(dtype)}",
+                    f"one boolean an example, True where {name!r} is there",
+                    f"store {column}.reshape(len({column})).astype(bool)"
+                    if int(np.prod(shape)) == 1
+                    else "store a vector of booleans",
+                )
+            )
+
+
+def check_source(source: data.Source, modalities: Mapping[str, Modality], split: str) -> None:
+    """Checks that a source has every modality, in its shape, kind and range.
+
+    The range is checked where a modality is present: on all examples of a source of arrays, on the
+    first 1,024 of another and of what is derived.
+
+    Args:
+        source: the examples, with all columns.
+        modalities: {name: modality}.
+        split: what errors call the data, "train" or "test".
+
+    Raises:
+        ValueError: naming split and modality, what came and what was expected; also where no
+            training example has a modality.
+    """
+    for name, modality in modalities.items():
+        if name not in source.columns:
+            raise ValueError(
+                errors.message(
+                    f"{split} data",
+                    "the arrays " + ", ".join(map(repr, sorted(source.columns))),
+                    f"an array {name!r} too, for the modality of this name",
+                    "add it, or take the modality out of the config",
+                )
+            )
+        (shape, dtype), (expected, kind) = source.columns[name], modality.columns
+        if tuple(shape) != tuple(expected) or not np.issubdtype(dtype, getattr(np, kind)):
+            examples = source.take(np.arange(min(_CHUNK, len(source))))
+            raise ValueError(
+                errors.message(
+                    f"{split} data, {name}",
+                    f"examples of shape {tuple(shape)} and dtype {np.dtype(dtype)}",
+                    f"shape {tuple(expected)} and {kind} values",
+                    modality.conversion(_present_rows(examples, name, modalities)),
+                )
+            )
+    seen = dict.fromkeys(modalities, False)
+    for name, x in present_values(source, modalities):
+        seen[name] = True
+        modalities[name].validate(f"{split} data, {name}", x)
+    for name in modalities:
+        if split == "train" and _reads_all(source) and not seen[name]:
+            raise ValueError(
+                errors.message(
+                    f"{split} data, {name}",
+                    f"{name}{_SUFFIX} with no True in it",
+                    "an example to learn from",
+                    "correct the mask, or take the modality out of the config",
+                )
+            )
+
+
+def present_values(
+    source: data.Source, modalities: Mapping[str, Modality]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The values of modalities where they are present, a piece at a time.
+
+    All examples of a source of arrays, the first 1,024 of another and of what is derived.
+
+    Args:
+        source: the examples.
+        modalities: {name: modality}, those that the source has columns of.
+
+    Yields:
+        (name, x (examples, …)), x with at least one example.
+    """
+    stored = source.source if isinstance(source, data.Derived) else source
+    count = len(stored) if _reads_all(source) else min(_CHUNK, len(stored))
+    # An error names the column that is wrong rather than one that is derived from it.
+    names = sorted(modalities, key=lambda name: modalities[name].derived_from is not None)
+    for start in range(0, count, _CHUNK):
+        rows = np.arange(start, min(start + _CHUNK, count))
+        # What is derived is drawn by one rule for all rows, and drawing it takes time.
+        batch = (stored if start else source).take(rows)
+        for name in names:
+            if name in batch and len(x := _present_rows(batch, name, modalities)):
+                yield name, x
+
+
+def mask_of(
+    batch: Mapping[str, np.ndarray], name: str, modalities: Mapping[str, Modality]
+) -> np.ndarray | None:
+    """The booleans (batch,) of where a column is present; None where it is everywhere."""
+    column = f"{name}{_SUFFIX}"
+    return None if column in modalities else batch.get(column)
+
+
+def _present_rows(
+    batch: Mapping[str, np.ndarray], name: str, modalities: Mapping[str, Modality]
+) -> np.ndarray:
+    mask = mask_of(batch, name, modalities)
+    return batch[name] if mask is None else batch[name][mask]
+
+
+def _reads_all(source: data.Source) -> bool:
+    stored = source.source if isinstance(source, data.Derived) else source
+    return isinstance(stored, data.ArraySource)
+
+
+def _check_orphan(column: str, dtype: np.dtype, known: set[str], split: str) -> None:
+    """Refuses a mask without a column; numbers under a name like no other are a column."""
+    name = column.removesuffix(_SUFFIX)
+    others = sorted(other for other in known if not other.endswith(_SUFFIX))
+    near = difflib.get_close_matches(name, others, n=1, cutoff=0.5)
+    if not near and dtype != np.bool_:
+        return
+    raise ValueError(
+        errors.message(
+            f"{split} data",
+            f"the mask {column!r} without a column {name!r}",
+            f"a mask named after one of the columns {', '.join(map(repr, others))}",
+            f"did you mean '{near[0]}{_SUFFIX}', of the column {near[0]!r}?"
+            if near
+            else "rename it, or leave it out",
+        )
+    )

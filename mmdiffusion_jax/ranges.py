@@ -1,0 +1,103 @@
+"""The ranges of numbers that users set, and the one error outside them."""
+
+import math
+import numbers
+
+import numpy as np
+
+from mmdiffusion_jax import errors
+
+INT32 = 2**31 - 1
+"""The greatest whole number that devices count to."""
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number; booleans, texts and floats are none, not even 4.0.
+
+    Example:
+        >>> is_whole(np.int64(4)), is_whole(True), is_whole(4.0)
+        (True, False, False)
+    """
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool | np.bool_)
+
+
+def check_whole(argument: str, value: object, least: int = 0, most: int = INT32) -> None:
+    """Checks that a value is a whole number in a range.
+
+    Args:
+        argument: the name that the caller knows the value by.
+        value: what came.
+        least: the smallest value allowed.
+        most: the greatest value allowed.
+
+    Raises:
+        ValueError: anything but a whole number in that range.
+
+    Example:
+        >>> check_whole("depth", 4, least=1)
+        >>> check_whole("depth", 4.0, least=1)
+        Traceback (most recent call last):
+        ...
+        ValueError: `depth`: got 4.0, expected a whole number, 1 or more; change it.
+    """
+    whole = is_whole(value)
+    number = int(value) if whole else least  # type: ignore[call-overload]
+    if whole and least <= number <= most:
+        return
+    expected = f"{least} or more" if most == INT32 and number <= most else f"{least} … {most}"
+    expected = expected if whole else f"a whole number, {expected}"
+    raise ValueError(errors.message(argument, _shown(value), expected, "change it"))
+
+
+def check_real(
+    argument: str,
+    value: object,
+    least: float = -math.inf,
+    most: float = math.inf,
+    ends: str = "[]",
+    expected: str = "",
+) -> None:
+    """Checks a finite number; booleans and texts are none.
+
+    Args:
+        argument: the name that the caller knows the value by.
+        value: what came.
+        least: the lower end.
+        most: the upper end.
+        ends: which ends are allowed themselves, as an interval is written: "[]", "(]", "[)", "()".
+        expected: what would have been right, in words; left out, the interval.
+
+    Raises:
+        ValueError: anything but a finite number in that interval.
+
+    Example:
+        >>> check_real("rate", 0.5, 0, 1)
+        >>> check_real("scale", 0.0, 0, ends="()")
+        Traceback (most recent call last):
+        ...
+        ValueError: `scale`: got 0.0, expected a number above 0; change it.
+    """
+    if isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_):
+        number = float(value)
+        above = number > least if ends[0] == "(" else number >= least
+        below = number < most if ends[1] == ")" else number <= most
+        if math.isfinite(number) and above and below:
+            return
+    raise ValueError(
+        errors.message(
+            argument, _shown(value), expected or _interval(least, most, ends), "change it"
+        )
+    )
+
+
+def _interval(least: float, most: float, ends: str) -> str:
+    if math.isfinite(most):
+        return f"a number in {ends[0]}{least:g}, {most:g}{ends[1]}"
+    if math.isfinite(least):
+        return f"a number above {least:g}" if ends[0] == "(" else f"a number, {least:g} or more"
+    return "a finite number"
+
+
+def _shown(value: object) -> str:
+    # A NumPy scalar's own representation names its type.
+    return repr(value.item() if isinstance(value, np.generic) else value)
