@@ -10,6 +10,9 @@ from mmdiffusion_jax import errors
 INT32 = 2**31 - 1
 """The greatest whole number that devices count to."""
 
+MAX_SEED = 2**32 - 1
+"""The greatest seed of a key, without 64-bit integers."""
+
 
 def is_whole(value: object) -> bool:
     """Whether a value is a whole number; booleans, texts and floats are none, not even 4.0.
@@ -19,6 +22,18 @@ def is_whole(value: object) -> bool:
         (True, False, False)
     """
     return isinstance(value, numbers.Integral) and not isinstance(value, bool | np.bool_)
+
+
+def is_real(value: object) -> bool:
+    """Whether a value is a number, whole or not; infinity is one, booleans and texts are none.
+
+    Example:
+        >>> is_real(0.5), is_real(np.float32(1)), is_real("0.5"), is_real(float("nan"))
+        (True, True, False, False)
+    """
+    if not isinstance(value, numbers.Real) or isinstance(value, bool | np.bool_):
+        return False
+    return not math.isnan(float(value))
 
 
 def check_whole(argument: str, value: object, least: int = 0, most: int = INT32) -> None:
@@ -77,8 +92,8 @@ def check_real(
         ...
         ValueError: `scale`: got 0.0, expected a number above 0; change it.
     """
-    if isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_):
-        number = float(value)
+    if is_real(value):
+        number = float(value)  # type: ignore[arg-type]
         above = number > least if ends[0] == "(" else number >= least
         below = number < most if ends[1] == ")" else number <= most
         if math.isfinite(number) and above and below:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 
 _SUFFIXES = (".safetensors", ".pt", ".pth")
 
@@ -62,9 +62,5 @@ class EvaluationOptions:
                 )
             )
         for name, least in leasts.items():
-            if getattr(self, name) < least:
-                raise ValueError(
-                    errors.message(
-                        f"evaluation.{name}", getattr(self, name), f"{least} or more", "raise it"
-                    )
-                )
+            ranges.check_whole(f"evaluation.{name}", getattr(self, name), least)
+        ranges.check_whole("evaluation.seed", self.seed, 0, ranges.MAX_SEED)

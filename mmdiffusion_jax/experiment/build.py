@@ -13,6 +13,7 @@ from mmdiffusion_jax import errors, process
 from mmdiffusion_jax.evaluation import EvaluationOptions
 from mmdiffusion_jax.experiment.config import BACKBONES, SCHEDULES, check_config
 from mmdiffusion_jax.experiment.formulations import FORMULATIONS, Terms
+from mmdiffusion_jax.experiment.values import under
 from mmdiffusion_jax.generation import Generator, SamplingOptions
 from mmdiffusion_jax.modalities import MODALITIES
 from mmdiffusion_jax.networks import MultiModalModel
@@ -124,18 +125,19 @@ def build(config: ConfigDict) -> Experiment:
     """Checks a config and builds the experiment it describes.
 
     Raises:
-        ValueError: an unknown key, name or modality (with the nearest known one), or a value out
-            of its range.
+        ValueError: an unknown key, name or modality (with the nearest known one), or a value of
+            another kind or out of its range; it has the value's path in the config.
     """
     check_config(config)
     latent = tuple(config.latent)
-    modalities = {
-        name: MODALITIES[spec.kind](
-            latent=latent, is_primary=name == config.primary, **_without_kind(spec)
-        )
-        for name, spec in config.modalities.items()
-    }
-    schedule = SCHEDULES[config.process.schedule](config.process.num_steps)
+    modalities = {}
+    for name, spec in config.modalities.items():
+        with under(f"config.modalities.{name}"):
+            modalities[name] = MODALITIES[spec.kind](
+                latent=latent, is_primary=name == config.primary, **_without_kind(spec)
+            )
+    with under("config.process"):
+        schedule = SCHEDULES[config.process.schedule](config.process.num_steps)
     weights = process.modality_weights(
         schedule,
         {
@@ -146,14 +148,24 @@ def build(config: ConfigDict) -> Experiment:
     )
     formulation = FORMULATIONS[config.formulation]
     channels = latent[2] * (2 if config.process.variance == "learned" else 1)
-    model = formulation.model_type(
-        modalities=modalities,
-        backbone=BACKBONES[config.backbone.kind](
+    with under("config.backbone"):
+        backbone = BACKBONES[config.backbone.kind](
             latent=(*latent[:2], formulation.state_channels(latent[2], len(modalities))),
             out_channels=channels,
             num_steps=config.process.num_steps,
             **_without_kind(config.backbone),
-        ),
+        )
+        backbone.check()
+    with under("config"):
+        training = TrainingOptions(**config.training)
+        sharding = ShardingOptions(**config.sharding)
+        sampling = SamplingOptions(**config.sampling.to_dict())
+        evaluation = EvaluationOptions(**config.evaluation)
+    with under("config.sampling"):
+        sampling.reading_times(schedule)
+    model = formulation.model_type(
+        modalities=modalities,
+        backbone=backbone,
         primary=config.primary,
         target=config.process.target,
         variance=config.process.variance,
@@ -168,10 +180,10 @@ def build(config: ConfigDict) -> Experiment:
         weights=weights,
         model=model,
         loss_terms=formulation.make_terms(config, schedule, weights, model),
-        training=TrainingOptions(**config.training),
-        sharding=ShardingOptions(**config.sharding),
-        sampling=SamplingOptions(**config.sampling.to_dict()),
-        evaluation=EvaluationOptions(**config.evaluation),
+        training=training,
+        sharding=sharding,
+        sampling=sampling,
+        evaluation=evaluation,
     )
 
 

@@ -11,6 +11,7 @@ from mmdiffusion_jax import data, errors, process
 from mmdiffusion_jax.evaluation import EvaluationOptions
 from mmdiffusion_jax.experiment.config_file import read_config_file
 from mmdiffusion_jax.experiment.formulations import FORMULATIONS, WEIGHTINGS
+from mmdiffusion_jax.experiment.values import check_kinds, check_numbers
 from mmdiffusion_jax.generation import SamplingOptions
 from mmdiffusion_jax.modalities import MODALITIES
 from mmdiffusion_jax.networks import DiT, UNet, UViT
@@ -85,7 +86,7 @@ def default_config() -> ConfigDict:
 
 
 def check_config(config: ConfigDict) -> None:
-    """Checks every key and every name in a config.
+    """Checks every key, every name and every number in a config.
 
     Raises:
         ValueError: naming the key by its path, what it got and what was expected.
@@ -95,6 +96,7 @@ def check_config(config: ConfigDict) -> None:
     if isinstance(values.get("backbone"), Mapping):
         known["backbone"] = _check_backbone(values["backbone"])
     _check_keys(values, known, "config")
+    check_kinds(values, known, "config")
     if not config.modalities:
         raise ValueError(
             errors.message("config.modalities", "none", "at least one modality", "name them")
@@ -103,6 +105,7 @@ def check_config(config: ConfigDict) -> None:
         _check_name(f"config.modalities.{name}.kind", spec.get("kind", ""), MODALITIES)
         known = {"kind": "", **_field_defaults(MODALITIES[spec.kind])}
         _check_keys(spec.to_dict(), known, f"config.modalities.{name}")
+        check_kinds(spec.to_dict(), known, f"config.modalities.{name}")
         if name.removesuffix("_present") in {*config.modalities} - {name}:
             raise ValueError(
                 errors.message(
@@ -141,6 +144,7 @@ def check_config(config: ConfigDict) -> None:
                 errors.message(path, "weights for the primary", "secondaries only", "remove them")
             )
         _check_keys(spec.to_dict(), {"rule": "", "scale": 1.0}, path)
+        check_kinds(spec.to_dict(), {"rule": "", "scale": 1.0}, path)
         _check_name(f"{path}.rule", spec.rule, process.RULES)
     choices: tuple[tuple[str, str, Iterable[str]], ...] = (
         ("config.data.source", config.data.source, SOURCES),
@@ -155,6 +159,7 @@ def check_config(config: ConfigDict) -> None:
     )
     for path, value, names in choices:
         _check_name(path, value, names)
+    check_numbers(config)
     _check_formulation(config, present)
 
 
@@ -182,16 +187,6 @@ def _check_formulation(config: ConfigDict, present: set[str]) -> None:
                         path, value, f"{plain!r} where modalities diffuse separately", "change it"
                     )
                 )
-    path, section = "config.augmentation", config.augmentation
-    for key, least, most in (
-        ("rate", 0, 1),
-        ("num_squares", 1, float("inf")),
-        ("square_size", 1, min(config.latent[:2])),
-    ):
-        if not least <= section[key] <= most:
-            raise ValueError(
-                errors.message(f"{path}.{key}", section[key], f"{least} … {most}", "change it")
-            )
 
 
 def with_backbone_defaults(values: Mapping[str, Any]) -> dict[str, Any]:

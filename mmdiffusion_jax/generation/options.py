@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
-from mmdiffusion_jax import errors, process, sampling
+from mmdiffusion_jax import errors, process, ranges, sampling
 
 THRESHOLDS = ("none", "static", "dynamic")
 """How ẑ_0 is kept within [−1, 1]."""
@@ -71,24 +71,16 @@ class SamplingOptions:
             if getattr(self, name) not in known:
                 raise ValueError(errors.unknown(f"sampling.{name}", getattr(self, name), known))
         for name, least in (("num_steps", 1), ("batch_size", 1), ("corrections", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(
-                    errors.message(f"sampling.{name}", value, f"{least} or more", "raise it")
-                )
-        if not 0 <= self.read_noise < math.inf:
-            raise ValueError(
-                errors.message("sampling.read_noise", self.read_noise, "a σ, or 0", "change it")
-            )
-        if len(self.guidance_interval) not in (0, 2):
-            raise ValueError(
-                errors.message(
-                    "sampling.guidance_interval",
-                    self.guidance_interval,
-                    "(low, high), or empty for all noise levels",
-                    "give two numbers",
-                )
-            )
+            if getattr(self, name) is not None or name != "num_steps":
+                ranges.check_whole(f"sampling.{name}", getattr(self, name), least)
+        for name in ("eta", "guidance_rescale"):
+            ranges.check_real(f"sampling.{name}", getattr(self, name), 0, 1)
+        for name in ("read_noise", "guidance_limit"):
+            ranges.check_real(f"sampling.{name}", getattr(self, name), 0)
+        for name in ("guidance", "decoder_guidance"):
+            for modality, scale in getattr(self, name).items():
+                ranges.check_real(f"sampling.{name}.{modality}", scale)
+        self._check_interval()
         if self.eta and self.sampler != "ddim":
             raise ValueError(
                 errors.message(
@@ -100,6 +92,21 @@ class SamplingOptions:
             )
         self.stepper()
         self.decorators(self.decoder_guidance)
+
+    def _check_interval(self) -> None:
+        ends = self.guidance_interval
+        if not ends:
+            return
+        if len(ends) == 2 and all(ranges.is_real(end) for end in ends) and 0 <= ends[0] < ends[1]:
+            return
+        raise ValueError(
+            errors.message(
+                "sampling.guidance_interval",
+                tuple(ends),
+                "(low, high) with 0 ≤ low < high, or empty for all noise levels",
+                "give two numbers",
+            )
+        )
 
     def stepper(self) -> sampling.Stepper:
         """The stepper these options name."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.graceful.decisions import DISTANCES
 
 ENCODERS = ("compatible", "kept", "free")
@@ -62,16 +62,8 @@ class UpdateOptions:
         ):
             if getattr(self, name) not in known:
                 raise ValueError(errors.unknown(f"graceful.{name}", getattr(self, name), known))
-        for name in ("heads", "denoiser", "latents", "align", "flips", "alpha", "beta"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(
-                    errors.message(f"graceful.{name}", getattr(self, name), "0 or more", "raise it")
-                )
-        if not 0 <= self.mix <= 1:
-            raise ValueError(
-                errors.message("graceful.mix", self.mix, "a share in [0, 1]", "change it")
-            )
-        if not self.temperature > 0:
-            raise ValueError(
-                errors.message("graceful.temperature", self.temperature, "above 0", "raise it")
-            )
+        for name in ("heads", "denoiser", "latents", "flips", "alpha", "beta"):
+            ranges.check_real(f"graceful.{name}", getattr(self, name), 0)
+        ranges.check_whole("graceful.align", self.align)
+        ranges.check_real("graceful.mix", self.mix, 0, 1)
+        ranges.check_real("graceful.temperature", self.temperature, 0, ends="()")

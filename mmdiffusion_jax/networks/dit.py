@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.modalities import Features
 from mmdiffusion_jax.networks.attention import check_heads, self_attention
 from mmdiffusion_jax.networks.blocks import check_remat, run_blocks
@@ -59,9 +59,9 @@ class DiT(nn.Module):
             (`stack_layers`, `unstack_layers`).
 
     Raises:
-        ValueError: a patch size that does not divide the latent, heads that do not divide the
-            width, fewer than 2 frequencies, unknown positions or a width they cannot have, or an
-            unknown dtype or remat.
+        ValueError: a number out of its range, a patch size that does not divide the latent, heads
+            that do not divide the width, one frequency alone, unknown positions or a width they
+            cannot have, or an unknown dtype or remat.
 
     Example:
         >>> net = DiT((8, 8, 1), out_channels=1, num_steps=10, width=16, depth=1, num_heads=2)
@@ -97,7 +97,7 @@ class DiT(nn.Module):
             t: its time.
             context: (batch, features), what else the network is told beside t, or None.
         """
-        self._check()
+        self.check()
         patch = self.patch_size
         rows, columns = self.latent[0] // patch, self.latent[1] // patch
         condition = self._condition(t, context)
@@ -132,14 +132,23 @@ class DiT(nn.Module):
             return jnp.asarray(grid_embedding(rows, columns, self.width))
         return self.param("position", nn.initializers.normal(0.02), (rows * columns, self.width))
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Checks the fields, before anything is compiled.
+
+        Raises:
+            ValueError: as the class says.
+        """
+        for name in ("width", "num_heads", "mlp_ratio"):
+            ranges.check_whole(name, getattr(self, name), 1)
+        for name in ("depth", "frequencies"):
+            ranges.check_whole(name, getattr(self, name))
         check_patches(self.latent, self.patch_size)
         check_heads(self.num_heads, self.width)
         check_dtype(self.dtype)
         check_remat(self.remat)
         if self.positions not in ("learned", "sincos"):
             raise ValueError(errors.unknown("positions", self.positions, ("learned", "sincos")))
-        if self.frequencies < 0 or self.frequencies == 1:
+        if self.frequencies == 1:
             raise ValueError(
                 errors.message("frequencies", self.frequencies, "0, or 2 and more", "raise it")
             )

@@ -2,7 +2,7 @@
 
 import jax
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 
 
 def split_patches(image: jax.Array, patch: int) -> jax.Array:
@@ -38,12 +38,13 @@ def check_patches(latent: tuple[int, int, int], patch_size: int) -> None:
     Raises:
         ValueError: a patch size that does not divide both sides.
     """
+    ranges.check_whole("patch_size", patch_size, 1)
     if latent[0] % patch_size or latent[1] % patch_size:
         raise ValueError(
             errors.message(
                 "patch_size",
                 patch_size,
-                f"a divisor of the latent's sides {latent[:2]}",
-                "choose another",
+                f"a divisor of the sides {tuple(latent[:2])} of `latent`",
+                "change either",
             )
         )

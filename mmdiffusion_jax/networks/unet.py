@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.modalities import Features
 from mmdiffusion_jax.networks.attention import self_attention
 from mmdiffusion_jax.networks.blocks import check_remat, rematerialised
@@ -64,8 +64,8 @@ class UNet(nn.Module):
             one of `networks.blocks.REMATS`.
 
     Raises:
-        ValueError: sides that cannot be halved that often, channels that groups or heads do not
-            divide, or an unknown dtype or remat.
+        ValueError: a number out of its range, sides that cannot be halved that often, channels that
+            groups or heads do not divide, or an unknown dtype or remat.
 
     Example:
         >>> net = UNet((8, 8, 1), out_channels=1, num_steps=10, width=32, num_res_blocks=1)
@@ -118,7 +118,7 @@ class UNet(nn.Module):
             The features' grid is the last map before the norm of the output; their condition is
             the embedding of t and context, brought to the width of the grid.
         """
-        self._check()
+        self.check()
         channels = self.level_channels
         embedding = nn.silu(self._embedding(t, context))
 
@@ -185,18 +185,30 @@ class UNet(nn.Module):
 
         return rematerialised(run, self.remat)(self, grid, embedding)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Checks the fields, before anything is compiled.
+
+        Raises:
+            ValueError: as the class says.
+        """
+        for name in ("width", "num_res_blocks", "num_head_channels", "num_groups"):
+            ranges.check_whole(name, getattr(self, name), 1)
+        for mult in self.channel_mults:
+            ranges.check_real("channel_mults", mult, 1 / self.width)
+        for side in self.attention_resolutions:
+            ranges.check_whole("attention_resolutions", side, 1)
         check_patches(self.latent, self.patch_size)
         check_dtype(self.dtype)
         check_remat(self.remat)
         channels, halvings = self.level_channels, len(self.channel_mults) - 1
-        if any(side % 2**halvings for side in self.map_sides):
+        if halvings < 0 or any(side % 2**halvings for side in self.map_sides):
             raise ValueError(
                 errors.message(
                     "channel_mults",
                     self.channel_mults,
-                    f"levels that halve the map's sides {self.map_sides} to whole numbers",
-                    "leave some out",
+                    f"levels that halve the sides {self.map_sides} of the map, those of `latent` "
+                    "over patch_size, to whole numbers",
+                    "leave some out, or name one" if halvings < 0 else "leave some out",
                 )
             )
         attending = {c for level, c in enumerate(channels) if self.has_attention(level)}

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.modalities import Features
 from mmdiffusion_jax.networks.attention import check_heads, self_attention
 from mmdiffusion_jax.networks.blocks import check_remat, rematerialised, run_blocks
@@ -57,8 +57,8 @@ class UViT(nn.Module):
             for all after; the parameters are then stacked (`stack_layers`, `unstack_layers`).
 
     Raises:
-        ValueError: a patch size that does not divide the latent, heads that do not divide the
-            width, an odd width, an even depth, or an unknown dtype or remat.
+        ValueError: a number out of its range, a patch size that does not divide the latent, heads
+            that do not divide the width, an odd width, an even depth, or an unknown dtype or remat.
 
     Example:
         >>> net = UViT((8, 8, 1), out_channels=1, num_steps=10, width=16, depth=3, num_heads=2)
@@ -99,7 +99,7 @@ class UViT(nn.Module):
             The features are the tokens after the last norm: the patches' as the grid, the time's
             as the condition.
         """
-        self._check()
+        self.check()
         patch = self.patch_size
         rows, columns = self.latent[0] // patch, self.latent[1] // patch
         time = time_embedding(t, self.num_steps, self.width, self.time_scale)
@@ -131,7 +131,15 @@ class UViT(nn.Module):
         tokens, _ = run("out_blocks", half, middle(make("middle"), tokens), each=skips[::-1])
         return tokens
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Checks the fields, before anything is compiled.
+
+        Raises:
+            ValueError: as the class says.
+        """
+        for name in ("width", "depth", "num_heads", "mlp_ratio"):
+            ranges.check_whole(name, getattr(self, name), 1)
+        ranges.check_real("time_scale", self.time_scale, 0, ends="()")
         check_patches(self.latent, self.patch_size)
         check_heads(self.num_heads, self.width)
         check_dtype(self.dtype)

@@ -1,8 +1,9 @@
 """How long and how to train."""
 
 import dataclasses
+import math
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +18,7 @@ class TrainingOptions:
         learning_rate: the peak.
         warmup_steps: from zero to the peak.
         weight_decay: of AdamW, matrices only.
-        gradient_clip: greatest global norm of the gradient.
+        gradient_clip: greatest global norm of the gradient; infinity clips nothing.
         ema_decay: of the parameters' moving average.
         max_skipped: the run ends when so many steps in a row were not finite and left out.
         log_every: metrics are averaged over and written at this interval.
@@ -60,26 +61,15 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         counts = ("num_steps", "batch_size", "accumulate", "max_skipped", "log_every", "keep")
-        intervals = ("eval_every", "sample_every", "checkpoint_every", "keep_every")
+        intervals = ("warmup_steps", "eval_every", "sample_every", "checkpoint_every", "keep_every")
         for name in (*counts, *intervals):
             least = 1 if name in counts else 0
-            if getattr(self, name) < least:
-                raise ValueError(
-                    errors.message(
-                        f"training.{name}", getattr(self, name), f"{least} or more", "raise it"
-                    )
-                )
-        for name in ("learning_rate", "gradient_clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(
-                    errors.message(f"training.{name}", getattr(self, name), "above 0", "raise it")
-                )
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(
-                errors.message(
-                    "training.ema_decay", self.ema_decay, "a decay in [0, 1)", "change it"
-                )
-            )
+            ranges.check_whole(f"training.{name}", getattr(self, name), least)
+        ranges.check_real("training.learning_rate", self.learning_rate, 0, ends="()")
+        if self.gradient_clip != math.inf:
+            ranges.check_real("training.gradient_clip", self.gradient_clip, 0, ends="()")
+        ranges.check_real("training.weight_decay", self.weight_decay, 0)
+        ranges.check_real("training.ema_decay", self.ema_decay, 0, 1, ends="[)")
         if self.batch_size % self.accumulate:
             expected = f"a divisor of batch_size {self.batch_size}"
             raise ValueError(

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 
 DATA, FSDP, TENSOR = "data", "fsdp", "tensor"
 AXES = (DATA, FSDP, TENSOR)
@@ -62,12 +62,7 @@ class ShardingOptions:
 
     def __post_init__(self) -> None:
         for name, least in ((DATA, 0), (FSDP, 1), (TENSOR, 1), ("min_size", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(
-                    errors.message(
-                        f"sharding.{name}", getattr(self, name), f"{least} or more", "raise it"
-                    )
-                )
+            ranges.check_whole(f"sharding.{name}", getattr(self, name), least)
         for rule in self.rules:
             try:
                 pattern, axes = rule

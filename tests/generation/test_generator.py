@@ -161,12 +161,18 @@ def test_guidance_of_a_modality_that_was_never_left_out(small):
         ({"batch_size": 0}, "`sampling.batch_size`: got 0"),
         ({"corrections": -1}, "`sampling.corrections`: got -1"),
         ({"eta": 0.5}, "`sampling.eta`: got 0.5 with the sampler 'ancestral'"),
-        ({"eta": 1.5, "sampler": "ddim"}, "`eta`: got 1.5"),
-        ({"read_noise": -0.1}, "`sampling.read_noise`: got -0.1, expected a σ, or 0"),
+        ({"eta": 1.5, "sampler": "ddim"}, "`sampling.eta`: got 1.5"),
+        ({"read_noise": -0.1}, "`sampling.read_noise`: got -0.1, expected a number, 0 or more"),
         ({"guidance_interval": (1.0,)}, "`sampling.guidance_interval`: got "),
-        ({"guidance_interval": (2.0, 1.0), "guidance": {"label": 2.0}}, "`interval`: got "),
-        ({"guidance_rescale": 2.0, "guidance": {"label": 2.0}}, "`rescale`: got 2.0"),
-        ({"guidance": {"label": float("nan")}}, "`scale`: got nan"),
+        (
+            {"guidance_interval": (2.0, 1.0), "guidance": {"label": 2.0}},
+            "`sampling.guidance_interval`: got ",
+        ),
+        (
+            {"guidance_rescale": 2.0, "guidance": {"label": 2.0}},
+            "`sampling.guidance_rescale`: got 2.0",
+        ),
+        ({"guidance": {"label": float("nan")}}, "`sampling.guidance.label`: got nan"),
     ],
 )
 def test_bad_options(options, words):

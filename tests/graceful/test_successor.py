@@ -355,7 +355,7 @@ def test_a_modality_that_is_gone_and_latents_of_another_shape(deployed, deeper):
     ("fields", "words"),
     [
         ({"encoders": "frozen"}, "`graceful.encoders`: got 'frozen'"),
-        ({"heads": -1.0}, "`graceful.heads`: got -1.0, expected 0 or more"),
+        ({"heads": -1.0}, "`graceful.heads`: got -1.0, expected a number, 0 or more"),
         ({"mix": 1.5}, "`graceful.mix`: got 1.5"),
         ({"temperature": 0.0}, "`graceful.temperature`: got 0.0"),
         ({"distance": "cosine"}, "`graceful.distance`: got 'cosine'"),

@@ -121,5 +121,5 @@ def test_latents_of_another_shape_and_bad_scales(config):
     with pytest.raises(ValueError, match=r"latents of shape \(2, 2, 12\) for images of \(4, 4, 3"):
         experiment.open_data(config)
     config.modalities.image.scale = 0.0
-    with pytest.raises(ValueError, match=r"`scale`: got 0\.0"):
+    with pytest.raises(ValueError, match=r"`config\.modalities\.image\.scale`: got 0\.0"):
         experiment.build(config)

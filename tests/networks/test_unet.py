@@ -52,7 +52,7 @@ def test_patches_are_channels_of_a_smaller_map():
         ({"patch_size": 3}, r"`patch_size`: got 3, expected a divisor of .* \(8, 8\)"),
         (
             {"patch_size": 2, "channel_mults": (1, 1, 1, 1)},
-            r"`channel_mults`: got \(1, 1, 1, 1\), .*halve the map's sides \(4, 4\)",
+            r"`channel_mults`: got \(1, 1, 1, 1\), .*halve the sides \(4, 4\)",
         ),
         ({"channel_mults": (1, 1, 1, 1, 1)}, r"`channel_mults`: got \(1, 1, 1, 1, 1\), .*halve"),
         ({"num_groups": 12}, "`num_groups`: got 12, expected a divisor of the 32 channels"),
