@@ -9,7 +9,7 @@ from mmdiffusion_jax.data.derived import Derivations, Derived
 from mmdiffusion_jax.data.latents import LatentSource, cache_latents
 from mmdiffusion_jax.data.npz import npz_digest, open_npz, write_npz
 from mmdiffusion_jax.data.pipeline import eval_batches, to_device, train_batches
-from mmdiffusion_jax.data.prepared import RecordSource, open_tfds
+from mmdiffusion_jax.data.prepared import RecordSource, open_tfds, tfds_digest
 from mmdiffusion_jax.data.presence import present, rows_with, select
 from mmdiffusion_jax.data.sizes import resize_images, resize_masks
 from mmdiffusion_jax.data.small_sets import (
@@ -53,6 +53,7 @@ __all__ = [
     "rows_with",
     "select",
     "split_off",
+    "tfds_digest",
     "to_device",
     "train_batches",
     "write_npz",

@@ -1,7 +1,9 @@
 """Prepared TFDS data sets as sources, by their folder and without TensorFlow."""
 
+import hashlib
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,21 +138,68 @@ def open_tfds(
     return source if size * len(source) > max_in_memory_bytes else _in_memory(source, name)
 
 
+def tfds_digest(folder: str | os.PathLike[str], splits: Sequence[str]) -> str:
+    """A digest of some splits of a prepared TFDS data set, wherever it lies.
+
+    It is taken of the features, of what the metadata say of the splits, and of the names and sizes
+    of their files, so it costs the same for a large data set as for a small one.
+
+    Args:
+        folder: the folder with `dataset_info.json` (…/name/version).
+        splits: their names.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        ValueError: no data set there, or metadata that cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> from mmdiffusion_jax.data import digits
+        >>> with tempfile.TemporaryDirectory() as data_dir:
+        ...     len(tfds_digest(digits.prepare(data_dir), ("train", "test")))
+        64
+    """
+    path = Path(folder)
+    _check_prepared(path)
+    try:
+        stated = json.loads((path / "dataset_info.json").read_text(encoding="utf-8"))
+        features = json.loads((path / "features.json").read_text(encoding="utf-8"))
+        kept = [split for split in stated["splits"] if split["name"] in splits]
+        sizes = {
+            file.name: file.stat().st_size
+            for split in sorted(splits)
+            for file in sorted(path.glob(f"*-{split}.array_record-*"))
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            errors.message(
+                "folder", f"{str(path)!r} ({error})", "readable metadata", "prepare it again"
+            )
+        ) from error
+    listing = json.dumps([stated["name"], features, kept, sizes], sort_keys=True)
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def _check_prepared(path: Path) -> None:
+    if (path / "dataset_info.json").is_file():
+        return
+    inner = sorted(p.parent.name for p in path.glob("*/dataset_info.json"))
+    raise ValueError(
+        errors.message(
+            "folder",
+            f"{str(path)!r}, which has no dataset_info.json",
+            "the folder of a prepared TFDS data set",
+            f"did you mean its folder {inner[-1]!r}?" if inner else "prepare the data set first",
+        )
+    )
+
+
 def _builder(path: Path) -> "tfds.core.DatasetBuilder":
     import tensorflow_datasets as tfds
 
-    if not (path / "dataset_info.json").is_file():
-        inner = sorted(p.parent.name for p in path.glob("*/dataset_info.json"))
-        raise ValueError(
-            errors.message(
-                "folder",
-                f"{str(path)!r}, which has no dataset_info.json",
-                "the folder of a prepared TFDS data set",
-                f"did you mean its folder {inner[-1]!r}?"
-                if inner
-                else "prepare the data set first",
-            )
-        )
+    _check_prepared(path)
     try:
         builder = tfds.builder_from_directory(path)
     # Damaged metadata make TFDS raise errors of many kinds.

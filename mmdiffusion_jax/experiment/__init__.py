@@ -5,6 +5,7 @@ from mmdiffusion_jax.experiment.build import Experiment, build
 from mmdiffusion_jax.experiment.checks import check_source
 from mmdiffusion_jax.experiment.config import check_config, default_config, unknown_override
 from mmdiffusion_jax.experiment.config_file import call_in_file, read_config_file
+from mmdiffusion_jax.experiment.contents import data_digests
 from mmdiffusion_jax.experiment.fit import (
     Constraint,
     abstract_state,
@@ -32,6 +33,7 @@ __all__ = [
     "check_source",
     "check_workdir",
     "config_of",
+    "data_digests",
     "default_config",
     "fit",
     "hold_workdir",

@@ -17,6 +17,11 @@ from mmdiffusion_jax.experiment.checks import (
 from mmdiffusion_jax.modalities import Embedding, LatentImage, Modality
 from mmdiffusion_jax.modalities.image import check_pixels
 
+_MOVED = (
+    "If the data of a workdir have moved, launch/train.py with --config.data.train=FILE and "
+    "--config.data.test=FILE takes them where they are, and the workdir keeps the new places."
+)
+
 
 def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
     """Opens (and for the digits prepares) the training and the test split, checked.
@@ -55,7 +60,12 @@ def _open(section: ConfigDict, split: str, digits: Mapping[str, data.Source]) ->
             raise ValueError(errors.unknown("config.data", split, digits))
         return digits[split]
     if section.source == "npz":
-        return data.open_npz(split, Path(section.folder) / "unpacked")
+        try:
+            return data.open_npz(split, Path(section.folder) / "unpacked")
+        except ValueError as error:
+            if Path(split).exists():
+                raise
+            raise ValueError(f"{error} {_MOVED}") from error
     if section.source in data.SMALL_SETS:
         options = {"spectrogram": section.spectrogram} if section.source == "spoken_digits" else {}
         return data.SMALL_SETS[section.source](section.path, split, tuple(section.size), **options)

@@ -10,7 +10,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mmdiffusion_jax import errors, files
+from mmdiffusion_jax.experiment import contents
 from mmdiffusion_jax.experiment.config import default_config, with_backbone_defaults
+from mmdiffusion_jax.experiment.contents import data_digests
 
 _FILE = "config.json"
 
@@ -41,9 +43,10 @@ _MAY_LACK = ("formulation", "predict", "augmentation", "sharding")
 def hold_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> Iterator[Path]:
     """Makes `workdir` this experiment's, or checks that it is, and keeps other runs out.
 
-    The config is kept in `workdir/config.json`. A run may go on with other intervals, another
-    number of steps, on other devices, or with other sampling and evaluation; anything else is
-    another experiment.
+    The config is kept in `workdir/config.json`, and in `workdir/data.json` digests of the files
+    that its data section names. A run may go on with other intervals, another number of steps, on
+    other devices, with other sampling and evaluation, or with the same data in other places;
+    anything else, such as other data in the same place, is another experiment.
 
     Args:
         workdir: the folder, which is made where it is not there.
@@ -63,6 +66,8 @@ def hold_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> Iterato
             path.mkdir(parents=True, exist_ok=True)
             stack.enter_context(files.locked(path, "workdir"))
             files.write_text(path / _FILE, json.dumps(_plain(config), indent=2) + "\n")
+            if digests := data_digests(config):
+                files.write_text(path / contents.FILE, json.dumps(digests, indent=2) + "\n")
         except OSError as error:
             raise ValueError(
                 errors.message(
@@ -88,7 +93,12 @@ def check_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> None:
     ours = _plain(config)
     if (path / _FILE).exists():
         theirs = _plain(read_config(path))
-        different = [key for key in _differences(theirs, ours) if not key.startswith(_MAY_CHANGE)]
+        known, digests = contents.read_digests(path), data_digests(config)
+        different = [
+            key
+            for key in _differences(theirs, ours)
+            if not key.startswith(_MAY_CHANGE) and not (key in known and key in digests)
+        ]
         if different:
             key = different[0]
             raise ValueError(
@@ -100,6 +110,17 @@ def check_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> None:
                     "choose another workdir",
                 )
             )
+        for key, digest in digests.items():
+            if known.get(key, digest) != digest:
+                raise ValueError(
+                    errors.message(
+                        "workdir",
+                        f"{path}, which holds an experiment on other contents of {key} (digest "
+                        f"{known[key][:12]} there, {digest[:12]} of {_look_up(ours, key)!r})",
+                        "the same data, in whatever place",
+                        "choose another workdir, or restore the data",
+                    )
+                )
     elif (path / "checkpoints").exists():
         raise ValueError(
             errors.message(

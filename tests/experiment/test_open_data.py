@@ -1,5 +1,8 @@
 """The data section of a config: small sets, derived modalities, and what does not fit."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -148,3 +151,84 @@ def test_the_folder_of_the_data_may_move_and_old_workdirs_go_on(config, tmp_path
     file.write_text(ConfigDict(old).to_json())
     defaults = experiment.default_config().data
     assert experiment.read_config(tmp_path).data.size == defaults.size
+
+
+@pytest.fixture
+def of_files(config, tmp_path):
+    """A config on two `.npz` files, and what they hold."""
+    arrays = {"image": small_files.pixels(0, 9, 16, 16, 1), "label": np.arange(9)}
+    config.data.source = "npz"
+    for split in ("train", "test"):
+        config.data[split] = str(tmp_path / f"{split}.npz")
+        np.savez(config.data[split], **arrays)
+    return config, arrays
+
+
+def test_files_may_move_and_contents_may_not_change(of_files, tmp_path):
+    config, arrays = of_files
+    workdir = tmp_path / "w"
+    hold(workdir, config)
+    old = config.data.train
+    (tmp_path / "elsewhere").mkdir()
+    config.data.train = str(tmp_path / "elsewhere" / "other_name.npz")
+    # Nor is it other contents when the file is compressed on its way.
+    np.savez_compressed(config.data.train, **arrays)
+    (tmp_path / "train.npz").unlink()
+    hold(workdir, config)
+    assert experiment.read_config(workdir).data.train == config.data.train
+    experiment.open_data(experiment.read_config(workdir))
+    np.savez(config.data.train, **{**arrays, "label": arrays["label"][::-1]})
+    kept = (workdir / "config.json").read_text(), (workdir / "data.json").read_text()
+    words = r"holds an experiment on other contents of data\.train \(digest [0-9a-f]{12} there, .*"
+    with pytest.raises(ValueError, match=words + "other_name.npz'.*the same data, in whatever pl"):
+        hold(workdir, config)
+    assert kept == ((workdir / "config.json").read_text(), (workdir / "data.json").read_text())
+    config.data.train = old
+    with pytest.raises(ValueError, match=r"`path`: got .*train\.npz', where there is no file"):
+        hold(workdir, config)
+    with pytest.raises(ValueError, match=r"have moved, launch/train\.py with --config\.data\."):
+        experiment.open_data(config)
+
+
+def test_a_workdir_without_digests_compares_names_once_and_keeps_digests_from_then_on(
+    of_files, tmp_path
+):
+    config, arrays = of_files
+    workdir = tmp_path / "w"
+    hold(workdir, config)
+    (workdir / "data.json").unlink()
+    moved = config.copy_and_resolve_references()
+    moved.data.train = str(tmp_path / "moved.npz")
+    np.savez(moved.data.train, **arrays)
+    with pytest.raises(ValueError, match=r"differs in data\.train"):
+        hold(workdir, moved)
+    hold(workdir, config)
+    hold(workdir, moved)
+
+
+def test_a_prepared_set_in_the_same_place_may_be_another(config, tmp_path):
+    data.digits.prepare(tmp_path)
+    config.data.source = "tfds"
+    config.data.folder = str(tmp_path / "digits" / "1.0.0")
+    workdir = tmp_path / "w"
+    hold(workdir, config)
+    other = shutil.copytree(config.data.folder, tmp_path / "other" / "1.0.0")
+    config.data.folder = str(other)
+    hold(workdir, config)
+    metadata = json.loads((other / "dataset_info.json").read_text())
+    metadata["splits"][0]["numBytes"] = "7"
+    (other / "dataset_info.json").write_text(json.dumps(metadata))
+    with pytest.raises(ValueError, match=r"on other contents of data\.folder"):
+        hold(workdir, config)
+
+
+def test_the_network_of_embeddings_may_move_too(config, tmp_path):
+    file = tmp_path / "network.safetensors"
+    file.write_bytes(b"parameters")
+    config.data.embedder = str(file)
+    hold(tmp_path / "w", config)
+    config.data.embedder = str(file.rename(tmp_path / "moved.safetensors"))
+    hold(tmp_path / "w", config)
+    (tmp_path / "moved.safetensors").write_bytes(b"others")
+    with pytest.raises(ValueError, match=r"on other contents of data\.embedder"):
+        hold(tmp_path / "w", config)
