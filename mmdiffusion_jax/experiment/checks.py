@@ -4,12 +4,14 @@ import difflib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+from absl import logging
 
 from mmdiffusion_jax import data, errors
-from mmdiffusion_jax.modalities import Modality
+from mmdiffusion_jax.modalities import Image, Modality
 
 _SUFFIX = "_present"
 _CHUNK = 1024
+_DARK = 64
 
 
 def check_opened(source: data.Source, modalities: Mapping[str, Modality], split: str) -> None:
@@ -72,6 +74,7 @@ def check_source(source: data.Source, modalities: Mapping[str, Modality], split:
         ValueError: naming split and modality, what came and what was expected; also where no
             training example has a modality.
     """
+    check_opened(source, modalities, split)
     for name, modality in modalities.items():
         if name not in source.columns:
             raise ValueError(
@@ -84,21 +87,30 @@ def check_source(source: data.Source, modalities: Mapping[str, Modality], split:
             )
         (shape, dtype), (expected, kind) = source.columns[name], modality.columns
         if tuple(shape) != tuple(expected) or not np.issubdtype(dtype, getattr(np, kind)):
-            examples = source.take(np.arange(min(_CHUNK, len(source))))
             raise ValueError(
                 errors.message(
                     f"{split} data, {name}",
                     f"examples of shape {tuple(shape)} and dtype {np.dtype(dtype)}",
                     f"shape {tuple(expected)} and {kind} values",
-                    modality.conversion(_present_rows(examples, name, modalities)),
+                    modality.conversion(_some_rows(source, name, modalities)),
                 )
             )
-    seen = dict.fromkeys(modalities, False)
+    highest: dict[str, float] = {}
     for name, x in present_values(source, modalities):
-        seen[name] = True
         modalities[name].validate(f"{split} data, {name}", x)
-    for name in modalities:
-        if split == "train" and _reads_all(source) and not seen[name]:
+        highest[name] = max(highest.get(name, -np.inf), float(x.max()))
+    if split != "train":
+        return
+    for name, modality in modalities.items():
+        if isinstance(modality, Image) and highest.get(name, 255) < _DARK:
+            logging.warning(
+                "%s data, %s: no pixel is above %d of 255, so all images are almost black. If they "
+                "have another scale, set num_levels and scale them as docs/data.md says.",
+                split,
+                name,
+                highest[name],
+            )
+        if _reads_all(source) and name not in highest:
             raise ValueError(
                 errors.message(
                     f"{split} data, {name}",
@@ -149,6 +161,13 @@ def _present_rows(
 ) -> np.ndarray:
     mask = mask_of(batch, name, modalities)
     return batch[name] if mask is None else batch[name][mask]
+
+
+def _some_rows(source: data.Source, name: str, modalities: Mapping[str, Modality]) -> np.ndarray:
+    """Some values of a column: present ones, unless there are none."""
+    examples = source.take(np.arange(min(_CHUNK, len(source))))
+    rows = _present_rows(examples, name, modalities)
+    return rows if len(rows) else examples[name]
 
 
 def _reads_all(source: data.Source) -> bool:

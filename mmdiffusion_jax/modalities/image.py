@@ -189,9 +189,9 @@ def pixel_conversion(x: np.ndarray, num_levels: int = 256) -> str:
 
     Example:
         >>> pixel_conversion(np.array([0.0, 0.3, 1.0]))
-        'scale them by np.round(255 * images).astype(np.uint8)'
+        'scale them by np.round(images * 255).astype(np.uint8)'
         >>> pixel_conversion(np.array([0, 40_000], np.uint16))
-        'scale them by np.round(255 * images / 65535).astype(np.uint8)'
+        'scale them by np.round(images / 65535 * 255).astype(np.uint8)'
     """
     finite = x[np.isfinite(x)]
     if not finite.size or finite.size < x.size:
@@ -200,7 +200,7 @@ def pixel_conversion(x: np.ndarray, num_levels: int = 256) -> str:
     is_float = x.dtype.kind == "f"
     is_whole = not is_float or bool((finite == np.round(finite)).all())
     widths = [bits for bits in (8, 10, 12, 14, 16) if high < 2**bits]
-    if is_float and low >= -1 and high <= 1:
+    if x.dtype.kind == "b" or (is_float and low >= -1 and high <= 1):
         share = "images" if low >= 0 else "(images + 1) / 2"
     elif is_whole and low >= 0 and high <= top and num_levels < 256:
         return f"scale them by np.round(images * (255 / {top})).astype(np.uint8)"
@@ -209,6 +209,6 @@ def pixel_conversion(x: np.ndarray, num_levels: int = 256) -> str:
     else:
         return "bring them to 0 … 255 and store them as uint8, or mark such examples as not present"
     if num_levels == 256:
-        return f"scale them by np.round(255 * {share}).astype(np.uint8)"
-    levels = f"np.round(np.round({top} * {share}) * (255 / {top})).astype(np.uint8)"
+        return f"scale them by np.round({share} * 255).astype(np.uint8)"
+    levels = f"np.round(np.round({share} * {top}) * (255 / {top})).astype(np.uint8)"
     return f"bring them to these levels by {levels}, or leave num_levels at 256"

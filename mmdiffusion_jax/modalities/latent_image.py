@@ -117,6 +117,13 @@ class LatentImage(Modality):
         """Shape (h, w, c), floats."""
         return self.latent, "floating"
 
+    def conversion(self, x: np.ndarray) -> str:
+        """The line of NumPy for as many numbers in another shape, or of another kind."""
+        if int(np.prod(x.shape[1:])) == self.num_dims:
+            shape = ", ".join(map(str, self.latent))
+            return f"store x.reshape(-1, {shape}).astype(np.float32)"
+        return super().conversion(x)
+
     def validate(self, name: str, x: np.ndarray) -> None:
         """Checks that the latents are finite.
 

@@ -1,5 +1,6 @@
 """Masks, placeholders under them, extra columns, and values that do not fit."""
 
+import re
 import runpy
 import shutil
 
@@ -251,7 +252,7 @@ def test_latents_of_absent_images_need_not_be_finite(tmp_path):
     with pytest.raises(ValueError, match=r"`encode`: got latents .* not finite"):
         experiment.open_data(config)
     np.savez(config.data.train, image=image.astype(np.uint16) * 257)
-    with pytest.raises(ValueError, match=r"train data, image`: got pixels .* images / 65535"):
+    with pytest.raises(ValueError, match=r"train data, image`: got pixels .*images / 65535"):
         experiment.open_data(config)
 
 
@@ -291,3 +292,85 @@ def test_records_have_masks_as_arrays_do():
             experiment.check_source(source, modality, "train")
     with pytest.raises(ValueError, match="got label -1"):
         experiment.check_source(data.RecordSource(Records(), {"label": label}), modality, "train")
+
+
+TOP = np.arange(COUNT * 64).reshape(COUNT, 8, 8, 1) % 17
+RAMP = np.linspace(0, 1, COUNT * 64).reshape(COUNT, 8, 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("num_levels", "images"),
+    [
+        (17, TOP.astype(np.uint8)),
+        (17, TOP.astype(np.float32)),
+        (17, TOP / 16),
+        (17, np.floor(TOP * (255 / 16)).astype(np.uint8)),
+        (17, (RAMP * 255).astype(np.uint8)),
+        (2, (TOP > 8)),
+        (2, (TOP > 8).astype(np.uint8)),
+        (256, RAMP),
+        (256, RAMP.astype(np.float16)),
+        (256, 2 * RAMP - 1),
+        (256, np.round(255 * RAMP)),
+        (256, TOP > 8),
+        (256, (RAMP * 65535).astype(np.uint16)),
+        (256, (RAMP * 4095).astype(np.uint16)),
+        (256, (RAMP * 1023).astype(np.int32)),
+    ],
+    ids=lambda value: str(getattr(value, "dtype", value)),
+)
+def test_images_on_another_scale_come_with_the_line_that_converts_them(
+    tmp_path, num_levels, images
+):
+    """The line is run, and what it makes is taken, of all 256 or `num_levels` levels."""
+    config = config_of(tmp_path, {"image": images})
+    config.modalities.image.num_levels = num_levels
+    with pytest.raises(ValueError, match="`train data, image`: got ") as refused:
+        experiment.open_data(config)
+    line = re.search(r"np\.round.*?astype\(np\.uint8\)", str(refused.value))
+    converted = eval(line.group(), {"np": np, "images": images})
+    for split in ("train", "test"):
+        np.savez(config.data[split], image=converted)
+    got = experiment.open_data(config)[0].take(np.arange(COUNT))["image"]
+    assert (got.min(), got.max()) == (0, 255)
+    # No two values are exchanged, and levels are those that came.
+    order = np.argsort(images.ravel(), kind="stable")
+    assert (np.diff(got.ravel()[order].astype(int)) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("images", "line"),
+    [
+        (IMAGES[..., 0], "images[..., None]"),
+        (np.moveaxis(IMAGES, -1, 1), "images.transpose(0, 2, 3, 1)"),
+        (IMAGES[..., 0] / 255, "np.round(images * 255).astype(np.uint8)"),
+    ],
+)
+def test_images_in_another_shape(tmp_path, images, line):
+    config = config_of(tmp_path, {"image": images})
+    config.modalities.image.num_levels = 256
+    with pytest.raises(ValueError, match=re.escape(line)):
+        experiment.open_data(config)
+
+
+def test_what_is_no_scale_at_all_is_refused_in_words(tmp_path):
+    for images in (RAMP * 7e5, RAMP - 300, np.full((COUNT, 8, 8, 1), np.nan)):
+        config = config_of(tmp_path, {"image": images})
+        with pytest.raises(ValueError, match=r"mark such examples as not present\.$"):
+            experiment.open_data(config)
+
+
+def test_images_that_are_almost_black_are_spoken_of(tmp_path, caplog):
+    """All levels of 256 are allowed, but 17 of them are likely those of another scale."""
+    config = config_of(tmp_path, {"image": TOP.astype(np.uint8)})
+    config.modalities.image.num_levels = 256
+    with caplog.at_level("WARNING", "absl"):
+        experiment.open_data(config)
+    assert "train data, image: no pixel is above 16 of 255" in caplog.text
+
+
+def test_vectors_say_how_they_get_the_shape_of_the_latent(tmp_path):
+    config = config_of(tmp_path, {"image": RNG.normal(size=(COUNT, 64))})
+    config.modalities.image = ConfigDict({"kind": "latent_image"})
+    with pytest.raises(ValueError, match=r"x\.reshape\(-1, 8, 8, 1\)\.astype\(np\.float32\)"):
+        experiment.open_data(config)
