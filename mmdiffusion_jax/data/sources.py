@@ -29,7 +29,8 @@ class Source(Protocol):
 class ArraySource:
     """Examples in memory or in mapped files; a batch is one gather a column.
 
-    Arrays that are neither numbers nor booleans, such as captions, are left out.
+    Arrays that are neither numbers nor booleans, such as captions, are left out. Batches have the
+    machine's byte order and floats of at most 64 bits, as devices take no others.
 
     Args:
         arrays: {column: (examples, …)}, all of the same length.
@@ -83,14 +84,17 @@ class ArraySource:
     @property
     def columns(self) -> Columns:
         """{column: (shape of one example, dtype)}."""
-        return {column: (array.shape[1:], array.dtype) for column, array in self._arrays.items()}
+        return {column: (x.shape[1:], _usual(x.dtype)) for column, x in self._arrays.items()}
 
     def __len__(self) -> int:
         return len(next(iter(self._arrays.values())))
 
     def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The examples at `indices` (batch,): {column: (batch, …)}."""
-        return {column: array[indices] for column, array in self._arrays.items()}
+        return {
+            column: array[indices].astype(_usual(array.dtype), copy=False)
+            for column, array in self._arrays.items()
+        }
 
 
 class Subset:
@@ -181,6 +185,11 @@ def split_off(source: Source, fraction: float, seed: int) -> tuple[Subset, Subse
         Subset(source, np.sort(order[held_out:])),
         Subset(source, np.sort(order[:held_out])),
     )
+
+
+def _usual(dtype: np.dtype) -> np.dtype:
+    is_long = dtype.kind == "f" and dtype.itemsize > np.dtype(np.float64).itemsize
+    return np.dtype(np.float64) if is_long else dtype.newbyteorder("=")
 
 
 def _no_columns(name: str, left_out: Mapping[str, str]) -> ValueError:

@@ -211,4 +211,7 @@ def pixel_conversion(x: np.ndarray, num_levels: int = 256) -> str:
     if num_levels == 256:
         return f"scale them by np.round({share} * 255).astype(np.uint8)"
     levels = f"np.round(np.round({share} * {top}) * (255 / {top})).astype(np.uint8)"
-    return f"bring them to these levels by {levels}, or leave num_levels at 256"
+    others = (
+        "" if high > 1 and widths[0] == 8 else f" with np.round({share} * 255).astype(np.uint8)"
+    )
+    return f"bring them to these levels by {levels}, or leave num_levels at 256{others}"

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -206,6 +207,17 @@ def test_parts_that_cannot_be():
         data.Subset(source, np.array([0, 10]))
     with pytest.raises(ValueError, match=r"`indices`: .*dtype bool"):
         data.Subset(source, np.ones(10, bool))
+
+
+@pytest.mark.parametrize("dtype", [">i4", ">f4", ">f8", "f2", "u8", np.longdouble, "?"])
+def test_numbers_of_every_width_and_byte_order_reach_the_device(dtype):
+    source = data.ArraySource({"x": (np.arange(6) % 2).astype(dtype)})
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    batch = source.take(np.arange(6))
+    assert batch["x"].dtype == source.columns["x"][1]
+    moved = next(data.to_device([batch], device, batch_size=6))["x"]
+    np.testing.assert_array_equal(moved, np.arange(6) % 2)
+    np.testing.assert_array_equal(jax.jit(lambda x: x)(batch["x"]), np.arange(6) % 2)
 
 
 def test_what_is_no_number_is_left_out():
