@@ -255,10 +255,8 @@ def _mapped(
         raise ValueError(f"{info.filename!r} holds {info.file_size - start} bytes, not {size}")
     if not size:
         return np.empty(shape, dtype)
-    place = stream.tell()
     stream.seek(info.header_offset)
     local = stream.read(_LOCAL_HEADER)
-    stream.seek(place)
     lengths = (int.from_bytes(local[at : at + 2], "little") for at in (26, 28))
     offset = info.header_offset + _LOCAL_HEADER + sum(lengths) + start
     order = "F" if first_fastest else "C"

@@ -2,7 +2,7 @@
 
 from mmdiffusion_jax.experiment.arms import ARMS, make_arm
 from mmdiffusion_jax.experiment.build import Experiment, build
-from mmdiffusion_jax.experiment.checks import check_source
+from mmdiffusion_jax.experiment.checks import check_opened, check_source
 from mmdiffusion_jax.experiment.config import check_config, default_config, unknown_override
 from mmdiffusion_jax.experiment.config_file import call_in_file, read_config_file
 from mmdiffusion_jax.experiment.contents import data_digests
@@ -30,6 +30,7 @@ __all__ = [
     "build",
     "call_in_file",
     "check_config",
+    "check_opened",
     "check_source",
     "check_workdir",
     "config_of",

@@ -66,7 +66,7 @@ def check_source(source: data.Source, modalities: Mapping[str, Modality], split:
     first 1,024 of another and of what is derived.
 
     Args:
-        source: the examples, with all columns.
+        source: the examples, with all columns; its masks are sound, see `check_opened`.
         modalities: {name: modality}.
         split: what errors call the data, "train" or "test".
 
@@ -74,7 +74,6 @@ def check_source(source: data.Source, modalities: Mapping[str, Modality], split:
         ValueError: naming split and modality, what came and what was expected; also where no
             training example has a modality.
     """
-    check_opened(source, modalities, split)
     for name, modality in modalities.items():
         if name not in source.columns:
             raise ValueError(
@@ -110,7 +109,9 @@ def check_source(source: data.Source, modalities: Mapping[str, Modality], split:
                 name,
                 highest[name],
             )
-        if _reads_all(source) and name not in highest:
+        # Of what is derived not all is read; it is absent with its origin.
+        stored = _stored(source)
+        if _reads_all(stored) and name in stored.columns and name not in highest:
             raise ValueError(
                 errors.message(
                     f"{split} data, {name}",
@@ -135,8 +136,8 @@ def present_values(
     Yields:
         (name, x (examples, …)), x with at least one example.
     """
-    stored = source.source if isinstance(source, data.Derived) else source
-    count = len(stored) if _reads_all(source) else min(_CHUNK, len(stored))
+    stored = _stored(source)
+    count = len(stored) if _reads_all(stored) else min(_CHUNK, len(stored))
     # An error names the column that is wrong rather than one that is derived from it.
     names = sorted(modalities, key=lambda name: modalities[name].derived_from is not None)
     for start in range(0, count, _CHUNK):
@@ -170,8 +171,12 @@ def _some_rows(source: data.Source, name: str, modalities: Mapping[str, Modality
     return rows if len(rows) else examples[name]
 
 
-def _reads_all(source: data.Source) -> bool:
-    stored = source.source if isinstance(source, data.Derived) else source
+def _stored(source: data.Source) -> data.Source:
+    """The source without what is derived from its columns."""
+    return source.source if isinstance(source, data.Derived) else source
+
+
+def _reads_all(stored: data.Source) -> bool:
     return isinstance(stored, data.ArraySource)
 
 

@@ -208,10 +208,9 @@ def pixel_conversion(x: np.ndarray, num_levels: int = 256) -> str:
         share = f"images / {2 ** widths[0] - 1}"
     else:
         return "bring them to 0 … 255 and store them as uint8, or mark such examples as not present"
+    pixels = f"np.round({share} * 255).astype(np.uint8)"
     if num_levels == 256:
-        return f"scale them by np.round({share} * 255).astype(np.uint8)"
+        return f"scale them by {pixels}"
     levels = f"np.round(np.round({share} * {top}) * (255 / {top})).astype(np.uint8)"
-    others = (
-        "" if high > 1 and widths[0] == 8 else f" with np.round({share} * 255).astype(np.uint8)"
-    )
+    others = "" if x.dtype == np.uint8 else f" and use {pixels}"
     return f"bring them to these levels by {levels}, or leave num_levels at 256{others}"

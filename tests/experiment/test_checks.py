@@ -155,12 +155,13 @@ def test_extra_columns_and_their_masks_are_left_alone(tmp_path, monkeypatch):
         "label": np.where(PRESENT, LABELS, -1),
         "label_present": PRESENT,
         "caption": np.full(COUNT, "words"),
+        "caption_present": PRESENT,
         "meta": np.array([{"any": 1}] * COUNT, object),
         "date": np.full(COUNT, "2020-01-01", "M8[D]"),
     }
     config = config_of(tmp_path, {"image": IMAGES, **extra})
     train, test = experiment.open_data(config)
-    assert set(train.columns) == {"image", "label", "label_present"}
+    assert set(train.columns) == {"image", "label", "label_present", "caption_present"}
     built = experiment.build(config)
 
     def take_one(options, folder, state, step, open_batches, evaluate, *rest):
@@ -228,6 +229,17 @@ def test_embeddings_and_what_is_derived_are_absent_with_their_origin(tmp_path):
         experiment.open_data(config)
 
 
+def test_images_may_be_present_in_late_examples_alone(tmp_path):
+    image = np.tile(IMAGES, (40, 1, 1, 1))
+    present = np.arange(len(image)) > 1500
+    spec = {"kind": "masked_image", "num_squares": 1, "square_size": 3}
+    config = config_of(tmp_path, {"image": image, "image_present": present}, hidden=spec)
+    experiment.open_data(config)
+    np.savez(config.data.train, image=image, image_present=present & False)
+    with pytest.raises(ValueError, match="train data, image`: got image_present with no True"):
+        experiment.open_data(config)
+
+
 def make_autoencoder():
     """One that divides by the mean, and so makes nothing finite of black images."""
     return modalities.Autoencoder(
@@ -286,9 +298,9 @@ def test_records_have_masks_as_arrays_do():
         source = data.RecordSource(Records(), columns)
         if words:
             with pytest.raises(ValueError, match=words):
-                experiment.checks.check_opened(source, modality, "train")
+                experiment.check_opened(source, modality, "train")
         else:
-            experiment.checks.check_opened(source, modality, "train")
+            experiment.check_opened(source, modality, "train")
             experiment.check_source(source, modality, "train")
     with pytest.raises(ValueError, match="got label -1"):
         experiment.check_source(data.RecordSource(Records(), {"label": label}), modality, "train")
