@@ -14,6 +14,7 @@ from absl import logging
 
 from mmdiffusion_jax import errors, files
 from mmdiffusion_jax.data.pipeline import eval_batches
+from mmdiffusion_jax.data.presence import present
 from mmdiffusion_jax.data.sources import Columns, Source, Subset
 
 _SHARD = 4096
@@ -144,8 +145,8 @@ def _encode(
     found = []
     for batch, valid in eval_batches(part, batch_size):
         latents = np.asarray(encode(batch[column]))
-        present = np.asarray(batch.get(f"{column}_present", valid), bool)
-        if len(latents) != batch_size or not np.isfinite(latents[present]).all():
+        shown = present(batch, [column])
+        if len(latents) != batch_size or not np.isfinite(latents[shown]).all():
             raise ValueError(
                 errors.message(
                     "encode",

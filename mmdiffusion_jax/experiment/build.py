@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -70,16 +69,6 @@ class Experiment:
         draw = formulation.make_draw(self.config, self.schedule, self.weights, self.model, options)
         prior = self.weights if formulation.has_prior else None
         return Generator(self.model, draw, options, prior)
-
-    def columns_of(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """The columns of a batch that the modalities read: their own, and who has them.
-
-        Args:
-            batch: {column: (batch, …)}; columns of no modality are left out, as are their masks.
-        """
-        names = self.model.modalities
-        wanted = {*names, *(f"{name}_present" for name in names)}
-        return {column: x for column, x in batch.items() if column in wanted}
 
     def init(self, key: jax.Array) -> Any:
         """Fresh parameters of the model."""

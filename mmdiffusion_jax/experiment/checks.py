@@ -7,9 +7,9 @@ import numpy as np
 from absl import logging
 
 from mmdiffusion_jax import data, errors
+from mmdiffusion_jax.data.presence import SUFFIX
 from mmdiffusion_jax.modalities import Image, Modality
 
-_SUFFIX = "_present"
 _CHUNK = 1024
 _DARK = 64
 
@@ -41,9 +41,9 @@ def check_opened(source: data.Source, modalities: Mapping[str, Modality], split:
             )
     origins = {modality.derived_from for modality in modalities.values()}
     for column, (shape, dtype) in source.columns.items():
-        if not column.endswith(_SUFFIX) or column in modalities:
+        if not column.endswith(SUFFIX) or column in modalities:
             continue
-        name = column.removesuffix(_SUFFIX)
+        name = column.removesuffix(SUFFIX)
         if name not in {*source.columns, *left_out, *modalities}:
             _check_orphan(column, dtype, {*source.columns, *modalities}, split)
         elif name in {*modalities, *origins} and (shape != () or dtype != np.bool_):
@@ -91,7 +91,7 @@ def check_source(source: data.Source, modalities: Mapping[str, Modality], split:
                     f"{split} data, {name}",
                     f"examples of shape {tuple(shape)} and dtype {np.dtype(dtype)}",
                     f"shape {tuple(expected)} and {kind} values",
-                    modality.conversion(_some_rows(source, name, modalities)),
+                    modality.conversion(_some_rows(source, name)),
                 )
             )
     highest: dict[str, float] = {}
@@ -115,7 +115,7 @@ def check_source(source: data.Source, modalities: Mapping[str, Modality], split:
             raise ValueError(
                 errors.message(
                     f"{split} data, {name}",
-                    f"{name}{_SUFFIX} with no True in it",
+                    f"{name}{SUFFIX} with no True in it",
                     "an example to learn from",
                     "correct the mask, or take the modality out of the config",
                 )
@@ -145,29 +145,14 @@ def present_values(
         # What is derived is drawn by one rule for all rows, and drawing it takes time.
         batch = (stored if start else source).take(rows)
         for name in names:
-            if name in batch and len(x := _present_rows(batch, name, modalities)):
+            if name in batch and len(x := batch[name][data.present(batch, [name])]):
                 yield name, x
 
 
-def mask_of(
-    batch: Mapping[str, np.ndarray], name: str, modalities: Mapping[str, Modality]
-) -> np.ndarray | None:
-    """The booleans (batch,) of where a column is present; None where it is everywhere."""
-    column = f"{name}{_SUFFIX}"
-    return None if column in modalities else batch.get(column)
-
-
-def _present_rows(
-    batch: Mapping[str, np.ndarray], name: str, modalities: Mapping[str, Modality]
-) -> np.ndarray:
-    mask = mask_of(batch, name, modalities)
-    return batch[name] if mask is None else batch[name][mask]
-
-
-def _some_rows(source: data.Source, name: str, modalities: Mapping[str, Modality]) -> np.ndarray:
+def _some_rows(source: data.Source, name: str) -> np.ndarray:
     """Some values of a column: present ones, unless there are none."""
     examples = source.take(np.arange(min(_CHUNK, len(source))))
-    rows = _present_rows(examples, name, modalities)
+    rows = examples[name][data.present(examples, [name])]
     return rows if len(rows) else examples[name]
 
 
@@ -182,8 +167,8 @@ def _reads_all(stored: data.Source) -> bool:
 
 def _check_orphan(column: str, dtype: np.dtype, known: set[str], split: str) -> None:
     """Refuses a mask without a column; numbers under a name like no other are a column."""
-    name = column.removesuffix(_SUFFIX)
-    others = sorted(other for other in known if not other.endswith(_SUFFIX))
+    name = column.removesuffix(SUFFIX)
+    others = sorted(other for other in known if not other.endswith(SUFFIX))
     near = difflib.get_close_matches(name, others, n=1, cutoff=0.5)
     if not near and dtype != np.bool_:
         return
@@ -192,7 +177,7 @@ def _check_orphan(column: str, dtype: np.dtype, known: set[str], split: str) -> 
             f"{split} data",
             f"the mask {column!r} without a column {name!r}",
             f"a mask named after one of the columns {', '.join(map(repr, others))}",
-            f"did you mean '{near[0]}{_SUFFIX}', of the column {near[0]!r}?"
+            f"did you mean '{near[0]}{SUFFIX}', of the column {near[0]!r}?"
             if near
             else "rename it, or leave it out",
         )

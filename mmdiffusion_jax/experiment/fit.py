@@ -68,7 +68,8 @@ def fit(
         batches = data.train_batches(
             source, batch_size=size, seed=built.seed, start_example=start_example, rows=rows
         )
-        return data.to_device(map(built.columns_of, batches), split, size, rows)
+        read = (data.select(batch, built.model.modalities) for batch in batches)
+        return data.to_device(read, split, size, rows)
 
     def picture(params: Any) -> np.ndarray:
         # A network that only predicts is shown what it makes of test examples.

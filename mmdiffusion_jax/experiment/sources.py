@@ -11,7 +11,6 @@ from mmdiffusion_jax.experiment.build import build
 from mmdiffusion_jax.experiment.checks import (
     check_opened,
     check_source,
-    mask_of,
     present_values,
 )
 from mmdiffusion_jax.modalities import Embedding, LatentImage, Modality
@@ -95,13 +94,12 @@ def _add_embeddings(
     columns = source.take(np.arange(len(source)))
     network = metrics.SmallClassifier.load(config.data.embedder)
     images = columns[config.primary]
-    mask = mask_of(columns, config.primary, modalities)
-    present = np.ones(len(images), bool) if mask is None else mask
+    present = data.present(columns, [config.primary])
     shown = images[present]
     features = network.features(shown.astype(np.uint8) if shown.dtype.kind in "iu" else shown)
     unit = np.zeros((len(images), features.shape[1]), features.dtype)
     unit[present] = features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)
-    masks = {} if mask is None else {f"{name}_present": mask for name in missing}
+    masks = {} if present.all() else {f"{name}_present": present for name in missing}
     return data.ArraySource(
         {**columns, **dict.fromkeys(missing, unit), **masks}, name=f"{split} data"
     )

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import experiment, training
+from mmdiffusion_jax import data, experiment, training
 from mmdiffusion_jax.evaluation import Cost
 
 _ROUNDS, _STEPS = 5, 4
@@ -34,7 +34,7 @@ def measure_costs(
         built = experiment.build(config)
         step, state = experiment.make_step_and_state(built, mesh)
         layout = training.batch_sharding(mesh, len_of(columns))
-        batch = jax.device_put(built.columns_of(columns), layout)
+        batch = jax.device_put(data.select(columns, built.model.modalities), layout)
         compiled = step.lower(state, batch).compile()  # type: ignore[attr-defined]
         counted = compiled.cost_analysis() or {}
         size = sum(leaf.size for leaf in jax.tree.leaves(state.params))

@@ -131,7 +131,7 @@ def test_a_column_that_ends_like_a_mask_may_be_a_modality(tmp_path):
     config = config_of(tmp_path, arrays, gift_present=spec)
     train, _ = experiment.open_data(config)
     built = experiment.build(config)
-    batch = built.columns_of(train.take(np.arange(8)))
+    batch = data.select(train.take(np.arange(8)), built.model.modalities)
     values, presence = objective.split_presence(batch)
     assert (set(values), set(presence)) == ({"image", "gift_present"}, {"gift_present"})
     params = jax.eval_shape(built.init, jax.random.key(0))
@@ -181,7 +181,7 @@ def test_every_arm_of_a_comparison_takes_a_set_with_masks(tmp_path):
     for arm in experiment.ARMS:
         for part, part_config in experiment.make_arm(config, arm).items():
             built = experiment.build(part_config)
-            batch = built.columns_of(experiment.open_data(part_config)[0].take(np.arange(8)))
+            batch = data.select(train.take(np.arange(8)), built.model.modalities)
             params = jax.eval_shape(built.init, jax.random.key(0))
             loss, _ = jax.eval_shape(built.loss, params, jax.random.key(0), batch)
             assert loss.shape == (), part
