@@ -5,7 +5,9 @@ import runpy
 import signal
 import sys
 
+import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from mmdiffusion_jax import evaluation, metrics, run
 from mmdiffusion_jax.run.costs import measure_costs
@@ -26,12 +28,32 @@ def config(folder):
     return made
 
 
+def half_labelled(folder):
+    """Digits as files, of which every other label is absent; and a column that nobody asked for."""
+    digits = load_digits()
+    images = np.round(digits.images * 255 / 16).astype(np.uint8)[..., None]
+    for split, rows in (("train", slice(200)), ("test", slice(200, 260))):
+        present = np.arange(len(images[rows])) % 2 == 0
+        label = np.where(present, digits.target[rows], -1)
+        names = np.array([f"digit {k}" for k in range(len(label))])
+        np.savez(folder / f"{split}.npz", image=images[rows], label=label, label_present=present,
+                 name=names)  # fmt: skip
+
+
 def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
-    """The single-task arm has two runs, which share the operations of the one."""
+    """The single-task arm has two runs, which share the operations of the one.
+
+    One of them trains on images alone, though the data say which labels are present.
+    """
+    half_labelled(tmp_path)
 
     def compare(judge_steps=2, **sampling):
         workdir, arms = str(tmp_path / "w"), ["multi", "single"]
         asked = config(tmp_path)
+        asked.data.source = "npz"
+        asked.data.train, asked.data.test = (
+            str(tmp_path / f"{split}.npz") for split in ("train", "test")
+        )
         asked.sampling.update(sampling)
         asked.evaluation.features, asked.evaluation.judge_steps = "classifier", judge_steps
         asked.training.log_every = 1
@@ -61,7 +83,8 @@ def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
 
     table = compare()
     assert table in capsys.readouterr().out
-    assert "| label_given_image/accuracy ↑ |" in table
+    # Of twelve given test images every other one has a label.
+    assert "| label_given_image/accuracy ↑ | 6 |" in table
     found = json.loads((tmp_path / "w" / "comparison.json").read_text())
     kept = metrics.SmallClassifier.load(tmp_path / "w" / "features.safetensors")
     assert found["features"] == kept.identity
