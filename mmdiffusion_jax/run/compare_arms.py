@@ -102,20 +102,27 @@ def _real_data(config: ConfigDict, splits: Splits, kept: Path) -> RealData:
     """
     config = config.copy_and_resolve_references()
     ours = {"judge_steps": config.evaluation.judge_steps, **config.data}
-    for place in ("path", "embedder"):
+    for place in ("path", "embedder", "folder"):
         del ours[place]
+    # Of files what they hold, as they may move; a record of before has their names.
+    digests = experiment.data_digests(config)
+    record = ours | {key.removeprefix("data."): digest for key, digest in digests.items()}
     origin = kept.with_suffix(".json")
     if config.evaluation.features == evaluation.CLASSIFIER and kept.exists():
         # A network that was put there by hand has no record.
         theirs = json.loads(origin.read_text(encoding="utf-8")) if origin.exists() else _plain(ours)
-        different = [key for key, value in _plain(ours).items() if theirs.get(key) != value]
+        different = [
+            key
+            for key, value in _plain(record).items()
+            if theirs.get(key) not in (value, _plain(ours).get(key, value))
+        ]
         if different:
             raise ValueError(
                 errors.message(
                     "workdir",
                     f"{kept.parent}, whose features were fitted with another {different[0]}, "
                     f"{theirs.get(different[0])!r}",
-                    f"features fitted with {ours[different[0]]!r}, or none",
+                    f"features fitted with {record[different[0]]!r}, or none",
                     "choose another workdir",
                 )
             )
@@ -125,7 +132,7 @@ def _real_data(config: ConfigDict, splits: Splits, kept: Path) -> RealData:
     network = real.network
     kept.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(network, metrics.SmallClassifier) and not kept.exists():
-        files.write_text(origin, json.dumps(ours, indent=1))
+        files.write_text(origin, json.dumps(record, indent=1))
         network.save(kept)
     return real
 
