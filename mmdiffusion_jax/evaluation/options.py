@@ -55,10 +55,13 @@ class EvaluationOptions:
                     "choose one",
                 )
             )
-        if len(self.lpips) not in (0, 3):
+        if len(self.lpips) not in (0, 3) or not all(isinstance(x, str) for x in self.lpips):
             raise ValueError(
                 errors.message(
-                    "evaluation.lpips", self.lpips, "(backbone, weights, linear)", "give three"
+                    "evaluation.lpips",
+                    self.lpips,
+                    "(backbone, weights, linear)",
+                    "give three",
                 )
             )
         for name, least in leasts.items():

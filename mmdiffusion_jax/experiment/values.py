@@ -8,6 +8,9 @@ from ml_collections import ConfigDict
 
 from mmdiffusion_jax import errors, ranges
 
+# More steps than any published schedule has, and few enough for a table of each.
+_MOST_STEPS = 10**6
+
 _KINDS: tuple[tuple[type, str, Callable[[Any], bool]], ...] = (
     (bool, "True or False", lambda value: isinstance(value, bool)),
     (int, "a whole number", ranges.is_whole),
@@ -98,10 +101,6 @@ def under(path: str) -> Iterator[None]:
         if words.startswith("`") and not words.startswith("`config."):
             words = f"`{path}.{words[1:]}"
         raise ValueError(words) from error.__cause__
-
-
-# More steps than any published schedule has, and few enough for a table of each.
-_MOST_STEPS = 10**6
 
 
 def _check_latent(latent: Any) -> None:

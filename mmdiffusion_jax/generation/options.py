@@ -97,12 +97,13 @@ class SamplingOptions:
         ends = self.guidance_interval
         if not ends:
             return
-        if len(ends) == 2 and all(ranges.is_real(end) for end in ends) and 0 <= ends[0] < ends[1]:
+        is_pair = isinstance(ends, tuple | list) and len(ends) == 2
+        if is_pair and all(map(ranges.is_real, ends)) and 0 <= ends[0] < ends[1]:
             return
         raise ValueError(
             errors.message(
                 "sampling.guidance_interval",
-                tuple(ends),
+                repr(ends),
                 "(low, high) with 0 ≤ low < high, or empty for all noise levels",
                 "give two numbers",
             )

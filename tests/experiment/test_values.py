@@ -79,6 +79,9 @@ OTHERS = {
     "sampling.guidance_interval": ((1.0,), (2.0, 1.0), (-1.0, 1.0), (0.0, NAN), ("0", "1"), 3),
     "modalities.label.grid": ((0, 1), (9, 9), (2,), (2.0, 2.0), "44", 4),
     "modalities.image.kind": (3, "imagee"),
+    "evaluation.lpips": (("vgg",), ("vgg", "a", 3), "vgg"),
+    "evaluation.features": ("pixel", 3),
+    "sharding.rules": ((("kernel",),), (("(", ("data",)),), (("kernel", ("dat",)),), "kernel"),
     "backbone.scan_layers": (1, "True"),
     "backbone.dtype": ("float16", 32),
     "latent": (
