@@ -85,7 +85,9 @@ def message(argument: str, got: object, expected: str, mend: str) -> str:
     return f"`{argument}`: got {shown}, expected {expected}; {mend}{end}"
 
 
-def unknown(argument: str, got: str, known: Iterable[str], mend: str = "") -> str:
+def unknown(
+    argument: str, got: object, known: Iterable[str], mend: str = "", none: str = ""
+) -> str:
     """Words the error for a name that is not among the known ones, with the nearest of them.
 
     What other libraries call a thing is nearer than a name of similar letters.
@@ -95,6 +97,7 @@ def unknown(argument: str, got: str, known: Iterable[str], mend: str = "") -> st
         got: the unknown name.
         known: the names that would have been right.
         mend: how to mend it; left out, "use one of these" or the nearest name.
+        none: why there are no known names at all, where that can be.
 
     Returns:
         A single sentence, ready to be raised.
@@ -104,11 +107,13 @@ def unknown(argument: str, got: str, known: Iterable[str], mend: str = "") -> st
         "`target`: got 'nose', expected one of 'noise', 'v', 'z_0'; did you mean 'noise'?"
         >>> unknown("backbone", "precision", ["dtype", "positions"])
         "`backbone`: got 'precision', expected one of 'dtype', 'positions'; did you mean 'dtype'?"
-        >>> unknown("given", "x", [])
-        "`given`: got 'x', expected no name at all; leave it out."
+        >>> unknown("weights", "x", [], none="the model has no secondary")
+        "`weights`: got 'x', expected no entry, as the model has no secondary; leave it out."
     """
     names = sorted(known)
-    expected = "one of " + ", ".join(map(repr, names)) if names else "no name at all"
+    expected = "one of " + ", ".join(map(repr, names))
+    if not names:
+        expected = f"no entry, as {none or 'there are no names to choose from'}"
     near = nearest(str(got), names)
     if near:
         text = message(argument, repr(got), expected, f"did you mean {near[0]!r}?")

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors, objective
+from mmdiffusion_jax.objective.absence import without_absent
 from mmdiffusion_jax.objective.loss_terms import mean_where
 from mmdiffusion_jax.objective.losses import mean_square
 from mmdiffusion_jax.process import ModalityWeights, ModelFunctions, Schedule
@@ -112,8 +113,9 @@ def latents_apart(
     present = objective.present_in(deployed, batch, presence)
     total = jnp.zeros(())
     for name, own in deployed.modalities.items():
-        stored = jax.lax.stop_gradient(own.encode(batch[name]))
-        error = mean_square(successor.modalities[name].encode(batch[name]) - stored)
+        x = without_absent(present[name], batch[name])
+        stored = jax.lax.stop_gradient(own.encode(x))
+        error = mean_square(successor.modalities[name].encode(x) - stored)
         total += mean_where(error, present[name])
     return total
 

@@ -5,6 +5,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
@@ -28,6 +29,16 @@ from mmdiffusion_jax.process import (
     ModelFunctions,
     Schedule,
     check_model,
+    check_weights,
+    where_present,
+)
+from mmdiffusion_jax.process.checks import (
+    as_array,
+    as_key,
+    described,
+    expect,
+    expect_name,
+    expect_number,
 )
 
 
@@ -68,8 +79,7 @@ class BoundTerms:
         Raises:
             ValueError: when `num_dims` is below 1.
         """
-        if num_dims < 1:
-            raise ValueError(errors.message("num_dims", num_dims, "1 or more", "count X's values"))
+        expect_number("num_dims", num_dims, "1 or more", lambda x: x >= 1, "count X's values")
         return self.total / (math.log(2) * num_dims)
 
 
@@ -102,8 +112,9 @@ def bound(
     Raises:
         ValueError: bad weights, masks or batches; each names what is wrong.
     """
+    key = as_key("key", key)
+    present, clean = prepare(schedule, weights, model, batch, presence)
     pi = _recovery_weights(schedule, recovery_weights)
-    present, clean = prepare(weights, model, batch, presence)
     steps = jnp.arange(1, schedule.num_steps + 1, dtype=jnp.int32)
     even = jnp.full(steps.shape, 1 / schedule.num_steps)
     return bound_over(
@@ -194,8 +205,8 @@ def bound_at(
     Raises:
         ValueError: as `bound`.
     """
+    present, clean = prepare(schedule, weights, model, batch, presence)
     pi = _recovery_weights(schedule, recovery_weights)
-    present, clean = prepare(weights, model, batch, presence)
     return _at(schedule, weights, model, batch, present, clean, pi, t, noise)
 
 
@@ -227,8 +238,9 @@ def bound_estimate(
     Raises:
         ValueError: as `bound`, or an unknown draw.
     """
+    key = as_key("key", key)
+    present, clean = prepare(schedule, weights, model, batch, presence)
     pi = _recovery_weights(schedule, recovery_weights)
-    present, clean = prepare(weights, model, batch, presence)
     t, noise = draw_t_and_noise(key, schedule, clean, timesteps)
     return _at(schedule, weights, model, batch, present, clean, pi, t, noise)
 
@@ -239,24 +251,44 @@ def draw_t_and_noise(
     """Draws one t an example and the noise that goes with it.
 
     Raises:
-        ValueError: an unknown draw.
+        ValueError: an unknown draw; no key, schedule or clean state.
     """
-    if timesteps not in TIMESTEP_DRAWS:
-        raise ValueError(errors.unknown("timesteps", timesteps, TIMESTEP_DRAWS))
+    key = as_key("key", key)
+    expect("schedule", schedule, Schedule)
+    expect("clean", clean, CleanState, "encode the batch by objective.encode")
+    expect_name("timesteps", timesteps, TIMESTEP_DRAWS)
     t_key, noise_key = jax.random.split(key)
     t = TIMESTEP_DRAWS[timesteps](t_key, clean.z_0.shape[0], schedule.num_steps)
     return t, jax.random.normal(noise_key, clean.z_0.shape, clean.z_0.dtype)
 
 
 def step_noise(key: jax.Array, t: jax.Array, like: jax.Array) -> jax.Array:
-    """The noise the full sum uses at step t: normal draws from `fold_in(key, t)`."""
+    """The noise the full sum uses at step t: normal draws from `fold_in(key, t)`.
+
+    Raises:
+        ValueError: no key, t that is no integer, or `like` is no array.
+    """
+    key, like, t = as_key("key", key), as_array("like", like), as_array("t", t, "an integer")
+    if t.ndim or not jnp.issubdtype(t.dtype, jnp.integer):
+        raise ValueError(errors.message("t", described(t), "one integer", "pass one step"))
+    if not jnp.issubdtype(like.dtype, jnp.floating):
+        raise ValueError(errors.message("like", described(like), "a floating dtype", "cast it"))
     return jax.random.normal(jax.random.fold_in(key, t), like.shape, like.dtype)
 
 
 def prepare(
-    weights: ModalityWeights, model: ModelFunctions, batch: Batch, presence: Masks | None
+    schedule: Schedule,
+    weights: ModalityWeights,
+    model: ModelFunctions,
+    batch: Batch,
+    presence: Masks | None,
 ) -> tuple[dict[str, jax.Array], CleanState]:
-    """Checks the model and the batch once: the filled-in presence masks and the encoded batch."""
+    """Checks process, model and batch once: the filled-in presence masks and the encoded batch.
+
+    Raises:
+        ValueError: weights of another schedule or other modalities, bad masks or batches.
+    """
+    check_weights(schedule, weights)
     check_model(weights, model)
     present = present_in(model, batch, presence)
     return present, encode(model, batch, present)
@@ -274,16 +306,15 @@ def _at(
     noise: jax.Array,
 ) -> BoundTerms:
     state = observe(schedule, weights, model, clean, present, t, noise)
-    here = present[model.primary]
+    t, noise = state.t, state.noise
+    posterior = schedule.num_steps * posterior_term(schedule, weights, model, clean, state)
     recovery = sum(
         recovery_terms(model, batch, present, state).values(), jnp.zeros(t.shape, noise.dtype)
     )
     reconstruction = reconstruction_term(model, batch, present, state)
     return BoundTerms(
         prior=prior_term(schedule, weights, clean),
-        posterior=schedule.num_steps
-        * posterior_term(schedule, weights, model, clean, state)
-        * here,
+        posterior=where_present(present[model.primary], posterior),
         recovery=schedule.num_steps * pi[t - 1].astype(noise.dtype) * recovery,
         reconstruction=jnp.where(
             t == 1, schedule.num_steps * reconstruction, jnp.zeros_like(reconstruction)
@@ -294,7 +325,7 @@ def _at(
 def _recovery_weights(schedule: Schedule, values: ArrayLike | None) -> jax.Array:
     if values is None:
         return jnp.full((schedule.num_steps,), 1 / schedule.num_steps)
-    pi = jnp.asarray(values)
+    pi = as_array("recovery_weights", values)
     if pi.shape != (schedule.num_steps,):
         raise ValueError(
             errors.message(
@@ -304,12 +335,15 @@ def _recovery_weights(schedule: Schedule, values: ArrayLike | None) -> jax.Array
                 "give T values that sum to one",
             )
         )
-    traced = isinstance(pi, jax.core.Tracer)
-    if not traced and (bool((pi < 0).any()) or abs(float(pi.sum()) - 1) > 1e-4):
+    if isinstance(pi, jax.core.Tracer):
+        return pi
+    # On the host: under jit the sum of known values would be traced.
+    total, least = float(np.asarray(pi).sum()), float(np.asarray(pi).min())
+    if not (least >= 0 and abs(total - 1) <= 1e-4):
         raise ValueError(
             errors.message(
                 "recovery_weights",
-                f"a sum of {float(pi.sum())} and a minimum of {float(pi.min())}",
+                f"a sum of {total} and a minimum of {least}",
                 "values of at least 0 that sum to one",
                 "divide them by their sum; otherwise the total bounds nothing",
             )

@@ -15,7 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.objective.state import Batch, Masks, encode, observe, present_in
+from mmdiffusion_jax.objective.absence import mask_of
+from mmdiffusion_jax.objective.bound import prepare
+from mmdiffusion_jax.objective.state import Batch, Masks, observe
 from mmdiffusion_jax.objective.terms import reconstruction_term, recovery_terms
 from mmdiffusion_jax.process import (
     ModalityWeights,
@@ -23,10 +25,19 @@ from mmdiffusion_jax.process import (
     Schedule,
     belief,
     check_model,
+    check_weights,
     estimate_encodings,
     gate,
     gaussian_log_prob,
     sum_per_example,
+    where_present,
+)
+from mmdiffusion_jax.process.checks import (
+    as_array,
+    as_key,
+    expect_name,
+    expect_names,
+    expect_whole,
 )
 
 Field = Callable[[jax.Array], dict[str, jax.Array]]
@@ -80,9 +91,8 @@ def flow_bound(
         >>> flow_bound(jax.random.key(0), schedule, nothing, model, x).shape
         (3,)
     """
-    check_model(weights, model)
-    present = present_in(model, batch, presence)
-    clean = encode(model, batch, present)
+    key = as_key("key", key)
+    present, clean = prepare(schedule, weights, model, batch, presence)
     noise_key, probe_key = jax.random.split(key)
     noise = jax.random.normal(noise_key, clean.z_0.shape, clean.z_0.dtype)
     first = jnp.ones(clean.z_0.shape[:1], jnp.int32)
@@ -93,7 +103,7 @@ def flow_bound(
     log_std = 0.5 * jnp.log(schedule.noise_variance[1].astype(noise.dtype))
     log_q = gaussian_log_prob(jnp.zeros_like(noise), jnp.zeros_like(noise), noise)
     log_q = log_q - log_std * (noise.size // noise.shape[0])
-    total = (log_q - log_p) * present[model.primary].astype(log_p.dtype)
+    total = where_present(present[model.primary], log_q - log_p)
     for term in recovery_terms(model, batch, present, state).values():
         total = total + term
     return total + reconstruction_term(model, batch, present, state)
@@ -130,7 +140,8 @@ def flow_log_density(
         (batch,), nats.
 
     Raises:
-        ValueError: bad weights, or `num_probes` below 1.
+        ValueError: bad weights, states without examples, masks for unknown modalities, or
+            `num_probes` below 1.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -148,13 +159,25 @@ def flow_log_density(
         >>> bool(jnp.abs(log_p - truth)[0] < 0.01)
         True
     """
-    if num_probes is not None and num_probes < 1:
+    key = as_key("key", key)
+    check_weights(schedule, weights)
+    check_model(weights, model)
+    if num_probes is not None:
+        expect_whole("num_probes", num_probes, 1)
+    z = as_array("z", z, "the states z_1, (batch, *latent)")
+    if z.ndim < 2 or not z.size or not jnp.issubdtype(z.dtype, jnp.floating):
         raise ValueError(
             errors.message(
-                "num_probes", num_probes, "1 or more, or None", "None takes the exact trace"
+                "z",
+                f"shape {z.shape} and dtype {z.dtype}",
+                "(batch, *latent) of a floating dtype, with at least one example",
+                "pass the states z_1",
             )
         )
-    check_model(weights, model)
+    carried = {} if carried is None else expect_names("carried", carried, "(batch,) of 0 or 1")
+    for name in carried:
+        expect_name("carried", name, model.modalities)
+    carried = {name: mask_of(carried, name, z.shape[0]) for name in carried}
     dims = z.size // z.shape[0]
     signal = jnp.sqrt(schedule.alpha_bar).astype(z.dtype)
     ratio = jnp.sqrt(schedule.noise_variance).astype(z.dtype) / signal
@@ -168,7 +191,7 @@ def flow_log_density(
         def field(scaled: jax.Array) -> dict[str, jax.Array]:
             z_t = signal[t] * scaled
             prediction = model.ask(z_t, times, carried)
-            estimates = gate(estimate_encodings(model, prediction), carried or {})
+            estimates = gate(estimate_encodings(model, prediction), carried)
             own = belief(schedule, weights, model, times, z_t, prediction, estimates)
             return {**estimates, _NOISE: own.noise}
 

@@ -5,6 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from mmdiffusion_jax.process import where_present
+
 COUNT = "count/"
 """Before the name of a scalar that is a mean: how many examples it counts."""
 
@@ -94,16 +96,14 @@ class LossTerms:
 
     def per_example(self) -> jax.Array:
         """Σ_k scale_k · term k where it counts, (batch,): what each example adds to the loss."""
-        parts = [
-            term.scale * jnp.where(term.mask > 0, term.values, 0) for term in self.terms.values()
-        ]
+        parts = [term.scale * where_present(term.mask, term.values) for term in self.terms.values()]
         return sum(parts[1:], parts[0])
 
     def sums(self) -> dict[str, "LossSum"]:
         """The sum of each term over the examples that count in it, to add up over batches."""
         return {
             name: LossSum(
-                jnp.sum(jnp.where(term.mask > 0, term.values, 0)),
+                jnp.sum(where_present(term.mask, term.values)),
                 jnp.sum(term.mask.astype(jnp.float32)),
                 term.scale,
             )
@@ -114,15 +114,16 @@ class LossTerms:
 def mean_where(values: jax.Array, mask: jax.Array, axis_name: str | None = None) -> jax.Array:
     """Mean of (batch,) values where the mask is 1; zero where it is 1 nowhere.
 
+    What stands where the mask is 0 does not count, even if it is not a number.
+
     Args:
         values: (batch,).
         mask: (batch,) of 0 or 1.
         axis_name: of the devices that have a part of the batch each; the mean over them of what
             they return is then the mean over the whole batch.
     """
-    mask = mask.astype(values.dtype)
-    count = jnp.sum(mask)
+    total, count = jnp.sum(where_present(mask, values)), jnp.sum(mask.astype(values.dtype))
     if axis_name is None:
-        return jnp.sum(values * mask) / jnp.maximum(count, 1)
+        return total / jnp.maximum(count, 1)
     devices = jax.lax.axis_size(axis_name)
-    return devices * jnp.sum(values * mask) / jnp.maximum(jax.lax.psum(count, axis_name), 1)
+    return devices * total / jnp.maximum(jax.lax.psum(count, axis_name), 1)

@@ -1,12 +1,12 @@
 """Training losses: "simple", a weighted regression with the heads' likelihoods, and "bound"."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 
-from mmdiffusion_jax import errors
 from mmdiffusion_jax.objective.bound import bound_estimate, draw_t_and_noise
 from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
 from mmdiffusion_jax.objective.state import (
@@ -26,8 +26,18 @@ from mmdiffusion_jax.process import (
     Pivot,
     Schedule,
     check_model,
+    check_weights,
     from_pivot,
     noise_error_factor,
+)
+from mmdiffusion_jax.process.checks import (
+    as_array,
+    as_key,
+    checked_result,
+    expect_callable,
+    expect_name,
+    expect_names,
+    expect_number,
 )
 
 Weighting = Callable[[jax.Array], jax.Array]
@@ -39,7 +49,7 @@ def no_weighting(snr: jax.Array) -> jax.Array:
     Args:
         snr: (batch,) signal-to-noise ratios.
     """
-    return jnp.ones_like(snr)
+    return jnp.ones_like(as_array("snr", snr))
 
 
 def min_snr_weighting(gamma: float = 5.0) -> Weighting:
@@ -56,9 +66,13 @@ def min_snr_weighting(gamma: float = 5.0) -> Weighting:
         >>> min_snr_weighting(5.0)(jnp.array([1.0, 10.0])).tolist()
         [1.0, 0.5]
     """
-    if gamma <= 0:
-        raise ValueError(errors.message("gamma", gamma, "a number above 0", "raise it"))
-    return lambda snr: jnp.minimum(snr, gamma) / snr
+    expect_number("gamma", gamma, "a number above 0", lambda x: 0 < x < math.inf, "raise it")
+
+    def weight(snr: jax.Array) -> jax.Array:
+        snr = as_array("snr", snr)
+        return jnp.minimum(snr, gamma) / snr
+
+    return weight
 
 
 def p2_weighting(gamma: float = 1.0, k: float = 1.0) -> Weighting:
@@ -76,11 +90,10 @@ def p2_weighting(gamma: float = 1.0, k: float = 1.0) -> Weighting:
         >>> p2_weighting()(jnp.array([1.0, 3.0])).tolist()
         [0.5, 0.25]
     """
-    if gamma < 0 or k <= 0:
-        raise ValueError(
-            errors.message("gamma, k", (gamma, k), "γ of at least 0 and k above 0", "raise them")
-        )
-    return lambda snr: (k + snr) ** -gamma
+    expected = "γ of at least 0 and k above 0"
+    expect_number("gamma", gamma, expected, lambda x: 0 <= x < math.inf, "raise it")
+    expect_number("k", k, expected, lambda x: 0 < x < math.inf, "raise it")
+    return lambda snr: (k + as_array("snr", snr)) ** -gamma
 
 
 def simple_loss(
@@ -103,7 +116,8 @@ def simple_loss(
     The squared error is a mean over the latent's dimensions, measured in the noise whatever the
     network predicts, and each ℓ_i = −log p(x_i | z_t) is a mean over the modality's own dimensions,
     in nats. For the primary modality ℓ trains only the head: the gradient stops at ẑ_0. Means over
-    the batch count only the examples where the modality is present.
+    the batch count only the examples where the modality is present; what stands in the batch for
+    the others, be it not a number, enters neither the loss nor its gradient.
 
     Args:
         key: a typed key; splits into t, noise and dropout.
@@ -162,19 +176,21 @@ def simple_loss_terms(
     variance_scale: float = 0.001,
 ) -> LossTerms:
     """The terms whose means `simple_loss` adds up, example by example; arguments as there."""
-    scales = modality_scales_of(model, modality_scales)
+    key = as_key("key", key)
+    check_weights(schedule, weights)
     check_model(weights, model)
+    scales = modality_scales_of(model, modality_scales)
+    expect_number("variance_scale", variance_scale)
     present = present_in(model, batch, presence)
     drop_key, draw_key = jax.random.split(key)
-    carried = drop_modalities(drop_key, present, dropout or {})
+    carried = drop_modalities(drop_key, present, {} if dropout is None else dropout)
     clean = encode(model, batch, carried)
     t, noise = draw_t_and_noise(draw_key, schedule, clean, timesteps)
     state = observe(schedule, weights, model, clean, carried, t, noise)
 
     answer = from_pivot(schedule, t, Pivot(clean.z_0, noise), model.target)
-    error = mean_square(answer - state.prediction.value)
-    error = error * noise_error_factor(schedule, t, model.target).astype(error.dtype)
-    error = error * weighting(schedule.snr[t].astype(error.dtype))
+    difference = answer - state.prediction.value
+    error = noise_error(schedule, t, difference, model.target, weighting)
     terms = {f"{model.primary}/squared_error": LossTerm(error, carried[model.primary])}
     for name, nats in _modality_losses(model, batch, present, state).items():
         per_dim = nats / model.modalities[name].num_dims
@@ -263,15 +279,36 @@ def modality_scales_of(model: Modal, given: Mapping[str, float] | None) -> dict[
         ValueError: an unknown name, a negative scale.
     """
     scales = {name: float(name != model.primary) for name in model.modalities}
-    for name, scale in (given or {}).items():
-        if name not in scales:
-            raise ValueError(errors.unknown("modality_scales", name, scales))
-        if scale < 0:
-            raise ValueError(
-                errors.message(f"modality_scales[{name!r}]", scale, "0 or more", "raise it")
-            )
+    given = {} if given is None else given
+    for name, scale in expect_names("modality_scales", given, "λ").items():
+        expect_name("modality_scales", name, scales)
+        argument = f"modality_scales[{name!r}]"
+        expect_number(argument, scale, "0 or more", lambda x: 0 <= x < math.inf, "raise it")
         scales[name] = scale
     return scales
+
+
+def noise_error(
+    schedule: Schedule, t: jax.Array, difference: jax.Array, target: str, weighting: Weighting
+) -> jax.Array:
+    """weight(SNR_t) · ‖ε − ε_θ‖² / dims of each example, from the error of the target's values.
+
+    Args:
+        schedule: the noise schedule.
+        t: (batch,) integers in 1 … T.
+        difference: (batch, *latent), between what a perfect network would predict and what came.
+        target: what that is: "noise", "z_0" or "v".
+        weighting: signal-to-noise ratio (batch,) → weight (batch,), or one number.
+
+    Raises:
+        ValueError: a weighting that is no function or returns anything else.
+    """
+    expect_callable("weighting", weighting, "of the signal-to-noise ratio, such as p2_weighting()")
+    error = mean_square(difference)
+    weight = as_array("weighting", weighting(schedule.snr[t].astype(error.dtype)))
+    shape = error.shape if weight.ndim else ()
+    weight = checked_result("weighting", weight, shape, error.dtype, "one weight an example")
+    return error * noise_error_factor(schedule, t, target).astype(error.dtype) * weight
 
 
 def mean_square(difference: jax.Array) -> jax.Array:

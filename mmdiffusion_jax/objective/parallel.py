@@ -6,6 +6,16 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, PartitionSpec
 
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.objective.absence import column
+from mmdiffusion_jax.process.checks import (
+    as_key,
+    expect,
+    expect_callable,
+    expect_name,
+    expect_names,
+)
+
 PartLoss = Callable[[Any, jax.Array, Mapping[str, jax.Array]], tuple[jax.Array, Any]]
 """(parameters, key, this device's part of the batch) → (loss, scalars); a mean over the devices of
 what it returns is that over the batch, as with `axis_name` of `simple_loss`."""
@@ -25,6 +35,10 @@ def shard_map_loss(loss: PartLoss, mesh: Mesh, axis_name: str) -> PartLoss:
     Returns:
         (parameters, key, batch) → (loss, scalars), parameters and key whole on every device.
 
+    Raises:
+        ValueError: no function, no mesh, or an axis that the mesh lacks; when called, no key, or a
+            batch that the axis does not divide.
+
     Example:
         >>> import jax.numpy as jnp
         >>> mesh = Mesh(jax.devices()[:1], ("data",))
@@ -34,12 +48,31 @@ def shard_map_loss(loss: PartLoss, mesh: Mesh, axis_name: str) -> PartLoss:
         >>> float(gradient(1.5, jax.random.key(0), {"x": jnp.array([1.0, 2.0])})[0])
         7.5
     """
+    expect_callable("loss", loss, "(parameters, key, part of the batch) → (loss, scalars)")
+    expect_name("axis_name", axis_name, expect("mesh", mesh, Mesh).axis_names)
 
     def on_one(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
         return jax.lax.pmean(_own(loss, axis_name)(params, key, batch), axis_name)
 
     whole, split = PartitionSpec(), PartitionSpec(axis_name)
-    return jax.shard_map(on_one, mesh=mesh, in_specs=(whole, whole, split), out_specs=whole)
+    over_all = jax.shard_map(on_one, mesh=mesh, in_specs=(whole, whole, split), out_specs=whole)
+
+    def checked(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
+        arrays = {name: column(batch, name) for name in expect_names("batch", batch, "x")}
+        parts = mesh.shape[axis_name]
+        for name, x in arrays.items():
+            if x.shape[0] % parts:
+                raise ValueError(
+                    errors.message(
+                        f"batch[{name!r}]",
+                        f"{x.shape[0]} examples",
+                        f"a multiple of {parts}, the devices along {axis_name!r}",
+                        "change the batch size",
+                    )
+                )
+        return over_all(params, as_key("key", key), arrays)
+
+    return checked
 
 
 def pmap_gradient(loss: PartLoss, axis_name: str) -> Callable[..., tuple[Any, Any]]:
@@ -56,6 +89,9 @@ def pmap_gradient(loss: PartLoss, axis_name: str) -> Callable[..., tuple[Any, An
         (parameters, key, part of the batch) → (gradient, scalars), both means over the devices. The
         key is the same on all; each folds its own place into it.
 
+    Raises:
+        ValueError: no function; when called, no key.
+
     Example:
         >>> import jax.numpy as jnp
         >>> part = lambda params, key, batch: (jnp.mean((params * batch["x"]) ** 2), {})
@@ -64,6 +100,7 @@ def pmap_gradient(loss: PartLoss, axis_name: str) -> Callable[..., tuple[Any, An
         >>> gradient(1.5, jax.random.key(0), {"x": x})[0].tolist()
         [7.5]
     """
+    expect_callable("loss", loss, "(parameters, key, part of the batch) → (loss, scalars)")
 
     def gradient(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> tuple[Any, Any]:
         found = jax.grad(_own(loss, axis_name), has_aux=True)(params, key, batch)
@@ -74,6 +111,7 @@ def pmap_gradient(loss: PartLoss, axis_name: str) -> Callable[..., tuple[Any, An
 
 def _own(loss: PartLoss, axis_name: str) -> PartLoss:
     def with_own_key(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
-        return loss(params, jax.random.fold_in(key, jax.lax.axis_index(axis_name)), batch)
+        place = jax.lax.axis_index(axis_name)
+        return loss(params, jax.random.fold_in(as_key("key", key), place), batch)
 
     return with_own_key

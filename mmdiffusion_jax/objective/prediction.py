@@ -6,9 +6,16 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.objective.absence import Batch, Masks, column, encode_present, nats_present
 from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
-from mmdiffusion_jax.objective.state import Batch, Masks, present_in
+from mmdiffusion_jax.objective.state import present_in
 from mmdiffusion_jax.process import ModelFunctions, head_of
+from mmdiffusion_jax.process.checks import (
+    described,
+    expect,
+    expect_name,
+    widest,
+)
 
 
 def predict(model: ModelFunctions, batch: Batch, given: Sequence[str], target: str) -> object:
@@ -28,7 +35,8 @@ def predict(model: ModelFunctions, batch: Batch, given: Sequence[str], target: s
         The head's parameters.
 
     Raises:
-        ValueError: nothing given, an unknown name, or the primary as the target.
+        ValueError: nothing given, an unknown name, the primary as the target, or encodings of
+            different shapes.
 
     Example:
         >>> from mmdiffusion_jax import process
@@ -40,9 +48,21 @@ def predict(model: ModelFunctions, batch: Batch, given: Sequence[str], target: s
         >>> predict(model, {"image": jnp.ones((1, 1))}, ["image"], "label").tolist()
         [[2.0]]
     """
+    names = _names(model, given, target)
+    return _predict(model, {name: column(batch, name, names) for name in names}, target)
+
+
+def _names(model: ModelFunctions, given: Sequence[str], target: str) -> tuple[str, ...]:
+    """What is given, once all names are checked."""
+    expect("model", model, ModelFunctions)
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise ValueError(
+            errors.message(
+                "given", described(given), "a list of modalities", "put the name in a list"
+            )
+        )
     for name in (*given, target):
-        if name not in model.modalities:
-            raise ValueError(errors.unknown("given, target", name, model.modalities))
+        expect_name("given, target", name, model.modalities)
     if not given or target == model.primary:
         raise ValueError(
             errors.message(
@@ -52,9 +72,30 @@ def predict(model: ModelFunctions, batch: Batch, given: Sequence[str], target: s
                 "change them",
             )
         )
-    state = jnp.sum(jnp.stack([model.modalities[name].encode(batch[name]) for name in given]), 0)
+    return tuple(given)
+
+
+def _predict(
+    model: ModelFunctions, values: Batch, target: str, mask: jax.Array | None = None
+) -> object:
+    """The head of the target on the sum of the encodings of all values, where the mask is 1."""
+    encodings = {name: encode_present(model, name, x, mask) for name, x in values.items()}
+    (first, *_), latents = encodings, {name: x.shape for name, x in encodings.items()}
+    if len(set(latents.values())) > 1:
+        raise ValueError(
+            errors.message(
+                "batch",
+                f"encodings of shapes {latents}",
+                f"one latent shape and as many examples each as {first!r} has",
+                "give every modality the same leading axis, and encode into one shape",
+            )
+        )
+    dtype = widest(jnp.zeros((), jnp.float32), *encodings.values())
+    state = jnp.sum(jnp.stack([x.astype(dtype) for x in encodings.values()]), 0)
     zeros = jnp.zeros(state.shape[:1], jnp.int32)
-    seen = {name: jnp.full(state.shape[:1], float(name in given)) for name in model.secondaries}
+    seen = {
+        name: jnp.full(state.shape[:1], float(name in values), dtype) for name in model.secondaries
+    }
     return head_of(model.ask(state, zeros, seen), target)
 
 
@@ -107,10 +148,11 @@ def prediction_loss_terms(
     target: str,
 ) -> LossTerms:
     """What `prediction_loss` is the mean of, example by example; arguments as there."""
+    names = _names(model, given, target)
     present = present_in(model, batch, presence)
-    functions = model.modalities[target]
-    nats = -functions.log_prob(predict(model, batch, given, target), batch[target])
     whole = present[target]
-    for name in given:
+    for name in names:
         whole = whole * present[name]
-    return LossTerms({f"{target}/loss": LossTerm(nats / functions.num_dims, whole)})
+    head = _predict(model, {name: column(batch, name) for name in names}, target, whole)
+    nats = nats_present(model, target, head, column(batch, target), whole, jnp.zeros(()).dtype)
+    return LossTerms({f"{target}/loss": LossTerm(nats / model.modalities[target].num_dims, whole)})

@@ -8,9 +8,18 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.objective.absence import Batch, Masks, column
 from mmdiffusion_jax.objective.bound import bound_over, prepare
-from mmdiffusion_jax.objective.state import Batch, Masks
-from mmdiffusion_jax.process import ModalityWeights, ModelFunctions, Schedule
+from mmdiffusion_jax.process import ModalityWeights, ModelFunctions, Schedule, check_model
+from mmdiffusion_jax.process.checks import (
+    as_array,
+    as_key,
+    as_table,
+    described,
+    expect,
+    expect_name,
+    expect_names,
+)
 
 
 def candidate_log_probs(
@@ -76,8 +85,11 @@ def candidate_log_probs(
         >>> scores.shape, int(scores.argmax())
         ((1, 2), 0)
     """
-    if name not in model.modalities:
-        raise ValueError(errors.unknown("name", name, model.modalities))
+    key = as_key("key", key)
+    expect("schedule", schedule, Schedule)
+    check_model(weights, model)
+    expect_name("name", name, model.modalities)
+    candidates = as_array("candidates", candidates, "(num_candidates, …) values")
     if candidates.ndim < 1 or candidates.shape[0] < 2:
         raise ValueError(
             errors.message(
@@ -89,11 +101,12 @@ def candidate_log_probs(
         )
     size = _batch_size(batch, name)
     steps, scales, pi = _plan(schedule, times)
-    masks = dict(presence or {}) | {name: jnp.ones((size,), jnp.float32)}
+    others = {} if presence is None else expect_names("presence", presence, "(batch,) of 0 or 1")
+    masks = {**others, name: jnp.ones((size,), jnp.float32)}
 
     def fit(candidate: jax.Array) -> jax.Array:
         whole = {**batch, name: jnp.broadcast_to(candidate, (size, *candidate.shape))}
-        present, clean = prepare(weights, model, whole, masks)
+        present, clean = prepare(schedule, weights, model, whole, masks)
         terms = bound_over(key, schedule, weights, model, whole, present, clean, pi, steps, scales)
         return -terms.total
 
@@ -102,9 +115,9 @@ def candidate_log_probs(
 
 def _batch_size(batch: Mapping[str, jax.Array], name: str) -> int:
     """How many examples there are; `name`'s own column counts where it is all there is."""
-    for other, x in batch.items():
+    for other in expect_names("batch", batch, "x (batch, …)"):
         if other != name or len(batch) == 1:
-            return x.shape[0]
+            return column(batch, other).shape[0]
     raise ValueError(
         errors.message(
             "batch", "no modality at all", "the modalities to score against", "pass the others"
@@ -117,12 +130,12 @@ def _plan(
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array], jax.Array]:
     """The steps to take, what L1, L2 and L3 count for at each, and the uniform π."""
     num_steps = schedule.num_steps
-    chosen = np.arange(1, num_steps + 1) if times is None else np.asarray(times)
+    chosen = np.arange(1, num_steps + 1) if times is None else as_table("times", times, None)
     if chosen.ndim != 1 or not chosen.size or not np.issubdtype(chosen.dtype, np.integer):
         raise ValueError(
             errors.message(
                 "times",
-                f"shape {chosen.shape} of {chosen.dtype}",
+                described(chosen),
                 "a list of integers, not empty",
                 f"name steps in 1 … {num_steps}",
             )

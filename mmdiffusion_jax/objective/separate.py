@@ -5,24 +5,26 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from mmdiffusion_jax.objective.absence import Batch, Masks, column, encode_present, nats_present
 from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
 from mmdiffusion_jax.objective.losses import (
     Weighting,
-    mean_square,
     modality_scales_of,
     no_weighting,
+    noise_error,
 )
-from mmdiffusion_jax.objective.state import Batch, Masks, present_in
+from mmdiffusion_jax.objective.state import present_in
 from mmdiffusion_jax.process import (
     Pivot,
     Schedule,
     SeparateFunctions,
     from_pivot,
-    gate,
-    noise_error_factor,
+    function_of,
+    head_of,
     separate_state,
     to_pivot,
 )
+from mmdiffusion_jax.process.checks import as_key, expect, widest
 
 
 def separate_loss(
@@ -94,11 +96,16 @@ def separate_loss_terms(
     weighting: Weighting = no_weighting,
 ) -> LossTerms:
     """The terms whose means `separate_loss` adds up, example by example; arguments as there."""
+    key = as_key("key", key)
+    expect("schedule", schedule, Schedule)
+    expect("model", model, SeparateFunctions)
     scales = modality_scales_of(model, modality_scales)
     present = present_in(model, batch, presence)
-    size = batch[model.primary].shape[0]
-    encodings = {name: f.encode(batch[name]) for name, f in model.modalities.items()}
-    encodings = gate(encodings, present)
+    columns = {name: column(batch, name) for name in model.modalities}
+    size = columns[model.primary].shape[0]
+    encodings = {name: encode_present(model, name, x, present[name]) for name, x in columns.items()}
+    dtype = widest(jnp.zeros((), jnp.float32), encodings[model.primary])
+    encodings = {name: encoding.astype(dtype) for name, encoding in encodings.items()}
     states: dict[str, jax.Array] = {}
     times: dict[str, jax.Array] = {}
     for index, name in enumerate((model.primary, *model.secondaries)):
@@ -109,22 +116,21 @@ def separate_loss_terms(
         if name == model.primary:
             pivot = Pivot(encodings[name], noise)
         states[name] = separate_state(schedule, times[name], encodings[name], noise)
-    prediction = model.denoise(states, times)
+    prediction = model.ask(states, times)
 
     counts = {name: jnp.where(times[name] > 0, present[name], 0) for name in states}
     # Where t is 0 nothing counts, and the tables of the parameterisation start at 1.
     t = jnp.maximum(times[model.primary], 1)
-    error = mean_square(from_pivot(schedule, t, pivot, model.target) - prediction.value)
-    error = error * noise_error_factor(schedule, t, model.target).astype(error.dtype)
-    error = error * weighting(schedule.snr[t].astype(error.dtype))
+    difference = from_pivot(schedule, t, pivot, model.target) - prediction.value
+    error = noise_error(schedule, t, difference, model.target, weighting)
     terms = {f"{model.primary}/squared_error": LossTerm(error, counts[model.primary])}
     own = to_pivot(schedule, t, states[model.primary], prediction.value, model.target)
-    heads = {name: prediction.heads[name] for name in model.secondaries}
-    heads[model.primary] = model.modalities[model.primary].reconstruct(
+    heads = {name: head_of(prediction, name) for name in model.secondaries}
+    heads[model.primary] = function_of(model, model.primary, "reconstruct")(
         jax.lax.stop_gradient(own.z_0), prediction.heads.get(model.primary)
     )
     for name, head in heads.items():
-        functions = model.modalities[name]
-        nats = -functions.log_prob(head, batch[name]) / functions.num_dims
-        terms[f"{name}/loss"] = LossTerm(nats, counts[name], scales[name])
+        nats = nats_present(model, name, head, columns[name], present[name], dtype)
+        per_dim = nats / model.modalities[name].num_dims
+        terms[f"{name}/loss"] = LossTerm(per_dim, counts[name], scales[name])
     return LossTerms(terms)

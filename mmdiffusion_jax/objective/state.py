@@ -6,8 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.objective.absence import Batch, Masks, column, encode_present, mask_of
 from mmdiffusion_jax.process import (
     Modal,
     ModalityWeights,
@@ -19,10 +21,17 @@ from mmdiffusion_jax.process import (
     estimate_encodings,
     gate,
     marginal,
+    modalities_of,
 )
-
-Batch = Mapping[str, jax.Array]
-Masks = Mapping[str, jax.Array]
+from mmdiffusion_jax.process.checks import (
+    as_array,
+    as_key,
+    expect,
+    expect_name,
+    expect_names,
+    expect_number,
+    widest,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +39,7 @@ class CleanState:
     """The data in the diffusion space.
 
     Attributes:
-        z_0: (batch, *latent).
+        z_0: (batch, *latent), in float32 at least, whatever the encoder answers in.
         drift: {secondary: (batch, *latent)}, the encodings that drive the process; zero where a
             modality is absent or dropped.
     """
@@ -69,8 +78,9 @@ def present_in(model: Modal, batch: Batch, presence: Masks | None) -> dict[str, 
         presence: {name: (batch,) bool or 0/1}; a name left out is present everywhere.
 
     Raises:
-        ValueError: a modality missing from the batch, a mask for an unknown modality or of the
-            wrong shape, or modalities of different batch sizes.
+        ValueError: a modality missing from the batch, a batch without examples, a mask for an
+            unknown modality, of the wrong shape or with other values than 0 and 1 (outside jit),
+            or modalities of different batch sizes.
 
     Example:
         >>> import jax.numpy as jnp
@@ -80,31 +90,24 @@ def present_in(model: Modal, batch: Batch, presence: Masks | None) -> dict[str, 
         >>> present_in(model, {"image": jnp.zeros((2, 3))}, None)["image"].tolist()
         [1.0, 1.0]
     """
-    size = None
-    for name in model.modalities:
-        if name not in batch:
-            raise ValueError(
-                errors.message(
-                    "batch",
-                    f"nothing for {name!r} among {sorted(batch)}",
-                    f"an array for each of {sorted(model.modalities)}",
-                    "where it is missing from some examples, pass any value and a presence mask",
-                )
-            )
-        size = batch[name].shape[0] if size is None else size
-        if batch[name].shape[0] != size:
+    size, modalities = None, modalities_of(model)
+    for name in modalities:
+        count = column(batch, name, modalities).shape[0]
+        size = count if size is None else size
+        if count != size:
             raise ValueError(
                 errors.message(
                     f"batch[{name!r}]",
-                    f"{batch[name].shape[0]} examples",
+                    f"{count} examples",
                     f"{size}, as the other modalities have",
                     "give every modality the same leading axis",
                 )
             )
-    masks = {name: jnp.ones((size,), jnp.float32) for name in model.modalities}
-    for name, mask in (presence or {}).items():
-        if name not in masks:
-            raise ValueError(errors.unknown("presence", name, masks))
+    masks = {name: jnp.ones((size,), jnp.float32) for name in modalities}
+    presence = {} if presence is None else presence
+    for name, given in expect_names("presence", presence, "(batch,) of 0 or 1").items():
+        expect_name("presence", name, masks)
+        mask = as_array(f"presence[{name!r}]", given, "(batch,) of 0 or 1")
         if mask.shape != (size,):
             raise ValueError(
                 errors.message(
@@ -115,6 +118,16 @@ def present_in(model: Modal, batch: Batch, presence: Masks | None) -> dict[str, 
                 )
             )
         masks[name] = mask.astype(jnp.float32)
+        # On the host: under jit the comparison of known values would be traced.
+        if not isinstance(mask, jax.core.Tracer) and not np.isin(np.asarray(mask), (0, 1)).all():
+            raise ValueError(
+                errors.message(
+                    f"presence[{name!r}]",
+                    f"values from {np.asarray(mask).min()} to {np.asarray(mask).max()}",
+                    "0 or 1 each",
+                    "an example has a modality or has it not",
+                )
+            )
     return masks
 
 
@@ -126,20 +139,22 @@ def split_presence(
     Such a column is a mask where the batch has `<name>`, and else a modality of that name.
 
     Raises:
-        ValueError: booleans `<name>_present` without a column `<name>`.
+        ValueError: no dictionary, or booleans `<name>_present` without a column `<name>`.
 
     Example:
         >>> values, presence = split_presence({"label": 1, "label_present": 2})
         >>> values, presence
         ({'label': 1}, {'label': 2})
     """
+    expect_names("batch", batch, "x (batch, …)")
     suffix = "_present"
     masks = {name for name in batch if name.endswith(suffix) and name.removesuffix(suffix) in batch}
     values = {name: x for name, x in batch.items() if name not in masks}
     for name, x in values.items():
         if name.endswith(suffix) and getattr(x, "dtype", None) == jnp.bool_:
+            known = [f"{n}{suffix}" for n in values if n != name]
             raise ValueError(
-                errors.unknown("batch", name, [f"{n}{suffix}" for n in values if n != name])
+                errors.unknown("batch", name, known, none="the batch has no other column")
             )
     return values, {name.removesuffix(suffix): batch[name] for name in masks}
 
@@ -161,7 +176,7 @@ def drop_modalities(
         {name: (batch,) of 0 or 1}, one where the modality is present and was not dropped.
 
     Raises:
-        ValueError: a rate for an unknown modality, or outside [0, 1].
+        ValueError: no key, masks or rates; a rate for an unknown modality, or outside [0, 1].
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -169,19 +184,18 @@ def drop_modalities(
         >>> drop_modalities(jax.random.key(0), here, {"label": 1.0})["label"].tolist()
         [0.0, 0.0, 0.0, 0.0]
     """
-    carried = dict(present)
-    for name, rate in rates.items():
-        if name not in present:
-            raise ValueError(errors.unknown("dropout", name, present))
-        if not 0 <= rate <= 1:
-            raise ValueError(
-                errors.message(f"dropout[{name!r}]", rate, "a probability in [0, 1]", "change it")
-            )
+    key = as_key("key", key)
+    masks = expect_names("present", present, "(batch,) of 0 or 1").items()
+    carried = {name: as_array(f"present[{name!r}]", mask) for name, mask in masks}
+    for name, rate in expect_names("dropout", rates, "probability").items():
+        expect_name("dropout", name, present, none="there are no modalities")
+        expected = "a probability in [0, 1]"
+        expect_number(f"dropout[{name!r}]", rate, expected, lambda x: 0 <= x <= 1)
     for index, name in enumerate(sorted(rates)):
         keep = jax.random.bernoulli(
-            jax.random.fold_in(key, index), 1 - rates[name], present[name].shape
+            jax.random.fold_in(key, index), 1 - rates[name], carried[name].shape
         )
-        carried[name] = present[name] * keep.astype(present[name].dtype)
+        carried[name] = carried[name] * keep.astype(carried[name].dtype)
     return carried
 
 
@@ -191,12 +205,19 @@ def encode(model: ModelFunctions, batch: Batch, carried: Masks) -> CleanState:
     Args:
         model: the model.
         batch: {name: x (batch, …)}.
-        carried: {name: (batch,) of 0 or 1}; what is 0 is encoded as zero.
+        carried: {name: (batch,) of 0 or 1}; what is 0 is encoded as zero, whatever stands in the
+            batch. A name left out is carried.
 
     Raises:
-        ValueError: encodings of different shapes.
+        ValueError: a modality missing from the batch, or encodings of different shapes.
     """
-    encodings = gate({name: f.encode(batch[name]) for name, f in model.modalities.items()}, carried)
+    expect("model", model, ModelFunctions)
+    expect_names("carried", carried, "(batch,) of 0 or 1")
+    encodings = {}
+    for name in model.modalities:
+        x = column(batch, name, model.modalities)
+        mask = mask_of(carried, name, x.shape[0]) if name in carried else None
+        encodings[name] = encode_present(model, name, x, mask)
     latent = encodings[model.primary].shape
     for name, encoding in encodings.items():
         if encoding.shape != latent:
@@ -208,6 +229,8 @@ def encode(model: ModelFunctions, batch: Batch, carried: Masks) -> CleanState:
                     "encode every modality into the one latent shape",
                 )
             )
+    dtype = widest(encodings[model.primary], jnp.zeros((), jnp.float32))
+    encodings = {name: encoding.astype(dtype) for name, encoding in encodings.items()}
     z_0 = model.clean_state(encodings)
     return CleanState(z_0=z_0, drift={name: encodings[name] for name in model.secondaries})
 
@@ -231,7 +254,24 @@ def observe(
         carried: {name: (batch,)}; the estimates of what is not carried are zero.
         t: (batch,) integers in 1 … T.
         noise: (batch, *latent), ε ~ N(0, I).
+
+    Raises:
+        ValueError: shapes, names or numbers of steps that do not agree; an answer of the model that
+            does not fit; `t` out of range (outside jit).
     """
+    expect("model", model, ModelFunctions)
+    expect("clean", clean, CleanState, "encode the batch by objective.encode")
+    expect_names("carried", carried, "(batch,) of 0 or 1")
+    t = as_array("t", t, "integers")
+    noise = as_array("noise", noise).astype(clean.z_0.dtype)
+    if noise.shape != clean.z_0.shape:
+        raise ValueError(
+            errors.message(
+                "noise", f"shape {noise.shape}", f"that of z_0, {clean.z_0.shape}", "draw it anew"
+            )
+        )
+    size = clean.z_0.shape[0]
+    carried = {name: mask_of(carried, name, size) for name in model.modalities if name in carried}
     state = marginal(schedule, weights, t, clean.z_0, clean.drift)
     z_t = state.mean + jnp.sqrt(state.variance) * noise
     prediction = model.ask(z_t, t, carried)

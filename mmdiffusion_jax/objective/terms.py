@@ -8,17 +8,21 @@ reconstructs the primary modality (L3).
 import jax
 import jax.numpy as jnp
 
+from mmdiffusion_jax.objective.absence import column, mask_of, nats_present
 from mmdiffusion_jax.objective.state import Batch, CleanState, Masks, NoisyState
 from mmdiffusion_jax.process import (
     Gaussian,
     ModalityWeights,
     ModelFunctions,
     Schedule,
+    function_of,
     gaussian_kl,
+    head_of,
     marginal,
     posterior,
     reverse_variance,
 )
+from mmdiffusion_jax.process.checks import expect
 
 
 def prior_term(schedule: Schedule, weights: ModalityWeights, clean: CleanState) -> jax.Array:
@@ -32,6 +36,9 @@ def prior_term(schedule: Schedule, weights: ModalityWeights, clean: CleanState) 
     Returns:
         (batch,), nats.
 
+    Raises:
+        ValueError: weights of another schedule, or no clean state.
+
     Example:
         >>> import jax.numpy as jnp
         >>> from mmdiffusion_jax import process
@@ -41,6 +48,8 @@ def prior_term(schedule: Schedule, weights: ModalityWeights, clean: CleanState) 
         >>> round(float(prior_term(schedule, weights, nothing)[0]), 4)
         0.0188
     """
+    expect("schedule", schedule, Schedule)
+    expect("clean", clean, CleanState, "encode the batch by objective.encode")
     last = jnp.full((clean.z_0.shape[0],), schedule.num_steps, jnp.int32)
     end = marginal(schedule, weights, last, clean.z_0, clean.drift)
     standard = Gaussian(jnp.zeros_like(end.mean), jnp.ones_like(end.variance))
@@ -71,7 +80,14 @@ def posterior_term(
 
     Returns:
         (batch,), nats.
+
+    Raises:
+        ValueError: weights of another schedule, or states that are none.
     """
+    expect("schedule", schedule, Schedule)
+    expect("model", model, ModelFunctions)
+    expect("clean", clean, CleanState, "encode the batch by objective.encode")
+    expect("state", state, NoisyState, "make it by objective.observe")
     # t = 1 has no such summand; it is evaluated at t = 2 and masked, so that no variance is zero.
     # A schedule of one step has no summand at all.
     if schedule.num_steps == 1:
@@ -95,17 +111,25 @@ def recovery_terms(
     Args:
         model: the model.
         batch: {name: x}.
-        present: {name: (batch,) of 0 or 1}; an absent modality contributes zero.
+        present: {name: (batch,) of 0 or 1}; an absent modality contributes zero, whatever stands in
+            the batch.
         state: z_t and the model's answer to it.
 
     Returns:
         {secondary: (batch,)}, nats.
+
+    Raises:
+        ValueError: a modality missing from the batch, the masks or the heads, or likelihoods that
+            are not one number an example.
     """
-    return {
-        name: -model.modalities[name].log_prob(state.prediction.heads[name], batch[name])
-        * present[name]
-        for name in model.secondaries
-    }
+    expect("model", model, ModelFunctions)
+    expect("state", state, NoisyState, "make it by objective.observe")
+    terms = {}
+    for name in model.secondaries:
+        x, head = column(batch, name, model.modalities), head_of(state.prediction, name)
+        mask = mask_of(present, name, x.shape[0])
+        terms[name] = nats_present(model, name, head, x, mask, state.z_t.dtype)
+    return terms
 
 
 def reconstruction_term(
@@ -123,16 +147,25 @@ def reconstruction_term(
     Args:
         model: the model.
         batch: {name: x}.
-        present: {name: (batch,) of 0 or 1}; an absent primary contributes zero.
+        present: {name: (batch,) of 0 or 1}; an absent primary contributes zero, whatever stands in
+            the batch.
         state: z_t and the model's answer to it.
         train_mean: False stops the gradient through ẑ_0.
 
     Returns:
         (batch,), nats.
+
+    Raises:
+        ValueError: the primary missing from the batch or the masks, or likelihoods that are not one
+            number an example.
     """
-    functions = model.modalities[model.primary]
+    expect("model", model, ModelFunctions)
+    expect("state", state, NoisyState, "make it by objective.observe")
+    x = column(batch, model.primary, model.modalities)
     encoding = model.primary_encoding(state.belief.z_0, state.estimates)
     if not train_mean:
         encoding = jax.lax.stop_gradient(encoding)
-    parameters = functions.reconstruct(encoding, state.prediction.heads.get(model.primary))
-    return -functions.log_prob(parameters, batch[model.primary]) * present[model.primary]
+    reconstruct = function_of(model, model.primary, "reconstruct")
+    parameters = reconstruct(encoding, state.prediction.heads.get(model.primary))
+    mask = mask_of(present, model.primary, x.shape[0])
+    return nats_present(model, model.primary, parameters, x, mask, encoding.dtype)

@@ -1,10 +1,7 @@
 """Ground floor: the diffusion process as pure functions of arrays and {modality name: array}."""
 
-from mmdiffusion_jax.process.contract import (
-    Modal,
-    ModalityFunctions,
-    ModelFunctions,
-    Prediction,
+from mmdiffusion_jax.process.answers import (
+    ask_modality,
     belief,
     check_model,
     draw,
@@ -12,6 +9,14 @@ from mmdiffusion_jax.process.contract import (
     function_of,
     gate,
     head_of,
+    modalities_of,
+    where_present,
+)
+from mmdiffusion_jax.process.contract import (
+    Modal,
+    ModalityFunctions,
+    ModelFunctions,
+    Prediction,
 )
 from mmdiffusion_jax.process.forward import (
     VARIANCES,
@@ -59,6 +64,7 @@ from mmdiffusion_jax.process.weights import (
     Constant,
     Decay,
     ModalityWeights,
+    check_weights,
     modality_weights,
 )
 
@@ -80,9 +86,11 @@ __all__ = [
     "Schedule",
     "SeparateFunctions",
     "antithetic_timesteps",
+    "ask_modality",
     "belief",
     "categorical_log_prob",
     "check_model",
+    "check_weights",
     "cosine_schedule",
     "discretised_gaussian_log_prob",
     "draw",
@@ -95,6 +103,7 @@ __all__ = [
     "head_of",
     "linear_schedule",
     "marginal",
+    "modalities_of",
     "modality_weights",
     "noise_error_factor",
     "posterior",
@@ -111,4 +120,5 @@ __all__ = [
     "von_mises_fisher_draw",
     "von_mises_fisher_log_prob",
     "von_mises_fisher_resultant",
+    "where_present",
 ]

@@ -11,10 +11,18 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.process.forward import VARIANCES, shift
-from mmdiffusion_jax.process.parameterisation import TARGETS, Pivot, to_pivot
-from mmdiffusion_jax.process.schedules import Schedule
-from mmdiffusion_jax.process.weights import ModalityWeights
+from mmdiffusion_jax.process.checks import (
+    at_least,
+    checked_result,
+    expect,
+    expect_callable,
+    expect_name,
+    expect_names,
+    expect_number,
+    expect_whole,
+)
+from mmdiffusion_jax.process.forward import VARIANCES
+from mmdiffusion_jax.process.parameterisation import TARGETS
 
 
 @jax.tree_util.register_dataclass
@@ -24,7 +32,8 @@ class Prediction:
 
     Attributes:
         value: (batch, *latent), the prediction of the model's target about the shifted state.
-        heads: {modality: parameters of p(x_i | z_t)}, each a pytree its modality understands.
+        heads: {modality: parameters of p(x_i | z_t)}, each a pytree its modality understands, whose
+            leaves have one row an example.
         variance_mix: (batch, *latent), only for a model of learned variance.
     """
 
@@ -58,6 +67,9 @@ class ModalityFunctions:
         num_dims: how many dimensions one x has; for bits per dimension and loss means.
         condition_log_prob: `log_prob` of what x says where it is given as a condition; left out,
             all of it. An x that carries a target its encoder never reads says less than that.
+
+    Raises:
+        ValueError: what should be a function and is none, or `num_dims` below 1.
     """
 
     encode: Callable[[jax.Array], jax.Array]
@@ -70,6 +82,14 @@ class ModalityFunctions:
     pool: Callable[[Any], Any] | None = None
     num_dims: int = 1
     condition_log_prob: Callable[[Any, jax.Array], jax.Array] | None = None
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            optional = field.default is None and value is None
+            if field.name != "num_dims" and not optional:
+                expect_callable(field.name, value, "as the documentation of this class says")
+        expect_whole("num_dims", self.num_dims, 1)
 
 
 class Modal(Protocol):
@@ -103,7 +123,8 @@ class ModelFunctions:
             state without them is nothing new to the model; left out, all of them are taken to be.
 
     Raises:
-        ValueError: an unknown primary, target, variance or name in `shares` or `trained_without`.
+        ValueError: `denoise` is no function or `modalities` no dictionary of `ModalityFunctions`;
+            an unknown primary, target, variance or name in `shares` or `trained_without`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -127,18 +148,15 @@ class ModelFunctions:
     trained_without: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.primary not in self.modalities:
-            raise ValueError(errors.unknown("primary", self.primary, self.modalities))
-        if self.target not in TARGETS:
-            raise ValueError(errors.unknown("target", self.target, TARGETS))
-        if self.variance not in VARIANCES:
-            raise ValueError(errors.unknown("variance", self.variance, VARIANCES))
-        for name in self.shares or {}:
-            if name not in self.modalities:
-                raise ValueError(errors.unknown("shares", name, self.modalities))
+        check_parts(self.denoise, self.modalities, self.primary, self.target)
+        expect_name("variance", self.variance, VARIANCES)
+        for name, share in expect_names("shares", self.shares or {}, "share").items():
+            expect_name("shares", name, self.modalities)
+            expect_number(f"shares[{name!r}]", share)
         for name in self.trained_without or ():
-            if name not in self.secondaries:
-                raise ValueError(errors.unknown("trained_without", name, self.secondaries))
+            expect_name(
+                "trained_without", name, self.secondaries, none="the model has no secondary"
+            )
         if self.shares is not None and not self.shares.get(self.primary, 0.0) > 0:
             raise ValueError(
                 errors.message(
@@ -167,13 +185,19 @@ class ModelFunctions:
             z_t: (batch, *latent).
             t: (batch,).
             carried: {secondary: (batch,) of 0 or 1}; a name left out is carried.
+
+        Returns:
+            The answer in the dtype of z_t, whatever the network computes in; floating parameters of
+            the heads are at least as wide.
+
+        Raises:
+            ValueError: an answer that is no `Prediction`, or of another shape than z_t.
         """
         if not self.sees_carried:
-            return self.denoise(z_t, t)
+            return checked_answer(self.denoise(z_t, t), z_t)
         ones = jnp.ones(z_t.shape[:1], z_t.dtype)
-        return self.denoise(
-            z_t, t, {name: (carried or {}).get(name, ones) for name in self.secondaries}
-        )
+        told = {name: (carried or {}).get(name, ones) for name in self.secondaries}
+        return checked_answer(self.denoise(z_t, t, told), z_t)
 
     def normalised_shares(self) -> dict[str, float]:
         """{name: a_i / Σ a}, what each encoding gives to z_0."""
@@ -200,157 +224,43 @@ class ModelFunctions:
         return rest / shares[self.primary]
 
 
-def check_model(weights: ModalityWeights, model: ModelFunctions) -> None:
-    """Checks that every secondary modality has its weights and no other name has.
+def check_parts(denoise: Any, modalities: Any, primary: str, target: str) -> None:
+    """Checks what every formulation of a model is made of.
 
     Raises:
-        ValueError: naming the modality on one side only.
+        ValueError: `denoise` is no function, `modalities` no dictionary of `ModalityFunctions`, or
+            an unknown primary or target.
     """
-    for name in weights.transition:
-        if name not in model.secondaries:
-            raise ValueError(
-                errors.unknown(
-                    "weights", name, model.secondaries, "weights go with the secondary modalities"
-                )
-            )
-    for name in model.secondaries:
-        if name not in weights.transition:
-            raise ValueError(
-                errors.message(
-                    "weights",
-                    f"nothing for {name!r}",
-                    "weights for each secondary modality",
-                    "add them; all zeros switch its drift off",
-                )
-            )
+    expect_callable("denoise", denoise, "that returns a Prediction")
+    for name, functions in expect_names("modalities", modalities, "ModalityFunctions").items():
+        expect(f"modalities[{name!r}]", functions, ModalityFunctions, "give its ModalityFunctions")
+    expect_name("primary", primary, modalities, none="`modalities` is empty")
+    expect_name("target", target, TARGETS)
 
 
-def estimate_encodings(
-    model: ModelFunctions, prediction: Prediction, keys: jax.Array | None = None
-) -> dict[str, jax.Array]:
-    """Ê_i of every secondary modality from its own head.
+def checked_answer(answer: Any, like: jax.Array) -> Prediction:
+    """A network's answer with the dtype of the state it was asked about, once its shape is checked.
 
     Args:
-        model: the model.
-        prediction: what it said about z_t.
-        keys: left out, the mean over p(x_i | z_t); given, (batch,) typed keys, one an example, the
-            encoding of a draw x̂_i ~ p(x_i | z_t).
-
-    Returns:
-        {name: (batch, *latent)}.
+        answer: what `denoise` returned.
+        like: the state, (batch, *latent).
 
     Raises:
-        ValueError: a head or a function the model lacks.
+        ValueError: no `Prediction`, or one of another shape.
     """
-    estimates = {}
-    for index, name in enumerate(model.secondaries):
-        head = head_of(prediction, name)
-        if keys is None:
-            estimates[name] = function_of(model, name, "expected_encoding")(head)
-        else:
-            own = jax.vmap(lambda key, index=index: jax.random.fold_in(key, index))(keys)
-            estimates[name] = model.modalities[name].encode(draw(model, name, own, head))
-    return estimates
-
-
-def draw(model: ModelFunctions, name: str, keys: jax.Array, head: Any) -> jax.Array:
-    """x ~ p(x_name | z_t), each example from its own key.
-
-    Args:
-        model: the model.
-        name: a modality that can draw.
-        keys: (batch,) typed keys.
-        head: the parameters of the distributions.
-
-    Returns:
-        (batch, …) in data units; an example's draw does not depend on the others.
-
-    Raises:
-        ValueError: a modality that cannot draw.
-    """
-    function = function_of(model, name, "draw")
-
-    def one(key: jax.Array, parameters: Any) -> jax.Array:
-        return function(key, jax.tree.map(lambda leaf: leaf[None], parameters))[0]
-
-    return jax.vmap(one)(keys, head)
-
-
-def head_of(prediction: Prediction, name: str) -> Any:
-    """The head parameters of one modality.
-
-    Raises:
-        ValueError: a head the denoiser does not have.
-    """
-    if name not in prediction.heads:
-        raise ValueError(
-            errors.unknown("modality", name, prediction.heads, "the denoiser has no such head")
+    expect("denoise", answer, Prediction, "return process.Prediction(value, heads)")
+    heads = expect_names("prediction.heads", answer.heads, "parameters of its distribution")
+    values = {"value": answer.value, "variance_mix": answer.variance_mix}
+    given = {
+        part: checked_result(
+            f"prediction.{part}",
+            value,
+            like.shape,
+            like.dtype,
+            "that of the state it was asked about",
         )
-    return prediction.heads[name]
-
-
-def function_of(model: Modal, name: str, wanted: str) -> Callable[..., Any]:
-    """One of the functions of a modality that may be left out.
-
-    Raises:
-        ValueError: naming the function that is missing.
-    """
-    function = getattr(model.modalities[name], wanted)
-    if function is None:
-        raise ValueError(
-            errors.message(
-                f"modalities[{name!r}].{wanted}", None, "a function", "give the modality one"
-            )
-        )
-    return function
-
-
-def belief(
-    schedule: Schedule,
-    weights: ModalityWeights,
-    model: ModelFunctions,
-    t: jax.Array,
-    z_t: jax.Array,
-    prediction: Prediction,
-    estimates: Mapping[str, jax.Array],
-) -> Pivot:
-    """The model's own reading of z_t: ẑ_0 and ε from its prediction and its own estimates Ê_i.
-
-    ẑ_0 = ( z_t − Σ_i w̄_t^(i) Ê_i − sqrt(1 − ᾱ_t) ε_θ ) / sqrt(ᾱ_t)
-
-    The network's prediction averages over all it does not know, so this reading must use the
-    model's estimates even for a modality that is known; what is known enters afterwards.
-
-    Args:
-        schedule: the noise schedule.
-        weights: the modality weights.
-        model: the model, for its target.
-        t: (batch,) integers in 1 … T.
-        z_t: (batch, *latent).
-        prediction: what the model said about z_t.
-        estimates: {secondary: (batch, *latent)}, zero for a modality known to be absent.
-
-    Returns:
-        The pair (ẑ_0, ε̂), each (batch, *latent).
-    """
-    y_t = shift(schedule, weights, t, z_t, estimates)
-    return to_pivot(schedule, t, y_t, prediction.value, model.target)
-
-
-def gate(encodings: Mapping[str, jax.Array], carried: Mapping[str, jax.Array]) -> dict[str, Any]:
-    """Sets the encodings of absent or dropped modalities to zero.
-
-    Args:
-        encodings: {name: (batch, *latent)}.
-        carried: {name: (batch,) of 0 or 1}; a name left out counts as carried.
-
-    Returns:
-        {name: (batch, *latent)}.
-    """
-    gated = {}
-    for name, encoding in encodings.items():
-        if name in carried:
-            mask = jnp.asarray(carried[name]).astype(encoding.dtype)
-            encoding = encoding * mask.reshape(mask.shape + (1,) * (encoding.ndim - mask.ndim))
-        gated[name] = encoding
-    return gated
+        for part, value in values.items()
+        if part == "value" or value is not None
+    }
+    wide = jax.tree.map(lambda leaf: at_least(leaf, like), dict(heads))
+    return Prediction(given["value"], wide, given.get("variance_mix"))

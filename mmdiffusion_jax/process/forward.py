@@ -12,12 +12,19 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.process.checks import (
+    as_array,
+    expect,
+    expect_name,
+    expect_names,
+)
 from mmdiffusion_jax.process.gaussian import Gaussian
 from mmdiffusion_jax.process.schedules import Schedule
-from mmdiffusion_jax.process.weights import ModalityWeights
+from mmdiffusion_jax.process.weights import ModalityWeights, check_num_steps
 
 VARIANCES = ("posterior", "upper", "learned")
 """The choices of the reverse process' variance; see `reverse_variance`."""
@@ -45,7 +52,8 @@ def transition(
         A Gaussian with `.mean` (batch, *latent) and `.variance` (batch, 1, …).
 
     Raises:
-        ValueError: shapes or names that do not agree; `t` out of range (outside jit).
+        ValueError: shapes, names or numbers of steps that do not agree; `t` out of range (outside
+            jit).
 
     Example:
         >>> import jax.numpy as jnp
@@ -58,6 +66,7 @@ def transition(
         ([[1.5, 1.5]], [[0.75]])
     """
     t, z_prev = check_state(schedule, t, z_prev, "z_prev")
+    check_num_steps(schedule, weights)
     drift = weighted_sum(weights.transition, t, z_prev, encodings)
     return Gaussian(
         mean=jnp.sqrt(at(schedule.retention, t, z_prev)) * (z_prev + drift),
@@ -87,7 +96,8 @@ def marginal(
         A Gaussian with `.mean` (batch, *latent) and `.variance` (batch, 1, …).
 
     Raises:
-        ValueError: shapes or names that do not agree; `t` out of range (outside jit).
+        ValueError: shapes, names or numbers of steps that do not agree; `t` out of range (outside
+            jit).
 
     Example:
         >>> import jax.numpy as jnp
@@ -99,6 +109,7 @@ def marginal(
         ([[0.25, 0.25]], [[0.9375]])
     """
     t, z_0 = check_state(schedule, t, z_0, "z_0")
+    check_num_steps(schedule, weights)
     drift = weighted_sum(weights.marginal, t, z_0, encodings)
     return Gaussian(
         mean=jnp.sqrt(at(schedule.alpha_bar, t, z_0)) * z_0 + drift,
@@ -135,7 +146,8 @@ def posterior(
         A Gaussian with `.mean` (batch, *latent) and `.variance` (batch, 1, …).
 
     Raises:
-        ValueError: shapes or names that do not agree; `t` out of range (outside jit).
+        ValueError: shapes, names or numbers of steps that do not agree; `t` out of range (outside
+            jit).
 
     Example:
         >>> import jax.numpy as jnp
@@ -148,13 +160,9 @@ def posterior(
         ([[1.0, 1.0]], [[0.0]])
     """
     t, z_t = check_state(schedule, t, z_t, "z_t")
+    check_num_steps(schedule, weights)
     _, z_0 = check_state(schedule, t, z_0, "z_0")
-    if z_0.shape != z_t.shape:
-        raise ValueError(
-            errors.message(
-                "z_0", f"shape {z_0.shape}", f"the shape of z_t, {z_t.shape}", "make them agree"
-            )
-        )
+    check_same_shape("z_0", z_0, "z_t", z_t)
     z_0 = z_0.astype(z_t.dtype)
     retention, beta = at(schedule.retention, t, z_t), at(schedule.beta, t, z_t)
     noise, noise_before = (at(schedule.noise_variance, s, z_t) for s in (t, t - 1))
@@ -192,7 +200,8 @@ def reverse_variance(
         Variances, broadcastable to `like`.
 
     Raises:
-        ValueError: an unknown `kind`, or "learned" without `mix`.
+        ValueError: an unknown `kind`, "learned" without `mix`, shapes that do not agree, or `t` out
+            of range (outside jit).
 
     Example:
         >>> import jax.numpy as jnp
@@ -204,9 +213,8 @@ def reverse_variance(
         >>> float(reverse_variance(schedule, t, like, "upper")[0, 0])
         0.5
     """
-    if kind not in VARIANCES:
-        raise ValueError(errors.unknown("variance", kind, VARIANCES))
-    t = jnp.asarray(t)
+    expect_name("variance", kind, VARIANCES)
+    t, like = check_state(schedule, t, like, "like")
     upper = at(schedule.beta, t, like)
     if kind == "upper":
         return upper
@@ -223,6 +231,8 @@ def reverse_variance(
                 "give the model a variance head, or choose the variance 'posterior' or 'upper'",
             )
         )
+    mix = as_array("mix", mix).astype(like.dtype)
+    check_same_shape("mix", mix, "`like`", like)
     second = min(2, schedule.num_steps)
     floor = reverse_variance(
         schedule, jnp.full_like(t, second), like, "posterior" if second == 2 else "upper"
@@ -251,7 +261,8 @@ def shift(
         y_t, (batch, *latent).
 
     Raises:
-        ValueError: shapes or names that do not agree; `t` out of range (outside jit).
+        ValueError: shapes, names or numbers of steps that do not agree; `t` out of range (outside
+            jit).
 
     Example:
         >>> import jax.numpy as jnp
@@ -263,6 +274,7 @@ def shift(
         [[3.0, 3.0]]
     """
     t, z_t = check_state(schedule, t, z_t, "z_t")
+    check_num_steps(schedule, weights)
     return z_t - weighted_sum(weights.marginal, t, z_t, encodings)
 
 
@@ -282,7 +294,7 @@ def at(table: jax.Array, t: jax.Array, like: jax.Array) -> jax.Array:
         >>> at(jnp.array([0.0, 5.0]), jnp.array([1]), jnp.zeros((1, 2, 2))).shape
         (1, 1, 1)
     """
-    values = table[t].astype(like.dtype)
+    values = jnp.asarray(table)[t].astype(like.dtype)
     return values.reshape(values.shape + (1,) * (like.ndim - values.ndim))
 
 
@@ -303,11 +315,14 @@ def weighted_sum(
     Raises:
         ValueError: a name that is on one side only, or an encoding of another shape than `like`.
     """
-    for name in encodings:
-        if name not in tables:
-            raise ValueError(
-                errors.unknown("encodings", name, tables, "each modality needs its weights")
-            )
+    for name in expect_names("encodings", encodings, "(batch, *latent)"):
+        expect_name(
+            "encodings",
+            name,
+            tables,
+            "each modality needs its weights",
+            none="the weights have no modality",
+        )
     total = jnp.zeros((), like.dtype)
     for name, table in tables.items():
         if name not in encodings:
@@ -319,7 +334,7 @@ def weighted_sum(
                     "pass zeros where a modality is absent",
                 )
             )
-        encoding = jnp.asarray(encodings[name])
+        encoding = as_array(f"encodings[{name!r}]", encodings[name])
         if encoding.shape != like.shape:
             raise ValueError(
                 errors.message(
@@ -334,21 +349,24 @@ def weighted_sum(
 
 
 def check_state(
-    schedule: Schedule, t: ArrayLike, state: ArrayLike, name: str
+    schedule: Schedule, t: ArrayLike, state: ArrayLike, name: str, first: int = 1
 ) -> tuple[jax.Array, jax.Array]:
     """Checks `t` and a state once; returns both as arrays.
 
     Args:
         schedule: the noise schedule, T steps.
-        t: integers in 1 … T; the range is checked only where the values are known (outside jit).
+        t: integers in `first` … T; the range is checked only where the values are known (outside
+            jit).
         state: (batch, *latent) of a floating dtype.
         name: what the caller calls the state.
+        first: 0 where the clean state is meant too.
 
     Raises:
         ValueError: `t` not integer, out of range or of other leading axes than the state; a
             state that is not floating.
     """
-    t, state = jnp.asarray(t), jnp.asarray(state)
+    expect("schedule", schedule, Schedule)
+    t, state = as_array("t", t, "integers"), as_array(name, state)
     if not jnp.issubdtype(t.dtype, jnp.integer):
         raise ValueError(errors.message("t", f"dtype {t.dtype}", "integers", "cast it to int32"))
     if not jnp.issubdtype(state.dtype, jnp.floating):
@@ -365,14 +383,31 @@ def check_state(
             )
         )
     if not isinstance(t, jax.core.Tracer) and t.size:
-        low, high = int(t.min()), int(t.max())
-        if low < 1 or high > schedule.num_steps:
+        low, high = int(np.asarray(t).min()), int(np.asarray(t).max())
+        if low < first or high > schedule.num_steps:
             raise ValueError(
                 errors.message(
                     "t",
-                    f"{low if low < 1 else high}",
-                    f"values in 1 … {schedule.num_steps}",
+                    f"{low if low < first else high}",
+                    f"values in {first} … {schedule.num_steps}",
                     "t = 0 is the clean state and has no step of its own",
                 )
             )
     return t, state
+
+
+def check_same_shape(name: str, values: jax.Array, other: str, like: jax.Array) -> None:
+    """Checks that two arrays of one call have one shape, so that none is broadcast in silence.
+
+    Raises:
+        ValueError: two shapes.
+    """
+    if values.shape != like.shape:
+        raise ValueError(
+            errors.message(
+                name,
+                f"shape {values.shape}",
+                f"the shape of {other}, {like.shape}",
+                "make them agree",
+            )
+        )

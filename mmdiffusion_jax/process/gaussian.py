@@ -5,6 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.process.checks import as_array, as_key, expect
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -33,20 +36,31 @@ class Gaussian:
 
         Returns:
             (batch, *latent), one draw an example.
+
+        Raises:
+            ValueError: no key, or a mean that is no array.
         """
-        noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
-        return self.mean + jnp.sqrt(self.variance) * noise
+        key, mean, variance = as_key("key", key), *_parts("the Gaussian", self)
+        return mean + jnp.sqrt(variance) * jax.random.normal(key, mean.shape, mean.dtype)
 
 
 def sum_per_example(values: jax.Array) -> jax.Array:
     """Sums everything but the leading batch axis: (batch, ...) → (batch,).
+
+    Raises:
+        ValueError: a number, which has no batch axis.
 
     Example:
         >>> import jax.numpy as jnp
         >>> sum_per_example(jnp.ones((2, 3, 4))).tolist()
         [12.0, 12.0]
     """
-    return jnp.sum(values.reshape(values.shape[0], -1), axis=1)
+    values = as_array("values", values)
+    if not values.ndim:
+        raise ValueError(
+            errors.message("values", "a number", "(batch, …)", "give it a leading batch axis")
+        )
+    return jnp.sum(values, axis=tuple(range(1, values.ndim)))
 
 
 def gaussian_kl(p: Gaussian, q: Gaussian) -> jax.Array:
@@ -61,6 +75,9 @@ def gaussian_kl(p: Gaussian, q: Gaussian) -> jax.Array:
     Returns:
         (batch,), nats.
 
+    Raises:
+        ValueError: anything but Gaussians, or shapes that do not agree.
+
     Example:
         >>> import jax.numpy as jnp
         >>> p = Gaussian(jnp.ones((1, 2)), jnp.ones((1, 1)))
@@ -68,8 +85,37 @@ def gaussian_kl(p: Gaussian, q: Gaussian) -> jax.Array:
         >>> gaussian_kl(p, q).tolist()
         [1.0]
     """
-    ratio = p.variance / q.variance
-    distance = (p.mean - q.mean) ** 2 / q.variance
+    expect("p", p, Gaussian)
+    expect("q", q, Gaussian)
+    (mean, variance), (other, other_variance) = _parts("p", p), _parts("q", q)
+    if mean.shape != other.shape:
+        raise ValueError(
+            errors.message(
+                "q.mean", f"shape {other.shape}", f"that of p.mean, {mean.shape}", "make them agree"
+            )
+        )
+    ratio = variance / other_variance
+    distance = (mean - other) ** 2 / other_variance
     return 0.5 * sum_per_example(
         jnp.broadcast_to(ratio - 1 - jnp.log(ratio), distance.shape) + distance
     )
+
+
+def _parts(name: str, law: Gaussian) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance as arrays of as many axes each."""
+    mean = as_array(f"{name}.mean", law.mean)
+    variance = as_array(f"{name}.variance", law.variance).astype(mean.dtype)
+    try:
+        fits = jnp.broadcast_shapes(mean.shape, variance.shape) == mean.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            errors.message(
+                f"{name}.variance",
+                f"shape {variance.shape}",
+                f"one that broadcasts to the mean's, {mean.shape}",
+                "give one variance an example as (batch, 1, …)",
+            )
+        )
+    return mean, variance.reshape((1,) * (mean.ndim - variance.ndim) + variance.shape)

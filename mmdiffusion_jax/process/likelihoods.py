@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.scipy.special import log_ndtr
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.process.checks import as_array, expect_whole, widest
 from mmdiffusion_jax.process.gaussian import sum_per_example
 
 
@@ -24,14 +25,20 @@ def categorical_log_prob(
         (batch,), nats.
 
     Raises:
-        ValueError: shapes that do not agree, or classes that are not integers.
+        ValueError: shapes that do not agree, or classes that are not integers; the range of the
+            classes is not checked, and a class out of it makes the result not a number.
 
     Example:
         >>> import jax.numpy as jnp
         >>> round(float(categorical_log_prob(jnp.zeros((1, 4)), jnp.array([2]))[0]), 4)
         -1.3863
     """
-    if classes.shape != logits.shape[:-1] or not jnp.issubdtype(classes.dtype, jnp.integer):
+    logits, classes = as_array("logits", logits), as_array("classes", classes)
+    if (
+        classes.shape != logits.shape[:-1]
+        or not logits.ndim
+        or not jnp.issubdtype(classes.dtype, jnp.integer)
+    ):
         raise ValueError(
             errors.message(
                 "classes",
@@ -42,7 +49,7 @@ def categorical_log_prob(
         )
     log_probs = jax.nn.log_softmax(logits)
     chosen = jnp.take_along_axis(log_probs, classes[..., None], axis=-1)[..., 0]
-    return sum_per_example(chosen if counted is None else jnp.where(counted, chosen, 0))
+    return sum_per_example(_counted(counted, chosen))
 
 
 def gaussian_log_prob(mean: jax.Array, log_std: jax.Array, x: jax.Array) -> jax.Array:
@@ -58,13 +65,16 @@ def gaussian_log_prob(mean: jax.Array, log_std: jax.Array, x: jax.Array) -> jax.
     Returns:
         (batch,), nats (of a density: it may be above zero).
 
+    Raises:
+        ValueError: shapes that do not agree.
+
     Example:
         >>> import jax.numpy as jnp
         >>> zero = jnp.zeros((1, 1))
         >>> round(float(gaussian_log_prob(zero, zero, zero)[0]), 4)
         -0.9189
     """
-    _check_same_shape(mean, x)
+    mean, log_std, x = _agreeing(mean, log_std, x)
     z = (x - mean) * jnp.exp(-log_std)
     return sum_per_example(-0.5 * z**2 - log_std - 0.5 * jnp.log(2 * jnp.pi).astype(z.dtype))
 
@@ -104,9 +114,8 @@ def discretised_gaussian_log_prob(
         >>> round(float(discretised_gaussian_log_prob(mean, log_std, x, 2)[0]), 4)
         -0.6931
     """
-    if num_levels < 2:
-        raise ValueError(errors.message("num_levels", num_levels, "2 or more", "raise it"))
-    _check_same_shape(mean, x)
+    expect_whole("num_levels", num_levels, 2)
+    mean, log_std, x = _agreeing(mean, log_std, x)
     half = 1.0 / (num_levels - 1)
     inverse = jnp.exp(-log_std)
     upper = (x + half - mean) * inverse
@@ -122,14 +131,41 @@ def discretised_gaussian_log_prob(
     # log(1 − exp(−gap)), gap > 0; expm1 is exact where the bin is narrow.
     gap = jnp.maximum(log_high - log_ndtr(low), jnp.finfo(high.dtype).tiny)
     log_inside = log_high + jnp.log(-jnp.expm1(-gap))
-    found = jnp.where(open_ended, log_high, log_inside)
-    return sum_per_example(found if counted is None else jnp.where(counted, found, 0))
+    return sum_per_example(_counted(counted, jnp.where(open_ended, log_high, log_inside)))
 
 
-def _check_same_shape(mean: jax.Array, x: jax.Array) -> None:
+def _agreeing(
+    mean: jax.Array, log_std: jax.Array, x: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """All three as arrays of the mean's shape and of floats."""
+    mean, log_std, x = as_array("mean", mean), as_array("log_std", log_std), as_array("x", x)
     if mean.shape != x.shape:
         raise ValueError(
             errors.message(
                 "x", f"shape {x.shape}", f"the shape of the mean, {mean.shape}", "make them agree"
             )
         )
+    dtype = widest(mean, log_std, x)
+    mean, x = mean.astype(dtype), x.astype(dtype)
+    return mean, _broadcast("log_std", log_std, mean.shape).astype(dtype), x
+
+
+def _counted(counted: jax.Array | None, terms: jax.Array) -> jax.Array:
+    if counted is None:
+        return terms
+    counted = _broadcast("counted", as_array("counted", counted), terms.shape)
+    return jnp.where(counted.astype(bool), terms, jnp.zeros((), terms.dtype))
+
+
+def _broadcast(name: str, values: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    try:
+        return jnp.broadcast_to(values, shape)
+    except ValueError as error:
+        raise ValueError(
+            errors.message(
+                name,
+                f"shape {values.shape}",
+                f"one that broadcasts to {shape}",
+                "give one value each, or one for all",
+            )
+        ) from error

@@ -12,7 +12,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.process.forward import at, check_state
+from mmdiffusion_jax.process.checks import (
+    as_array,
+    expect,
+    expect_name,
+)
+from mmdiffusion_jax.process.forward import at, check_same_shape, check_state
 from mmdiffusion_jax.process.schedules import Schedule
 
 TARGETS = ("noise", "z_0", "v")
@@ -42,8 +47,11 @@ def to_pivot(
         prediction: (batch, *latent), what the network gave.
         target: what that is: "noise", "z_0" or "v".
 
+    Returns:
+        The pair, in the dtype of the state.
+
     Raises:
-        ValueError: an unknown target, shapes that do not agree.
+        ValueError: an unknown target, shapes that do not agree; `t` out of range (outside jit).
 
     Example:
         >>> import jax.numpy as jnp
@@ -55,7 +63,7 @@ def to_pivot(
     """
     _check_target(target)
     t, y_t = check_state(schedule, t, y_t, "y_t")
-    prediction = jnp.asarray(prediction)
+    prediction = as_array("prediction", prediction).astype(y_t.dtype)
     if prediction.shape != y_t.shape:
         raise ValueError(
             errors.message(
@@ -86,7 +94,7 @@ def from_pivot(schedule: Schedule, t: ArrayLike, pivot: Pivot, target: str) -> j
         (batch, *latent).
 
     Raises:
-        ValueError: an unknown target.
+        ValueError: an unknown target, shapes that do not agree; `t` out of range (outside jit).
 
     Example:
         >>> import jax.numpy as jnp
@@ -97,13 +105,16 @@ def from_pivot(schedule: Schedule, t: ArrayLike, pivot: Pivot, target: str) -> j
         [[1.0]]
     """
     _check_target(target)
+    expect("pivot", pivot, Pivot, "pass process.Pivot(z_0, noise)")
+    t, z_0 = check_state(schedule, t, pivot.z_0, "pivot.z_0")
+    drawn = as_array("pivot.noise", pivot.noise).astype(z_0.dtype)
+    check_same_shape("pivot.noise", drawn, "pivot.z_0", z_0)
     if target == "noise":
-        return pivot.noise
+        return drawn
     if target == "z_0":
-        return pivot.z_0
-    t, z_0 = check_state(schedule, t, pivot.z_0, "z_0")
+        return z_0
     signal, noise = _amplitudes(schedule, t, z_0)
-    return signal * pivot.noise - noise * z_0
+    return signal * drawn - noise * z_0
 
 
 def noise_error_factor(schedule: Schedule, t: jax.Array, target: str) -> jax.Array:
@@ -120,12 +131,21 @@ def noise_error_factor(schedule: Schedule, t: jax.Array, target: str) -> jax.Arr
         (batch,), above zero.
 
     Raises:
-        ValueError: an unknown target.
+        ValueError: an unknown target; `t` that are no integers, or out of range (outside jit).
+
+    Example:
+        >>> from mmdiffusion_jax import process
+        >>> schedule = process.schedule_from_betas([0.75])
+        >>> noise_error_factor(schedule, jnp.array([1]), "v").tolist()
+        [0.25]
     """
     _check_target(target)
+    expect("schedule", schedule, Schedule)
+    t = as_array("t", t, "integers")
+    check_state(schedule, t, jnp.zeros(t.shape), "t")
     if target == "noise":
         return jnp.ones(t.shape, schedule.alpha_bar.dtype)
-    return schedule.snr[t] if target == "z_0" else schedule.alpha_bar[t]
+    return (schedule.snr if target == "z_0" else jnp.asarray(schedule.alpha_bar))[t]
 
 
 def _amplitudes(schedule: Schedule, t: jax.Array, like: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -136,5 +156,4 @@ def _amplitudes(schedule: Schedule, t: jax.Array, like: jax.Array) -> tuple[jax.
 
 
 def _check_target(target: str) -> None:
-    if target not in TARGETS:
-        raise ValueError(errors.unknown("target", target, TARGETS))
+    expect_name("target", target, TARGETS)

@@ -14,6 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.process.checks import as_table, expect_number, expect_whole
 
 _MAX_BETA = 0.999
 
@@ -51,7 +52,7 @@ class Schedule:
     @property
     def snr(self) -> jax.Array:
         """Signal-to-noise ratio ᾱ_t / (1 − ᾱ_t), T + 1 values; infinite at t = 0."""
-        return self.alpha_bar / self.noise_variance
+        return jnp.divide(self.alpha_bar, self.noise_variance)
 
     def alpha(self, num_modalities: int) -> jax.Array:
         """The multi-modal coefficient α_t = (N + 1) r_t, T + 1 values in (0, N + 1].
@@ -62,13 +63,7 @@ class Schedule:
         Raises:
             ValueError: when `num_modalities` is negative.
         """
-        if num_modalities < 0:
-            raise ValueError(
-                errors.message(
-                    "num_modalities", num_modalities, "0 or more", "count the modalities"
-                )
-            )
-        return (num_modalities + 1) * self.retention
+        return (expect_whole("num_modalities", num_modalities, 0) + 1) * self.retention
 
 
 def schedule_from_betas(betas: ArrayLike) -> Schedule:
@@ -88,7 +83,7 @@ def schedule_from_betas(betas: ArrayLike) -> Schedule:
         >>> schedule_from_betas([0.25, 0.5]).alpha_bar.tolist()
         [1.0, 0.75, 0.375]
     """
-    beta = np.asarray(betas, dtype=np.float64)
+    beta = as_table("betas", betas)
     if beta.ndim != 1 or beta.size == 0:
         raise ValueError(
             errors.message(
@@ -136,7 +131,9 @@ def linear_schedule(num_steps: int, beta_start: float = 1e-4, beta_end: float = 
         >>> round(float(linear_schedule(1000).beta[-1]), 6)
         0.02
     """
-    _check_num_steps(num_steps)
+    expect_whole("num_steps", num_steps, 1)
+    expect_number("beta_start", beta_start)
+    expect_number("beta_end", beta_end)
     scale = 1000 / num_steps
     betas = np.linspace(scale * beta_start, scale * beta_end, num_steps, dtype=np.float64)
     return schedule_from_betas(np.minimum(betas, _MAX_BETA))
@@ -159,6 +156,7 @@ def cosine_schedule(num_steps: int, offset: float = 0.008) -> Schedule:
         >>> bool(schedule.alpha_bar[-1] < 1e-5)
         True
     """
+    expect_number("offset", offset)
     return _from_curve(num_steps, lambda s: np.cos(0.5 * np.pi * (s + offset) / (1 + offset)) ** 2)
 
 
@@ -183,6 +181,8 @@ def sigmoid_schedule(
         >>> bool((schedule.alpha_bar[1:] < schedule.alpha_bar[:-1]).all())
         True
     """
+    for name, value in (("start", start), ("end", end), ("temperature", temperature)):
+        expect_number(name, value)
 
     def sigmoid(x: np.ndarray | float) -> np.ndarray:
         return np.asarray(1 / (1 + np.exp(-np.asarray(x, np.float64) / temperature)))
@@ -192,14 +192,6 @@ def sigmoid_schedule(
 
 def _from_curve(num_steps: int, curve: Callable[[np.ndarray], np.ndarray]) -> Schedule:
     """A schedule whose ᾱ_t follows `curve(t / T)` up to its value at 0."""
-    _check_num_steps(num_steps)
+    expect_whole("num_steps", num_steps, 1)
     values = curve(np.linspace(0.0, 1.0, num_steps + 1, dtype=np.float64))
     return schedule_from_betas(np.minimum(1 - values[1:] / values[:-1], _MAX_BETA))
-
-
-def _check_num_steps(num_steps: int) -> None:
-    whole = isinstance(num_steps, int | np.integer) and not isinstance(num_steps, bool)
-    if not whole or num_steps < 1:
-        raise ValueError(
-            errors.message("num_steps", num_steps, "a whole number of at least 1", "raise it")
-        )

@@ -14,10 +14,14 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from mmdiffusion_jax import errors
-from mmdiffusion_jax.process.contract import ModalityFunctions, Prediction
-from mmdiffusion_jax.process.forward import at
-from mmdiffusion_jax.process.parameterisation import TARGETS
+from mmdiffusion_jax.process.checks import as_array
+from mmdiffusion_jax.process.contract import (
+    ModalityFunctions,
+    Prediction,
+    check_parts,
+    checked_answer,
+)
+from mmdiffusion_jax.process.forward import at, check_same_shape, check_state
 from mmdiffusion_jax.process.schedules import Schedule
 
 
@@ -33,7 +37,8 @@ class SeparateFunctions:
         target: what `Prediction.value` is: "noise", "z_0" or "v" of the primary's state.
 
     Raises:
-        ValueError: an unknown primary or target.
+        ValueError: `denoise` is no function, `modalities` no dictionary of `ModalityFunctions`, or
+            an unknown primary or target.
 
     Example:
         >>> image = ModalityFunctions(encode=lambda x: x, log_prob=lambda mean, x: mean[:, 0])
@@ -52,10 +57,22 @@ class SeparateFunctions:
     target: str = "noise"
 
     def __post_init__(self) -> None:
-        if self.primary not in self.modalities:
-            raise ValueError(errors.unknown("primary", self.primary, self.modalities))
-        if self.target not in TARGETS:
-            raise ValueError(errors.unknown("target", self.target, TARGETS))
+        check_parts(self.denoise, self.modalities, self.primary, self.target)
+
+    def ask(self, states: Mapping[str, jax.Array], times: Mapping[str, jax.Array]) -> Prediction:
+        """Calls `denoise` and checks its answer.
+
+        Args:
+            states: {name: (batch, *latent)}.
+            times: {name: (batch,)}, 0 for what is known.
+
+        Returns:
+            The answer in the dtype of the primary's state.
+
+        Raises:
+            ValueError: an answer that is no `Prediction`, or of another shape than the state.
+        """
+        return checked_answer(self.denoise(states, times), states[self.primary])
 
     @property
     def secondaries(self) -> tuple[str, ...]:
@@ -77,6 +94,9 @@ def separate_state(
     Returns:
         (batch, *latent).
 
+    Raises:
+        ValueError: shapes that do not agree; `t` out of range (outside jit).
+
     Example:
         >>> from mmdiffusion_jax import process
         >>> schedule = process.schedule_from_betas([0.75])
@@ -84,5 +104,8 @@ def separate_state(
         >>> separate_state(schedule, jnp.array([0, 1]), two, 0 * one)[:, 0].tolist()
         [2.0, 1.0]
     """
+    t, encoding = check_state(schedule, t, encoding, "encoding", first=0)
+    noise = as_array("noise", noise).astype(encoding.dtype)
+    check_same_shape("noise", noise, "the encoding", encoding)
     signal = jnp.sqrt(at(schedule.alpha_bar, t, encoding))
     return signal * encoding + jnp.sqrt(at(schedule.noise_variance, t, encoding)) * noise

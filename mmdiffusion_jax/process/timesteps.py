@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
+from mmdiffusion_jax.process.checks import as_key, expect_whole
+
 
 def uniform_timesteps(key: jax.Array, batch_size: int, num_steps: int) -> jax.Array:
     """Independent uniform draws of t.
@@ -17,11 +19,15 @@ def uniform_timesteps(key: jax.Array, batch_size: int, num_steps: int) -> jax.Ar
     Returns:
         (batch,) int32 in 1 … T.
 
+    Raises:
+        ValueError: no key, or a number that is not a whole one of at least 1.
+
     Example:
         >>> t = uniform_timesteps(jax.random.key(0), 1000, 5)
         >>> sorted(set(t.tolist()))
         [1, 2, 3, 4, 5]
     """
+    key = _checked(key, batch_size, num_steps)
     return jax.random.randint(key, (batch_size,), 1, num_steps + 1, dtype=jnp.int32)
 
 
@@ -38,11 +44,15 @@ def antithetic_timesteps(key: jax.Array, batch_size: int, num_steps: int) -> jax
     Returns:
         (batch,) int32 in 1 … T; draw k is the mirror of draw k + ceil(batch / 2).
 
+    Raises:
+        ValueError: no key, or a number that is not a whole one of at least 1.
+
     Example:
         >>> t = antithetic_timesteps(jax.random.key(0), 4, 100)
         >>> (t[:2] + t[2:]).tolist()
         [101, 101]
     """
+    key = _checked(key, batch_size, num_steps)
     half = uniform_timesteps(key, (batch_size + 1) // 2, num_steps)
     return jnp.concatenate([half, num_steps + 1 - half])[:batch_size]
 
@@ -61,15 +71,27 @@ def stratified_timesteps(key: jax.Array, batch_size: int, num_steps: int) -> jax
     Returns:
         (batch,) int32 in 1 … T.
 
+    Raises:
+        ValueError: no key, or a number that is not a whole one of at least 1.
+
     Example:
         >>> t = stratified_timesteps(jax.random.key(0), 8, 4)
         >>> sorted(t.tolist())
         [1, 1, 2, 2, 3, 3, 4, 4]
     """
-    offset_key, order_key = jax.random.split(key)
-    places = jax.random.uniform(offset_key) + jnp.arange(batch_size, dtype=jnp.float32) / batch_size
+    offset_key, order_key = jax.random.split(_checked(key, batch_size, num_steps))
+    places = (
+        jax.random.uniform(offset_key, dtype=jnp.float32)
+        + jnp.arange(batch_size, dtype=jnp.float32) / batch_size
+    )
     t = 1 + jnp.floor(num_steps * (places % 1.0)).astype(jnp.int32)
     return jax.random.permutation(order_key, jnp.minimum(t, num_steps))
+
+
+def _checked(key: jax.Array, batch_size: int, num_steps: int) -> jax.Array:
+    expect_whole("batch_size", batch_size, 1)
+    expect_whole("num_steps", num_steps, 1)
+    return as_key("key", key)
 
 
 TIMESTEP_DRAWS: Mapping[str, Callable[[jax.Array, int, int], jax.Array]] = {

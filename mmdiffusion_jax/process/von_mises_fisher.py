@@ -7,6 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.process.checks import as_array, as_key, expect_whole, widest
+
 # Debye's expansion to its third term is exact to single precision from this order on.
 _LOWEST_ORDER = 16.0
 _DEBYE = (
@@ -37,12 +40,26 @@ def von_mises_fisher_log_prob(direction: jax.Array, kappa: jax.Array, x: jax.Arr
     Returns:
         (batch,), nats (of a density: it may be above zero).
 
+    Raises:
+        ValueError: fewer than two dimensions, or shapes that do not agree.
+
     Example:
         >>> import jax.numpy as jnp
         >>> mu = jnp.array([[1.0, 0.0, 0.0]])
         >>> round(float(von_mises_fisher_log_prob(mu, jnp.zeros(1), mu)[0]), 4)  # −log 4π
         -2.531
     """
+    direction, kappa = _law(direction, kappa)
+    x = as_array("x", x).astype(direction.dtype)
+    if x.shape != direction.shape:
+        raise ValueError(
+            errors.message(
+                "x",
+                f"shape {x.shape}",
+                f"that of the direction, {direction.shape}",
+                "make them agree",
+            )
+        )
     log_mean, _ = _log_mean_and_resultant(x.shape[-1], kappa)
     return kappa * jnp.sum(direction * x, axis=-1) - log_mean - _log_area(x.shape[-1])
 
@@ -57,12 +74,16 @@ def von_mises_fisher_resultant(dims: int, kappa: jax.Array) -> jax.Array:
     Returns:
         A_d(κ) in 0 … 1, of κ's shape.
 
+    Raises:
+        ValueError: `dims` is no whole number of at least 2, or κ no array.
+
     Example:
         >>> import jax.numpy as jnp
         >>> round(float(von_mises_fisher_resultant(3, jnp.array(2.0))), 4)  # coth 2 − 1/2
         0.5373
     """
-    return _log_mean_and_resultant(dims, kappa)[1]
+    kappa = as_array("kappa", kappa)
+    return _log_mean_and_resultant(expect_whole("dims", dims, 2), kappa.astype(widest(kappa)))[1]
 
 
 def von_mises_fisher_draw(key: jax.Array, direction: jax.Array, kappa: jax.Array) -> jax.Array:
@@ -80,6 +101,9 @@ def von_mises_fisher_draw(key: jax.Array, direction: jax.Array, kappa: jax.Array
     Returns:
         (batch, d), unit vectors.
 
+    Raises:
+        ValueError: no key, fewer than two dimensions, or shapes that do not agree.
+
     Example:
         >>> import jax, jax.numpy as jnp
         >>> mu = jnp.array([[0.0, 1.0]])
@@ -87,7 +111,8 @@ def von_mises_fisher_draw(key: jax.Array, direction: jax.Array, kappa: jax.Array
         >>> bool(x[0, 1] > 0.99)
         True
     """
-    of_share, of_tangent = jax.random.split(key)
+    direction, kappa = _law(direction, kappa)
+    of_share, of_tangent = jax.random.split(as_key("key", key))
     half = (direction.shape[-1] - 1) / 2
     b = half / (kappa + jnp.sqrt(kappa**2 + half**2))
     # 1 − x_0 of Wood's envelope; its own 1 − w is `below`.
@@ -116,6 +141,28 @@ def von_mises_fisher_draw(key: jax.Array, direction: jax.Array, kappa: jax.Array
     tangent = tangent / jnp.linalg.norm(tangent, axis=-1, keepdims=True)
     x = (1 - below) * direction + jnp.sqrt(below * (2 - below)) * tangent
     return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def _law(direction: jax.Array, kappa: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Both as floating arrays of one dtype, (batch, d) and (batch,)."""
+    direction, kappa = as_array("direction", direction), as_array("kappa", kappa)
+    if direction.ndim != 2 or direction.shape[1] < 2:
+        raise ValueError(
+            errors.message(
+                "direction",
+                f"shape {direction.shape}",
+                "(batch, d) with d of at least 2",
+                "give one unit vector an example",
+            )
+        )
+    if kappa.shape != direction.shape[:1]:
+        raise ValueError(
+            errors.message(
+                "kappa", f"shape {kappa.shape}", f"{direction.shape[:1]}", "give one an example"
+            )
+        )
+    dtype = widest(direction, kappa)
+    return direction.astype(dtype), kappa.astype(dtype)
 
 
 def _symmetric_beta(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:

@@ -9,9 +9,16 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.process.checks import (
+    as_table,
+    expect,
+    expect_name,
+    expect_names,
+)
 from mmdiffusion_jax.process.schedules import Schedule
 
 Rule = Callable[[Schedule], ArrayLike]
+_ANEW = "make the weights from this schedule"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +114,8 @@ def modality_weights(
         Both kinds, for the same names.
 
     Raises:
-        ValueError: an unknown rule or `given`, values that are not T + 1 finite numbers that
-            start with 0.
+        ValueError: no schedule, an unknown rule or `given`, values that are not T + 1 finite
+            numbers that start with 0.
 
     Example:
         >>> from mmdiffusion_jax.process import schedule_from_betas
@@ -117,8 +124,9 @@ def modality_weights(
         >>> built.marginal["label"].tolist()
         [0.0, 0.5, 0.75]
     """
-    if given not in ("transition", "marginal"):
-        raise ValueError(errors.unknown("given", given, ("transition", "marginal")))
+    expect_name("given", given, ("transition", "marginal"))
+    expect("schedule", schedule, Schedule)
+    expect_names("weights", weights, "a rule or T + 1 values")
     root = np.sqrt(_table(schedule.retention))
     transition, marginal = {}, {}
     for name, rule in weights.items():
@@ -135,13 +143,78 @@ def modality_weights(
     return ModalityWeights(transition=transition, marginal=marginal)
 
 
+def check_weights(schedule: Schedule, weights: ModalityWeights) -> None:
+    """Checks that the weights were made for this schedule.
+
+    Their tables have its number of steps and, where their values are known (outside jit), follow
+    w̄_t = sqrt(r_t) (w̄_{t−1} + w_t) with its retentions.
+
+    Args:
+        schedule: the noise schedule.
+        weights: the modality weights.
+
+    Raises:
+        ValueError: weights of another schedule; anything but a schedule and weights.
+
+    Example:
+        >>> from mmdiffusion_jax.process import cosine_schedule
+        >>> weights = modality_weights(cosine_schedule(50), {"label": "bump"})
+        >>> check_weights(cosine_schedule(100), weights)
+        Traceback (most recent call last):
+        ValueError: `weights['label']`: got tables of 51 and 51 values, expected 101, one for each \
+t = 0 … T of the schedule; make the weights from this schedule.
+    """
+    check_num_steps(schedule, weights)
+    tables = jax.tree.leaves((schedule, weights))
+    if any(isinstance(table, jax.core.Tracer) for table in tables):
+        return
+    root = np.sqrt(_table(schedule.retention)[1:])
+    for name, marginal in weights.marginal.items():
+        after, before, step = _table(marginal)[1:], _table(marginal)[:-1], weights.transition[name]
+        parts = root * before, root * _table(step)[1:]
+        # As much as tables in float32 can be off.
+        error, size = np.abs(after - sum(parts)), np.abs(after) + sum(map(np.abs, parts))
+        if np.any(error > 1e-4 * size + 1e-6 * np.max(size, initial=0)):
+            raise ValueError(
+                errors.message(
+                    f"weights[{name!r}]",
+                    "values of another schedule",
+                    "marginal weights that follow from the transition's by this schedule",
+                    _ANEW,
+                )
+            )
+
+
+def check_num_steps(schedule: Schedule, weights: ModalityWeights) -> None:
+    """Checks that weights and schedule have equally many steps, by the shapes of their tables.
+
+    Raises:
+        ValueError: other numbers of steps; anything but a schedule and weights.
+    """
+    expect("schedule", schedule, Schedule)
+    expect("weights", weights, ModalityWeights, "make them by process.modality_weights")
+    for name in sorted({*weights.transition, *weights.marginal}):
+        sizes = [
+            int(np.size(table[name])) if name in table else 0
+            for table in (weights.transition, weights.marginal)
+        ]
+        if sizes != [schedule.num_steps + 1] * 2:
+            raise ValueError(
+                errors.message(
+                    f"weights[{name!r}]",
+                    f"tables of {sizes[0]} and {sizes[1]} values",
+                    f"{schedule.num_steps + 1}, one for each t = 0 … T of the schedule",
+                    _ANEW,
+                )
+            )
+
+
 def _values(schedule: Schedule, name: str, rule: str | Rule | ArrayLike) -> np.ndarray:
     argument = f"weights[{name!r}]"
     if isinstance(rule, str):
-        if rule not in RULES:
-            raise ValueError(errors.unknown(argument, rule, RULES))
+        expect_name(argument, rule, RULES)
         rule = RULES[rule]()
-    values = np.asarray(rule(schedule) if callable(rule) else rule, dtype=np.float64)
+    values = as_table(argument, rule(schedule) if callable(rule) else rule)
     if values.shape != (schedule.num_steps + 1,):
         raise ValueError(
             errors.message(

@@ -1,10 +1,7 @@
 """Sampling from a model given as plain functions: steppers, grids, guidance, any-to-any."""
 
-import functools
-from collections.abc import Callable, Mapping
-
 from mmdiffusion_jax.sampling.ancestral import Ancestral
-from mmdiffusion_jax.sampling.any_to_any import READS, UNKNOWNS, sample, walk
+from mmdiffusion_jax.sampling.any_to_any import Trajectory, sample, sample_trajectory
 from mmdiffusion_jax.sampling.ddim import DDIM
 from mmdiffusion_jax.sampling.denoiser import (
     ESTIMATES,
@@ -31,20 +28,12 @@ from mmdiffusion_jax.sampling.guidance import (
 )
 from mmdiffusion_jax.sampling.heun import Heun
 from mmdiffusion_jax.sampling.plan import Clean, Plan, plan
+from mmdiffusion_jax.sampling.request import READS, UNKNOWNS
+from mmdiffusion_jax.sampling.samplers import SAMPLERS
 from mmdiffusion_jax.sampling.separate import sample_separate
 from mmdiffusion_jax.sampling.steppers import Multistep, Stepper
 from mmdiffusion_jax.sampling.thresholding import dynamic_threshold, static_threshold
-
-SAMPLERS: Mapping[str, Callable[..., Stepper]] = {
-    "ancestral": Ancestral,
-    "ddim": DDIM,
-    "dpm_solver_pp_1": functools.partial(DPMSolverPP, order=1),
-    "dpm_solver_pp": DPMSolverPP,
-    "dpm_solver_pp_3m": functools.partial(DPMSolverPP, order=3),
-    "dpm_solver_pp_2m_sde": functools.partial(DPMSolverPP, sde=True),
-    "heun": Heun,
-}
-"""The steppers by the names that configs and launchers know them by."""
+from mmdiffusion_jax.sampling.walk import walk
 
 __all__ = [
     "DDIM",
@@ -65,6 +54,7 @@ __all__ = [
     "Question",
     "Reading",
     "Stepper",
+    "Trajectory",
     "check_grid",
     "classifier_free_guidance",
     "decoder_guidance",
@@ -76,6 +66,7 @@ __all__ = [
     "quadratic_grid",
     "sample",
     "sample_separate",
+    "sample_trajectory",
     "static_threshold",
     "uniform_grid",
     "walk",

@@ -1,20 +1,22 @@
-"""Any modality from any other, and the one loop that every stepper runs in."""
+"""Any modality from any other."""
 
-import functools
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.process import (
-    Modal,
     ModalityWeights,
     ModelFunctions,
     Schedule,
+    ask_modality,
     check_model,
+    check_weights,
     draw,
     estimate_encodings,
     function_of,
@@ -22,28 +24,18 @@ from mmdiffusion_jax.process import (
     head_of,
     marginal,
 )
-from mmdiffusion_jax.sampling.ancestral import Ancestral
-from mmdiffusion_jax.sampling.denoiser import (
-    ESTIMATES,
-    Decorator,
-    Denoiser,
-    Question,
-    Reading,
-    own_belief,
-    total,
-    with_known,
+from mmdiffusion_jax.process.checks import (
+    expect_callable,
+    expect_name,
+    expect_whole,
 )
+from mmdiffusion_jax.sampling.denoiser import Decorator, Question, own_belief, with_known
 from mmdiffusion_jax.sampling.grids import uniform_grid
-from mmdiffusion_jax.sampling.plan import Clean, Plan, plan
+from mmdiffusion_jax.sampling.plan import Plan, plan
+from mmdiffusion_jax.sampling.request import Options, as_shape, check_given
+from mmdiffusion_jax.sampling.samplers import as_stepper
 from mmdiffusion_jax.sampling.steppers import Stepper
-
-UNKNOWNS = ("auto", "absent", "estimated")
-"""What the states carry of a secondary modality that is generated."""
-
-READS = ("most_likely", "draw")
-"""How values are read from the heads in the end."""
-
-_START, _DRAW, _NOISE, _CORRECT, _READ = range(5)
+from mmdiffusion_jax.sampling.walk import DRAW, NOISE, READ, START, fold, normal, sample_keys, walk
 
 
 def sample(
@@ -54,7 +46,7 @@ def sample(
     shape: tuple[int, ...],
     given: Mapping[str, jax.Array] | None = None,
     *,
-    stepper: Stepper | None = None,
+    stepper: Stepper | str | None = None,
     times: ArrayLike | None = None,
     decorators: Sequence[Decorator] = (),
     estimate: str = "mean",
@@ -66,7 +58,8 @@ def sample(
 
     At each visited t the model's own belief ẑ_0 is read with its own estimates Ê_i of all
     encodings; only then do the known encodings E_i(x_i) enter, and the stepper moves the shifted
-    state y_t = z_t − Σ_i w̄_t^(i) E_i. Where the primary modality is given, z_t is drawn anew from
+    state y_t = z_t − Σ_i w̄_t^(i) E_i. States are of JAX's default float type, whatever the network
+    computes in. Where the primary modality is given, z_t is drawn anew from
     the marginal of its z_0 at every visited t, the heads of all these t are pooled,
     Σ_t log p(x_i | z_t) / n, as in the bound's L2, and there is nothing for steppers and decorators
     to do.
@@ -79,7 +72,7 @@ def sample(
         model: the model as plain functions.
         shape: (num_samples, *latent).
         given: {name: x (num_samples, …)}, the known modalities; left out, all are generated.
-        stepper: how to go from state to state; left out, `Ancestral()`.
+        stepper: how to go from state to state, or a name of `SAMPLERS`; left out, `Ancestral()`.
         times: the visited t's, strictly decreasing; left out, T, T − 1, …, 1.
         decorators: guidance and thresholding, the first innermost.
         estimate: of an unknown encoding: "mean" under its head, "draw" from it, or "moments", the
@@ -98,8 +91,9 @@ def sample(
         {name: x} for every modality, the given ones as they came.
 
     Raises:
-        ValueError: an unknown modality or option, a given array of another batch size, a bad grid,
-            or nothing left to generate.
+        ValueError: an unknown modality, stepper or option, weights of another schedule, a given
+            array of another batch size, a bad grid, functions of the model that answer in other
+            shapes, or nothing left to generate.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -122,123 +116,172 @@ def sample(
         >>> made["pixels"].tolist()
         [[0.5, 0.5]]
     """
-    given = dict(given or {})
-    stepper = Ancestral() if stepper is None else stepper
-    _check(weights, model, shape, given, stepper, estimate, unknown, read, corrections)
-    times = uniform_grid(schedule, schedule.num_steps) if times is None else times
-    route = plan(schedule, weights, times)
-    keys = sample_keys(key, shape[0])
-    known = {name: model.modalities[name].encode(x) for name, x in given.items()}
-    question = Question(schedule, weights, model, given, known)
-    hidden = [name for name in model.secondaries if name not in given]
-    left_out = _left_out(model, hidden, unknown, model.primary in given)
-    carried = {name: jnp.full(shape[:1], float(name not in left_out)) for name in model.secondaries}
-    draw_keys = _fold(keys, _DRAW) if estimate == "draw" else None
-    read_keys = _fold(keys, _READ) if read == "draw" else None
-    if model.primary in given:
-        heads = _read_known(question, route, keys, draw_keys, carried)
-        return {**given, **{name: _value(model, name, heads[name], read_keys) for name in hidden}}
-
-    denoiser = own_belief(question, draw_keys)
-    for decorate in decorators:
-        denoiser = decorate(denoiser, question)
-    denoiser = with_known(denoiser, question, moments=estimate == "moments")
-    start = normal(_fold(keys, _START), shape)
-    last = walk(denoiser, stepper, route, model, start, keys, carried, corrections)
-    reading = denoiser(jnp.full(shape[:1], route.times[-1], jnp.int32), last, carried)
-    z_0, encodings = reading.clean
-    made = {}
-    for name in hidden:
-        made[name] = _value(model, name, _alone(head_of(reading.prediction, name)), read_keys)
-    head = model.modalities[model.primary].reconstruct(
-        model.primary_encoding(z_0, encodings), reading.prediction.heads.get(model.primary)
-    )
-    made[model.primary] = _value(model, model.primary, _alone(head), read_keys)
-    return {**given, **made}
+    options = Options(stepper, times, decorators, estimate, unknown, read, corrections)
+    return _generate(key, schedule, weights, model, shape, given, options)[0]
 
 
-def walk(
-    denoiser: Denoiser,
-    stepper: Stepper,
-    route: Plan,
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+    """States on the way from noise to data, n of them, evenly spread over the visited t's.
+
+    Attributes:
+        times: (n,), from noise to data.
+        states: z_t, (n, batch, *latent).
+        clean: ẑ_0 as read from each, guidance and thresholds included, (n, batch, *latent).
+        values: {name: (n, batch, …)}, what would be returned if sampling ended there: the clean
+            estimate in data units.
+    """
+
+    times: jax.Array
+    states: jax.Array
+    clean: jax.Array
+    values: dict[str, jax.Array]
+
+
+def sample_trajectory(
+    key: jax.Array,
+    schedule: Schedule,
+    weights: ModalityWeights,
     model: ModelFunctions,
-    start: jax.Array,
-    keys: jax.Array,
-    carried: Mapping[str, jax.Array],
-    corrections: int = 0,
-) -> jax.Array:
-    """Takes a state from the first t of a grid to the last, in one scan.
+    shape: tuple[int, ...],
+    given: Mapping[str, jax.Array] | None = None,
+    num_states: int = 10,
+    **options: Any,
+) -> tuple[dict[str, jax.Array], Trajectory]:
+    """`sample`, and some of the states that it went through.
+
+    Only these states are held in memory, num_states times as much as the samples need: ask for the
+    few samples that are to be looked at. Each costs one more call of the model.
 
     Args:
-        denoiser: reads states.
-        stepper: goes from t to t.
-        route: the grid.
-        model: the model, for its variance and the names of its modalities.
-        start: (batch, *latent), the state at the first t.
-        keys: (batch,) typed keys.
-        carried: {secondary: (batch,)}, what the states carry.
-        corrections: Langevin steps at each t that is reached.
+        key: as in `sample`.
+        schedule: the noise schedule.
+        weights: the modality weights.
+        model: the model as plain functions.
+        shape: (num_samples, *latent).
+        given: {name: x (num_samples, …)}, the known modalities, without the primary.
+        num_states: how many states are returned, at most as many as are visited; the first and the
+            last are among them where there are two or more, else the last.
+        **options: the others of `sample`, by name.
 
     Returns:
-        (batch, *latent), the state at the last t.
-    """
-    like = Clean(start, dict.fromkeys(model.secondaries, start))
-    tables, state = stepper.init(route, model, like)
-    noise = jnp.asarray(route.noise[1:], start.dtype)
-    scale = jax.tree.map(lambda c: jnp.asarray(c[1:], start.dtype), route.scale)
-    reached = jnp.asarray(route.times[1:])
+        What `sample` returns, and the trajectory; its last values are those.
 
-    def ask(t: jax.Array, z: jax.Array) -> Reading:
-        return denoiser(jnp.full(start.shape[:1], t, jnp.int32), z, carried)
-
-    def correct(here: tuple[Any, ...], index: jax.Array, z: jax.Array) -> jax.Array:
-        t, sigma, factors = here
-        push = z - total(factors, ask(t, z).clean)
-        step_keys = _fold(_fold(_fold(keys, _CORRECT), t), index)
-        return z - 0.5 * push + sigma * normal(step_keys, z.shape, z.dtype)
-
-    def step(carry: tuple[jax.Array, Any], entry: tuple[Any, Any]) -> tuple[Any, None]:
-        z, state = carry
-        own, here = entry
-        fresh = jnp.zeros_like(z)
-        if stepper.stochastic:
-            fresh = normal(_fold(_fold(keys, _NOISE), here[0]), z.shape, z.dtype)
-        z, state = stepper.step(own, z, ask, fresh, state)
-        if corrections:
-            z = jax.lax.fori_loop(0, corrections, functools.partial(correct, here), z)
-        return (z, state), None
-
-    (last, _), _ = jax.lax.scan(step, (start, state), (tables, (reached, noise, scale)))
-    return last
-
-
-def sample_keys(key: jax.Array, num_samples: int) -> jax.Array:
-    """One key an example: `fold_in(key, k)` from one key, or the (num_samples,) given ones.
+    Raises:
+        ValueError: as `sample`; the primary given, for then no state is denoised; an unknown
+            option; a number of states out of range.
 
     Example:
-        >>> sample_keys(jax.random.key(0), 3).shape
-        (3,)
+        >>> from mmdiffusion_jax import process
+        >>> pixels = process.ModalityFunctions(
+        ...     encode=lambda x: x, log_prob=lambda m, x: m[:, 0], most_likely=lambda m: m
+        ... )
+        >>> model = process.ModelFunctions(
+        ...     lambda z_t, t: process.Prediction(jnp.full_like(z_t, 0.5), {}),
+        ...     {"pixels": pixels}, "pixels", target="z_0",
+        ... )
+        >>> schedule = process.cosine_schedule(100)
+        >>> weights = process.modality_weights(schedule, {})
+        >>> values, way = sample_trajectory(
+        ...     jax.random.key(0), schedule, weights, model, (1, 2), num_states=3, stepper="ddim"
+        ... )
+        >>> way.times.tolist(), way.states.shape, way.values["pixels"][-1].tolist()
+        ([100, 50, 1], (3, 1, 2), [[0.5, 0.5]])
     """
-    if key.ndim:
-        return key
-    return jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(num_samples))
+    expect_whole("num_states", num_states, 1)
+    fields = [field.name for field in dataclasses.fields(Options)]
+    for name in options:
+        expect_name("options", name, fields)
+    request = Options(**options)
+    return _generate(key, schedule, weights, model, shape, given, request, num_states)
 
 
-def normal(keys: jax.Array, shape: tuple[int, ...], dtype: Any = None) -> jax.Array:
-    """Standard normal draws, each example from its own key.
+def _generate(
+    key: jax.Array,
+    schedule: Schedule,
+    weights: ModalityWeights,
+    model: ModelFunctions,
+    shape: tuple[int, ...],
+    given: Mapping[str, jax.Array] | None,
+    options: Options,
+    num_states: int | None = None,
+) -> tuple[dict[str, jax.Array], Any]:
+    """Values of all modalities, and the trajectory where states are asked for."""
+    check_weights(schedule, weights)
+    check_model(weights, model)
+    shape = as_shape(shape)
+    given = check_given(model, shape, given)
+    times, stepper = options.times, as_stepper(options.stepper)
+    route = plan(
+        schedule, weights, uniform_grid(schedule, schedule.num_steps) if times is None else times
+    )
+    places = _spread(len(route.times), num_states)
+    keys = sample_keys(key, shape[0])
+    dtype = jnp.zeros(()).dtype
+    known = {
+        name: ask_modality(model, name, "encode", x, shape=shape, dtype=dtype)
+        for name, x in given.items()
+    }
+    question = Question(schedule, weights, model, given, known)
+    hidden = [name for name in model.secondaries if name not in given]
+    left_out = _left_out(model, hidden, options.unknown, model.primary in given)
+    carried = {name: jnp.full(shape[:1], float(name not in left_out)) for name in model.secondaries}
+    draw_keys = fold(keys, DRAW) if options.estimate == "draw" else None
+    read_keys = fold(keys, READ) if options.read == "draw" else None
+    if model.primary in given:
+        if places is not None:
+            raise ValueError(
+                errors.message(
+                    "given",
+                    f"the primary {model.primary!r}",
+                    "other modalities alone where a trajectory is asked for",
+                    "leave it out, or use sample: no state is denoised where it is known",
+                )
+            )
+        heads = _read_known(question, route, keys, draw_keys, carried)
+        values = {name: _value(model, name, heads[name], read_keys) for name in hidden}
+        return {**given, **values}, None
 
-    Args:
-        keys: (batch,) typed keys.
-        shape: (batch, …).
-        dtype: floating; left out, JAX's default.
+    denoiser = own_belief(question, draw_keys)
+    for decorate in options.decorators:
+        denoiser = decorate(denoiser, question)
+        expect_callable("decorators", denoiser, "when asked to decorate a denoiser")
+    denoiser = with_known(denoiser, question, moments=options.estimate == "moments")
 
-    Example:
-        >>> keys = jax.random.split(jax.random.key(0), 2)
-        >>> bool((normal(keys, (2, 3))[1] == normal(keys[1:], (1, 3))[0]).all())
-        True
-    """
-    dtype = jnp.zeros(()).dtype if dtype is None else dtype
-    return jax.vmap(lambda key: jax.random.normal(key, shape[1:], dtype))(keys)
+    def read(t: jax.Array, z_t: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """ẑ_0 and the values of what is not given, if sampling ends at this state."""
+        reading = denoiser(jnp.full(shape[:1], t, jnp.int32), z_t, carried)
+        z_0, encodings = reading.clean
+        values = {
+            name: _value(model, name, _alone(head_of(reading.prediction, name)), read_keys)
+            for name in hidden
+        }
+        head = function_of(model, model.primary, "reconstruct")(
+            model.primary_encoding(z_0, encodings), reading.prediction.heads.get(model.primary)
+        )
+        values[model.primary] = _value(model, model.primary, _alone(head), read_keys)
+        return z_0, values
+
+    start = normal(fold(keys, START), shape)
+    way = walk(
+        denoiser, stepper, route, model, start, keys, carried, options.corrections, kept=places
+    )
+    if places is None:
+        return {**given, **read(jnp.asarray(route.times[-1]), way)[1]}, None
+    visited = jnp.asarray(route.times[places])
+    clean, values = jax.lax.map(lambda pair: read(*pair), (visited, way))
+    last = {name: x[-1] for name, x in values.items()}
+    return {**given, **last}, Trajectory(visited, way, clean, values)
+
+
+def _spread(num_places: int, num_states: int | None) -> np.ndarray | None:
+    """The places of the states that are kept, evenly spread, the last one always among them."""
+    if num_states is None:
+        return None
+    expect_whole("num_states", num_states, 1, num_places)
+    ends = np.linspace(num_places - 1, 0, num_states) if num_states > 1 else [num_places - 1]
+    return np.round(ends).astype(np.int32)[::-1]
 
 
 def _read_known(
@@ -258,10 +301,10 @@ def _read_known(
         drift = {name: known.get(name, estimates[name]) for name in model.secondaries}
         z_0 = model.clean_state({**drift, model.primary: known[model.primary]})
         state = marginal(question.schedule, question.weights, times, z_0, drift)
-        fresh = normal(_fold(_fold(keys, _NOISE), t), like.shape, like.dtype)
+        fresh = normal(fold(fold(keys, NOISE), t), like.shape, like.dtype)
         z_t = state.mean + jnp.sqrt(state.variance) * fresh
         prediction = model.ask(z_t, times, carried)
-        at_t = None if draw_keys is None else _fold(draw_keys, t)
+        at_t = None if draw_keys is None else fold(draw_keys, t)
         refined = gate(estimate_encodings(model, prediction, at_t), carried)
         return refined, {name: head_of(prediction, name) for name in model.secondaries}
 
@@ -274,17 +317,26 @@ def _value(model: ModelFunctions, name: str, heads: Any, keys: jax.Array | None)
     if keys is not None:
         # By name, so that the values of modalities are drawn independently.
         index = sorted(model.modalities).index(name)
-        return draw(model, name, _fold(keys, index), last)
-    pool = model.modalities[name].pool
-    return function_of(model, name, "most_likely")(last if pool is None else pool(heads))
+        return draw(model, name, fold(keys, index), last)
+    if model.modalities[name].pool is not None:
+        pooled = function_of(model, name, "pool")(heads)
+        shapes = [jax.tree.map(jnp.shape, parameters) for parameters in (pooled, last)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                errors.message(
+                    f"modalities[{name!r}].pool",
+                    f"parameters of shapes {shapes[0]}",
+                    f"one set of them, of shapes {shapes[1]}",
+                    "reduce the leading axis, and that alone",
+                )
+            )
+        last = pooled
+    sizes = sorted({jnp.shape(leaf)[0] for leaf in jax.tree.leaves(last) if jnp.ndim(leaf)})
+    return ask_modality(model, name, "most_likely", last, shape=(*sizes[:1], ...))
 
 
 def _alone(head: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf[None], head)
-
-
-def _fold(keys: jax.Array, number: ArrayLike) -> jax.Array:
-    return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], head)
 
 
 def _left_out(
@@ -294,74 +346,3 @@ def _left_out(
     if unknown == "auto":
         return [name for name in hidden if primary_known and model.may_leave_out(name)]
     return list(hidden) if unknown == "absent" else []
-
-
-def _check(
-    weights: ModalityWeights,
-    model: ModelFunctions,
-    shape: tuple[int, ...],
-    given: Mapping[str, jax.Array],
-    stepper: Stepper,
-    estimate: str,
-    unknown: str,
-    read: str,
-    corrections: int,
-) -> None:
-    check_model(weights, model)
-    for argument, value, choices in (
-        ("estimate", estimate, ESTIMATES),
-        ("unknown", unknown, UNKNOWNS),
-        ("read", read, READS),
-    ):
-        if value not in choices:
-            raise ValueError(errors.unknown(argument, value, choices))
-    if corrections < 0:
-        raise ValueError(errors.message("corrections", corrections, "0 or more", "raise it"))
-    if estimate == "moments" and not (stepper.stochastic and stepper.order == 1):
-        raise ValueError(
-            errors.message(
-                "estimate",
-                f"'moments' with {stepper}",
-                "a stochastic stepper of order 1, whose noise lacks that variance",
-                "use 'mean', or a stepper such as Ancestral()",
-            )
-        )
-    check_given(model, shape, given)
-
-
-def check_given(
-    model: Modal,
-    shape: tuple[int, ...],
-    given: Mapping[str, jax.Array],
-) -> None:
-    """Checks the known values of a request.
-
-    Args:
-        model: names the modalities.
-        shape: (num_samples, *latent).
-        given: {name: x (num_samples, …)}.
-
-    Raises:
-        ValueError: an unknown modality, another batch size, or nothing left to generate.
-    """
-    for name, x in given.items():
-        if name not in model.modalities:
-            raise ValueError(errors.unknown("given", name, model.modalities))
-        if x.shape[:1] != shape[:1]:
-            raise ValueError(
-                errors.message(
-                    f"given[{name!r}]",
-                    f"shape {x.shape}",
-                    f"{shape[0]} examples, as many as are asked for",
-                    "give one value for each sample",
-                )
-            )
-    if set(given) == set(model.modalities):
-        raise ValueError(
-            errors.message(
-                "given",
-                f"all of {sorted(given)}",
-                "at least one modality left to generate",
-                "leave one out",
-            )
-        )

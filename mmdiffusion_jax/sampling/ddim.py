@@ -3,8 +3,8 @@
 import dataclasses
 from typing import ClassVar
 
-from mmdiffusion_jax import errors
 from mmdiffusion_jax.process import ModelFunctions
+from mmdiffusion_jax.process.checks import expect_number
 from mmdiffusion_jax.sampling.plan import Plan
 from mmdiffusion_jax.sampling.steppers import Move, Multistep, drift_factors
 
@@ -30,8 +30,7 @@ class DDIM(Multistep):
     eta: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.eta <= 1:
-            raise ValueError(errors.message("eta", self.eta, "a number in [0, 1]", "change it"))
+        expect_number("eta", self.eta, "a number in [0, 1]", lambda x: 0 <= x <= 1)
 
     @property
     def stochastic(self) -> bool:

@@ -16,12 +16,13 @@ from mmdiffusion_jax.process import (
     ModelFunctions,
     Prediction,
     Schedule,
+    ask_modality,
     belief,
     estimate_encodings,
-    function_of,
     gate,
     head_of,
 )
+from mmdiffusion_jax.process.checks import as_key, checked_result, expect, expect_callable
 from mmdiffusion_jax.sampling.plan import Clean
 
 ESTIMATES = ("mean", "draw", "moments")
@@ -77,12 +78,19 @@ def own_belief(question: Question, keys: jax.Array | None = None) -> Denoiser:
     Args:
         question: the model and its process.
         keys: (batch,) typed keys; given, encodings are those of draws, otherwise means.
+
+    Raises:
+        ValueError: no question; when asked, as many keys as examples are wanted, or an answer of
+            the model that does not fit.
     """
+    expect("question", question, Question)
     schedule, weights, model = question.schedule, question.weights, question.model
 
     def read(t: jax.Array, z_t: jax.Array, carried: Carried) -> Reading:
         prediction = model.ask(z_t, t, carried)
-        at_t = None if keys is None else jax.vmap(jax.random.fold_in)(keys, t)
+        at_t = None
+        if keys is not None:
+            at_t = jax.vmap(jax.random.fold_in)(as_key("keys", keys, z_t.shape[0]), t)
         estimates = gate(estimate_encodings(model, prediction, at_t), carried)
         pair = belief(schedule, weights, model, t, z_t, prediction, estimates)
         return Reading(Clean(pair.z_0, estimates), prediction)
@@ -100,23 +108,55 @@ def with_known(denoiser: Denoiser, question: Question, moments: bool = False) ->
         denoiser: reads with the model's own estimates.
         question: what is known.
         moments: also give the variances of the unknown encodings.
+
+    Raises:
+        ValueError: no denoiser or question; when asked, an answer that does not fit.
     """
+    expect_callable("denoiser", denoiser, "(t, z_t, carried) → Reading")
+    expect("question", question, Question)
     model, known = question.model, question.known
 
     def spread(prediction: Prediction, carried: Carried) -> dict[str, jax.Array]:
         unknown = [name for name in model.secondaries if name not in known]
         variances = {
-            name: function_of(model, name, "encoding_variance")(head_of(prediction, name))
+            name: ask_modality(
+                model,
+                name,
+                "encoding_variance",
+                head_of(prediction, name),
+                shape=prediction.value.shape,
+                dtype=prediction.value.dtype,
+            )
             for name in unknown
         }
         return gate(variances, carried)
 
     def read(t: jax.Array, z_t: jax.Array, carried: Carried) -> Reading:
-        (z_0, estimates), prediction, _ = denoiser(t, z_t, carried)
+        (z_0, estimates), prediction, _ = steady(denoiser)(t, z_t, carried)
         own = {**estimates, model.primary: model.primary_encoding(z_0, estimates)}
         encodings = {name: known.get(name, estimates[name]) for name in model.secondaries}
         clean = Clean(model.clean_state({**own, **known}), encodings)
         return Reading(clean, prediction, spread(prediction, carried) if moments else {})
+
+    return read
+
+
+def steady(denoiser: Denoiser) -> Denoiser:
+    """The denoiser with its answers in the shape and dtype of the state it is asked about.
+
+    A decorator of the user's may answer in another dtype, and the states of a scan keep theirs.
+
+    Raises:
+        ValueError: when asked, an answer that is no reading or has another shape.
+    """
+
+    def read(t: jax.Array, z_t: jax.Array, carried: Carried) -> Reading:
+        reading = expect("denoiser", denoiser(t, z_t, carried), Reading, "return a Reading")
+
+        def as_state(part: jax.Array) -> jax.Array:
+            return checked_result("denoiser", part, z_t.shape, z_t.dtype, "that of the state")
+
+        return reading._replace(clean=jax.tree.map(as_state, reading.clean))
 
     return read
 

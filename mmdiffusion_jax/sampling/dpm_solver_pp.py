@@ -9,6 +9,7 @@ import numpy as np
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.process import ModelFunctions
+from mmdiffusion_jax.process.checks import expect, expect_whole
 from mmdiffusion_jax.sampling.plan import Clean, Plan
 from mmdiffusion_jax.sampling.steppers import Move, Multistep, drift_factors
 
@@ -46,8 +47,8 @@ class DPMSolverPP(Multistep):
     sde: bool = False
 
     def __post_init__(self) -> None:
-        if self.order not in (1, 2, 3):
-            raise ValueError(errors.message("order", self.order, "1, 2 or 3", "2 is usual"))
+        expect_whole("order", self.order, 1, 3)
+        expect("sde", self.sde, bool, "pass True or False")
         if self.sde and self.order != 2:
             raise ValueError(
                 errors.message("order", self.order, "2 where sde is set", "use DDIM(eta=1) for 1")

@@ -8,12 +8,12 @@ spend their states there; what is left of the signal at their start is 1/80 of i
 
 from collections.abc import Callable, Mapping
 
-import jax
 import numpy as np
 from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.process import Schedule
+from mmdiffusion_jax.process.checks import as_table, described, expect, expect_number, is_whole
 
 NOISIEST = 80.0
 """The greatest σ at which the grids that are even in noise start."""
@@ -58,7 +58,7 @@ def quadratic_grid(schedule: Schedule, num_steps: int) -> np.ndarray:
         >>> quadratic_grid(cosine_schedule(100), 4).tolist()
         [100, 49, 16, 1]
     """
-    root = np.sqrt(schedule.num_steps)
+    root = np.sqrt(expect("schedule", schedule, Schedule).num_steps)
     return _nearest(schedule, num_steps, lambda s: (root * (1 - s) + s) ** 2)
 
 
@@ -108,8 +108,7 @@ def karras_grid(
         >>> karras_grid(cosine_schedule(100), 4).tolist()
         [99, 94, 49, 1]
     """
-    if rho <= 0:
-        raise ValueError(errors.message("rho", rho, "a number above 0", "7 is usual"))
+    expect_number("rho", rho, "a number above 0", lambda x: 0 < x < np.inf, "7 is usual")
     return _through_noise(
         schedule, num_steps, sigma_max, lambda x: x ** (1 / rho), lambda x: x**rho
     )
@@ -142,11 +141,17 @@ def check_grid(schedule: Schedule, times: ArrayLike) -> np.ndarray:
         >>> check_grid(cosine_schedule(10), [10, 5, 1]).tolist()
         [10, 5, 1]
     """
-    if isinstance(times, jax.core.Tracer):
+    expect("schedule", schedule, Schedule)
+    grid = as_table("times", times, None)
+    if np.issubdtype(grid.dtype, np.integer) and not grid.ndim:
         raise ValueError(
-            errors.message("times", "traced values", "a grid known outside jit", "close over it")
+            errors.message(
+                "times",
+                times,
+                "the visited t's, from noise to data",
+                f"for {times} of them pass sampling.uniform_grid(schedule, {times})",
+            )
         )
-    grid = np.asarray(times)
     if grid.ndim != 1 or not grid.size or not np.issubdtype(grid.dtype, np.integer):
         raise ValueError(
             errors.message(
@@ -183,13 +188,13 @@ def _nearest(
     schedule: Schedule, num_steps: int, curve: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
     """The whole numbers nearest to curve(0 … 1), pushed apart where two would be the same."""
-    whole = isinstance(num_steps, int | np.integer) and not isinstance(num_steps, bool)
-    if not whole or not 1 <= num_steps <= schedule.num_steps:
+    total = expect("schedule", schedule, Schedule).num_steps
+    if not is_whole(num_steps) or not 1 <= num_steps <= total:
         raise ValueError(
             errors.message(
                 "num_steps",
-                num_steps,
-                f"a whole number in 1 … {schedule.num_steps}, the schedule's steps",
+                described(num_steps),
+                f"a whole number in 1 … {total}, the schedule's steps",
                 "change it",
             )
         )
@@ -209,6 +214,8 @@ def _through_noise(
     back: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
     """Evenly spaced in forth(σ), from σ_max or what the schedule has below it."""
+    expect("schedule", schedule, Schedule)
+    expect_number("sigma_max", sigma_max, "a σ", lambda x: x == x)
     kept, noise = (
         np.asarray(table, np.float64)[1:] for table in (schedule.alpha_bar, schedule.noise_variance)
     )

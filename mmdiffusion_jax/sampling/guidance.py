@@ -12,7 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.process import Schedule, gate, head_of
+from mmdiffusion_jax.process import Schedule, ask_modality, gate, head_of
+from mmdiffusion_jax.process.checks import (
+    at_least,
+    described,
+    expect_name,
+    expect_names,
+    expect_number,
+)
 from mmdiffusion_jax.process.forward import at, weighted_sum
 from mmdiffusion_jax.sampling.denoiser import (
     Carried,
@@ -49,14 +56,15 @@ def classifier_free_guidance(
         limit: the greatest RMS, per example, of what guidance adds to ẑ_0; more is scaled down.
 
     Raises:
-        ValueError: an interval that is empty, φ or a limit out of range; when sampling, a modality
-            the model lacks or that is the primary, or that it was never trained without.
+        ValueError: a scale that is no finite number, an interval that is empty, φ or a limit out of
+            range; when sampling, a modality the model lacks or that is the primary, or that it was
+            never trained without.
 
     Example:
         >>> decorate = classifier_free_guidance("label", 2.0, interval=(0.3, 5.0))
     """
     shape = _Shape(interval, rescale, limit)
-    _check_scale(scale)
+    expect_number("scale", scale)
 
     def decorate(denoiser: Denoiser, question: Question) -> Denoiser:
         _check_modality(question, name)
@@ -69,7 +77,7 @@ def classifier_free_guidance(
                     "train with some dropout of that modality, or guide by its decoder head",
                 )
             )
-        if scale == 1:
+        if not isinstance(scale, jax.core.Tracer) and scale == 1:
             return denoiser
 
         def read(t: jax.Array, z_t: jax.Array, carried: Carried) -> Reading:
@@ -113,16 +121,21 @@ def decoder_guidance(
             in noise; a limit of 0.1 … 0.3 then keeps them.
 
     Raises:
-        ValueError: an interval that is empty, φ or a limit out of range; when sampling, a modality
-            the model lacks or that is the primary, or whose value is not given.
+        ValueError: a scale that is no finite number, an interval that is empty, φ or a limit out of
+            range; when sampling, a modality the model lacks or that is the primary, or whose value
+            is not given.
 
     Example:
         >>> decorate = decoder_guidance({"label": 1.0})
     """
     shape = _Shape(interval, rescale, limit)
-    for scale in scales.values():
-        _check_scale(scale)
-    used = {name: scale for name, scale in scales.items() if scale != 0}
+    for name, scale in expect_names("scales", scales, "scale").items():
+        expect_number(f"scales[{name!r}]", scale)
+    used = {
+        name: scale
+        for name, scale in scales.items()
+        if isinstance(scale, jax.core.Tracer) or scale != 0
+    }
 
     def decorate(denoiser: Denoiser, question: Question) -> Denoiser:
         for name in scales:
@@ -147,9 +160,17 @@ def decoder_guidance(
                 total = jnp.zeros((), z.dtype)
                 for name, scale in used.items():
                     functions = model.modalities[name]
-                    log_prob = functions.condition_log_prob or functions.log_prob
-                    found = log_prob(head_of(reading.prediction, name), question.given[name])
-                    total = total + scale * found.sum()
+                    wanted = "condition_log_prob" if functions.condition_log_prob else "log_prob"
+                    log_prob = ask_modality(
+                        model,
+                        name,
+                        wanted,
+                        head_of(reading.prediction, name),
+                        at_least(question.given[name], z),
+                        shape=z.shape[:1],
+                        dtype=z.dtype,
+                    )
+                    total = total + scale * log_prob.sum()
                 return total, reading
 
             (_, plain), gradient = jax.value_and_grad(score, has_aux=True)(z_t)
@@ -177,18 +198,18 @@ class _Shape:
     limit: float
 
     def __post_init__(self) -> None:
-        low, high = self.interval
         expected = "(low, high) with 0 <= low < high, in σ"
+        if not isinstance(self.interval, tuple | list) or len(self.interval) != 2:
+            raise ValueError(
+                errors.message("interval", described(self.interval), expected, "give two numbers")
+            )
+        low, high = (expect_number("interval", x, expected, lambda _: True) for x in self.interval)
         if not 0 <= low < high:
             raise ValueError(
                 errors.message("interval", self.interval, expected, "swap or widen it")
             )
-        if not 0 <= self.rescale <= 1:
-            raise ValueError(
-                errors.message("rescale", self.rescale, "a number in [0, 1]", "change it")
-            )
-        if not self.limit > 0:
-            raise ValueError(errors.message("limit", self.limit, "a number above 0", "raise it"))
+        expect_number("rescale", self.rescale, "a number in [0, 1]", lambda x: 0 <= x <= 1)
+        expect_number("limit", self.limit, "a number above 0", lambda x: x > 0, "raise it")
 
     def replace(
         self, schedule: Schedule, plain: Reading, guided: jax.Array, t: jax.Array
@@ -204,7 +225,7 @@ class _Shape:
             before, after = (jnp.std(x, axis=axes, keepdims=True) for x in (z_0, guided))
             ratio = before / jnp.maximum(after, 1e-12)
             guided = guided * (self.rescale * ratio + (1 - self.rescale))
-        if self.interval != EVERYWHERE:
+        if tuple(self.interval) != EVERYWHERE:
             sigma = jnp.sqrt(1 / at(schedule.snr, t, z_0))
             inside = (sigma >= self.interval[0]) & (sigma <= self.interval[1])
             guided = jnp.where(inside, guided, z_0)
@@ -212,17 +233,10 @@ class _Shape:
 
 
 def _check_modality(question: Question, name: str) -> None:
-    if name not in question.model.secondaries:
-        raise ValueError(
-            errors.unknown(
-                "guidance",
-                name,
-                question.model.secondaries,
-                "only the modalities that drive the process can guide it",
-            )
-        )
-
-
-def _check_scale(scale: float) -> None:
-    if not math.isfinite(scale):
-        raise ValueError(errors.message("scale", scale, "a finite number", "change it"))
+    expect_name(
+        "guidance",
+        name,
+        question.model.secondaries,
+        "only the modalities that drive the process can guide it",
+        none="the model has no secondary modality",
+    )

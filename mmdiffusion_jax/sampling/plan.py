@@ -8,7 +8,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.process import ModalityWeights, Schedule
+from mmdiffusion_jax.process import ModalityWeights, Schedule, check_weights
+from mmdiffusion_jax.process.checks import expect
 from mmdiffusion_jax.sampling.grids import check_grid
 
 
@@ -110,7 +111,7 @@ def plan(schedule: Schedule, weights: ModalityWeights, times: ArrayLike) -> Plan
         times: (n,) integers, strictly decreasing in 1 … T.
 
     Raises:
-        ValueError: a bad grid, or a schedule that is traced.
+        ValueError: a bad grid, weights of another schedule, or tables that are traced.
 
     Example:
         >>> from mmdiffusion_jax import process
@@ -119,10 +120,16 @@ def plan(schedule: Schedule, weights: ModalityWeights, times: ArrayLike) -> Plan
         >>> bool((made.gaps > 0).all())
         True
     """
-    if isinstance(schedule.alpha_bar, jax.core.Tracer):
-        raise ValueError(
-            errors.message("schedule", "traced values", "tables known outside jit", "close over it")
-        )
+    tables = {
+        "schedule": expect("schedule", schedule, Schedule),
+        "weights": expect("weights", weights, ModalityWeights),
+    }
+    for name, value in tables.items():
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+            raise ValueError(
+                errors.message(name, "traced values", "tables known outside jit", "close over it")
+            )
+    check_weights(schedule, weights)
     grid = check_grid(schedule, times)
     kept, left = (
         np.asarray(table, np.float64)[1:] for table in (schedule.alpha_bar, schedule.noise_variance)

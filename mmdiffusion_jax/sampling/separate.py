@@ -12,13 +12,17 @@ from mmdiffusion_jax.process import (
     Prediction,
     Schedule,
     SeparateFunctions,
+    ask_modality,
     function_of,
     head_of,
     modality_weights,
     to_pivot,
 )
-from mmdiffusion_jax.sampling.any_to_any import check_given, normal, sample, sample_keys
+from mmdiffusion_jax.process.checks import expect, expect_number
+from mmdiffusion_jax.sampling.any_to_any import sample
+from mmdiffusion_jax.sampling.request import as_shape, check_given
 from mmdiffusion_jax.sampling.steppers import Stepper
+from mmdiffusion_jax.sampling.walk import fold, normal, sample_keys
 
 _NOISE = 100
 
@@ -30,7 +34,7 @@ def sample_separate(
     shape: tuple[int, ...],
     given: Mapping[str, jax.Array] | None = None,
     *,
-    stepper: Stepper | None = None,
+    stepper: Stepper | str | None = None,
     times: ArrayLike | None = None,
     limit: float | None = None,
 ) -> dict[str, jax.Array]:
@@ -48,7 +52,7 @@ def sample_separate(
         model: the model as plain functions.
         shape: (num_samples, *latent).
         given: {name: x (num_samples, …)}, the known modalities; left out, all are generated.
-        stepper: how to go from state to state; left out, `Ancestral()`.
+        stepper: how to go from state to state, or a name of `SAMPLERS`; left out, `Ancestral()`.
         times: the visited t's, strictly decreasing; left out, T, T − 1, …, 1.
         limit: keeps the primary's clean state within ± limit.
 
@@ -56,8 +60,9 @@ def sample_separate(
         {name: the most likely x} for every modality, the given ones as they came.
 
     Raises:
-        ValueError: an unknown modality, a given array of another batch size, a bad grid, or nothing
-            left to generate.
+        ValueError: an unknown modality or stepper, a given array of another batch size, a bad grid
+            or limit, functions of the model that answer in other shapes, or nothing left to
+            generate.
 
     Example:
         >>> import jax
@@ -73,22 +78,32 @@ def sample_separate(
         >>> sample_separate(jax.random.key(0), schedule, model, (1, 2))["pixels"].tolist()
         [[0.5, 0.5]]
     """
-    given = dict(given or {})
-    check_given(model, shape, given)
+    expect("schedule", schedule, Schedule)
+    expect("model", model, SeparateFunctions)
+    if limit is not None:
+        expect_number("limit", limit, "a number above 0, or None", lambda x: x > 0)
+    shape = as_shape(shape)
+    given = check_given(model, shape, given)
     keys = sample_keys(key, shape[0])
     hidden = [name for name in (model.primary, *model.secondaries) if name not in given]
-    known = {name: model.modalities[name].encode(x) for name, x in given.items()}
+    dtype = jnp.zeros(()).dtype
+    known = {
+        name: ask_modality(model, name, "encode", x, shape=shape, dtype=dtype)
+        for name, x in given.items()
+    }
     zeros = jnp.zeros(shape[:1], jnp.int32)
 
     def ask(t: jax.Array, z: jax.Array) -> tuple[jax.Array, Prediction]:
         """The clean states of what is hidden, (batch, hidden, *latent), and the whole answer."""
         states = {**known, **{name: z[:, index] for index, name in enumerate(hidden)}}
-        answer = model.denoise(states, {name: t if name in hidden else zeros for name in states})
+        answer = model.ask(states, {name: t if name in hidden else zeros for name in states})
         clean = []
         for name in hidden:
             if name != model.primary:
-                mean = function_of(model, name, "expected_encoding")
-                clean.append(mean(head_of(answer, name)))
+                head = head_of(answer, name)
+                clean.append(
+                    ask_modality(model, name, "expected_encoding", head, shape=shape, dtype=z.dtype)
+                )
             else:
                 at_least = jnp.maximum(t, 1)
                 pair = to_pivot(schedule, at_least, states[name], answer.value, model.target)
@@ -98,7 +113,7 @@ def sample_separate(
 
     whole = (shape[0], len(hidden), *shape[1:])
     if model.primary in given:
-        noise = normal(jax.vmap(lambda k: jax.random.fold_in(k, _NOISE))(keys), whole)
+        noise = normal(fold(keys, _NOISE), whole)
         _, answer = ask(jnp.full_like(zeros, schedule.num_steps), noise)
         return {**given, **{name: _most_likely(model, name, answer) for name in hidden}}
 
@@ -113,14 +128,17 @@ def sample_separate(
     clean = sample(keys, schedule, nothing, as_one, whole, stepper=stepper, times=times)["state"]
     _, answer = ask(zeros, clean)
     made = {name: _most_likely(model, name, answer) for name in hidden if name != model.primary}
-    functions = model.modalities[model.primary]
-    head = functions.reconstruct(clean[:, 0], answer.heads.get(model.primary))
-    made[model.primary] = function_of(model, model.primary, "most_likely")(head)
+    reconstruct = function_of(model, model.primary, "reconstruct")
+    head = reconstruct(clean[:, 0], answer.heads.get(model.primary))
+    made[model.primary] = ask_modality(
+        model, model.primary, "most_likely", head, shape=(shape[0], ...)
+    )
     return {**given, **made}
 
 
 def _most_likely(model: SeparateFunctions, name: str, answer: Prediction) -> jax.Array:
-    return function_of(model, name, "most_likely")(head_of(answer, name))
+    size = answer.value.shape[0]
+    return ask_modality(model, name, "most_likely", head_of(answer, name), shape=(size, ...))
 
 
 def _column(z: jax.Array) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.process.checks import expect_number
 from mmdiffusion_jax.sampling.denoiser import Carried, Decorator, Denoiser, Question, Reading
 
 
@@ -22,6 +23,8 @@ def static_threshold(low: float = -1.0, high: float = 1.0) -> Decorator:
     Example:
         >>> decorate = static_threshold(-1.0, 1.0)
     """
+    for name, value in (("low", low), ("high", high)):
+        expect_number(name, value, "a number", lambda x: x == x)
     if not low < high:
         raise ValueError(errors.message("low, high", (low, high), "low < high", "swap them"))
     return _on_clean(lambda z_0: jnp.clip(z_0, low, high))
@@ -42,10 +45,8 @@ def dynamic_threshold(quantile: float = 0.995, bound: float = 1.0) -> Decorator:
     Example:
         >>> decorate = dynamic_threshold(0.99)
     """
-    if not 0 < quantile <= 1:
-        raise ValueError(errors.message("quantile", quantile, "a share in (0, 1]", "change it"))
-    if not bound > 0:
-        raise ValueError(errors.message("bound", bound, "a number above 0", "change it"))
+    expect_number("quantile", quantile, "a share in (0, 1]", lambda x: 0 < x <= 1)
+    expect_number("bound", bound, "a number above 0", lambda x: x > 0)
 
     def apply(z_0: jax.Array) -> jax.Array:
         sizes = jnp.abs(z_0).reshape(z_0.shape[0], -1)

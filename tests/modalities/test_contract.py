@@ -30,10 +30,9 @@ def test_one_model_of_all_kinds():
 
     def nats():
         functions = model.functions(model.init(jax.random.key(0), batch, t)["params"])
-        heads = functions.ask(jnp.ones((3, *LATENT)), t).heads
-        estimates = process.estimate_encodings(functions, process.Prediction(jnp.ones(()), heads))
-        return estimates, {
-            kind: functions.modalities[kind].log_prob(heads[kind], batch[kind])
+        answer = functions.ask(jnp.ones((3, *LATENT)), t)
+        return process.estimate_encodings(functions, answer), {
+            kind: functions.modalities[kind].log_prob(answer.heads[kind], batch[kind])
             for kind in functions.secondaries
         }
 

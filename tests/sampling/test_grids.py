@@ -111,7 +111,7 @@ def test_a_bad_rho(rho):
     ("times", "words"),
     [
         ([], r"`times`: got shape \(0,\)"),
-        (5, r"`times`: got shape \(\)"),
+        (5, r"`times`: got 5, .* for 5 of them pass sampling.uniform_grid"),
         ([[5, 1]], r"`times`: got shape \(1, 2\)"),
         ([5.0, 1.0], "float64, expected one axis of integers"),
         ([5, 0], "values from 0 to 5, expected values in 1 … 1000"),

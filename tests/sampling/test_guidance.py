@@ -204,8 +204,8 @@ def test_a_condition_guides_by_what_it_says():
     [
         ({"limit": 0.0}, "`limit`: got 0.0, expected a number above 0"),
         ({"limit": math.nan}, "`limit`: got nan"),
-        ({"scale": math.inf}, "`scale`: got inf"),
-        ({"scale": math.nan}, "`scale`: got nan"),
+        ({"scale": math.inf}, r"`scales?(\[.x0.\])?`: got inf"),
+        ({"scale": math.nan}, r"`scales?(\[.x0.\])?`: got nan"),
         ({"interval": (2.0, 1.0)}, r"`interval`: got \(2.0, 1.0\)"),
         ({"interval": (1.0, 1.0)}, "0 <= low < high"),
         ({"interval": (-1.0, 1.0)}, r"`interval`: got \(-1.0, 1.0\)"),

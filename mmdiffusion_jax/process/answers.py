@@ -1,0 +1,321 @@
+"""What is asked of a model's functions, and the checks of what they answer.
+
+A function of a modality that answers in another shape than the contract says would broadcast, and
+be wrong in silence; so each result is checked, once, at trace time.
+"""
+
+from collections.abc import Callable, Mapping
+from types import EllipsisType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.process.checks import (
+    as_array,
+    as_key,
+    checked_result,
+    described,
+    expect,
+    expect_name,
+    expect_names,
+)
+from mmdiffusion_jax.process.contract import Modal, ModelFunctions, Prediction
+from mmdiffusion_jax.process.forward import shift
+from mmdiffusion_jax.process.parameterisation import Pivot, to_pivot
+from mmdiffusion_jax.process.schedules import Schedule
+from mmdiffusion_jax.process.weights import ModalityWeights
+
+ANSWERS: Mapping[str, str] = {
+    "encode": "the encoding E(x) of each example in the one latent shape",
+    "log_prob": "log p(x | z_t) of each example",
+    "expected_encoding": "the mean encoding of each example in the one latent shape",
+    "encoding_variance": "the variance of each example's encoding in the one latent shape",
+    "draw": "one x an example",
+    "most_likely": "one x an example",
+    "reconstruct": "the parameters of p(x | z_t)",
+    "pool": "one set of parameters",
+    "condition_log_prob": "log p(x | z_t) of each example",
+}
+"""What each function of a modality answers, in words for the errors."""
+
+
+def check_model(weights: ModalityWeights, model: ModelFunctions) -> None:
+    """Checks that every secondary modality has its weights and no other name has.
+
+    Raises:
+        ValueError: naming the modality on one side only; anything but weights and a model.
+    """
+    expect("weights", weights, ModalityWeights)
+    expect("model", model, ModelFunctions)
+    for name in weights.transition:
+        expect_name(
+            "weights",
+            name,
+            model.secondaries,
+            "weights go with the secondary modalities",
+            none="the model has no secondary modality",
+        )
+    for name in model.secondaries:
+        if name not in weights.transition:
+            raise ValueError(
+                errors.message(
+                    "weights",
+                    f"nothing for {name!r}",
+                    "weights for each secondary modality",
+                    "add them; all zeros switch its drift off",
+                )
+            )
+
+
+def estimate_encodings(
+    model: ModelFunctions, prediction: Prediction, keys: jax.Array | None = None
+) -> dict[str, jax.Array]:
+    """Ê_i of every secondary modality from its own head.
+
+    Args:
+        model: the model.
+        prediction: what it said about z_t.
+        keys: left out, the mean over p(x_i | z_t); given, (batch,) typed keys, one an example, the
+            encoding of a draw x̂_i ~ p(x_i | z_t).
+
+    Returns:
+        {name: (batch, *latent)}.
+
+    Raises:
+        ValueError: a head or a function the model lacks, or an encoding of another shape.
+    """
+    expect("model", model, ModelFunctions)
+    expect("prediction", prediction, Prediction)
+    estimates = {}
+    latent, dtype = prediction.value.shape, prediction.value.dtype
+    if keys is not None:
+        keys = as_key("keys", keys, latent[0])
+    for index, name in enumerate(model.secondaries):
+        head = head_of(prediction, name)
+        if keys is None:
+            estimates[name] = ask_modality(
+                model, name, "expected_encoding", head, shape=latent, dtype=dtype
+            )
+        else:
+            own = jax.vmap(lambda key, index=index: jax.random.fold_in(key, index))(keys)
+            x = draw(model, name, own, head)
+            estimates[name] = ask_modality(model, name, "encode", x, shape=latent, dtype=dtype)
+    return estimates
+
+
+def draw(model: ModelFunctions, name: str, keys: jax.Array, head: Any) -> jax.Array:
+    """x ~ p(x_name | z_t), each example from its own key.
+
+    Args:
+        model: the model.
+        name: a modality that can draw.
+        keys: (batch,) typed keys.
+        head: the parameters of the distributions.
+
+    Returns:
+        (batch, …) in data units; an example's draw does not depend on the others.
+
+    Raises:
+        ValueError: a modality that cannot draw, or that draws other than one x an example.
+    """
+    expect("model", model, ModelFunctions)
+    head = jax.tree.map(lambda leaf: as_array(f"head of {name!r}", leaf), head)
+    rows = {leaf.shape[:1] for leaf in jax.tree.leaves(head)}
+    if len(rows) != 1 or () in rows:
+        raise ValueError(
+            errors.message(
+                f"head of {name!r}",
+                f"leaves with leading axes {sorted(rows)}",
+                "one row an example in every leaf",
+                "broadcast what all examples share",
+            )
+        )
+    keys = as_key("keys", keys, *rows.pop())
+
+    def one(key: jax.Array, parameters: Any) -> jax.Array:
+        alone = jax.tree.map(lambda leaf: leaf[None], parameters)
+        return ask_modality(model, name, "draw", key, alone, shape=(1, ...))[0]
+
+    return jax.vmap(one)(keys, head)
+
+
+def head_of(prediction: Prediction, name: str) -> Any:
+    """The head parameters of one modality.
+
+    Raises:
+        ValueError: a head the denoiser does not have.
+    """
+    expect("prediction", prediction, Prediction)
+    expect_name(
+        "modality",
+        name,
+        prediction.heads,
+        "the denoiser has no such head",
+        none="the denoiser gives no heads",
+    )
+    return prediction.heads[name]
+
+
+def modalities_of(model: Modal) -> Mapping[str, Any]:
+    """The modalities of a model of any formulation.
+
+    Raises:
+        ValueError: what has no modalities.
+    """
+    if not isinstance(getattr(model, "modalities", None), Mapping):
+        raise ValueError(
+            errors.message("model", described(model), "a model", "check the order of the arguments")
+        )
+    return model.modalities
+
+
+def function_of(model: Modal, name: str, wanted: str) -> Callable[..., Any]:
+    """One of the functions of a modality that may be left out.
+
+    Raises:
+        ValueError: an unknown modality or function, or one that is missing.
+    """
+    modalities = modalities_of(model)
+    expect_name("modality", name, modalities)
+    expect_name("wanted", wanted, ANSWERS)
+    function: Callable[..., Any] | None = getattr(modalities[name], wanted)
+    if function is None:
+        raise ValueError(
+            errors.message(
+                f"modalities[{name!r}].{wanted}", None, "a function", "give the modality one"
+            )
+        )
+    return function
+
+
+def ask_modality(
+    model: Modal,
+    name: str,
+    wanted: str,
+    *arguments: Any,
+    shape: tuple[int | EllipsisType, ...],
+    dtype: Any = None,
+) -> jax.Array:
+    """Calls one function of a modality and checks what it returns.
+
+    Args:
+        model: has the modality.
+        name: of the modality.
+        wanted: a name in `ANSWERS`.
+        *arguments: of the function.
+        shape: what the result's shape must be; `...` at the end stands for any more axes.
+        dtype: floating, what the result is cast to; left out, it stays as it is.
+
+    Returns:
+        The result.
+
+    Raises:
+        ValueError: a missing function, or a result of another shape.
+
+    Example:
+        >>> from mmdiffusion_jax import process
+        >>> point = process.ModalityFunctions(encode=lambda x: x, log_prob=lambda mean, x: x - mean)
+        >>> model = process.ModelFunctions(lambda z_t, t: None, {"x": point}, "x")
+        >>> x = jnp.ones((8, 1))
+        >>> ask_modality(model, "x", "log_prob", 0 * x, x, shape=(8,))
+        Traceback (most recent call last):
+        ValueError: `modalities['x'].log_prob`: got a result of shape (8, 1), expected shape (8,), \
+log p(x | z_t) of each example; correct what the function returns.
+    """
+    result = function_of(model, name, wanted)(*arguments)
+    return checked_result(f"modalities[{name!r}].{wanted}", result, shape, dtype, ANSWERS[wanted])
+
+
+def belief(
+    schedule: Schedule,
+    weights: ModalityWeights,
+    model: ModelFunctions,
+    t: jax.Array,
+    z_t: jax.Array,
+    prediction: Prediction,
+    estimates: Mapping[str, jax.Array],
+) -> Pivot:
+    """The model's own reading of z_t: ẑ_0 and ε from its prediction and its own estimates Ê_i.
+
+    ẑ_0 = ( z_t − Σ_i w̄_t^(i) Ê_i − sqrt(1 − ᾱ_t) ε_θ ) / sqrt(ᾱ_t)
+
+    The network's prediction averages over all it does not know, so this reading must use the
+    model's estimates even for a modality that is known; what is known enters afterwards.
+
+    Args:
+        schedule: the noise schedule.
+        weights: the modality weights.
+        model: the model, for its target.
+        t: (batch,) integers in 1 … T.
+        z_t: (batch, *latent).
+        prediction: what the model said about z_t.
+        estimates: {secondary: (batch, *latent)}, zero for a modality known to be absent.
+
+    Returns:
+        The pair (ẑ_0, ε̂), each (batch, *latent).
+
+    Raises:
+        ValueError: shapes or names that do not agree.
+    """
+    expect("model", model, ModelFunctions)
+    expect("prediction", prediction, Prediction)
+    y_t = shift(schedule, weights, t, z_t, estimates)
+    return to_pivot(schedule, t, y_t, prediction.value, model.target)
+
+
+def gate(encodings: Mapping[str, jax.Array], carried: Mapping[str, jax.Array]) -> dict[str, Any]:
+    """Sets the encodings of absent or dropped modalities to zero.
+
+    Args:
+        encodings: {name: (batch, *latent)}.
+        carried: {name: (batch,) of 0 or 1}; a name left out counts as carried.
+
+    Returns:
+        {name: (batch, *latent)}; what is not carried is zero whatever its encoding is.
+
+    Raises:
+        ValueError: a mask of another length than the encoding.
+
+    Example:
+        >>> encodings = {"label": jnp.array([[1.0], [jnp.nan]])}
+        >>> gate(encodings, {"label": jnp.array([1.0, 0.0])})["label"].tolist()
+        [[1.0], [0.0]]
+    """
+    gated = {}
+    expect_names("carried", carried, "(batch,) of 0 or 1")
+    for name, encoding in expect_names("encodings", encodings, "(batch, *latent)").items():
+        encoding = as_array(f"encodings[{name!r}]", encoding)
+        if name in carried:
+            encoding = where_present(as_array(f"carried[{name!r}]", carried[name]), encoding)
+        gated[name] = encoding
+    return gated
+
+
+def where_present(mask: jax.Array, values: jax.Array) -> jax.Array:
+    """The values where the mask is 1, and zeros elsewhere, whatever stands there.
+
+    Args:
+        mask: (batch,) of 0 or 1.
+        values: (batch, …).
+
+    Raises:
+        ValueError: a mask of another length.
+
+    Example:
+        >>> where_present(jnp.array([0.0, 1.0]), jnp.array([jnp.inf, 2.0])).tolist()
+        [0.0, 2.0]
+    """
+    mask, values = as_array("mask", mask), as_array("values", values)
+    if values.shape[: mask.ndim] != mask.shape:
+        raise ValueError(
+            errors.message(
+                "mask",
+                f"shape {mask.shape}",
+                f"the leading axes of the values, whose shape is {values.shape}",
+                "give one 0 or 1 an example",
+            )
+        )
+    here = mask.astype(bool).reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
+    return jnp.where(here, values, jnp.zeros((), values.dtype))

@@ -1,0 +1,147 @@
+"""What may be asked of the samplers: options, shapes and known values, checked once."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.process import Modal
+from mmdiffusion_jax.process.checks import (
+    as_array,
+    described,
+    expect_callable,
+    expect_name,
+    expect_names,
+    expect_whole,
+    is_whole,
+)
+from mmdiffusion_jax.sampling.denoiser import ESTIMATES, Decorator
+from mmdiffusion_jax.sampling.samplers import as_stepper
+from mmdiffusion_jax.sampling.steppers import Stepper
+
+UNKNOWNS = ("auto", "absent", "estimated")
+"""What the states carry of a secondary modality that is generated."""
+
+READS = ("most_likely", "draw")
+"""How values are read from the heads in the end."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to sample; the fields are arguments of `sample`.
+
+    Raises:
+        ValueError: an unknown name, or a value of another kind.
+    """
+
+    stepper: Stepper | str | None = None
+    times: ArrayLike | None = None
+    decorators: Sequence[Decorator] = ()
+    estimate: str = "mean"
+    unknown: str = "auto"
+    read: str = "most_likely"
+    corrections: int = 0
+
+    def __post_init__(self) -> None:
+        for argument, choices in (
+            ("estimate", ESTIMATES),
+            ("unknown", UNKNOWNS),
+            ("read", READS),
+        ):
+            value = getattr(self, argument)
+            expect_name(argument, value, choices)
+        expect_whole("corrections", self.corrections, 0)
+        if not isinstance(self.decorators, Sequence) or isinstance(self.decorators, str):
+            raise ValueError(
+                errors.message(
+                    "decorators",
+                    described(self.decorators),
+                    "a list of decorators",
+                    "put it in a list, such as [sampling.static_threshold()]",
+                )
+            )
+        for decorate in self.decorators:
+            expect_callable("decorators", decorate, "such as sampling.static_threshold()")
+        stepper = as_stepper(self.stepper)
+        if self.estimate == "moments" and not (stepper.stochastic and stepper.order == 1):
+            raise ValueError(
+                errors.message(
+                    "estimate",
+                    f"'moments' with {stepper}",
+                    "a stochastic stepper of order 1, whose noise lacks that variance",
+                    "use 'mean', or a stepper such as Ancestral()",
+                )
+            )
+
+
+def as_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of what is asked for, (num_samples, *latent), as a tuple.
+
+    Raises:
+        ValueError: anything but whole numbers of at least 1.
+
+    Example:
+        >>> as_shape([4, 2])
+        (4, 2)
+    """
+    sizes = shape.tolist() if isinstance(shape, np.ndarray) else shape
+    if (
+        not isinstance(sizes, Sequence)
+        or not sizes
+        or not all(is_whole(x) and x > 0 for x in sizes)
+    ):
+        raise ValueError(
+            errors.message(
+                "shape",
+                described(shape),
+                "(num_samples, *latent), whole numbers of at least 1",
+                "ask for one sample or more",
+            )
+        )
+    return tuple(map(int, sizes))
+
+
+def check_given(
+    model: Modal, shape: tuple[int, ...], given: Mapping[str, Any] | None
+) -> dict[str, jax.Array]:
+    """Checks the known values of a request.
+
+    Args:
+        model: names the modalities.
+        shape: (num_samples, *latent).
+        given: {name: x (num_samples, …)}.
+
+    Returns:
+        The values as arrays.
+
+    Raises:
+        ValueError: an unknown modality, another batch size, or nothing left to generate.
+    """
+    arrays = {}
+    given = {} if given is None else given
+    for name, x in expect_names("given", given, "x (num_samples, …)").items():
+        expect_name("given", name, model.modalities)
+        arrays[name] = as_array(f"given[{name!r}]", x, "an array (num_samples, …)")
+        if arrays[name].shape[:1] != shape[:1]:
+            raise ValueError(
+                errors.message(
+                    f"given[{name!r}]",
+                    f"shape {arrays[name].shape}",
+                    f"{shape[0]} examples, as many as are asked for",
+                    "give one value for each sample",
+                )
+            )
+    if set(given) == set(model.modalities):
+        raise ValueError(
+            errors.message(
+                "given",
+                f"all of {sorted(given)}",
+                "at least one modality left to generate",
+                "leave one out",
+            )
+        )
+    return arrays
