@@ -12,6 +12,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the samples.")
 _SHARD_SIZE = flags.DEFINE_integer("shard_size", None, "Samples a file; ten batches.")
 _PNG = flags.DEFINE_bool("png", False, "Also write every sample as a PNG file, into OUT/png.")
 _CHECKPOINT = run.define_checkpoint_flag()
+_TRAJECTORY = flags.DEFINE_integer("trajectory", None, "States on the way, of ten samples.")
 _OPTIONS = run.define_sampling_flags()
 
 
@@ -27,6 +28,7 @@ def main(argv: list[str]) -> None:
         _SEED.value,
         _SHARD_SIZE.value,
         _CHECKPOINT.value,
+        _TRAJECTORY.value,
         **_OPTIONS(),
     )
     if _PNG.value:

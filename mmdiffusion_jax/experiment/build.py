@@ -2,10 +2,12 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from mmdiffusion_jax import errors, process
@@ -16,6 +18,7 @@ from mmdiffusion_jax.experiment.values import under
 from mmdiffusion_jax.generation import Generator, SamplingOptions
 from mmdiffusion_jax.modalities import MODALITIES
 from mmdiffusion_jax.networks import MultiModalModel
+from mmdiffusion_jax.sampling import Trajectory
 from mmdiffusion_jax.training import ShardingOptions, TrainingOptions
 
 
@@ -69,6 +72,55 @@ class Experiment:
         draw = formulation.make_draw(self.config, self.schedule, self.weights, self.model, options)
         prior = self.weights if formulation.has_prior else None
         return Generator(self.model, draw, options, prior)
+
+    def trajectory(
+        self,
+        key: jax.Array,
+        params: Any,
+        num_samples: int,
+        given: Mapping[str, np.ndarray],
+        num_states: int,
+    ) -> Trajectory:
+        """The first samples that `generate` draws with the same key, on their way from the noise.
+
+        All are held in memory at once, num_states times: for a few samples.
+
+        Args:
+            key: a typed key.
+            params: the model's parameters.
+            num_samples: how many samples.
+            given: {name: x (num_samples, …)} in data units.
+            num_states: how many states of each.
+
+        Raises:
+            ValueError: a formulation without one diffusion space, the primary given, more states
+                than are visited, or bad values.
+        """
+        make = FORMULATIONS[self.formulation].make_trajectory
+        if make is None:
+            raise ValueError(
+                errors.message(
+                    "trajectory",
+                    f"a run of the formulation {self.formulation!r}",
+                    "one of 'shared', whose samples walk through one diffusion space",
+                    "leave it out",
+                )
+            )
+        visited = len(self.sampling.times(self.schedule))
+        if not 1 <= num_states <= visited:
+            raise ValueError(
+                errors.message(
+                    "trajectory",
+                    num_states,
+                    f"a whole number in 1 … {visited}, the states that are visited",
+                    "change it, or num_steps",
+                )
+            )
+        self.generate.check(num_samples, given)
+        follow = make(self.config, self.schedule, self.weights, self.model, self.sampling)
+        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(num_samples))
+        known = {name: jnp.asarray(x) for name, x in given.items()}
+        return jax.jit(follow, static_argnums=3)(keys, params, known, num_states)
 
     def init(self, key: jax.Array) -> Any:
         """Fresh parameters of the model."""

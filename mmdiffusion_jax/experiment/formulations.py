@@ -23,6 +23,9 @@ Terms = Callable[..., objective.LossTerms]
 """(parameters, key, batch) → the terms of the loss. That of "shared" also takes `adapt`, what
 becomes of the model's functions before they are asked, such as other encoders."""
 
+Follow = Callable[[jax.Array, Any, Mapping[str, jax.Array], int], sampling.Trajectory]
+"""(keys (batch,), parameters, {name: known x (batch, …)}, how many states) → states on the way."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Formulation:
@@ -34,6 +37,7 @@ class Formulation:
         make_terms: (config, schedule, weights, model) → the terms of the loss.
         make_draw: (config, schedule, weights, model, sampling options) → draws samples.
         has_prior: whether it generates from the noise at t = T of one shared space.
+        make_trajectory: (as `make_draw`) → follows samples on their way; None where it cannot.
     """
 
     model_type: type[MultiModalModel]
@@ -43,6 +47,12 @@ class Formulation:
         [ConfigDict, process.Schedule, process.ModalityWeights, Any, SamplingOptions], Draw
     ]
     has_prior: bool = False
+    make_trajectory: (
+        Callable[
+            [ConfigDict, process.Schedule, process.ModalityWeights, Any, SamplingOptions], Follow
+        ]
+        | None
+    ) = None
 
 
 def _shared_terms(
@@ -78,6 +88,37 @@ def _shared_terms(
     return terms
 
 
+def _shared_request(
+    config: ConfigDict,
+    schedule: process.Schedule,
+    weights: process.ModalityWeights,
+    model: MultiModalModel,
+    options: SamplingOptions,
+) -> Callable[..., dict[str, Any]]:
+    """(keys, parameters, known values) → the arguments of `sampling.sample`."""
+    times, reading_times = options.times(schedule), options.reading_times(schedule)
+    is_bounded = _is_bounded(model)
+
+    def request(keys: jax.Array, params: Any, known: Mapping[str, jax.Array]) -> dict[str, Any]:
+        return {
+            "key": keys,
+            "schedule": schedule,
+            "weights": weights,
+            "model": model.functions(params),
+            "shape": (keys.shape[0], *config.latent),
+            "given": known,
+            "stepper": options.stepper(),
+            "times": reading_times if model.primary in known else times,
+            "decorators": options.decorators(known, is_bounded),
+            "estimate": options.estimate,
+            "unknown": options.unknown,
+            "read": options.read,
+            "corrections": options.corrections,
+        }
+
+    return request
+
+
 def _shared_draw(
     config: ConfigDict,
     schedule: process.Schedule,
@@ -85,27 +126,37 @@ def _shared_draw(
     model: MultiModalModel,
     options: SamplingOptions,
 ) -> Draw:
-    times, reading_times = options.times(schedule), options.reading_times(schedule)
+    request = _shared_request(config, schedule, weights, model, options)
 
     def draw(keys: jax.Array, params: Any, known: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        made = sampling.sample(
-            keys,
-            schedule,
-            weights,
-            model.functions(params),
-            (keys.shape[0], *config.latent),
-            given=known,
-            stepper=options.stepper(),
-            times=reading_times if model.primary in known else times,
-            decorators=options.decorators(known),
-            estimate=options.estimate,
-            unknown=options.unknown,
-            read=options.read,
-            corrections=options.corrections,
-        )
+        made = sampling.sample(**request(keys, params, known))
         return {name: x for name, x in made.items() if name not in known}
 
     return draw
+
+
+def _shared_trajectory(
+    config: ConfigDict,
+    schedule: process.Schedule,
+    weights: process.ModalityWeights,
+    model: MultiModalModel,
+    options: SamplingOptions,
+) -> Follow:
+    request = _shared_request(config, schedule, weights, model, options)
+
+    def follow(
+        keys: jax.Array, params: Any, known: Mapping[str, jax.Array], num_states: int
+    ) -> sampling.Trajectory:
+        asked = request(keys, params, known)
+        return sampling.sample_trajectory(**asked, num_states=num_states)[1]
+
+    return follow
+
+
+def _is_bounded(model: MultiModalModel) -> bool:
+    """Whether z_0, a mean of the encodings that have a share in it, lies within [−1, 1]."""
+    shares = model.shares or {model.primary: 1.0}
+    return all(model.modalities[name].is_bounded for name, share in shares.items() if share)
 
 
 def _separate_terms(
@@ -141,6 +192,8 @@ def _separate_draw(
 ) -> Draw:
     del weights
     times = options.times(schedule)
+    is_bounded = model.modalities[model.primary].is_bounded
+    limit = None if options.threshold_of(is_bounded) == "none" else 1.0
     plain = SamplingOptions()
     for name in ("guidance", "decoder_guidance", "estimate", "read", "read_noise", "corrections"):
         if getattr(options, name) != getattr(plain, name):
@@ -162,7 +215,7 @@ def _separate_draw(
             known,
             stepper=options.stepper(),
             times=times,
-            limit=None if options.threshold == "none" else 1.0,
+            limit=limit,
         )
         return {name: x for name, x in made.items() if name not in known}
 
@@ -219,7 +272,9 @@ def _predict_draw(
 
 
 FORMULATIONS: Mapping[str, Formulation] = {
-    "shared": Formulation(MultiModalModel, lambda c, n: c, _shared_terms, _shared_draw, True),
+    "shared": Formulation(
+        MultiModalModel, lambda c, n: c, _shared_terms, _shared_draw, True, _shared_trajectory
+    ),
     "separate": Formulation(SeparateModel, lambda c, n: c * n, _separate_terms, _separate_draw),
     "predict": Formulation(MultiModalModel, lambda c, n: c, _predict_terms, _predict_draw),
 }

@@ -8,8 +8,8 @@ import numpy as np
 
 from mmdiffusion_jax import errors, process, ranges, sampling
 
-THRESHOLDS = ("none", "static", "dynamic")
-"""How ẑ_0 is kept within [−1, 1]."""
+THRESHOLDS = ("auto", "none", "static", "dynamic")
+"""How ẑ_0 is kept within [−1, 1]; "auto" is "static" where the clean state lies there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,9 @@ class SamplingOptions:
         guidance_interval: (low, high) in σ; empty for all noise levels.
         guidance_rescale: φ in [0, 1].
         guidance_limit: the greatest RMS of what guidance adds to ẑ_0; 0 for none.
-        threshold: of ẑ_0, "none", "static" (to [−1, 1]) or "dynamic".
+        threshold: of ẑ_0, "none", "static" (to [−1, 1]), "dynamic", or "auto": "static" where the
+            encodings that make up z_0 lie within [−1, 1], as an image's does, and "none" where they
+            do not, as those of latents, embeddings or sound.
         estimate: of an unknown modality's encoding, "mean", "draw" or "moments".
         unknown: what states carry of unknown modalities, "auto", "absent" or "estimated".
         read: the "most_likely" values in the end, or a "draw".
@@ -50,7 +52,7 @@ class SamplingOptions:
     guidance_interval: tuple[float, ...] = ()
     guidance_rescale: float = 0.0
     guidance_limit: float = 0.0
-    threshold: str = "static"
+    threshold: str = "auto"
     estimate: str = "mean"
     unknown: str = "auto"
     read: str = "most_likely"
@@ -91,7 +93,7 @@ class SamplingOptions:
                 )
             )
         self.stepper()
-        self.decorators(self.decoder_guidance)
+        self.decorators(self.decoder_guidance, is_bounded=True)
 
     def _check_interval(self) -> None:
         ends = self.guidance_interval
@@ -144,12 +146,29 @@ class SamplingOptions:
             )
         return times[sigma <= self.read_noise]
 
-    def decorators(self, given: Collection[str] = ()) -> list[sampling.Decorator]:
+    def threshold_of(self, is_bounded: bool) -> str:
+        """The threshold: "none", "static" or "dynamic".
+
+        Args:
+            is_bounded: whether the clean state lies within [−1, 1].
+
+        Example:
+            >>> SamplingOptions().threshold_of(is_bounded=False)
+            'none'
+            >>> SamplingOptions(threshold="static").threshold_of(is_bounded=False)
+            'static'
+        """
+        if self.threshold == "auto":
+            return "static" if is_bounded else "none"
+        return self.threshold
+
+    def decorators(self, given: Collection[str], is_bounded: bool) -> list[sampling.Decorator]:
         """Guidance and thresholding, innermost first.
 
         Args:
             given: the modalities whose values are given; guidance by the heads of others is left
                 out.
+            is_bounded: whether the clean state lies within [−1, 1].
         """
         low, high = self.guidance_interval or sampling.EVERYWHERE
         limits = (low, high), self.guidance_rescale, self.guidance_limit or math.inf
@@ -160,7 +179,8 @@ class SamplingOptions:
         by_heads = {name: x for name, x in self.decoder_guidance.items() if name in given}
         if by_heads:
             found.append(sampling.decoder_guidance(by_heads, *limits))
-        if self.threshold != "none":
-            static = self.threshold == "static"
+        threshold = self.threshold_of(is_bounded)
+        if threshold != "none":
+            static = threshold == "static"
             found.append(sampling.static_threshold() if static else sampling.dynamic_threshold())
         return found

@@ -61,6 +61,14 @@ class Modality(nn.Module):
         raise NotImplementedError
 
     @property
+    def is_bounded(self) -> bool:
+        """Whether every entry of E(x) lies within [−1, 1], so that an estimate may be kept there.
+
+        Codes of unit RMS do not: their entries go up to the root of their number.
+        """
+        return False
+
+    @property
     def derived_from(self) -> str | None:
         """The modality whose column it can be made from where the data lack its own, or None."""
         return None

@@ -69,6 +69,11 @@ class Image(Modality):
             mend if x.dtype == np.uint8 else f"{mend}, and {pixel_conversion(x, self.num_levels)}"
         )
 
+    @property
+    def is_bounded(self) -> bool:
+        """Yes: pixels are encoded into [−1, 1]."""
+        return True
+
     def validate(self, name: str, x: np.ndarray) -> None:
         """Checks that the pixels are among the levels round(i · 255 / (num_levels − 1)).
 

@@ -95,6 +95,11 @@ class MaskedImage(Image):
         validity = np.where(visible[..., None], x.dtype.type(255), x.dtype.type(0))
         return np.concatenate([x, validity], axis=-1)
 
+    @property
+    def is_bounded(self) -> bool:
+        """No: the code of hidden pixels is larger than any pixel."""
+        return False
+
     def validate(self, name: str, x: np.ndarray) -> None:
         """Checks that visible pixels are among the levels and the validity is 0 or 255.
 

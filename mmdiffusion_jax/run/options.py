@@ -28,7 +28,7 @@ def define_sampling_flags() -> Callable[[], dict[str, Any]]:
         flags.DEFINE_float("eta", None, "Of ddim: 0 adds no noise, 1 is ancestral."),
         flags.DEFINE_float("guidance_rescale", None, "Back to the unguided spread, 0 to 1."),
         flags.DEFINE_float("guidance_limit", None, "Greatest RMS of guidance; 0 for none."),
-        flags.DEFINE_string("threshold", None, "Of the clean state: none, static or dynamic."),
+        flags.DEFINE_string("threshold", None, "Of the clean state: auto, none, static, dynamic."),
         flags.DEFINE_string("estimate", None, "Of unknown encodings: mean, draw or moments."),
         flags.DEFINE_string("unknown", None, "Unknown modalities: auto, absent or estimated."),
         flags.DEFINE_string("read", None, "Values in the end: most_likely or draw."),

@@ -10,11 +10,13 @@ import jax
 import numpy as np
 from absl import logging
 
-from mmdiffusion_jax import errors, files, generation, training
+from mmdiffusion_jax import errors, files, generation, sampling, training
+from mmdiffusion_jax.networks import MultiModalModel
 from mmdiffusion_jax.run.requests import parse_given
 from mmdiffusion_jax.run.train import load
 
 _SHEET = 100
+_FOLLOWED = 10
 
 
 def sample(
@@ -25,9 +27,15 @@ def sample(
     seed: int = 0,
     shard_size: int | None = None,
     checkpoint: str = "newest",
+    trajectory: int | None = None,
     **options: Any,
 ) -> Path:
     """Generates samples into `samples-*-of-*.npz` (data units) and the first ones as `samples.png`.
+
+    With `trajectory`, the way of the first ten samples from noise to data is written as well:
+    `trajectory.npz` has `times` (n,), `states` (z_t), `clean` (ẑ_0), each (n, samples, …), and as
+    `values/<name>` what would be drawn if sampling ended there, in data units; `trajectory.png`
+    shows these values, a row for each sample.
 
     The same call again goes on where it stopped, or finds all done. Example k depends on the
     seed, on its own given values and on k, not on batches and shards.
@@ -41,6 +49,8 @@ def sample(
         seed: of the draws.
         shard_size: samples a file; left out, ten batches. One file is held in memory.
         checkpoint: "newest" or "best".
+        trajectory: how many states on the way are written, for the first ten samples; left out,
+            none.
         **options: fields of `SamplingOptions`, in place of the experiment's own.
 
     Returns:
@@ -48,8 +58,8 @@ def sample(
 
     Raises:
         ValueError: bad options, bad values of `given`, guidance by the head of a modality that is
-            not given, a workdir without a trained experiment, or a folder that cannot be written
-            to or has anything else in it.
+            not given, a workdir without a trained experiment, a trajectory where there is none; or
+            a folder that cannot be written to or has anything else in it. Nothing is written then.
     """
     workdir = str(files.local_path(workdir, "workdir"))
     folder = None if out is None else files.writable_folder(out, "out")
@@ -85,12 +95,32 @@ def sample(
         return built.generate(key, params, size, part, first)
 
     built.generate.check(count, known)
+    way = None
+    if trajectory is not None:
+        size = min(count, _FOLLOWED)
+        few = {name: x[:size] for name, x in known.items()}
+        way = jax.device_get(built.trajectory(key, params, size, few, trajectory))
     shards = generation.write_shards(folder, request, count, shard_size, make)
     with np.load(shards[0]) as first_file:
         shown = {name: first_file[name][:_SHEET] for name in first_file.files}
     files.write_png(folder / "samples.png", generation.contact_sheet(built.model, shown))
+    if way is not None:
+        _write_trajectory(folder, built.model, way)
     logging.info("%d samples in %s.", count, folder)
     return folder
+
+
+def _write_trajectory(folder: Path, model: MultiModalModel, way: sampling.Trajectory) -> None:
+    values = {f"values/{name}": x for name, x in way.values.items()}
+    arrays = {"times": way.times, "states": way.states, "clean": way.clean, **values}
+    with files.replacing(folder / "trajectory.npz") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+    # A row for each sample, from noise to data.
+    in_rows = {
+        name: np.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:]) for name, x in way.values.items()
+    }
+    sheet = generation.contact_sheet(model, in_rows, columns=len(way.times))
+    files.write_png(folder / "trajectory.png", sheet)
 
 
 def _name(request: Mapping[str, Any]) -> str:

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import experiment, objective
+from mmdiffusion_jax import experiment, objective, sampling
 from mmdiffusion_jax.experiment.augmentation import hide_squares
+from mmdiffusion_jax.experiment.formulations import FORMULATIONS
 from mmdiffusion_jax.generation import SamplingOptions
 
 SMOKE = Path(__file__).resolve().parents[2] / "configs" / "smoke.py"
@@ -163,6 +164,54 @@ def test_bad_configs(formulation, path, value, words):
         config[section][key] = value
     with pytest.raises(ValueError, match=words):
         experiment.check_config(config)
+
+
+@pytest.mark.parametrize("formulation", ["shared", "separate"])
+def test_latents_are_not_clipped_unless_asked(formulation):
+    """An untrained network reads clean states far from [−1, 1]."""
+    config = config_of(formulation)
+    config.modalities.image = {"kind": "latent_image"}
+    made = experiment.build(config)
+    params = jax.jit(made.init)(jax.random.key(0))
+    drawn = {
+        threshold: made.generator(SamplingOptions(threshold=threshold))(
+            jax.random.key(0), params, 4
+        )["image"]
+        for threshold in ("auto", "static")
+    }
+    assert made.sampling.threshold == "auto"
+    assert np.abs(drawn["auto"]).max() > 1
+    assert np.abs(drawn["static"]).max() < 1 + 1e-5
+
+
+@pytest.mark.parametrize("shares", [{}, {"image": 1.0, "label": 0.0}, {"image": 1.0, "label": 1.0}])
+def test_images_are_clipped_where_they_alone_make_up_the_clean_state(shares, monkeypatch):
+    config, plain, asked = config_of("shared"), sampling.static_threshold, []
+    config.process.shares = shares
+
+    def spied():
+        asked.append(True)
+        return plain()
+
+    monkeypatch.setattr(sampling, "static_threshold", spied)
+    made = experiment.build(config)
+    asked.clear()
+    shape = jax.eval_shape(jax.jit(made.init), jax.random.key(0))
+    keys = jax.random.split(jax.random.key(0), 2)
+    draw = FORMULATIONS["shared"].make_draw(
+        made.config, made.schedule, made.weights, made.model, made.sampling
+    )
+    jax.eval_shape(lambda params: draw(keys, params, {}), shape)
+    assert bool(asked) == (not shares.get("label"))
+
+
+@pytest.mark.parametrize("formulation", ["separate", "predict"])
+def test_a_trajectory_needs_one_diffusion_space(formulation):
+    made = experiment.build(config_of(formulation))
+    with pytest.raises(
+        ValueError, match=f"`trajectory`: got a run of the formulation '{formulation}'"
+    ):
+        made.trajectory(jax.random.key(0), {}, 2, {}, 2)
 
 
 def test_what_separate_states_cannot_do():

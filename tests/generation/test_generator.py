@@ -120,7 +120,7 @@ def test_states_of_a_known_image_are_read_at_low_noise_alone(small, monkeypatch)
     built, params = small
     visited = []
 
-    def record(keys, *args, times, given, **options):
+    def record(*, times, **options):
         visited.append(np.asarray(times).tolist())
         return {"image": np.zeros((2, 8, 8, 1)), "label": np.zeros(2)}
 

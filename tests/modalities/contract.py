@@ -162,6 +162,13 @@ def check_encodings_have_unit_rms(case):
         assert 0 < square.min() <= square.max() < 3
 
 
+def check_only_bounded_encodings_lie_within_one(case):
+    """Of the examples and of draws, which are thousands."""
+    got = evaluate(case)
+    largest = max(np.abs(got.encoding).max(), np.abs(got.codes).max())
+    assert case.modality.is_bounded == (largest <= 1 + 1e-6)
+
+
 def check_moments_of_the_encoding(case):
     """The stated mean and variance are those of the encodings of draws."""
     got = evaluate(case)
@@ -244,6 +251,7 @@ CHECKS = (
     check_shapes_and_kinds,
     check_pictures_or_captions,
     check_encodings_have_unit_rms,
+    check_only_bounded_encodings_lie_within_one,
     check_moments_of_the_encoding,
     check_log_prob_is_normalised,
     check_pool_is_the_geometric_mean,

@@ -80,6 +80,44 @@ def test_any_number_of_samples_needs_the_memory_of_one_shard(finished, tmp_path,
     assert not np.array_equal(saved[0]["image"], saved[1]["image"])
 
 
+def test_a_trajectory_ends_in_the_samples(finished, tmp_path):
+    out = tmp_path / "out"
+    done = launch(
+        "sample", f"--workdir={finished}", "--num_samples=12", f"--out={out}", "--trajectory=3",
+        "--sampler=ddim", "--num_steps=6", "--given=label=3",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    samples, way = np.load(out / "samples-00000-of-00001.npz"), np.load(out / "trajectory.npz")
+    assert (np.diff(way["times"]) < 0).all()
+    assert way["times"][-1] == 1
+    assert way["states"].shape == way["clean"].shape == (3, 10, 8, 8, 1)
+    assert set(way.files) == {"times", "states", "clean", "values/image"}
+    images = way["values/image"].astype(int)
+    np.testing.assert_allclose(images[-1], samples["image"][:10].astype(int), atol=1)
+    assert np.abs(images[0] - images[-1]).mean() > 2
+    # What is shown is the clean estimate, at the nearest of the 17 levels.
+    np.testing.assert_allclose(images, 127.5 * (way["clean"] + 1), atol=255 / 16 / 2 + 0.51)
+    with Image.open(out / "trajectory.png") as sheet:
+        assert sheet.size[1] > 3 * sheet.size[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"trajectory": 9}, "`trajectory`: got 9, expected a whole number in 1 … 8"),
+        ({"trajectory": 0}, "`trajectory`: got 0, expected a whole number in 1 … 8"),
+        ({"trajectory": 2, "given": ["image@{file}"]}, "`given`: got the primary 'image'"),
+    ],
+)
+def test_a_trajectory_that_there_is_not(finished, tmp_path, options, words):
+    file, out = tmp_path / "given.npz", tmp_path / "out"
+    np.savez(file, image=np.zeros((2, 8, 8, 1), np.uint8))
+    options = {**options, "given": [text.format(file=file) for text in options.get("given", ())]}
+    with pytest.raises(ValueError, match=words):
+        run.sample(str(finished), str(out), **options)
+    assert not out.exists()
+
+
 def test_samplers_side_by_side(finished, tmp_path):
     done = launch(
         "compare_samplers", f"--workdir={finished}", f"--workdir={finished}",
