@@ -16,6 +16,7 @@ _SAMPLERS = flags.DEFINE_list(
     "Which, by name.",
 )
 _STEPS = flags.DEFINE_list("steps", "5,10,15,20,50,100", "Numbers of visited states.")
+_PLACES = run.define_data_flags()
 _OPTIONS = run.define_sampling_flags()
 
 
@@ -24,7 +25,9 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     steps = [int(x) for x in _STEPS.value]
-    run.compare_samplers(_WORKDIR.value, _OUT.value, _SAMPLERS.value, steps, **_OPTIONS())
+    run.compare_samplers(
+        _WORKDIR.value, _OUT.value, _SAMPLERS.value, steps, _PLACES(), **_OPTIONS()
+    )
 
 
 if __name__ == "__main__":

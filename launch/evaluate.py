@@ -8,6 +8,7 @@ _WORKDIR = flags.DEFINE_multi_string(
     "workdir", None, "Where a run is kept; may be repeated.", required=True
 )
 _CHECKPOINT = run.define_checkpoint_flag()
+_PLACES = run.define_data_flags()
 _OPTIONS = run.define_sampling_flags()
 
 
@@ -15,7 +16,7 @@ def main(argv: list[str]) -> None:
     """Parses the flags and evaluates."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    run.evaluate(_WORKDIR.value, _CHECKPOINT.value, **_OPTIONS())
+    run.evaluate(_WORKDIR.value, _CHECKPOINT.value, _PLACES(), **_OPTIONS())
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from mmdiffusion_jax.modalities import Embedding, LatentImage, Modality
 from mmdiffusion_jax.modalities.image import check_pixels
 
 _MOVED = (
-    "If the data of a workdir have moved, launch/train.py with --config.data.train=FILE and "
-    "--config.data.test=FILE takes them where they are, and the workdir keeps the new places."
+    "If the data of a workdir have moved, name the new places: launch/train.py takes "
+    "--config.data.train=FILE and --config.data.test=FILE, and the workdir keeps them; what reads "
+    "a workdir takes --data_train=FILE and --data_test=FILE."
 )
 
 

@@ -7,7 +7,12 @@ from mmdiffusion_jax.run.evaluate import evaluate
 from mmdiffusion_jax.run.export import export, load_export
 from mmdiffusion_jax.run.features import fit_features
 from mmdiffusion_jax.run.graceful_table import graceful_benchmark
-from mmdiffusion_jax.run.options import define_checkpoint_flag, define_sampling_flags, parse_window
+from mmdiffusion_jax.run.options import (
+    define_checkpoint_flag,
+    define_data_flags,
+    define_sampling_flags,
+    parse_window,
+)
 from mmdiffusion_jax.run.pictures import write_pictures
 from mmdiffusion_jax.run.plan import Plan, plan
 from mmdiffusion_jax.run.prepare import prepare
@@ -32,6 +37,7 @@ __all__ = [
     "compare_samplers",
     "compare_update",
     "define_checkpoint_flag",
+    "define_data_flags",
     "define_distributed_flags",
     "define_sampling_flags",
     "define_wandb_flag",

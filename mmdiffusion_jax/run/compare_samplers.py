@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import logging
 
-from mmdiffusion_jax import errors, evaluation, experiment, files
-from mmdiffusion_jax.run.train import load
+from mmdiffusion_jax import errors, evaluation, files
+from mmdiffusion_jax.run.train import load, open_moved_data
 
 
 def compare_samplers(
@@ -16,6 +16,7 @@ def compare_samplers(
     out: str,
     samplers: Sequence[str],
     steps: Sequence[int],
+    places: Mapping[str, str] | None = None,
     **options: Any,
 ) -> str:
     """Prints a table of samplers × states; writes `samplers.md`, `.json` and `.png` into `out`.
@@ -25,6 +26,7 @@ def compare_samplers(
         out: the folder for the results.
         samplers: names of `sampling.SAMPLERS`.
         steps: numbers of states.
+        places: {key of `config.data`: where the data are now}, if they have moved.
         **options: fields of `SamplingOptions`, in place of the experiments' own.
 
     Returns:
@@ -43,7 +45,7 @@ def compare_samplers(
     runs = []
     for workdir in workdirs:
         config, built, params = load(workdir, options)
-        splits = experiment.open_data(config)
+        splits = open_moved_data(workdir, config, places)
         run = []
         for figures in evaluation.compare_samplers(built, params, *splits, samplers, steps):
             logging.info("%s: %s", workdir, figures)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,17 @@ from absl import logging
 
 from mmdiffusion_jax import data, evaluation, experiment, files
 from mmdiffusion_jax.evaluation import Figure
-from mmdiffusion_jax.run.train import load
+from mmdiffusion_jax.run.train import load, open_moved_data
 
 # Longer than the names of most figures, as a line is printed before the next name is known.
 _WIDTH = 40
 
 
 def evaluate(
-    workdirs: Sequence[str], checkpoint: str = "newest", **options: Any
+    workdirs: Sequence[str],
+    checkpoint: str = "newest",
+    places: Mapping[str, str] | None = None,
+    **options: Any,
 ) -> list[list[Figure]]:
     """Evaluates each workdir: prints each figure as it is computed, and writes `metrics.json`.
 
@@ -31,6 +34,7 @@ def evaluate(
         workdirs: trained experiments; of several, the mean and the standard deviation are printed,
             over those that have the figure.
         checkpoint: "newest" or "best".
+        places: {key of `config.data`: where the data are now}, if they have moved.
         **options: fields of `SamplingOptions`, in place of the experiments' own; figures with
             other options, or of another checkpoint than the newest, are printed only.
 
@@ -47,7 +51,7 @@ def evaluate(
     runs = []
     for workdir in workdirs:
         config, built, params = load(workdir, options, checkpoint)
-        train, test = experiment.open_data(config)
+        train, test = open_moved_data(workdir, config, places)
         print(f"# {workdir}: {_presence(built.model.modalities, test)}", flush=True)
         figures = []
         for figure in evaluation.evaluate(built, params, train, test):

@@ -52,6 +52,24 @@ def define_sampling_flags() -> Callable[[], dict[str, Any]]:
     return read
 
 
+def define_data_flags() -> Callable[[], dict[str, str]]:
+    """Defines flags for where the data of a workdir lie now, if they have moved.
+
+    Returns:
+        After parsing: the places that were given, by their keys in `config.data`.
+    """
+    places = {
+        key: flags.DEFINE_string(f"data_{key}", None, f"In place of config.data.{key}: {what}.")
+        for key, what in (
+            ("train", "an .npz file that has moved"),
+            ("test", "an .npz file that has moved"),
+            ("folder", "the folder of prepared data"),
+            ("path", "the folder of the small sets"),
+        )
+    }
+    return lambda: {key: flag.value for key, flag in places.items() if flag.value is not None}
+
+
 def define_checkpoint_flag() -> flags.FlagHolder:
     """Defines the flag of the checkpoint that is read."""
     return flags.DEFINE_enum("checkpoint", "newest", CHECKPOINTS, "Which parameters.")

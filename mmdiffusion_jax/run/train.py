@@ -64,6 +64,28 @@ def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
     return opened
 
 
+def open_moved_data(
+    workdir: str, config: ConfigDict, places: Mapping[str, str] | None = None
+) -> tuple[data.Source, data.Source]:
+    """Opens the data of a workdir where they lie now.
+
+    Args:
+        workdir: where the experiment is kept.
+        config: the experiment's, from `load`.
+        places: {key of `config.data`: where the data are in place of that}.
+
+    Raises:
+        ValueError: other contents than the experiment was trained on, or data that cannot be read.
+    """
+    if not places:
+        return experiment.open_data(config)
+    moved = config.copy_and_resolve_references()
+    moved.data.update(places)
+    moved = experiment.local_paths(moved)
+    experiment.check_workdir(files.local_path(workdir, "workdir"), moved)
+    return experiment.open_data(moved)
+
+
 def require_writable(workdir: str) -> None:
     """Checks that process 0 can write to a workdir, before data are prepared and models compiled.
 

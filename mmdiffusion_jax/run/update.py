@@ -11,7 +11,14 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from mmdiffusion_jax import errors, experiment, files, graceful, training
-from mmdiffusion_jax.run.train import UPDATE_FILE, hold, load, open_data, require_writable
+from mmdiffusion_jax.run.train import (
+    UPDATE_FILE,
+    hold,
+    load,
+    open_data,
+    open_moved_data,
+    require_writable,
+)
 
 
 def update(
@@ -94,6 +101,7 @@ def compare_update(
     out: str | None = None,
     limits: graceful.Limits | None = None,
     num_examples: int = 1000,
+    places: Mapping[str, str] | None = None,
 ) -> graceful.Report:
     """Compares a successor with what it replaces on the test split, and prints the report.
 
@@ -106,6 +114,7 @@ def compare_update(
         out: folder of the report, in place of the successor's workdir.
         limits: what the update may cost; left out, the defaults.
         num_examples: of the test split, the first ones.
+        places: {key of `config.data`: where the data are now}, if they have moved.
 
     Raises:
         ValueError: no trained experiment, no deployed model, one that the successor cannot
@@ -127,7 +136,7 @@ def compare_update(
                 "from", "nothing", "the workdir of what is deployed", "this is no trained update"
             )
         )
-    _, test = experiment.open_data(successor.built.config)
+    _, test = open_moved_data(workdir, successor.built.config, places)
     report = graceful.compare(
         bundle, successor, test, num_examples, seed=successor.built.evaluation.seed
     )
