@@ -114,5 +114,8 @@ def _interval(least: float, most: float, ends: str) -> str:
 
 
 def _shown(value: object) -> str:
+    if getattr(value, "ndim", 0):
+        return f"an array of shape {getattr(value, 'shape', ())}"
     # A NumPy scalar's own representation names its type.
-    return repr(value.item() if isinstance(value, np.generic) else value)
+    text = repr(value.item() if isinstance(value, np.generic) else value)
+    return text if len(text) <= 60 else f"a value of type {type(value).__name__}"

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.ranges import INT32, check_whole, is_whole
 
 Kind = TypeVar("Kind")
 
@@ -170,11 +171,6 @@ def expect(argument: str, value: Any, kind: type[Kind], mend: str = "") -> Kind:
     return value
 
 
-def is_whole(value: Any) -> bool:
-    """Whether a value is an integer of Python or NumPy; a boolean is none."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
 def expect_callable(argument: str, value: Any, does: str) -> None:
     """Checks that a function was given.
 
@@ -246,14 +242,14 @@ def expect_name(
     )
 
 
-def expect_whole(argument: str, value: Any, least: int, most: int | None = None) -> int:
+def expect_whole(argument: str, value: Any, least: int, most: int = INT32) -> int:
     """The value as an int, if it is a whole number in least … most.
 
     Args:
         argument: the name the caller knows the value by.
         value: what came.
         least: the least that is allowed.
-        most: the most; left out, no bound.
+        most: the most; left out, what devices count to.
 
     Raises:
         ValueError: anything else, booleans included.
@@ -261,15 +257,9 @@ def expect_whole(argument: str, value: Any, least: int, most: int | None = None)
     Example:
         >>> expect_whole("num_steps", 0, 1)
         Traceback (most recent call last):
-        ValueError: `num_steps`: got 0, expected a whole number of at least 1; raise it.
+        ValueError: `num_steps`: got 0, expected 1 or more; change it.
     """
-    whole = is_whole(value)
-    if not whole or value < least or (most is not None and value > most):
-        allowed = f"of at least {least}" if most is None else f"in {least} … {most}"
-        mend = "raise it" if whole and value < least else "change it"
-        raise ValueError(
-            errors.message(argument, described(value), f"a whole number {allowed}", mend)
-        )
+    check_whole(argument, value, least, most)
     return int(value)
 
 

@@ -13,7 +13,8 @@ from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.process import Schedule
-from mmdiffusion_jax.process.checks import as_table, described, expect, expect_number, is_whole
+from mmdiffusion_jax.process.checks import as_table, described, expect, expect_number
+from mmdiffusion_jax.ranges import is_whole
 
 NOISIEST = 80.0
 """The greatest σ at which the grids that are even in noise start."""

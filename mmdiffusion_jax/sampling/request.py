@@ -17,8 +17,8 @@ from mmdiffusion_jax.process.checks import (
     expect_name,
     expect_names,
     expect_whole,
-    is_whole,
 )
+from mmdiffusion_jax.ranges import is_whole
 from mmdiffusion_jax.sampling.denoiser import ESTIMATES, Decorator
 from mmdiffusion_jax.sampling.samplers import as_stepper
 from mmdiffusion_jax.sampling.steppers import Stepper

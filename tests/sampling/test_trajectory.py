@@ -78,8 +78,8 @@ def test_only_the_kept_states_are_held():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"num_states": 6}, "`num_states`: got 6, expected a whole number in 1 … 5"),
-        ({"num_states": 0}, "`num_states`: got 0, expected a whole number of at least 1"),
+        ({"num_states": 6}, "`num_states`: got 6, expected 1 … 5"),
+        ({"num_states": 0}, "`num_states`: got 0, expected 1 or more"),
         ({"given": {"p": jnp.zeros((3, 2))}}, "`given`: got the primary 'p', expected other"),
     ],
 )
