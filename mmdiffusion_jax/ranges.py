@@ -114,8 +114,8 @@ def _interval(least: float, most: float, ends: str) -> str:
 
 
 def _shown(value: object) -> str:
-    if getattr(value, "ndim", 0):
-        return f"an array of shape {getattr(value, 'shape', ())}"
+    if hasattr(value, "shape") and not isinstance(value, np.generic):
+        return f"an array of shape {value.shape}"
     # A NumPy scalar's own representation names its type.
     text = repr(value.item() if isinstance(value, np.generic) else value)
     return text if len(text) <= 60 else f"a value of type {type(value).__name__}"

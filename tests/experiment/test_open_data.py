@@ -186,7 +186,7 @@ def test_files_may_move_and_contents_may_not_change(of_files, tmp_path):
     config.data.train = old
     with pytest.raises(ValueError, match=r"`path`: got .*train\.npz', where there is no file"):
         hold(workdir, config)
-    with pytest.raises(ValueError, match=r"have moved, launch/train\.py with --config\.data\."):
+    with pytest.raises(ValueError, match=r"have moved, .* launch/train\.py takes --config\.data\."):
         experiment.open_data(config)
 
 

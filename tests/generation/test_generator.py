@@ -195,7 +195,7 @@ def test_bad_options(options, words):
             {},
             "at least one modality left to generate",
         ),
-        (2, {}, {"num_steps": 9}, "`num_steps`: got 9, expected 1 … 8"),
+        (2, {}, {"num_steps": 9}, "`num_steps`: got 9, expected a whole number in 1 … 8"),
         (2, {}, {"guidance": {"image": 2.0}}, "`guidance`: got 'image', expected one of 'label'"),
         (
             2,

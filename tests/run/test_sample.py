@@ -104,8 +104,8 @@ def test_a_trajectory_ends_in_the_samples(finished, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"trajectory": 9}, "`trajectory`: got 9, expected 1 … 8"),
-        ({"trajectory": 0}, "`trajectory`: got 0, expected 1 … 8"),
+        ({"trajectory": 9}, "`trajectory`: got 9, expected a whole number in 1 … 8"),
+        ({"trajectory": 0}, "`trajectory`: got 0, expected a whole number in 1 … 8"),
         ({"trajectory": 2, "given": ["image@{file}"]}, "`given`: got the primary 'image'"),
     ],
 )
