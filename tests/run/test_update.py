@@ -63,7 +63,7 @@ def test_ordinary_training_does_not_go_on_with_an_update(updated):
         run.train(config, str(updated))
 
 
-def test_the_report(updated, tmp_path, capsys):
+def test_the_report(updated, tmp_path):
     out = tmp_path / "out"
     done = launch("compare_update", f"--workdir={updated}", f"--out={out}", "--error_increase=-1")
     assert done.returncode == 1
@@ -75,12 +75,11 @@ def test_the_report(updated, tmp_path, capsys):
     easy = ("--error_increase=1", "--negative_flips=1", "--denoiser_ratio=99", "--retrieval_loss=1")
     done = launch("compare_update", f"--workdir={updated}", f"--out={out}", *easy)
     assert done.returncode == 0, done.stderr
-    easy = graceful.Limits(1.0, 1.0, 99.0, 1.0)
-    again = run.compare_update(str(updated), out=str(out), limits=easy)
+    # The same examples and draws, so the same report; the table is the one that is written.
     written = json.loads((out / "report.json").read_text())
-    assert written == json.loads(json.dumps(again.to_dict()))
-    assert written.keys() == report.keys()
-    assert again.table() in capsys.readouterr().out
+    assert written == report
+    error = report["denoising"]["deployed"]
+    assert f"| deployed denoiser, stored latents: squared error | {error:.4f} |" in done.stdout
 
 
 def test_bad_requests(finished, updated, tmp_path):
