@@ -4,6 +4,8 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable
 
+from absl import logging
+
 from mmdiffusion_jax import errors
 
 
@@ -76,6 +78,7 @@ def figures_of(
     try:
         values = compute()
     except ValueError as error:
+        logging.debug("%s cannot be computed.", ", ".join(names), exc_info=True)
         return left_out(names, str(error))
     values = (values,) if isinstance(values, float) else tuple(values)
     return [
