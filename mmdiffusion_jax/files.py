@@ -106,7 +106,9 @@ def writable_folder(path: str | os.PathLike[str], argument: str) -> Path:
     return folder
 
 
-def writable_file(path: str | os.PathLike[str], argument: str, make_folder: bool = False) -> Path:
+def writable_file(
+    path: str | os.PathLike[str], argument: str, make_folder: bool = False, suffix: str = ""
+) -> Path:
     """Makes sure that a file can be written, before the work whose result it gets.
 
     It tries: a file is written beside its place and removed. What was there stays, and nothing is
@@ -116,13 +118,14 @@ def writable_file(path: str | os.PathLike[str], argument: str, make_folder: bool
         path: of the file, which may be there.
         argument: what the caller knows it by.
         make_folder: whether the caller makes the file's folder where that is not there.
+        suffix: what its name has to end with.
 
     Returns:
         The path, with `~` expanded.
 
     Raises:
-        ValueError: a URL, a folder where a file has to be, no folder for it, or a place that
-            cannot be written to.
+        ValueError: a URL, a folder where a file has to be, no folder for it, a place that cannot be
+            written to, or a name with another ending.
 
     Example:
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -147,6 +150,10 @@ def writable_file(path: str | os.PathLike[str], argument: str, make_folder: bool
             )
         )
     _try_to_write(file, argument, file)
+    if suffix and file.suffix != suffix:
+        raise ValueError(
+            errors.message(argument, repr(str(path)), f"a file *{suffix}", "rename it")
+        )
     return file
 
 

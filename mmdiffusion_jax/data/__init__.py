@@ -10,7 +10,7 @@ from mmdiffusion_jax.data.latents import LatentSource, cache_latents
 from mmdiffusion_jax.data.npz import npz_digest, open_npz, write_npz
 from mmdiffusion_jax.data.pipeline import eval_batches, to_device, train_batches
 from mmdiffusion_jax.data.prepared import RecordSource, open_tfds, tfds_digest
-from mmdiffusion_jax.data.presence import present, rows_with, select
+from mmdiffusion_jax.data.presence import count_present, present, rows_with, select
 from mmdiffusion_jax.data.sizes import resize_images, resize_masks
 from mmdiffusion_jax.data.small_sets import (
     SMALL_SETS,
@@ -35,6 +35,7 @@ __all__ = [
     "Source",
     "Subset",
     "cache_latents",
+    "count_present",
     "digits",
     "eval_batches",
     "fixed_size",

@@ -1,6 +1,6 @@
 """Which examples have which modalities, by the booleans `<name>_present` beside them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -59,13 +59,38 @@ def rows_with(source: Source, names: Iterable[str], limit: int | None = None) ->
         return np.arange(wanted)
     parts = [np.zeros(0, np.int64)]
     count = 0
-    for start in range(0, total, _CHUNK):
-        columns = source.take(np.arange(start, min(start + _CHUNK, total)))
-        parts.append(start + np.flatnonzero(present(columns, names)))
+    for index, columns in enumerate(_parts(source)):
+        parts.append(index * _CHUNK + np.flatnonzero(present(columns, names)))
         count += len(parts[-1])
         if count >= wanted:
             break
     return np.concatenate(parts)[:wanted]
+
+
+def count_present(source: Source, names: Iterable[str]) -> dict[str, int]:
+    """In how many examples of a source each modality is present, from one pass over it.
+
+    Args:
+        source: the examples.
+        names: of the modalities.
+
+    Returns:
+        {name: how many}.
+
+    Example:
+        >>> from mmdiffusion_jax.data import ArraySource
+        >>> source = ArraySource({"label": np.arange(2), "label_present": np.array([False, True])})
+        >>> count_present(source, ["image", "label"])
+        {'image': 2, 'label': 1}
+    """
+    counts = dict.fromkeys(names, len(source))
+    masked = [name for name in counts if name + SUFFIX in source.columns]
+    if masked:
+        counts |= dict.fromkeys(masked, 0)
+        for columns in _parts(source):
+            for name in masked:
+                counts[name] += int(present(columns, [name]).sum())
+    return counts
 
 
 def select(columns: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
@@ -82,3 +107,9 @@ def select(columns: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str,
     """
     wanted = {column for name in names for column in (name, name + SUFFIX)}
     return {column: x for column, x in columns.items() if column in wanted}
+
+
+def _parts(source: Source) -> Iterator[dict[str, np.ndarray]]:
+    """The examples of a source in order, some at a time."""
+    for start in range(0, len(source), _CHUNK):
+        yield source.take(np.arange(start, min(start + _CHUNK, len(source))))

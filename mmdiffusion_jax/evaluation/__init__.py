@@ -13,8 +13,9 @@ from mmdiffusion_jax.evaluation.directions import (
     HIGHER_IS_BETTER,
     conditional_figures,
     joint_figures,
+    judge_figures,
 )
-from mmdiffusion_jax.evaluation.figure import Figure, values_of
+from mmdiffusion_jax.evaluation.figure import Figure, counts_of, values_of
 from mmdiffusion_jax.evaluation.figures import evaluate, likelihood_figures
 from mmdiffusion_jax.evaluation.likelihood import (
     bound_on,
@@ -41,10 +42,12 @@ __all__ = [
     "check_budgets",
     "compare_samplers",
     "conditional_figures",
+    "counts_of",
     "equal_steps",
     "evaluate",
     "flow_on",
     "joint_figures",
+    "judge_figures",
     "labels_by_scoring",
     "likelihood_figures",
     "loss_names",

@@ -33,6 +33,22 @@ HIGHER_IS_BETTER: Mapping[str, bool | None] = {
 """Which way the figures of samples go, by the last part of their names; None is neither way."""
 
 
+def judge_figures(real: RealData) -> Iterator[Figure]:
+    """How often each judge is right on the test examples that have what it reads and what is true.
+
+    Args:
+        real: real data, their features and judges.
+
+    Yields:
+        `judge/<name>_<label>/accuracy`.
+    """
+    for label in real.labels:
+        for name in filter(real.has_judge, real.modalities):
+            values, labels = real.test_of(name, label)
+            accuracy = functools.partial(real.agreement, label, name, values, labels)
+            yield from figures_of([f"judge/{name}_{label}/accuracy"], len(labels), accuracy)
+
+
 def joint_figures(real: RealData, samples: Values) -> Iterator[Figure]:
     """Figures of samples whose modalities were all generated together.
 
@@ -53,10 +69,13 @@ def joint_figures(real: RealData, samples: Values) -> Iterator[Figure]:
         names = ("frechet", "frechet_ratio", "precision", "recall")
         yield from left_out((f"joint/{name}" for name in names), str(error))
     else:
-        yield from figures_of(["joint/frechet"], count, lambda: real.frechet(features))
-        yield from figures_of(
-            ["joint/frechet_ratio"], count, lambda: real.frechet_ratio(real.frechet(features))
-        )
+        (frechet,) = figures_of(["joint/frechet"], count, lambda: real.frechet(features))
+        yield frechet
+        if frechet.value is None:
+            yield from left_out(["joint/frechet_ratio"], frechet.reason)
+        else:
+            ratio = functools.partial(real.frechet_ratio, frechet.value)
+            yield from figures_of(["joint/frechet_ratio"], count, ratio)
         pair = ("joint/precision", "joint/recall")
         yield from figures_of(pair, count, lambda: real.precision_recall(features))
     for label in filter(samples.__contains__, real.labels):

@@ -99,6 +99,16 @@ def left_out(names: Iterable[str], reason: str) -> list[Figure]:
     return [Figure(name, reason=reason.rstrip(".")) for name in names]
 
 
+def counts_of(figures: Iterable[Figure]) -> dict[str, int]:
+    """{name: how many examples it counts} of the figures that have a value.
+
+    Example:
+        >>> counts_of([Figure("a", 1.0, 3), Figure("b", reason="none")])
+        {'a': 3}
+    """
+    return {figure.name: figure.num_examples for figure in figures if figure.value is not None}
+
+
 def values_of(figures: Iterable[Figure]) -> dict[str, float]:
     """{name: value} of the figures that have one.
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from mmdiffusion_jax import data
-from mmdiffusion_jax.evaluation.directions import conditional_figures, joint_figures
+from mmdiffusion_jax.evaluation.directions import conditional_figures, joint_figures, judge_figures
 from mmdiffusion_jax.evaluation.figure import Figure, left_out
 from mmdiffusion_jax.evaluation.likelihood import bound_on, flow_on, labels_by_scoring
 from mmdiffusion_jax.evaluation.real import RealData
@@ -56,9 +56,7 @@ def evaluate(
         yield from likelihood_figures(experiment, params, test)
     if real is None:
         return
-    for label in real.labels:
-        for name in filter(real.has_judge, real.modalities):
-            yield _judge_figure(real, label, name)
+    yield from judge_figures(real)
     key = jax.random.key(experiment.evaluation.seed)
     count = experiment.evaluation.num_samples
     modalities = experiment.model.modalities
@@ -106,14 +104,6 @@ def likelihood_figures(
     for name, modality in experiment.model.modalities.items():
         if isinstance(modality, Label) and name != experiment.model.primary:
             yield from labels_by_scoring(experiment, params, test, name)
-
-
-def _judge_figure(real: RealData, label: str, name: str) -> Figure:
-    title = f"judge/{name}_{label}/accuracy"
-    try:
-        return Figure(title, *real.judge_accuracy(label, name))
-    except ValueError as error:
-        return left_out([title], str(error))[0]
 
 
 def _may_be_given_alone(experiment: "Experiment", name: str) -> bool:

@@ -89,7 +89,7 @@ class RealData:
             ValueError: files that are missing or damaged, or networks that do not take the images.
         """
         kinds = [type(kind) for kind in self.modalities.values()]
-        images = self.test_of(self.primary)[:1]
+        images = self.test_of(self.primary)[0][:1]
         if self._kind not in (PIXELS, CLASSIFIER):
             with _naming("evaluation.features", self._kind):
                 network = self.network
@@ -174,12 +174,11 @@ class RealData:
 
     @functools.cached_property
     def _test_features(self) -> np.ndarray:
-        return self.features(self.test_of(self.primary))
+        return self.features(*self.test_of(self.primary))
 
-    def test_of(self, name: str) -> np.ndarray:
-        """The values (n, …) of a column in the test examples that have it."""
-        (values,) = _together(self.test, name)
-        return values
+    def test_of(self, *names: str) -> tuple[np.ndarray, ...]:
+        """The values (n, …) of some columns in the test examples that have all of them."""
+        return _together(self.test, *names)
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """The features (n, …) of images (n, …): pixels in [−1, 1], or those of the network."""
@@ -198,15 +197,6 @@ class RealData:
     def has_judge(self, name: str) -> bool:
         """Whether judges read labels off this modality: the primary, and audio."""
         return name == self.primary or isinstance(self.modalities[name], Audio)
-
-    def judge_accuracy(self, label: str, name: str) -> tuple[float, int]:
-        """How often the judge of (label, modality) is right, and on how many test examples.
-
-        Raises:
-            ValueError: no test example has both, or there is nothing to train the judge on.
-        """
-        values, labels = _together(self.test, name, label)
-        return self.agreement(label, name, values, labels), len(labels)
 
     def agreement(self, label: str, name: str, values: np.ndarray, labels: np.ndarray) -> float:
         """The share of values (n, …) of a modality whose judge reads these labels (n,)."""

@@ -19,6 +19,7 @@ from mmdiffusion_jax.generation import Generator, SamplingOptions
 from mmdiffusion_jax.modalities import MODALITIES
 from mmdiffusion_jax.networks import MultiModalModel
 from mmdiffusion_jax.sampling import Trajectory
+from mmdiffusion_jax.sampling.walk import sample_keys
 from mmdiffusion_jax.training import ShardingOptions, TrainingOptions
 
 
@@ -118,7 +119,7 @@ class Experiment:
             )
         self.generate.check(num_samples, given)
         follow = make(self.config, self.schedule, self.weights, self.model, self.sampling)
-        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(num_samples))
+        keys = sample_keys(key, num_samples)
         known = {name: jnp.asarray(x) for name, x in given.items()}
         return jax.jit(follow, static_argnums=3)(keys, params, known, num_states)
 

@@ -100,6 +100,7 @@ def check_source(source: data.Source, modalities: Mapping[str, Modality], split:
         highest[name] = max(highest.get(name, -np.inf), float(x.max()))
     if split != "train":
         return
+    stored = _stored(source)
     for name, modality in modalities.items():
         if isinstance(modality, Image) and highest.get(name, 255) < _DARK:
             logging.warning(
@@ -110,7 +111,6 @@ def check_source(source: data.Source, modalities: Mapping[str, Modality], split:
                 highest[name],
             )
         # Of what is derived not all is read; it is absent with its origin.
-        stored = _stored(source)
         if _reads_all(stored) and name in stored.columns and name not in highest:
             raise ValueError(
                 errors.message(

@@ -52,31 +52,32 @@ def column(batch: Batch, name: str, known: Iterable[str] = ()) -> jax.Array:
     return x
 
 
-def mask_of(masks: Masks, name: str, size: int) -> jax.Array:
+def mask_of(masks: Masks, name: str, size: int, argument: str = "present") -> jax.Array:
     """One modality's mask, (size,) of 0 or 1.
 
     Args:
         masks: {name: (batch,) of 0 or 1}, filled in as by `present_in`.
         name: of the modality.
         size: how many examples there are.
+        argument: what the caller knows the masks by.
 
     Raises:
         ValueError: no mask of that name, or one of another length.
     """
-    if name not in expect_names("present", masks, "(batch,) of 0 or 1"):
+    if name not in expect_names(argument, masks, "(batch,) of 0 or 1"):
         raise ValueError(
             errors.message(
-                "present",
+                argument,
                 f"nothing for {name!r} among {sorted(masks)}",
                 "a mask for each modality",
                 "fill them in by objective.present_in",
             )
         )
-    mask = as_array(f"present[{name!r}]", masks[name], "(batch,) of 0 or 1")
+    mask = as_array(f"{argument}[{name!r}]", masks[name], "(batch,) of 0 or 1")
     if mask.shape != (size,):
         raise ValueError(
             errors.message(
-                f"present[{name!r}]",
+                f"{argument}[{name!r}]",
                 f"shape {mask.shape}",
                 f"shape ({size},)",
                 "give one 0 or 1 an example",

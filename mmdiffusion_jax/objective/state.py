@@ -90,10 +90,10 @@ def present_in(model: Modal, batch: Batch, presence: Masks | None) -> dict[str, 
         >>> present_in(model, {"image": jnp.zeros((2, 3))}, None)["image"].tolist()
         [1.0, 1.0]
     """
-    size, modalities = None, modalities_of(model)
-    for name in modalities:
-        count = column(batch, name, modalities).shape[0]
-        size = count if size is None else size
+    modalities = modalities_of(model)
+    counts = {name: column(batch, name, modalities).shape[0] for name in modalities}
+    size = next(iter(counts.values()), 0)
+    for name, count in counts.items():
         if count != size:
             raise ValueError(
                 errors.message(
@@ -105,18 +105,9 @@ def present_in(model: Modal, batch: Batch, presence: Masks | None) -> dict[str, 
             )
     masks = {name: jnp.ones((size,), jnp.float32) for name in modalities}
     presence = {} if presence is None else presence
-    for name, given in expect_names("presence", presence, "(batch,) of 0 or 1").items():
+    for name in expect_names("presence", presence, "(batch,) of 0 or 1"):
         expect_name("presence", name, masks)
-        mask = as_array(f"presence[{name!r}]", given, "(batch,) of 0 or 1")
-        if mask.shape != (size,):
-            raise ValueError(
-                errors.message(
-                    f"presence[{name!r}]",
-                    f"shape {mask.shape}",
-                    f"shape ({size},)",
-                    "give one 0 or 1 an example",
-                )
-            )
+        mask = mask_of(presence, name, size, "presence")
         masks[name] = mask.astype(jnp.float32)
         # On the host: under jit the comparison of known values would be traced.
         if not isinstance(mask, jax.core.Tracer) and not np.isin(np.asarray(mask), (0, 1)).all():

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from mmdiffusion_jax import data, errors, evaluation, experiment, files, generation, metrics
 from mmdiffusion_jax.evaluation import ArmRun, Cost, RealData
+from mmdiffusion_jax.networks import MultiModalModel
 from mmdiffusion_jax.run.costs import measure_costs
 from mmdiffusion_jax.run.train import load, train
 
@@ -111,10 +112,11 @@ def _real_data(config: ConfigDict, splits: Splits, kept: Path) -> RealData:
     if config.evaluation.features == evaluation.CLASSIFIER and kept.exists():
         # A network that was put there by hand has no record.
         theirs = json.loads(origin.read_text(encoding="utf-8")) if origin.exists() else _plain(ours)
+        names = _plain(ours)
         different = [
             key
             for key, value in _plain(record).items()
-            if theirs.get(key) not in (value, _plain(ours).get(key, value))
+            if theirs.get(key) not in (value, names.get(key, value))
         ]
         if different:
             raise ValueError(
@@ -175,9 +177,7 @@ def _run(
     _, built, params = load(workdir)
 
     def look(title: str, samples: Mapping[str, np.ndarray]) -> None:
-        first = {name: x[:_SHEET] for name, x in samples.items()}
-        sheet = generation.contact_sheet(built.model, first)
-        files.write_png(Path(workdir) / f"{title}.png", sheet)
+        _draw(built.model, samples, Path(workdir) / f"{title}.png")
 
     figures = list(evaluation.evaluate(built, params, *splits, real, look))
     for figure in figures:
@@ -186,10 +186,20 @@ def _run(
     record = {
         "key": key,
         "figures": evaluation.values_of(figures),
-        "num_examples": {x.name: x.num_examples for x in figures if x.value is not None},
+        "num_examples": evaluation.counts_of(figures),
     }
     files.write_text(file, json.dumps(record, indent=1))
     return record
+
+
+def _draw(model: MultiModalModel, samples: Mapping[str, np.ndarray], file: Path) -> None:
+    """Draws the first samples; figures are not lost to a picture that cannot be drawn."""
+    try:
+        sheet = generation.contact_sheet(model, {name: x[:_SHEET] for name, x in samples.items()})
+    except Exception as error:
+        logging.warning("The picture %s is left out: %s", file, error)
+    else:
+        files.write_png(file, sheet)
 
 
 def _write(

@@ -67,7 +67,7 @@ def evaluate(
 
 def _presence(names: Iterable[str], test: data.Source) -> str:
     """How many test examples there are, and in how many a modality is present."""
-    counts = {name: len(data.rows_with(test, [name])) for name in names}
+    counts = data.count_present(test, names)
     words = [f"{len(test)} test examples"]
     words += [f"{name!r} in {count} of them" for name, count in counts.items() if count < len(test)]
     return ", ".join(words)
@@ -77,7 +77,7 @@ def _write(file: Path, figures: Sequence[Figure]) -> None:
     values = evaluation.values_of(figures)
     # JSON has no number that is not finite.
     plain: dict[str, Any] = {n: x if math.isfinite(x) else str(x) for n, x in values.items()}
-    plain["num_examples"] = {x.name: x.num_examples for x in figures if x.value is not None}
+    plain["num_examples"] = evaluation.counts_of(figures)
     plain["left_out"] = {x.name: x.reason for x in figures if x.value is None}
     try:
         files.write_text(file, json.dumps(plain, indent=2) + "\n")

@@ -8,7 +8,7 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import errors, experiment, files, training
+from mmdiffusion_jax import experiment, files, training
 from mmdiffusion_jax.run.train import load
 
 
@@ -27,9 +27,7 @@ def export(workdir: str, out: str | os.PathLike[str], checkpoint: str = "newest"
         ValueError: no experiment or no such checkpoint in `workdir`, or a file of another ending
             or that cannot be written.
     """
-    file = files.writable_file(out, "out")
-    if file.suffix != ".safetensors":
-        raise ValueError(errors.message("out", repr(str(out)), "a file *.safetensors", "rename it"))
+    file = files.writable_file(out, "out", suffix=".safetensors")
     config, _, params = load(workdir, checkpoint=checkpoint)
     training.write_safetensors(file, params, {"config": config.to_dict()})
     logging.info("%d parameters in %s.", sum(x.size for x in jax.tree.leaves(params)), file)

@@ -41,9 +41,7 @@ def fit_features(
         ValueError: a file that is missing, has other contents or no example with both, or an output
             that cannot be.
     """
-    file = files.writable_file(out, "out")
-    if file.suffix != ".safetensors":
-        raise ValueError(errors.message("out", repr(out), "a file *.safetensors", "rename it"))
+    file = files.writable_file(out, "out", suffix=".safetensors")
     if path in data.SMALL_SETS:
         if folder:
             folder = str(files.local_path(folder, "path"))

@@ -12,6 +12,7 @@ from mmdiffusion_jax.evaluation import (
     EvaluationOptions,
     conditional_figures,
     evaluate,
+    judge_figures,
     loss_on,
     values_of,
 )
@@ -59,7 +60,9 @@ def test_judges_are_trained_and_tried_on_what_is_present(digits, name):
     columns, modalities = digits
     harmed, present = half_absent(columns, name)
     real = real_data(harmed, modalities)
-    accuracy, count = real.judge_accuracy("label", "audio")
+    figures = {figure.name: figure for figure in judge_figures(real)}
+    figure = figures["judge/audio_label/accuracy"]
+    accuracy, count = figure.value, figure.num_examples
     kept = {other: x[present] for other, x in columns.items()}
     judge = metrics.fit_judge(kept["audio"][:200], kept["label"][:200])
     want = np.mean(judge.predict(kept["audio"][200:]) == kept["label"][200:])
