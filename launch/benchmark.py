@@ -5,7 +5,7 @@ The names and what they mean are in docs/benchmarks.md.
 
 from absl import app, flags
 
-from mmdiffusion_jax import run
+from mmdiffusion_jax import apps
 from tests.benchmarks import conduct
 
 _ONLY = flags.DEFINE_list("only", [], "Benchmarks or rows; all of them without it.")
@@ -21,4 +21,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run.start(main)
+    apps.start(main)

@@ -6,7 +6,7 @@
 from absl import app, flags
 from ml_collections import config_flags
 
-from mmdiffusion_jax import run
+from mmdiffusion_jax import apps
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The multi-task model.", lock_config=True)
 flags.mark_flag_as_required("config")
@@ -23,10 +23,10 @@ def main(argv: list[str]) -> None:
     """Parses the flags and compares."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    run.compare_arms(
+    apps.compare_arms(
         _CONFIG.value, _WORKDIR.value, _ARMS.value, _SEEDS.value, _STEPS.value, _BUDGETS.value
     )
 
 
 if __name__ == "__main__":
-    run.start(main)
+    apps.start(main)

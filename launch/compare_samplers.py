@@ -2,7 +2,7 @@
 
 from absl import app, flags
 
-from mmdiffusion_jax import run
+from mmdiffusion_jax import apps
 
 _WORKDIR = flags.DEFINE_multi_string(
     "workdir", None, "Where a run is kept; may be repeated.", required=True
@@ -16,8 +16,8 @@ _SAMPLERS = flags.DEFINE_list(
     "Which, by name.",
 )
 _STEPS = flags.DEFINE_list("steps", "5,10,15,20,50,100", "Numbers of visited states.")
-_PLACES = run.define_data_flags()
-_OPTIONS = run.define_sampling_flags()
+_PLACES = apps.define_data_flags()
+_OPTIONS = apps.define_sampling_flags()
 
 
 def main(argv: list[str]) -> None:
@@ -25,10 +25,10 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     steps = [int(x) for x in _STEPS.value]
-    run.compare_samplers(
+    apps.compare_samplers(
         _WORKDIR.value, _OUT.value, _SAMPLERS.value, steps, _PLACES(), **_OPTIONS()
     )
 
 
 if __name__ == "__main__":
-    run.start(main)
+    apps.start(main)

@@ -6,13 +6,13 @@ Prints a table, writes report.json (with the examples that break) and report.png
 
 from absl import app, flags
 
-from mmdiffusion_jax import graceful, run
+from mmdiffusion_jax import apps, graceful
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Of the successor.", required=True)
 _FROM = flags.DEFINE_string("from", None, "Workdir of what is in use; else as it was trained.")
 _OUT = flags.DEFINE_string("out", None, "Folder of the report.")
 _EXAMPLES = flags.DEFINE_integer("num_examples", 1000, "Of the test split.")
-_PLACES = run.define_data_flags()
+_PLACES = apps.define_data_flags()
 _PLAIN = graceful.Limits()
 _LIMITS = [
     flags.DEFINE_float("negative_flips", _PLAIN.negative_flips, "Right before, wrong now."),
@@ -27,8 +27,8 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     limits = graceful.Limits(**{flag.name: flag.value for flag in _LIMITS})
-    run.compare_update(_WORKDIR.value, _FROM.value, _OUT.value, limits, _EXAMPLES.value, _PLACES())
+    apps.compare_update(_WORKDIR.value, _FROM.value, _OUT.value, limits, _EXAMPLES.value, _PLACES())
 
 
 if __name__ == "__main__":
-    run.start(main)
+    apps.start(main)

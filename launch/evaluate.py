@@ -2,22 +2,22 @@
 
 from absl import app, flags
 
-from mmdiffusion_jax import run
+from mmdiffusion_jax import apps
 
 _WORKDIR = flags.DEFINE_multi_string(
     "workdir", None, "Where a run is kept; may be repeated.", required=True
 )
-_CHECKPOINT = run.define_checkpoint_flag()
-_PLACES = run.define_data_flags()
-_OPTIONS = run.define_sampling_flags()
+_CHECKPOINT = apps.define_checkpoint_flag()
+_PLACES = apps.define_data_flags()
+_OPTIONS = apps.define_sampling_flags()
 
 
 def main(argv: list[str]) -> None:
     """Parses the flags and evaluates."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    run.evaluate(_WORKDIR.value, _CHECKPOINT.value, _PLACES(), **_OPTIONS())
+    apps.evaluate(_WORKDIR.value, _CHECKPOINT.value, _PLACES(), **_OPTIONS())
 
 
 if __name__ == "__main__":
-    run.start(main)
+    apps.start(main)

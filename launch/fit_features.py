@@ -5,7 +5,7 @@ Or of a small set: --data=fashion_mnist --path=FOLDER --size=32,32 --out=feature
 
 from absl import app, flags
 
-from mmdiffusion_jax import run
+from mmdiffusion_jax import apps
 
 _DATA = flags.DEFINE_string("data", None, "An .npz file, or a small set.", required=True)
 _OUT = flags.DEFINE_string("out", None, "The .safetensors file to be written.", required=True)
@@ -22,7 +22,7 @@ def main(argv: list[str]) -> None:
     """Parses the flags and fits."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    run.fit_features(
+    apps.fit_features(
         _DATA.value,
         _OUT.value,
         test=_TEST.value,
@@ -36,4 +36,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run.start(main)
+    apps.start(main)

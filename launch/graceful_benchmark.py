@@ -2,7 +2,7 @@
 
 from absl import app, flags
 
-from mmdiffusion_jax import run
+from mmdiffusion_jax import apps
 
 _SEEDS = flags.DEFINE_integer("seeds", 5, "How many.")
 _FIRST_SEED = flags.DEFINE_integer("first_seed", 0, "The seeds count up from it.")
@@ -14,8 +14,8 @@ def main(argv: list[str]) -> None:
     """Parses the flags and runs."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    run.graceful_benchmark(_SEEDS.value, _FIRST_SEED.value, _OUT.value, _RANGES.value)
+    apps.graceful_benchmark(_SEEDS.value, _FIRST_SEED.value, _OUT.value, _RANGES.value)
 
 
 if __name__ == "__main__":
-    run.start(main)
+    apps.start(main)

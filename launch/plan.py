@@ -3,7 +3,7 @@
 from absl import app, flags
 from ml_collections import config_flags
 
-from mmdiffusion_jax import run
+from mmdiffusion_jax import apps
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
 flags.mark_flag_as_required("config")
@@ -17,7 +17,7 @@ def main(argv: list[str]) -> None:
     """Parses the flags and prints the plan."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    found = run.plan(_CONFIG.value, _DEVICES.value)
+    found = apps.plan(_CONFIG.value, _DEVICES.value)
     print(found.table())
     if _PEAK.value and _BANDWIDTH.value:
         steps = _CONFIG.value.training.num_steps
@@ -25,4 +25,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run.start(main)
+    apps.start(main)

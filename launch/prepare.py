@@ -2,7 +2,7 @@
 
 from absl import app, flags
 
-from mmdiffusion_jax import run
+from mmdiffusion_jax import apps
 
 _DATASET = flags.DEFINE_string("dataset", None, "Its name in TFDS.", required=True)
 _OUT = flags.DEFINE_string("out", None, "The folder that gets it.", required=True)
@@ -16,8 +16,10 @@ def main(argv: list[str]) -> None:
     """Parses the flags and prepares."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    run.prepare(_DATASET.value, _OUT.value, _SIZE.value, _IMAGES.value, _MASKS.value, _VALUES.value)
+    apps.prepare(
+        _DATASET.value, _OUT.value, _SIZE.value, _IMAGES.value, _MASKS.value, _VALUES.value
+    )
 
 
 if __name__ == "__main__":
-    run.start(main)
+    apps.start(main)

@@ -2,7 +2,7 @@
 
 from absl import app, flags
 
-from mmdiffusion_jax import run
+from mmdiffusion_jax import apps
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.", required=True)
 _OUT = flags.DEFINE_string("out", None, "The folder for the results; one in the workdir.")
@@ -11,16 +11,16 @@ _GIVEN = flags.DEFINE_multi_string("given", [], "A known modality: name=value or
 _SEED = flags.DEFINE_integer("seed", 0, "Of the samples.")
 _SHARD_SIZE = flags.DEFINE_integer("shard_size", None, "Samples a file; ten batches.")
 _PNG = flags.DEFINE_bool("png", False, "Also write every sample as a PNG file, into OUT/png.")
-_CHECKPOINT = run.define_checkpoint_flag()
+_CHECKPOINT = apps.define_checkpoint_flag()
 _TRAJECTORY = flags.DEFINE_integer("trajectory", None, "States on the way, of ten samples.")
-_OPTIONS = run.define_sampling_flags()
+_OPTIONS = apps.define_sampling_flags()
 
 
 def main(argv: list[str]) -> None:
     """Parses the flags and samples."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    folder = run.sample(
+    folder = apps.sample(
         _WORKDIR.value,
         _OUT.value,
         _NUM_SAMPLES.value,
@@ -32,8 +32,8 @@ def main(argv: list[str]) -> None:
         **_OPTIONS(),
     )
     if _PNG.value:
-        run.write_pictures(_WORKDIR.value, folder)
+        apps.write_pictures(_WORKDIR.value, folder)
 
 
 if __name__ == "__main__":
-    run.start(main)
+    apps.start(main)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
-from mmdiffusion_jax import run
+from mmdiffusion_jax import apps
 
 _CONFIG = flags.DEFINE_string("config", None, "A config with a sweep: FILE[:FORM].", required=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Gets a folder for each run.", required=True)
@@ -28,24 +28,24 @@ _SBATCH = flags.DEFINE_string("sbatch", "", "With --slurm: options such as '--ti
 
 def main(argv: list[str]) -> None:
     """Parses the flags and runs the sweep."""
-    runs = run.expand_sweep(_CONFIG.value, _WORKDIR.value, argv[1:])
+    runs = apps.expand_sweep(_CONFIG.value, _WORKDIR.value, argv[1:])
     here = Path(__file__).parent
     train = [sys.executable, str(here / "train.py")]
     if _PRINT.value:
-        print("\n".join(run.sweep_commands(runs, train)))
+        print("\n".join(apps.sweep_commands(runs, train)))
     elif _SLURM.value or _SUBMIT.value:
         options, script = shlex.split(_SBATCH.value), str(here / "slurm.sbatch")
-        command = run.write_array(runs, _WORKDIR.value, script, _PARALLEL.value, options)
+        command = apps.write_array(runs, _WORKDIR.value, script, _PARALLEL.value, options)
         print(shlex.join(command) or "All runs are done.")
         if _SUBMIT.value and command:
             sys.exit(subprocess.run(command, check=False).returncode)
     else:
         code, at_once = 0, 1 if _PARALLEL.value is None else _PARALLEL.value
         if not _COLLECT.value:
-            code = run.train_sweep(runs, train, at_once, _RESTARTS.value)
-        print(run.collect_sweep(runs, _WORKDIR.value, _METRICS.value))
+            code = apps.train_sweep(runs, train, at_once, _RESTARTS.value)
+        print(apps.collect_sweep(runs, _WORKDIR.value, _METRICS.value))
         sys.exit(code)
 
 
 if __name__ == "__main__":
-    run.start(main)
+    apps.start(main)

@@ -8,7 +8,7 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
-from mmdiffusion_jax import run
+from mmdiffusion_jax import apps
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
 flags.mark_flag_as_required("config")
@@ -16,21 +16,21 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where the run is kept; run again to go on.", required=True
 )
 _PROFILE = flags.DEFINE_string("profile", None, "FIRST:LAST step to record for XProf.")
-_WANDB = run.define_wandb_flag()
-_PROCESSES = run.define_distributed_flags()
+_WANDB = apps.define_wandb_flag()
+_PROCESSES = apps.define_distributed_flags()
 
 
 def main(argv: list[str]) -> None:
     """Parses the flags and trains."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    window = run.parse_window(_PROFILE.value)
-    run.join(_PROCESSES())
+    window = apps.parse_window(_PROFILE.value)
+    apps.join(_PROCESSES())
     with _WANDB(_CONFIG.value):
-        state = run.train(_CONFIG.value, _WORKDIR.value, window)
+        state = apps.train(_CONFIG.value, _WORKDIR.value, window)
     if int(state.step) < _CONFIG.value.training.num_steps:
-        sys.exit(run.RESTART_CODE)
+        sys.exit(apps.RESTART_CODE)
 
 
 if __name__ == "__main__":
-    run.start(main)
+    apps.start(main)

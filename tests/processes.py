@@ -15,7 +15,7 @@ from tqdm import tqdm
 _CONTEXT = multiprocessing.get_context("forkserver")
 # The last two are what a run imports when it needs them; tensorboardX imports PyTorch.
 _CONTEXT.set_forkserver_preload(
-    ["mmdiffusion_jax.run", "mmdiffusion_jax.data.digits", "tensorboardX"]
+    ["mmdiffusion_jax.apps", "mmdiffusion_jax.data.digits", "tensorboardX"]
 )
 
 TINY = "tests/faults/tiny_train.py"

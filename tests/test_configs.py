@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import experiment, graceful, run, training
+from mmdiffusion_jax import apps, experiment, graceful, training
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SETTINGS = ("image_segmentation", "masked_image", "image_label", "image_embedding", "everything")
@@ -57,7 +57,7 @@ def test_successors_can_take_the_place_of_what_is_deployed(form, deployed):
     old = experiment.build(get_config("graceful_update", deployed))
     shapes = jax.eval_shape(old.init, jax.random.key(0))
     bundle = graceful.freeze(old, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes))
-    config, options = run.split_config(get_config("graceful_update", form))
+    config, options = apps.split_config(get_config("graceful_update", form))
     graceful.constraint([bundle], experiment.build(config), options)
 
 

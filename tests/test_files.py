@@ -159,7 +159,7 @@ def test_errors_do_not_name_the_hidden_file(place):
 WITHOUT_LOCKS = """
 import importlib, sys
 sys.modules["fcntl"] = None
-for name in ("metrics", "data", "process", "objective", "sampling", "run"):
+for name in ("metrics", "data", "process", "objective", "sampling", "apps"):
     importlib.import_module(f"mmdiffusion_jax.{name}")
 from mmdiffusion_jax import files
 with files.locked(sys.argv[1], "workdir"):

@@ -27,7 +27,7 @@ FLOORS = (
     "evaluation",
     "experiment",
     "graceful",
-    "run",
+    "apps",
 )
 BELOW = {"errors", "files", "ranges"}
 ALONE = {"metrics": BELOW | {"tensors"}, "data": BELOW, "training": BELOW}
@@ -83,7 +83,7 @@ def test_an_upward_import_is_seen(tmp_path):
             (floor, {"flax", "optax", "orbax", "grain"})
             for floor in ("process", "objective", "sampling")
         ),
-        ("run", set()),
+        ("apps", set()),
     ],
 )
 def test_what_is_not_needed_is_not_imported(module, heavy):

@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import digits
-from mmdiffusion_jax import data, experiment, run, training
+from mmdiffusion_jax import apps, data, experiment, training
 from mmdiffusion_jax.training import loop as the_loop
 from tests.benchmarks.ours import TrainStep
 from tests.benchmarks.worker import Arms, Unavailable
@@ -90,7 +90,7 @@ def bare(folder: str, **options: Any) -> Arms:
 
 
 def loop(folder: str, **options: Any) -> Arms:
-    """`run.train` on the digits: loader, averages, logs and checkpoints; a turn is some steps.
+    """`apps.train` on the digits: loader, averages, logs and checkpoints; a turn is some steps.
 
     Evaluation and pictures, whose intervals are a matter of taste, are left out.
     """
@@ -99,7 +99,7 @@ def loop(folder: str, **options: Any) -> Arms:
     def train() -> None:
         try:
             with mock.patch.object(the_loop, "compile_step", gate.around(the_loop.compile_step)):
-                run.train(digits_config(folder, num_steps=_FOREVER, **options), f"{folder}/loop")
+                apps.train(digits_config(folder, num_steps=_FOREVER, **options), f"{folder}/loop")
         except BaseException as error:
             gate.fail(error)
         gate.fail(EOFError("no step is left"))
@@ -117,7 +117,7 @@ def stalls(folder: str, **options: Any) -> Arms:
 
     def take(count: int) -> float:
         del count
-        run.train(digits_config(folder, **options), f"{folder}/stalls")
+        apps.train(digits_config(folder, **options), f"{folder}/stalls")
         lines = training.read_metrics(f"{folder}/stalls/metrics.jsonl")
         shares = [line[_STALL_SHARE] for line in lines if _STALL_SHARE in line]
         if len(shares) <= _SETTLING:

@@ -112,7 +112,7 @@ def cold_compile(pace: Pace) -> dict[str, Row]:
 
 
 def trainer(pace: Pace) -> dict[str, Row]:
-    """A step of `run.train` over the compiled step alone, on the digits."""
+    """A step of `apps.train` over the compiled step alone, on the digits."""
     # A log each turn and a checkpoint each block of them, as the config has them. Turns are short,
     # as the machine's speed changes within seconds.
     count, turns = (100, 10) if pace.rounds > 3 else (50, 2)

@@ -7,9 +7,9 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from mmdiffusion_jax import data, run
+from mmdiffusion_jax import apps, data
 from mmdiffusion_jax.data.fixed_size import Layout, prepare_tfds, resize_tfds
-from tests.run.small import launch
+from tests.apps.small import launch
 
 RNG = np.random.default_rng(0)
 SIZES = [(9, 12), (7, 5), (16, 8), (6, 8)]
@@ -103,10 +103,10 @@ def test_a_whole_copy_is_not_made_again_nor_taken_for_another(prepared, tmp_path
 
 
 def test_the_script_prepares_what_a_config_can_name(tmp_path, capsys):
-    folder = run.prepare("photos_and_masks", str(tmp_path), ["4", "4"], ["photo"], [], ["label"])
+    folder = apps.prepare("photos_and_masks", str(tmp_path), ["4", "4"], ["photo"], [], ["label"])
     assert capsys.readouterr().out.strip() == folder
     assert data.open_tfds(folder, "train").columns["photo"][0] == (4, 4, 3)
-    assert run.prepare("photos_and_masks", str(tmp_path)).endswith("photos_and_masks/1.0.0")
+    assert apps.prepare("photos_and_masks", str(tmp_path)).endswith("photos_and_masks/1.0.0")
     done = launch("prepare", "--dataset=no_such_set", f"--out={tmp_path}")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: `dataset`: got 'no_such_set'")
@@ -159,5 +159,5 @@ def test_layouts_that_do_not_suit(prepared, tmp_path, changes, words):
 )
 def test_bad_requests_prepare_nothing(tmp_path, options, words):
     with pytest.raises(ValueError, match=words):
-        run.prepare("digits", str(tmp_path / "out"), **options)
+        apps.prepare("digits", str(tmp_path / "out"), **options)
     assert not (tmp_path / "out").exists()

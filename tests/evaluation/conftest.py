@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from mmdiffusion_jax import data, experiment
 from mmdiffusion_jax.evaluation import EvaluationOptions, RealData
 from mmdiffusion_jax.modalities import Audio, Embedding, Image, Label, MaskedImage, Segmentation
-from tests.run.small import smoke_config
+from tests.apps.small import smoke_config
 
 LATENT = (8, 8, 1)
 

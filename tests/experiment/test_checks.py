@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 from sklearn.datasets import load_digits
 
-from mmdiffusion_jax import data, experiment, metrics, modalities, objective, run, training
+from mmdiffusion_jax import apps, data, experiment, metrics, modalities, objective, training
 
 COUNT = 40
 DIGITS = load_digits()
@@ -273,9 +273,9 @@ def test_given_values_are_present(tmp_path):
     np.savez(file, label=np.where(PRESENT, LABELS, -1), label_present=PRESENT)
     words = r"`given label`: got .* where label_present is False for 14 of 40.*label\[label_present"
     with pytest.raises(ValueError, match=words):
-        run.requests.parse_given([f"label@{file}"], None, ["label"])
+        apps.requests.parse_given([f"label@{file}"], None, ["label"])
     np.savez(file, label=LABELS[PRESENT])
-    known, count = run.requests.parse_given([f"label@{file}"], None, ["label"])
+    known, count = apps.requests.parse_given([f"label@{file}"], None, ["label"])
     assert count == PRESENT.sum()
     np.testing.assert_array_equal(known["label"], LABELS[PRESENT])
 

@@ -4,9 +4,9 @@ import subprocess
 
 import pytest
 
+from tests.apps.conftest import finished
 from tests.faults import tiny
 from tests.processes import TINY, Running
-from tests.run.conftest import finished
 
 __all__ = ["finished"]
 

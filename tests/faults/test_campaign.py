@@ -8,10 +8,10 @@ import time
 
 import pytest
 
+from tests.apps.small import SMALL
 from tests.faults import dying, harms, tiny
 from tests.faults.outcomes import leftovers, outcome_of_launch
 from tests.processes import TINY, Running, together
-from tests.run.small import SMALL
 
 pytestmark = pytest.mark.campaign
 

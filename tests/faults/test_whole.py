@@ -5,10 +5,10 @@ import signal
 
 import numpy as np
 
+from tests.apps.small import SMALL
 from tests.faults import dying
 from tests.faults.outcomes import leftovers, outcome_of_launch
 from tests.processes import Running
-from tests.run.small import SMALL
 
 
 def test_training_killed_in_a_save_goes_on_bit_for_bit(finished, tmp_path):

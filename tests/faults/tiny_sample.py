@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from mmdiffusion_jax import generation, run
+from mmdiffusion_jax import apps, generation
 
 _OUT = flags.DEFINE_string("out", None, "The folder.", required=True)
 
@@ -20,4 +20,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    run.start(main)
+    apps.start(main)

@@ -1,6 +1,6 @@
 """Losses with `shard_map` and `pmap`, in a process of four simulated devices."""
 
-from tests.run.small import run_python
+from tests.apps.small import run_python
 
 
 def test_devices_together_have_the_loss_of_the_whole_batch():

@@ -9,7 +9,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 
 from mmdiffusion_jax import training
 from mmdiffusion_jax.training import sharding
-from tests.run.small import run_python
+from tests.apps.small import run_python
 from tests.training.mesh_worker import BATCH, DEPTH, MESHES, TOKENS, WIDTH
 
 

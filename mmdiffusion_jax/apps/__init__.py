@@ -1,0 +1,65 @@
+"""What the launch scripts run: train, sweep, sample, evaluate, compare, update, fit features."""
+
+from mmdiffusion_jax.apps.compare_arms import compare_arms
+from mmdiffusion_jax.apps.compare_samplers import compare_samplers
+from mmdiffusion_jax.apps.distributed import define_distributed_flags, join
+from mmdiffusion_jax.apps.evaluate import evaluate
+from mmdiffusion_jax.apps.export import export, load_export
+from mmdiffusion_jax.apps.features import fit_features
+from mmdiffusion_jax.apps.graceful_table import graceful_benchmark
+from mmdiffusion_jax.apps.options import (
+    define_checkpoint_flag,
+    define_data_flags,
+    define_sampling_flags,
+    parse_window,
+)
+from mmdiffusion_jax.apps.pictures import write_pictures
+from mmdiffusion_jax.apps.plan import Plan, plan
+from mmdiffusion_jax.apps.prepare import prepare
+from mmdiffusion_jax.apps.sample import sample
+from mmdiffusion_jax.apps.start import RESTART_CODE, start
+from mmdiffusion_jax.apps.sweep import (
+    collect_sweep,
+    expand_sweep,
+    sweep_commands,
+    train_sweep,
+    write_array,
+)
+from mmdiffusion_jax.apps.train import load, train
+from mmdiffusion_jax.apps.update import compare_update, freeze, split_config, update
+from mmdiffusion_jax.apps.wandb import define_wandb_flag
+
+__all__ = [
+    "RESTART_CODE",
+    "Plan",
+    "collect_sweep",
+    "compare_arms",
+    "compare_samplers",
+    "compare_update",
+    "define_checkpoint_flag",
+    "define_data_flags",
+    "define_distributed_flags",
+    "define_sampling_flags",
+    "define_wandb_flag",
+    "evaluate",
+    "expand_sweep",
+    "export",
+    "fit_features",
+    "freeze",
+    "graceful_benchmark",
+    "join",
+    "load",
+    "load_export",
+    "parse_window",
+    "plan",
+    "prepare",
+    "sample",
+    "split_config",
+    "start",
+    "sweep_commands",
+    "train",
+    "train_sweep",
+    "update",
+    "write_array",
+    "write_pictures",
+]

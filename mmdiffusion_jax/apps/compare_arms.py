@@ -1,0 +1,229 @@
+"""Multi-task training against single-task training: same backbone, same budget, same judges."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from mmdiffusion_jax import data, errors, evaluation, experiment, files, generation, metrics
+from mmdiffusion_jax.apps.costs import measure_costs
+from mmdiffusion_jax.apps.train import load, train
+from mmdiffusion_jax.evaluation import ArmRun, Cost, RealData
+from mmdiffusion_jax.networks import MultiModalModel
+
+# Budgets that differ by less are one and the same run.
+_SAME = 0.02
+_SHEET = 40
+
+Splits = tuple[data.Source, data.Source]
+
+
+def compare_arms(
+    config: ConfigDict,
+    workdir: str,
+    arms: Sequence[str],
+    num_seeds: int,
+    steps: int | None = None,
+    budgets: Sequence[str] = evaluation.BUDGETS,
+) -> str:
+    """Trains every arm with every seed, evaluates all in one way, and prints the table.
+
+    The first arm is the reference. Under the budget "steps" each run of an arm has as many steps
+    as the reference; under "flops" the runs of an arm together have as many operations. Judges and
+    features are fitted once, on training data, and serve all arms. The same call again goes on
+    where it stopped. Writes `comparison.json`, `comparison.md`, `comparison.png` and
+    `features.safetensors` (the network of the judges; `features.json` says what it was fitted to)
+    into `workdir`, and a folder for each run with its checkpoints, figures and sheets of samples.
+
+    Args:
+        config: of the multi-task model.
+        workdir: where everything is kept.
+        arms: names of `experiment.ARMS`.
+        num_seeds: runs an arm; seeds count up from the config's.
+        steps: of training, in place of the config's.
+        budgets: names of `evaluation.BUDGETS`.
+
+    Returns:
+        The table.
+
+    Raises:
+        ValueError: unknown names, fewer than one seed, a bad config, bad data, or a workdir of a
+            comparison on other data.
+        KeyboardInterrupt: a signal stopped a run; it has a checkpoint, and no figures yet.
+    """
+    if num_seeds < 1:
+        raise ValueError(errors.message("seeds", num_seeds, "1 or more", "raise it"))
+    evaluation.check_budgets(budgets)
+    config = experiment.local_paths(config)
+    folder = files.writable_folder(workdir, "workdir")
+    if steps is not None:
+        config.training.num_steps = steps
+    plans = {arm: experiment.make_arm(config, arm) for arm in arms}
+    splits = experiment.open_data(config)
+    real = _real_data(config, splits, folder / "features.safetensors")
+    batch = splits[0].take(np.arange(config.training.batch_size) % len(splits[0]))
+    costs = _costs(plans, batch)
+    whole: int = config.training.num_steps
+    counts = {
+        "steps": dict.fromkeys(arms, whole),
+        "flops": evaluation.equal_steps(costs, arms[0], whole),
+    }
+    runs: list[ArmRun] = []
+    table = ""
+    for seed in range(config.seed, config.seed + num_seeds):
+        for budget in budgets:
+            for arm, parts in plans.items():
+                wanted = counts[budget][arm]
+                if abs(wanted / whole - 1) < _SAME:
+                    wanted = whole
+                figures: dict[str, float] = {}
+                counts_of: dict[str, int] = {}
+                for part, part_config in parts.items():
+                    place = folder / f"{arm}-{part}-{wanted}-seed{seed}"
+                    record = _run(part_config, str(place), wanted, seed, real, splits)
+                    figures |= record["figures"]
+                    counts_of |= record.get("num_examples", {})
+                steps_of = dict.fromkeys(parts, wanted)
+                runs.append(ArmRun(budget, arm, seed, steps_of, figures, counts_of))
+                table = _write(folder, runs, costs, real)
+    print(table)
+    return table
+
+
+def _real_data(config: ConfigDict, splits: Splits, kept: Path) -> RealData:
+    """The real data, with the network of features that an earlier call has kept, if any.
+
+    Raises:
+        ValueError: an earlier call fitted them to other data.
+    """
+    config = config.copy_and_resolve_references()
+    ours = {"judge_steps": config.evaluation.judge_steps, **config.data}
+    for place in ("path", "embedder", "folder"):
+        del ours[place]
+    # Of files what they hold, as they may move; a record of before has their names.
+    digests = experiment.data_digests(config)
+    record = ours | {key.removeprefix("data."): digest for key, digest in digests.items()}
+    origin = kept.with_suffix(".json")
+    if config.evaluation.features == evaluation.CLASSIFIER and kept.exists():
+        # A network that was put there by hand has no record.
+        theirs = json.loads(origin.read_text(encoding="utf-8")) if origin.exists() else _plain(ours)
+        names = _plain(ours)
+        different = [
+            key
+            for key, value in _plain(record).items()
+            if theirs.get(key) not in (value, names.get(key, value))
+        ]
+        if different:
+            raise ValueError(
+                errors.message(
+                    "workdir",
+                    f"{kept.parent}, whose features were fitted with another {different[0]}, "
+                    f"{theirs.get(different[0])!r}",
+                    f"features fitted with {record[different[0]]!r}, or none",
+                    "choose another workdir",
+                )
+            )
+        config.evaluation.features = str(kept)
+    real = RealData(experiment.build(config), *splits)
+    real.check()
+    network = real.network
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(network, metrics.SmallClassifier) and not kept.exists():
+        files.write_text(origin, json.dumps(record, indent=1))
+        network.save(kept)
+    return real
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As they come back from a file."""
+    return json.loads(json.dumps(values))
+
+
+def _costs(
+    plans: Mapping[str, Mapping[str, ConfigDict]], batch: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, Cost]]:
+    flat = {f"{arm}/{part}": c for arm, parts in plans.items() for part, c in parts.items()}
+    found = measure_costs(flat, batch)
+    return {arm: {part: found[f"{arm}/{part}"] for part in parts} for arm, parts in plans.items()}
+
+
+def _run(
+    config: ConfigDict, workdir: str, num_steps: int, seed: int, real: RealData, splits: Splits
+) -> dict[str, Any]:
+    """Trains and evaluates one run, or reads what an earlier call has found."""
+    config = config.copy_and_resolve_references()
+    config.seed, config.training.num_steps = seed, num_steps
+    # Evaluated in the end, and by the same judges as the others.
+    config.training.eval_every = config.training.sample_every = 0
+    # By name, not by the file that they may have come from.
+    key = {
+        "evaluation": config.evaluation.to_dict() | {"features": real.features_name},
+        "sampling": config.sampling.to_dict(),
+    }
+    file = Path(workdir) / "figures.json"
+    if file.exists():
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found["key"] == _plain(key):
+            return found
+    logging.info("%s: %d steps.", workdir, num_steps)
+    taken = int(train(config, workdir).step)
+    if taken < num_steps:
+        raise KeyboardInterrupt(f"{workdir} is at step {taken} of {num_steps}; run again to go on")
+    _, built, params = load(workdir)
+
+    def look(title: str, samples: Mapping[str, np.ndarray]) -> None:
+        _draw(built.model, samples, Path(workdir) / f"{title}.png")
+
+    figures = list(evaluation.evaluate(built, params, *splits, real, look))
+    for figure in figures:
+        if figure.value is None:
+            logging.warning("%s: %s is left out: %s.", workdir, figure.name, figure.reason)
+    record = {
+        "key": key,
+        "figures": evaluation.values_of(figures),
+        "num_examples": evaluation.counts_of(figures),
+    }
+    files.write_text(file, json.dumps(record, indent=1))
+    return record
+
+
+def _draw(model: MultiModalModel, samples: Mapping[str, np.ndarray], file: Path) -> None:
+    """Draws the first samples; figures are not lost to a picture that cannot be drawn."""
+    try:
+        sheet = generation.contact_sheet(model, {name: x[:_SHEET] for name, x in samples.items()})
+    except Exception as error:
+        logging.warning("The picture %s is left out: %s", file, error)
+    else:
+        files.write_png(file, sheet)
+
+
+def _write(
+    folder: Path,
+    runs: Sequence[ArmRun],
+    costs: Mapping[str, Mapping[str, Cost]],
+    real: RealData,
+) -> str:
+    arms = list(costs)
+    table = evaluation.arms_table(runs, costs, arms[0])
+    table += f"\n\nFeatures and judges: {real.features_name}."
+    try:
+        floor: float | None = real.floor
+    except ValueError:
+        floor = None
+    judged = {n: x for n, x in runs[0].figures.items() if n.startswith("judge/")}
+    table += "".join(f" {name} {value:.3f}." for name, value in judged.items())
+    found = {
+        "features": real.features_name,
+        "frechet_floor": floor,
+        "costs": {a: {p: dataclasses.asdict(c) for p, c in ps.items()} for a, ps in costs.items()},
+        "runs": [dataclasses.asdict(run) for run in runs],
+    }
+    files.write_text(folder / "comparison.json", json.dumps(found, indent=1))
+    files.write_text(folder / "comparison.md", table + "\n")
+    evaluation.plot_arms(runs, arms, folder / "comparison.png")
+    return table

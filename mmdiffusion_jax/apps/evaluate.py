@@ -1,0 +1,99 @@
+"""Evaluating trained experiments."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from mmdiffusion_jax import data, evaluation, experiment, files
+from mmdiffusion_jax.apps.train import load, open_moved_data
+from mmdiffusion_jax.evaluation import Figure
+
+# Longer than the names of most figures, as a line is printed before the next name is known.
+_WIDTH = 40
+
+
+def evaluate(
+    workdirs: Sequence[str],
+    checkpoint: str = "newest",
+    places: Mapping[str, str] | None = None,
+    **options: Any,
+) -> list[list[Figure]]:
+    """Evaluates each workdir: prints each figure as it is computed, and writes `metrics.json`.
+
+    A figure that cannot be had of these data is left out, and the reason is printed in its place.
+    `metrics.json` has {figure: value}, and beside these `num_examples` {figure: how many examples
+    it counts} and `left_out` {figure: reason}. Where the workdir cannot be written to, the figures
+    are printed only.
+
+    Args:
+        workdirs: trained experiments; of several, the mean and the standard deviation are printed,
+            over those that have the figure.
+        checkpoint: "newest" or "best".
+        places: {key of `config.data`: where the data are now}, if they have moved.
+        **options: fields of `SamplingOptions`, in place of the experiments' own; figures with
+            other options, or of another checkpoint than the newest, are printed only.
+
+    Returns:
+        The figures of each.
+
+    Raises:
+        ValueError: bad options, a workdir without a trained experiment, or features from files that
+            do not take its images.
+    """
+    workdirs = [str(files.local_path(path, "workdir")) for path in workdirs]
+    for workdir in workdirs:
+        experiment.read_config(workdir)
+    runs = []
+    for workdir in workdirs:
+        config, built, params = load(workdir, options, checkpoint)
+        train, test = open_moved_data(workdir, config, places)
+        print(f"# {workdir}: {_presence(built.model.modalities, test)}", flush=True)
+        figures = []
+        for figure in evaluation.evaluate(built, params, train, test):
+            print(figure.line(_WIDTH), flush=True)
+            figures.append(figure)
+        if not options and checkpoint == "newest":
+            _write(Path(workdir) / "metrics.json", figures)
+        runs.append(figures)
+    if len(runs) > 1:
+        print("\n".join(_spread([evaluation.values_of(figures) for figures in runs])))
+    return runs
+
+
+def _presence(names: Iterable[str], test: data.Source) -> str:
+    """How many test examples there are, and in how many a modality is present."""
+    counts = data.count_present(test, names)
+    words = [f"{len(test)} test examples"]
+    words += [f"{name!r} in {count} of them" for name, count in counts.items() if count < len(test)]
+    return ", ".join(words)
+
+
+def _write(file: Path, figures: Sequence[Figure]) -> None:
+    values = evaluation.values_of(figures)
+    # JSON has no number that is not finite.
+    plain: dict[str, Any] = {n: x if math.isfinite(x) else str(x) for n, x in values.items()}
+    plain["num_examples"] = evaluation.counts_of(figures)
+    plain["left_out"] = {x.name: x.reason for x in figures if x.value is None}
+    try:
+        files.write_text(file, json.dumps(plain, indent=2) + "\n")
+    except OSError as error:
+        logging.warning("%s is not written (%s); the figures are those above.", file, error)
+
+
+def _spread(runs: Sequence[dict[str, float]]) -> list[str]:
+    """Means and standard deviations of every figure, over the runs that have it."""
+    lines = [f"# mean and standard deviation over {len(runs)} runs"]
+    for name in dict.fromkeys(name for values in runs for name in values):
+        values = [run[name] for run in runs if name in run]
+        line = f"{name:<{_WIDTH}}  {np.mean(values):.4f}"
+        if len(values) > 1:
+            line += f" ± {np.std(values, ddof=1):.4f}"
+        if len(values) < len(runs):
+            line += f"  ({len(values)} of {len(runs)} runs)"
+        lines.append(line)
+    return lines

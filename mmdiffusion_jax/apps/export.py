@@ -1,0 +1,52 @@
+"""A trained experiment as one file, and back."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import logging
+from ml_collections import ConfigDict
+
+from mmdiffusion_jax import experiment, files, training
+from mmdiffusion_jax.apps.train import load
+
+
+def export(workdir: str, out: str | os.PathLike[str], checkpoint: str = "newest") -> Path:
+    """Writes the averaged parameters of a trained experiment, with its config, as `.safetensors`.
+
+    Args:
+        workdir: the experiment.
+        out: the file, which is replaced.
+        checkpoint: "newest" or "best".
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: no experiment or no such checkpoint in `workdir`, or a file of another ending
+            or that cannot be written.
+    """
+    file = files.writable_file(out, "out", suffix=".safetensors")
+    config, _, params = load(workdir, checkpoint=checkpoint)
+    training.write_safetensors(file, params, {"config": config.to_dict()})
+    logging.info("%d parameters in %s.", sum(x.size for x in jax.tree.leaves(params)), file)
+    return file
+
+
+def load_export(
+    path: str | os.PathLike[str],
+) -> tuple[ConfigDict, experiment.Experiment, dict[str, Any]]:
+    """The config, the experiment and the parameters from a file that `export` wrote.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ValueError: a damaged file, or one whose parameters are not those of its config.
+    """
+    params, about = training.read_safetensors(files.local_path(path, "path"))
+    config = experiment.config_of(about["config"])
+    built = experiment.build(config)
+    built.check_params("path", params)
+    return config, built, params

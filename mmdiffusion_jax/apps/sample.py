@@ -1,0 +1,132 @@
+"""Sampling from a trained experiment."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from mmdiffusion_jax import errors, files, generation, sampling, training
+from mmdiffusion_jax.apps.requests import parse_given
+from mmdiffusion_jax.apps.train import load
+from mmdiffusion_jax.networks import MultiModalModel
+
+_SHEET = 100
+_FOLLOWED = 10
+
+
+def sample(
+    workdir: str,
+    out: str | None = None,
+    num_samples: int | None = None,
+    given: Sequence[str] = (),
+    seed: int = 0,
+    shard_size: int | None = None,
+    checkpoint: str = "newest",
+    trajectory: int | None = None,
+    **options: Any,
+) -> Path:
+    """Generates samples into `samples-*-of-*.npz` (data units) and the first ones as `samples.png`.
+
+    With `trajectory`, the way of the first ten samples from noise to data is written as well:
+    `trajectory.npz` has `times` (n,), `states` (z_t), `clean` (ẑ_0), each (n, samples, …), and as
+    `values/<name>` what would be drawn if sampling ended there, in data units; `trajectory.png`
+    shows these values, a row for each sample.
+
+    The same call again goes on where it stopped, or finds all done. Example k depends on the
+    seed, on its own given values and on k, not on batches and shards.
+
+    Args:
+        workdir: a trained experiment.
+        out: the folder for the results; left out, one in `workdir/generated` named by the request.
+        num_samples: how many; left out, as many as a given file has, else 100.
+        given: "name=value", or "name@FILE" with an `.npz` that has an array of that name or an
+            `.npy`.
+        seed: of the draws.
+        shard_size: samples a file; left out, ten batches. One file is held in memory.
+        checkpoint: "newest" or "best".
+        trajectory: how many states on the way are written, for the first ten samples; left out,
+            none.
+        **options: fields of `SamplingOptions`, in place of the experiment's own.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: bad options, bad values of `given`, guidance by the head of a modality that is
+            not given, a workdir without a trained experiment, a trajectory where there is none; or
+            a folder that cannot be written to or has anything else in it. Nothing is written then.
+    """
+    workdir = str(files.local_path(workdir, "workdir"))
+    folder = None if out is None else files.writable_folder(out, "out")
+    _, built, params = load(workdir, options, checkpoint)
+    known, count = parse_given(given, num_samples, built.model.modalities)
+    for name in options.get("decoder_guidance", {}):
+        if name not in known:
+            raise ValueError(
+                errors.message(
+                    "decoder_guidance",
+                    f"{name!r}, whose value is not given",
+                    f"one of the given modalities {sorted(known)}",
+                    "give it, or use the classifier-free form",
+                )
+            )
+    shard_size = 10 * built.sampling.batch_size if shard_size is None else shard_size
+    request = {
+        "sampling": dataclasses.asdict(built.sampling),
+        "seed": seed,
+        "num_samples": count,
+        "shard_size": shard_size,
+        "parameters": training.tree_digest(params),
+        "given": {
+            name: training.tree_digest(generation.distinct(x)) for name, x in sorted(known.items())
+        },
+    }
+    if folder is None:
+        folder = Path(workdir) / "generated" / _name(request)
+    key = jax.random.key(seed)
+
+    def make(first: int, size: int) -> dict[str, np.ndarray]:
+        part = {name: x[first : first + size] for name, x in known.items()}
+        return built.generate(key, params, size, part, first)
+
+    built.generate.check(count, known)
+    way = None
+    if trajectory is not None:
+        size = min(count, _FOLLOWED)
+        few = {name: x[:size] for name, x in known.items()}
+        way = jax.device_get(built.trajectory(key, params, size, few, trajectory))
+    shards = generation.write_shards(folder, request, count, shard_size, make)
+    with np.load(shards[0]) as first_file:
+        shown = {name: first_file[name][:_SHEET] for name in first_file.files}
+    files.write_png(folder / "samples.png", generation.contact_sheet(built.model, shown))
+    if way is not None:
+        _write_trajectory(folder, built.model, way)
+    logging.info("%d samples in %s.", count, folder)
+    return folder
+
+
+def _write_trajectory(folder: Path, model: MultiModalModel, way: sampling.Trajectory) -> None:
+    values = {f"values/{name}": x for name, x in way.values.items()}
+    arrays = {"times": way.times, "states": way.states, "clean": way.clean, **values}
+    with files.replacing(folder / "trajectory.npz") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+    # A row for each sample, from noise to data.
+    in_rows = {
+        name: np.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:]) for name, x in way.values.items()
+    }
+    sheet = generation.contact_sheet(model, in_rows, columns=len(way.times))
+    files.write_png(folder / "trajectory.png", sheet)
+
+
+def _name(request: Mapping[str, Any]) -> str:
+    """A folder name that tells requests apart, by eye and by digest."""
+    options = request["sampling"]
+    parts = [options["sampler"], str(options["num_steps"] or "all")]
+    parts += [f"given-{name}" for name in request["given"]]
+    digest = hashlib.sha256(repr(sorted(request.items())).encode()).hexdigest()
+    return "_".join([*parts, f"seed-{request['seed']}", digest[:8]])

@@ -1,0 +1,135 @@
+"""The runs of a sweep on this machine, some at a time."""
+
+import collections
+import shlex
+import subprocess
+import time
+from collections.abc import Sequence
+
+from absl import logging
+
+from mmdiffusion_jax import errors, files
+from mmdiffusion_jax.apps.start import RESTART_CODE
+from mmdiffusion_jax.apps.sweep.expand import SweepRun
+from mmdiffusion_jax.apps.sweep.progress import EXIT_CODE_FILE, progress_of
+from mmdiffusion_jax.training.preemption import StopSignal
+
+_POLL_SECONDS = 0.1
+
+
+def train_sweep(
+    runs: Sequence[SweepRun], train: Sequence[str], max_parallel: int = 1, restarts: int = 3
+) -> int:
+    """Trains the runs that are not done, each in a process of its own; one that fails stops none.
+
+    What a run prints goes to `log.txt` in its folder. One that ends with exit code 75 has saved a
+    checkpoint and is started again. SIGTERM or Ctrl-C ends the runs politely, a second Ctrl-C at
+    once; the same call goes on.
+
+    Args:
+        runs: from `expand_sweep`.
+        train: the command that a run's arguments are added to: Python and `launch/train.py`.
+        max_parallel: how many train at once.
+        restarts: how often one run is started again.
+
+    Returns:
+        An exit code: 0 when all are done, 1 when one failed, 75 when the sweep was stopped or a run
+        wants to be started once more.
+
+    Raises:
+        ValueError: `max_parallel` below 1, `restarts` below 0, or a folder that cannot be written
+            to.
+
+    Example:
+        >>> import tempfile
+        >>> from mmdiffusion_jax.apps.sweep.expand import expand_sweep
+        >>> root = tempfile.mkdtemp()
+        >>> runs = expand_sweep("configs/smoke.py", root)
+        >>> train_sweep(runs, ["true"]), train_sweep(runs, ["false"])
+        (0, 1)
+    """
+    for argument, got, least in (("max_parallel", max_parallel, 1), ("restarts", restarts, 0)):
+        if got < least:
+            raise ValueError(errors.message(argument, got, f"{least} or more", "raise it"))
+    waiting = collections.deque(run for run in runs if not progress_of(run).done)
+    for run in waiting:
+        files.writable_folder(run.workdir, "workdir")
+    logging.info("%d runs, %d of them done.", len(runs), len(runs) - len(waiting))
+    starts: collections.Counter[str] = collections.Counter()
+    active: dict[str, tuple[SweepRun, subprocess.Popen[bytes]]] = {}
+    codes: dict[str, int] = {}
+    told = False
+    try:
+        with StopSignal() as stop:
+            while active or (waiting and not stop.received):
+                while waiting and len(active) < max_parallel and not stop.received:
+                    run = waiting.popleft()
+                    starts[run.name] += 1
+                    logging.info("%s: start %d.", run.name, starts[run.name])
+                    active[run.name] = (run, _start(run, train))
+                time.sleep(_POLL_SECONDS)
+                if stop.received and not told:
+                    logging.warning("Stopping %d runs; run again to go on.", len(active))
+                    for _, process in active.values():
+                        process.terminate()
+                    told = True
+                for name, (run, process) in list(active.items()):
+                    code = process.poll()
+                    if code is None:
+                        continue
+                    del active[name]
+                    if code == RESTART_CODE and starts[name] <= restarts and not stop.received:
+                        waiting.appendleft(run)
+                        continue
+                    # One that is stopped before it listens ends by the signal itself.
+                    codes[name] = RESTART_CODE if told and code < 0 else code
+                    _record(run, codes[name])
+    finally:
+        for _, process in active.values():
+            process.kill()
+            process.wait()
+    if stop.received:
+        return RESTART_CODE
+    if set(codes.values()) - {0, RESTART_CODE}:
+        return 1
+    return max(codes.values(), default=0)
+
+
+def sweep_commands(runs: Sequence[SweepRun], train: Sequence[str]) -> list[str]:
+    """The commands of the runs that are not done, to be pasted into a shell.
+
+    Args:
+        runs: from `expand_sweep`.
+        train: the command that a run's arguments are added to.
+
+    Raises:
+        ValueError: damaged metrics.
+
+    Example:
+        >>> import tempfile
+        >>> from mmdiffusion_jax.apps.sweep.expand import expand_sweep
+        >>> runs = expand_sweep("configs/smoke.py", tempfile.mkdtemp())
+        >>> sweep_commands(runs, ["python", "launch/train.py"])[0].split(" --workdir")[0]
+        'python launch/train.py --config=configs/smoke.py --config.seed=0 ...'
+    """
+    return [shlex.join([*train, *run.arguments]) for run in runs if not progress_of(run).done]
+
+
+def _start(run: SweepRun, train: Sequence[str]) -> subprocess.Popen[bytes]:
+    run.workdir.mkdir(parents=True, exist_ok=True)
+    (run.workdir / EXIT_CODE_FILE).unlink(missing_ok=True)
+    with (run.workdir / "log.txt").open("ab") as log:
+        # A session of its own: Ctrl-C reaches the sweep alone, which then ends its runs.
+        return subprocess.Popen(
+            [*train, *run.arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _record(run: SweepRun, code: int) -> None:
+    logging.info("%s: exit code %d.", run.name, code)
+    if code not in (0, RESTART_CODE):
+        files.write_text(run.workdir / EXIT_CODE_FILE, f"{code}\n")

@@ -1,0 +1,138 @@
+"""Training, and what reads a trained experiment."""
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import logging
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+from mmdiffusion_jax import data, errors, experiment, files, training
+from mmdiffusion_jax.apps.options import CHECKPOINTS
+
+UPDATE_FILE = "update.json"
+"""In the workdir of a successor: what it is held to, and how."""
+
+
+def train(
+    config: ConfigDict, workdir: str, profile: tuple[int, int] | None = None
+) -> training.TrainState:
+    """Trains an experiment, or goes on with the one in `workdir`.
+
+    Args:
+        config: the experiment.
+        workdir: where it is kept.
+        profile: (first, last) step to record into `workdir/profile`, or None.
+
+    Returns:
+        The state after the last step taken.
+
+    Raises:
+        ValueError: a bad config, bad data, or a workdir that cannot be written to, that holds
+            another experiment or that another run is writing to.
+    """
+    config = experiment.local_paths(config)
+    workdir = str(files.local_path(workdir, "workdir"))
+    built = experiment.build(config)
+    experiment.share_batch(built)
+    experiment.check_workdir(workdir, config)
+    if (Path(workdir) / UPDATE_FILE).exists():
+        raise ValueError(
+            errors.message(
+                "workdir",
+                f"{workdir}, which holds an update of a deployed model",
+                "an empty folder or an ordinary run",
+                "go on with launch/update.py",
+            )
+        )
+    require_writable(workdir)
+    source, test = open_data(config)
+    with hold(workdir, config) as folder:
+        return experiment.fit(built, source, test, folder, profile)
+
+
+def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
+    """Opens the data; process 0 first, as it may have to prepare them."""
+    if jax.process_index() > 0:
+        multihost_utils.sync_global_devices("data are prepared")
+        return experiment.open_data(config)
+    opened = experiment.open_data(config)
+    multihost_utils.sync_global_devices("data are prepared")
+    return opened
+
+
+def open_moved_data(
+    workdir: str, config: ConfigDict, places: Mapping[str, str] | None = None
+) -> tuple[data.Source, data.Source]:
+    """Opens the data of a workdir where they lie now.
+
+    Args:
+        workdir: where the experiment is kept.
+        config: the experiment's, from `load`.
+        places: {key of `config.data`: where the data are in place of that}.
+
+    Raises:
+        ValueError: other contents than the experiment was trained on, or data that cannot be read.
+    """
+    if not places:
+        return experiment.open_data(config)
+    moved = config.copy_and_resolve_references()
+    moved.data.update(places)
+    moved = experiment.local_paths(moved)
+    experiment.check_workdir(files.local_path(workdir, "workdir"), moved)
+    return experiment.open_data(moved)
+
+
+def require_writable(workdir: str) -> None:
+    """Checks that process 0 can write to a workdir, before data are prepared and models compiled.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if jax.process_index() == 0:
+        files.writable_folder(workdir, "workdir")
+
+
+def hold(workdir: str, config: ConfigDict) -> contextlib.AbstractContextManager[Path]:
+    """The workdir, held by process 0 for all of its run."""
+    if jax.process_index() > 0:
+        return contextlib.nullcontext(Path(workdir))
+    return experiment.hold_workdir(workdir, config)
+
+
+def load(
+    workdir: str, sampling: Mapping[str, Any] | None = None, checkpoint: str = "newest"
+) -> tuple[ConfigDict, experiment.Experiment, Any]:
+    """The config, the experiment and the averaged parameters of a checkpoint.
+
+    Args:
+        workdir: where the experiment is kept.
+        sampling: options of sampling in place of the experiment's own.
+        checkpoint: "newest", or "best" of a run with `training.best_metric`.
+
+    Raises:
+        ValueError: bad options, no experiment or no usable checkpoint in `workdir`.
+    """
+    if checkpoint not in CHECKPOINTS:
+        raise ValueError(errors.unknown("checkpoint", checkpoint, CHECKPOINTS))
+    workdir = str(files.local_path(workdir, "workdir"))
+    values = experiment.local_paths(experiment.read_config(workdir)).to_dict()
+    config = ConfigDict({**values, "sampling": {**values["sampling"], **(sampling or {})}})
+    built = experiment.build(config)
+    mesh = training.make_mesh(devices=jax.local_devices()[:1])
+    template = experiment.abstract_state(built, mesh)
+    folder = Path(workdir) / ("checkpoints" if checkpoint == "newest" else checkpoint)
+    with training.Checkpoints(folder, read_only=True) as checkpoints:
+        restored = checkpoints.restore(template)
+    if restored is None:
+        mend = "train there first"
+        if checkpoint == "best":
+            mend = "train with config.training.best_metric"
+        raise ValueError(
+            errors.message("workdir", workdir, f"a checkpoint in {folder.name!r} in it", mend)
+        )
+    logging.info("Parameters of step %d.", restored.step)
+    return config, built, restored.state.ema

@@ -1,0 +1,233 @@
+"""Replacing a deployed model by a better one: training the successor, and looking before use."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import logging
+from ml_collections import ConfigDict
+
+from mmdiffusion_jax import errors, experiment, files, graceful, training
+from mmdiffusion_jax.apps.train import (
+    UPDATE_FILE,
+    hold,
+    load,
+    open_data,
+    open_moved_data,
+    require_writable,
+)
+
+
+def update(
+    config: ConfigDict,
+    workdir: str,
+    deployed: Sequence[str],
+    ensemble: Sequence[str] = (),
+    profile: tuple[int, int] | None = None,
+) -> training.TrainState:
+    """Trains the successor of what is deployed, or goes on with it.
+
+    The successor's workdir is an ordinary one: it is sampled from, evaluated and exported as any
+    other, and keeps `update.json` and the deployed models as `deployed-0.safetensors`, ….
+
+    Args:
+        config: an experiment with a section `graceful`, the fields of `graceful.UpdateOptions`.
+        workdir: of the successor.
+        deployed: workdirs of what is in use, the oldest first.
+        ensemble: workdirs of models whose mean decisions are imitated in place of the last
+            deployed one's.
+        profile: (first, last) step to record for XProf, or None.
+
+    Returns:
+        The state after the last step taken.
+
+    Raises:
+        ValueError: a bad config, a workdir without a trained experiment, a successor that cannot
+            take the place of what is deployed, or a workdir that holds something else.
+    """
+    own, options = split_config(experiment.local_paths(config))
+    workdir = str(files.local_path(workdir, "workdir"))
+    deployed = [str(files.local_path(path, "from")) for path in deployed]
+    ensemble = [str(files.local_path(path, "ensemble")) for path in ensemble]
+    built = experiment.build(own)
+    for path in (*deployed, *ensemble):
+        if Path(path).resolve() == Path(workdir).resolve():
+            raise ValueError(
+                errors.message(
+                    "workdir", workdir, "another folder than the deployed model's", "name a new one"
+                )
+            )
+    require_writable(workdir)
+    bundles = [freeze(path) for path in deployed]
+    members = [freeze(path) for path in ensemble]
+    graceful.constraint(bundles, built, options, members)  # refused before anything is written
+    experiment.share_batch(built)
+    experiment.check_workdir(workdir, own)
+    record = _record(options, bundles, members)
+    _check_record(workdir, record)
+    source, test = open_data(own)
+    with hold(workdir, own) as folder:
+        if jax.process_index() == 0:
+            for index, bundle in enumerate(bundles):
+                graceful.write_bundle(folder / f"deployed-{index}.safetensors", bundle)
+            files.write_text(folder / UPDATE_FILE, json.dumps(record, indent=2) + "\n")
+        return graceful.update(bundles, built, source, test, folder, options, members, profile)
+
+
+def freeze(workdir: str, checkpoint: str = "newest") -> graceful.Bundle:
+    """The bundle of a trained experiment; that of a successor knows what it was trained to go with.
+
+    Args:
+        workdir: where it is kept.
+        checkpoint: "newest" or "best".
+
+    Raises:
+        ValueError: no trained experiment in `workdir`, or a damaged `update.json`.
+    """
+    workdir = str(files.local_path(workdir, "workdir"))
+    _, built, params = load(workdir, checkpoint=checkpoint)
+    record = _read_record(workdir)
+    return graceful.freeze(
+        built, params, compatible_with={} if record is None else record["compatible_with"]
+    )
+
+
+def compare_update(
+    workdir: str,
+    deployed: str | None = None,
+    out: str | None = None,
+    limits: graceful.Limits | None = None,
+    num_examples: int = 1000,
+    places: Mapping[str, str] | None = None,
+) -> graceful.Report:
+    """Compares a successor with what it replaces on the test split, and prints the report.
+
+    Writes `report.json` and `report.png` into the successor's workdir.
+
+    Args:
+        workdir: of the successor.
+        deployed: workdir of the model that is in use; left out, the last one that the successor was
+            trained against, as it was then.
+        out: folder of the report, in place of the successor's workdir.
+        limits: what the update may cost; left out, the defaults.
+        num_examples: of the test split, the first ones.
+        places: {key of `config.data`: where the data are now}, if they have moved.
+
+    Raises:
+        ValueError: no trained experiment, no deployed model, one that the successor cannot
+            replace, or a folder that cannot be written to.
+        graceful.UpdateRefused: an update beyond the limits, after the report is written.
+    """
+    workdir = str(files.local_path(workdir, "workdir"))
+    folder = files.writable_folder(out or workdir, "out" if out else "workdir")
+    successor = freeze(workdir)
+    record = _read_record(workdir)
+    if deployed is not None:
+        bundle = freeze(deployed)
+    elif record is not None:
+        name = f"deployed-{record['num_deployed'] - 1}.safetensors"
+        bundle = graceful.read_bundle(Path(workdir) / name)
+    else:
+        raise ValueError(
+            errors.message(
+                "from", "nothing", "the workdir of what is deployed", "this is no trained update"
+            )
+        )
+    _, test = open_moved_data(workdir, successor.built.config, places)
+    report = graceful.compare(
+        bundle, successor, test, num_examples, seed=successor.built.evaluation.seed
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_text(folder / "report.json", json.dumps(report.to_dict(), indent=2) + "\n")
+    graceful.plot_report(report, folder / "report.png")
+    print(report.table(), flush=True)
+    logging.info("Report in %s.", folder)
+    report.require(limits)
+    return report
+
+
+def split_config(config: ConfigDict) -> tuple[ConfigDict, graceful.UpdateOptions]:
+    """A config of an update → the experiment's own config and how it is held.
+
+    Args:
+        config: an experiment with a section `graceful`.
+
+    Raises:
+        ValueError: no such section, or an unknown key or a bad value in it.
+    """
+    values = config.to_dict()
+    section = values.pop("graceful", None)
+    if not isinstance(section, Mapping):
+        raise ValueError(
+            errors.message(
+                "config.graceful",
+                "nothing",
+                "the fields of graceful.UpdateOptions",
+                "start from configs/graceful_update.py",
+            )
+        )
+    known = {field.name for field in dataclasses.fields(graceful.UpdateOptions)}
+    for name in section:
+        if name not in known:
+            raise ValueError(errors.unknown("config.graceful", name, known))
+    return ConfigDict(values), graceful.UpdateOptions(**section)
+
+
+def _record(
+    options: graceful.UpdateOptions,
+    bundles: Sequence[graceful.Bundle],
+    members: Sequence[graceful.Bundle],
+) -> dict[str, Any]:
+    compatible: dict[str, list[str]] = {}
+    if options.encoders == "compatible" and (options.heads or options.denoiser or options.latents):
+        for bundle in bundles:
+            for name, encoder in bundle.encoders.items():
+                compatible.setdefault(name, []).append(encoder.fingerprint)
+    return {
+        "options": dataclasses.asdict(options),
+        "num_deployed": len(bundles),
+        "compatible_with": compatible,
+        "deployed": [training.tree_digest(x.params) for x in bundles],
+        "ensemble": [training.tree_digest(x.params) for x in members],
+    }
+
+
+def _read_record(workdir: str) -> dict[str, Any] | None:
+    file = Path(workdir) / UPDATE_FILE
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(
+            errors.message("workdir", f"a damaged {file}", "valid JSON", "restore that file")
+        ) from error
+
+
+def _check_record(workdir: str, record: Mapping[str, Any]) -> None:
+    """Checks that a workdir is not that of another update, nor of a run that is none."""
+    theirs = _read_record(workdir)
+    if theirs is None:
+        if (Path(workdir) / "checkpoints").exists():
+            raise ValueError(
+                errors.message(
+                    "workdir",
+                    f"{workdir}, which holds a run that is no update",
+                    "an empty folder or this update",
+                    "choose another workdir",
+                )
+            )
+        return
+    different = [key for key in record if record[key] != theirs.get(key)]
+    if different:
+        raise ValueError(
+            errors.message(
+                "workdir",
+                f"{workdir}, which holds an update that differs in {', '.join(different)}",
+                "an empty folder or this update of the same deployed parameters",
+                "choose another workdir",
+            )
+        )

@@ -1,5 +1,0 @@
-"""What graceful updates give, reproduced on small worlds with fresh seeds: one table."""
-
-from mmdiffusion_jax.run.graceful_table.table import graceful_benchmark
-
-__all__ = ["graceful_benchmark"]

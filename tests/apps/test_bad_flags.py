@@ -1,0 +1,84 @@
+"""Bad flags end in one line and touch nothing."""
+
+import runpy
+
+import pytest
+
+from mmdiffusion_jax import apps, experiment
+from tests.apps.small import SMALL, launch
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "words"),
+    [
+        ("train", ["--config.seed=5"], "holds an experiment that differs in seed"),
+        ("train", ["--config.training.num_step=5"], "did you mean 'num_steps'"),
+        ("sample", ["--guidance=label"], "`guidance`: got 'label', expected name:scale"),
+    ],
+)
+def test_bad_flags_end_in_one_line_and_touch_nothing(finished, tmp_path, script, arguments, words):
+    def listing():
+        return sorted((p, p.stat().st_mtime_ns) for p in finished.rglob("*") if p.is_file())
+
+    before = listing()
+    common = [f"--workdir={finished}"]
+    if script == "train":
+        common += [*SMALL, f"--config.data.folder={finished.parent}"]
+    else:
+        common += [f"--out={tmp_path / 'out'}"]
+    done = launch(script, *common, *arguments)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: "), done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert listing() == before
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"given": ["labl=3"]}, "did you mean 'label'"),
+        ({"given": ["label=10"]}, "got label 10, expected labels in 0 … 9"),
+        ({"given": ["label=x"]}, "expected a whole number; for a file write label@x"),
+        ({"given": ["label"]}, "`given`: got 'label', expected name=value or name@FILE"),
+        ({"given": ["label=1", "label=2"]}, "`given`: got 'label' twice"),
+        ({"given": ["image@missing.npz"]}, r"missing\.npz"),
+        ({"given": ["image@missing.npy"]}, r"missing\.npy"),
+        ({"num_samples": 0}, "`num_samples`: got 0"),
+        ({"shard_size": 0}, "`shard_size`: got 0"),
+        ({"sampler": "dpm_solver"}, "did you mean 'dpm_solver_pp'"),
+        ({"num_steps": 9}, "expected a whole number in 1 … 8"),
+        ({"guidance": {"labl": 2.0}}, "did you mean 'label'"),
+        ({"given": ["label=3"], "decoder_guidance": {"image": 2.0}}, "got 'image'"),
+        ({"decoder_guidance": {"label": 1.0}}, "`decoder_guidance`: got 'label', whose value is"),
+        ({"etaa": 0.5}, "did you mean 'eta'"),
+    ],
+)
+def test_bad_requests_leave_no_folder(finished, tmp_path, options, words):
+    with pytest.raises(ValueError, match=words):
+        apps.sample(str(finished), str(tmp_path / "out"), **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_states_below_one_are_not_compared(finished, tmp_path):
+    with pytest.raises(ValueError, match="got 0, expected 1 or more"):
+        apps.compare_samplers([str(finished)], str(tmp_path / "out"), ["ddim"], [0])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["sampler", "num_steps", "eta"])
+def test_what_is_compared_cannot_be_fixed(finished, tmp_path, option):
+    with pytest.raises(ValueError, match=f"`{option}`: got 1, expected nothing, as all are"):
+        apps.compare_samplers([str(finished)], str(tmp_path / "out"), ["ddim"], [2], **{option: 1})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("change", ["process.schedule=cosin", "loss.timesteps=unifrm"])
+def test_unknown_names_in_a_config(change):
+    config = runpy.run_path("configs/smoke.py")["get_config"]()
+    path, _, value = change.partition("=")
+    section, _, key = path.partition(".")
+    config[section][key] = value
+    with pytest.raises(ValueError, match=f"`config.{path}`: got '{value}'.*did you mean"):
+        experiment.build(config)

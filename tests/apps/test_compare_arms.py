@@ -1,0 +1,146 @@
+"""The comparison of arms from end to end, on the digits, in a few steps."""
+
+import json
+import runpy
+import signal
+import sys
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from mmdiffusion_jax import apps, evaluation, metrics
+from mmdiffusion_jax.apps.costs import measure_costs
+from mmdiffusion_jax.training import loop
+from tests.apps.small import ROOT
+
+
+def config(folder):
+    made = runpy.run_path(str(ROOT / "configs" / "smoke.py"))["get_config"]()
+    made.data.folder = str(folder)
+    made.process.num_steps = 3
+    made.backbone.width, made.backbone.depth = 16, 1
+    made.training.warmup_steps = 1
+    made.training.batch_size = 8
+    made.evaluation.num_samples = 12
+    made.evaluation.num_scored = 0
+    made.sampling.batch_size = 12
+    return made
+
+
+def half_labelled(folder):
+    """Digits as files, of which every other label is absent; and a column that nobody asked for."""
+    digits = load_digits()
+    images = np.round(digits.images * 255 / 16).astype(np.uint8)[..., None]
+    for split, rows in (("train", slice(200)), ("test", slice(200, 260))):
+        present = np.arange(len(images[rows])) % 2 == 0
+        label = np.where(present, digits.target[rows], -1)
+        names = np.array([f"digit {k}" for k in range(len(label))])
+        np.savez(folder / f"{split}.npz", image=images[rows], label=label, label_present=present,
+                 name=names)  # fmt: skip
+
+
+def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
+    """The single-task arm has two runs, which share the operations of the one.
+
+    One of them trains on images alone, though the data say which labels are present.
+    """
+    half_labelled(tmp_path)
+
+    def compare(judge_steps=2, **sampling):
+        workdir, arms = str(tmp_path / "w"), ["multi", "single"]
+        asked = config(tmp_path)
+        asked.data.source = "npz"
+        asked.data.train, asked.data.test = (
+            str(next(tmp_path.glob(f"{split}*.npz"))) for split in ("train", "test")
+        )
+        asked.sampling.update(sampling)
+        asked.evaluation.features, asked.evaluation.judge_steps = "classifier", judge_steps
+        asked.training.log_every = 1
+        return apps.compare_arms(asked, workdir, arms, 1, 4, ["flops"])
+
+    # All calls have the same arms, so that the cost of their steps is measured once.
+    costs = {}
+    monkeypatch.setattr(
+        sys.modules[apps.compare_arms.__module__],
+        "measure_costs",
+        lambda *of: costs or costs.update(measure_costs(*of)) or costs,
+    )
+
+    # A signal comes while the first step is logged: the second is saved, and nothing evaluated.
+    summary = loop._summary
+
+    def stopped(values):
+        signal.raise_signal(signal.SIGTERM)
+        return summary(values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_summary", stopped)
+        with pytest.raises(KeyboardInterrupt, match="is at step 2 of 4; run again to go on"):
+            compare()
+    assert not list((tmp_path / "w").rglob("figures.json"))
+    assert (tmp_path / "w" / "multi-joint-4-seed0" / "checkpoints" / "2").is_dir()
+
+    table = compare()
+    assert table in capsys.readouterr().out
+    # Of twelve given test images every other one has a label.
+    assert "| label_given_image/accuracy ↑ | 6 |" in table
+    found = json.loads((tmp_path / "w" / "comparison.json").read_text())
+    kept = metrics.SmallClassifier.load(tmp_path / "w" / "features.safetensors")
+    assert found["features"] == kept.identity
+    assert {row["arm"]: row["steps"] for row in found["runs"]} == {
+        "multi": {"joint": 4},
+        "single": {"generate": 2, "predict_label": 2},
+    }
+    folders = {path.name for path in (tmp_path / "w").iterdir() if path.is_dir()}
+    assert folders == {
+        "multi-joint-4-seed0",
+        "single-generate-2-seed0",
+        "single-predict_label-2-seed0",
+    }
+    sheets = {path.name for path in (tmp_path / "w" / "multi-joint-4-seed0").glob("*.png")}
+    assert sheets == {"joint.png", "given_image.png", "given_label.png"}
+
+    # Files that have moved are the same data.
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.npz").rename(tmp_path / f"{split}-moved.npz")
+
+    # The same call finds all done: nothing is trained or evaluated again, nor are the features,
+    # which another machine would fit a little differently.
+    files = [*(tmp_path / "w").rglob("figures.json"), tmp_path / "w" / "features.safetensors"]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    assert len(before) == 4
+    compare()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    again = json.loads((tmp_path / "w" / "comparison.json").read_text())
+    assert again["runs"] == found["runs"]
+
+    # Other sampling is evaluated anew, with the same parameters.
+    states = []
+
+    def look_at(built, *rest):
+        states.append(built.sampling.num_steps)
+        return [evaluation.Figure("joint/frechet", 1.0, 12)]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "evaluate", look_at)
+        compare(num_steps=3)
+    assert states == [3, 3, 3]
+
+    with pytest.raises(ValueError, match="features were fitted with another judge_steps, 2"):
+        compare(judge_steps=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"arms": ["mult"]}, "`arms`: got 'mult'"),
+        ({"num_seeds": 0}, "`seeds`: got 0"),
+        ({"budgets": ["time"]}, "`budgets`: got 'time'"),
+    ],
+)
+def test_bad_requests_leave_nothing_behind(tmp_path, options, words):
+    request = {"arms": ["multi"], "num_seeds": 1, "steps": 2, **options}
+    with pytest.raises(ValueError, match=words):
+        apps.compare_arms(config(tmp_path), str(tmp_path / "w"), **request)
+    assert not (tmp_path / "w").exists()

@@ -1,0 +1,87 @@
+"""What `apps.evaluate` prints and keeps where figures differ, fail, or cannot be written."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmdiffusion_jax import apps, data, evaluation, experiment
+from mmdiffusion_jax.evaluation import Figure
+
+
+@pytest.fixture
+def workdirs(tmp_path, monkeypatch):
+    """Two workdirs whose figures the test sets, {workdir: figures}."""
+    figures = {}
+    config = experiment.default_config()
+    source = data.ArraySource({"label": np.arange(4), "label_present": np.arange(4) < 3})
+
+    class Built:
+        class model:
+            modalities = ("image", "label")
+
+    def load(workdir, options, checkpoint):
+        return config, Built, workdir
+
+    monkeypatch.setattr(sys.modules[apps.evaluate.__module__], "load", load)
+    monkeypatch.setattr(experiment, "read_config", lambda workdir: config)
+    monkeypatch.setattr(experiment, "open_data", lambda config: (source, source))
+    monkeypatch.setattr(evaluation, "evaluate", lambda built, workdir, *splits: figures[workdir])
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        figures[str(tmp_path / name)] = [Figure("loss", 0.5, 3)]
+    return figures
+
+
+def test_runs_with_different_figures(workdirs, capsys):
+    one, other = workdirs
+    workdirs[one] = [Figure("loss", 1.0, 3), Figure("accuracy", reason="no label")]
+    workdirs[other] = [Figure("loss", 2.0, 3), Figure("accuracy", 0.25, 3)]
+    apps.evaluate([one, other])
+    said = capsys.readouterr().out
+    assert f"# {one}: 4 test examples, 'label' in 3 of them" in said
+    assert "accuracy" + " " * 34 + "left out: no label" in said
+    mean = said.partition("# mean and standard deviation over 2 runs\n")[2].splitlines()
+    assert [line.split() for line in mean] == [
+        ["loss", "1.5000", "±", "0.7071"],
+        ["accuracy", "0.2500", "(1", "of", "2", "runs)"],
+    ]
+    kept = json.loads(Path(one, "metrics.json").read_text())
+    assert kept == {
+        "loss": 1.0, "num_examples": {"loss": 3}, "left_out": {"accuracy": "no label"},
+    }  # fmt: skip
+
+
+def test_a_workdir_that_cannot_be_written_to(workdirs, capsys, caplog, monkeypatch):
+    one, other = workdirs
+
+    def refuse(file, text):
+        raise OSError(30, "Read-only file system", str(file))
+
+    monkeypatch.setattr(apps.evaluate.__globals__["files"], "write_text", refuse)
+    apps.evaluate([one, other])
+    said = capsys.readouterr().out
+    assert said.count("loss" + " " * 38 + "0.5000  (3)") == 2
+    assert "metrics.json is not written" in caplog.text
+
+
+def test_figures_are_printed_as_they_come(workdirs, capsys):
+    (one, _) = workdirs
+
+    def stopped():
+        yield Figure("loss", 1.0, 3)
+        raise KeyboardInterrupt
+
+    workdirs[one] = stopped()
+    with pytest.raises(KeyboardInterrupt):
+        apps.evaluate([one])
+    assert "loss" + " " * 38 + "1.0000  (3)" in capsys.readouterr().out
+
+
+def test_a_figure_that_is_infinite_is_json(workdirs):
+    one, _ = workdirs
+    workdirs[one] = [Figure("psnr", float("inf"), 3)]
+    apps.evaluate([one])
+    assert json.loads(Path(one, "metrics.json").read_text())["psnr"] == "inf"

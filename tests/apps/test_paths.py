@@ -1,0 +1,147 @@
+"""Where results go is tried first; `~` is the home folder, and a URL is refused, everywhere."""
+
+import runpy
+
+import numpy as np
+import pytest
+
+from mmdiffusion_jax import apps, experiment
+from mmdiffusion_jax.apps.sweep import SweepRun
+from tests.apps.small import ROOT
+from tests.benchmarks import conduct
+
+SMOKE = str(ROOT / "configs/smoke.py")
+
+
+def smoke():
+    return runpy.run_path(SMOKE)["get_config"]()
+
+
+def a_sweep(workdir):
+    return apps.train_sweep([SweepRun("a", {}, smoke(), workdir / "a", ())], ["false"])
+
+
+# Inputs are missing everywhere: an error about the output comes before they are looked at.
+WRITERS = {
+    "sample": ("out", lambda out: apps.sample("missing", str(out))),
+    "compare_samplers": ("out", lambda out: apps.compare_samplers(["missing"], str(out), [], [])),
+    "compare_update": ("out", lambda out: apps.compare_update("missing", out=str(out))),
+    "prepare": ("out", lambda out: apps.prepare("missing", str(out))),
+    "compare_arms": ("workdir", lambda out: apps.compare_arms(smoke(), str(out), ["multi"], 1)),
+    "train": ("workdir", lambda out: apps.train(smoke(), str(out))),
+    "update": ("workdir", lambda out: apps.update(successor(), str(out), ["missing"])),
+    "sweep": ("workdir", a_sweep),
+    "collect_sweep": ("workdir", lambda out: apps.collect_sweep([], str(out))),
+    "benchmark": ("out", lambda out: conduct.run([], True, str(out))),
+    "export": ("out", lambda out: apps.export("missing", out / "m.safetensors")),
+    "fit_features": ("out", lambda out: apps.fit_features("missing", str(out / "f.safetensors"))),
+    "graceful_benchmark": ("out", lambda out: apps.graceful_benchmark(2, 0, str(out / "f.json"))),
+}
+
+
+@pytest.fixture
+def nothing_is_read(monkeypatch):
+    def fail(*_, **__):
+        raise AssertionError("data were opened")
+
+    monkeypatch.setattr(experiment, "open_data", fail)
+
+
+@pytest.mark.usefixtures("nothing_is_read")
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_place_that_cannot_be_written_is_found_out_first(name, tmp_path):
+    (tmp_path / "file").write_text("")
+    argument, call = WRITERS[name]
+    with pytest.raises(ValueError, match=f"^`{argument}`: got {tmp_path}/file.*is not a folder"):
+        call(tmp_path / "file" / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+PATHS = {
+    "sample workdir": ("workdir", lambda path: apps.sample(path)),
+    "sample out": ("out", lambda path: apps.sample("missing", path)),
+    "evaluate": ("workdir", lambda path: apps.evaluate([path])),
+    "export workdir": ("workdir", lambda path: apps.export(path, "m.safetensors")),
+    "export out": ("out", lambda path: apps.export("missing", path)),
+    "load_export": ("path", lambda path: apps.load_export(path)),
+    "compare_samplers": ("workdir", lambda path: apps.compare_samplers([path], "out", [], [])),
+    "compare_update": ("workdir", lambda path: apps.compare_update(path)),
+    "train": ("workdir", lambda path: apps.train(smoke(), path)),
+    "update": ("workdir", lambda path: apps.update(successor(), path, ["missing"])),
+    "update from": ("from", lambda path: apps.update(successor(), "w", [path])),
+    "update ensemble": ("ensemble", lambda path: apps.update(successor(), "w", [], [path])),
+    "compare_arms": ("workdir", lambda path: apps.compare_arms(smoke(), path, ["multi"], 1)),
+    "expand_sweep": ("workdir", lambda path: apps.expand_sweep(SMOKE, path)),
+    "prepare": ("out", lambda path: apps.prepare("missing", path)),
+    "fit_features data": ("data", lambda path: apps.fit_features(path, "f.safetensors")),
+    "fit_features test": (
+        "test",
+        lambda path: apps.fit_features("missing", "f.safetensors", test=path),
+    ),
+    "fit_features path": (
+        "path",
+        lambda path: apps.fit_features("fashion_mnist", "f.safetensors", folder=path),
+    ),
+    "graceful_benchmark": ("out", lambda path: apps.graceful_benchmark(2, 0, path)),
+    "benchmark": ("out", lambda path: conduct.run([], True, path)),
+}
+
+
+def successor():
+    return runpy.run_path(str(ROOT / "configs/graceful_update.py"))["get_config"]()
+
+
+@pytest.mark.usefixtures("nothing_is_read")
+@pytest.mark.parametrize("name", PATHS)
+def test_a_url_is_refused_at_once(name, monkeypatch, tmp_path):
+    argument, call = PATHS[name]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"^`{argument}`: got 'gs://bucket/x.*', expected a path"):
+        call("gs://bucket/x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_home_is_expanded_in_every_path(finished, monkeypatch, tmp_path):
+    (tmp_path / "w").symlink_to(finished)
+    np.save(tmp_path / "labels.npy", np.array([3, 1], np.int32))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    made = apps.sample("~/w", "~/out", given=["label@~/labels.npy"], num_steps=2)
+    assert made == tmp_path / "out"
+    with np.load(made / "samples-00000-of-00001.npz") as samples:
+        assert samples["label"].tolist() == [3, 1]
+    assert apps.export("~/w", "~/m.safetensors") == tmp_path / "m.safetensors"
+    assert apps.load_export("~/m.safetensors")[0].latent == (8, 8, 1)
+    (sweep, *_) = apps.expand_sweep(SMOKE, "~/sweep")
+    assert sweep.workdir.parent == tmp_path / "sweep"
+
+
+KEYS = ("data.folder", "data.path", "data.train", "data.test", "data.embedder")
+KEYS += ("evaluation.features",)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_paths_in_a_config(key, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = smoke().lock()
+    section, _, name = key.partition(".")
+    config[section][name] = "~/x.npz"
+    assert experiment.local_paths(config)[section][name] == str(tmp_path / "x.npz")
+    config[section][name] = "gs://bucket/x.npz"
+    for read in (
+        lambda: experiment.local_paths(config),
+        lambda: apps.train(config, str(tmp_path / "w")),
+        lambda: apps.compare_arms(config, str(tmp_path / "w"), ["multi"], 1),
+        lambda: apps.expand_sweep(SMOKE, "w", [f"--config.{key}=gs://bucket/x.npz"]),
+    ):
+        with pytest.raises(ValueError, match=f"`config.{key}`: got 'gs://bucket/x.npz'"):
+            read()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_lpips_and_names_that_are_no_paths(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = smoke()
+    assert experiment.local_paths(config).to_dict() == config.to_dict()
+    config.evaluation.lpips = ("alex", "~/a.pth", "/b.pth")
+    expected = ("alex", f"{tmp_path}/a.pth", "/b.pth")
+    assert experiment.local_paths(config).evaluation.lpips == expected

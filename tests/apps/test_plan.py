@@ -1,0 +1,41 @@
+"""Plans against the programs that they foretell, and flags that ask for one."""
+
+import json
+
+import pytest
+
+from tests.apps.small import launch, run_python
+
+
+def test_a_plan_is_what_the_compiler_makes_of_it():
+    done = run_python("tests/apps/plan_worker.py", 0, devices=8)
+    assert done.returncode == 0, done.stderr
+    for found in json.loads(done.stdout):
+        name = found["options"]
+        for key, tolerance in (("flops", 0.05), ("arguments", 0.03), ("sent", 0.05)):
+            planned, compiled = found[key]
+            assert abs(planned - compiled) <= tolerance * compiled, (name, key, planned, compiled)
+        planned, compiled = found["temporary"]
+        assert 0.9 * compiled <= planned <= 2.5 * compiled, (name, planned, compiled)
+
+
+def test_a_plan_is_printed_for_devices_that_are_not_there():
+    done = launch(
+        "plan", "--config=configs/smoke.py", "--devices=64", "--peak=459e12", "--bandwidth=90e9"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "64, 1, 1" in done.stdout
+    assert "a step computes" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--devices=6", "--config.sharding.fsdp=4"), "`devices`: got 6, expected a multiple"),
+        (("--devices=7",), "`config.training.batch_size`: got 64, expected a multiple of 7"),
+    ],
+)
+def test_plans_that_cannot_be(arguments, words):
+    done = launch("plan", "--config=configs/smoke.py", *arguments)
+    assert done.returncode == 1
+    assert words in done.stderr
