@@ -3,16 +3,8 @@
 What was stored with the old one goes on serving, and decisions that were right stay right.
 """
 
-from mmdiffusion_jax.graceful.alignment import aligned_encoders
-from mmdiffusion_jax.graceful.architectures import Candidate, search
-from mmdiffusion_jax.graceful.bundle import (
-    Bundle,
-    encoder_of,
-    freeze,
-    read_bundle,
-    write_bundle,
-)
-from mmdiffusion_jax.graceful.compatibility import (
+from mmdiffusion_jax.graceful.methods.architectures import Candidate, search
+from mmdiffusion_jax.graceful.methods.compatibility import (
     class_prototypes,
     compatible_loss,
     cosine_logits,
@@ -21,7 +13,7 @@ from mmdiffusion_jax.graceful.compatibility import (
     shared_coordinates,
     unit,
 )
-from mmdiffusion_jax.graceful.decisions import (
+from mmdiffusion_jax.graceful.methods.decisions import (
     DISTANCES,
     Flips,
     ensemble_logits,
@@ -29,26 +21,12 @@ from mmdiffusion_jax.graceful.decisions import (
     focal_distillation,
     focal_weights,
 )
-from mmdiffusion_jax.graceful.deployed import (
-    deployed_terms,
-    heads_at_noise,
-    latents_apart,
-    with_encoders,
-)
-from mmdiffusion_jax.graceful.fingerprints import (
-    Encoder,
-    StoredLatents,
-    check_together,
-    fingerprint,
-    read_latents,
-    write_latents,
-)
-from mmdiffusion_jax.graceful.kronecker import (
+from mmdiffusion_jax.graceful.methods.kronecker import (
     Factors,
     kronecker_factors,
     kronecker_preconditioner,
 )
-from mmdiffusion_jax.graceful.linear_quadratic import (
+from mmdiffusion_jax.graceful.methods.linear_quadratic import (
     ClosedForm,
     closed_form,
     jacobian_of,
@@ -57,9 +35,38 @@ from mmdiffusion_jax.graceful.linear_quadratic import (
     solve,
     targets,
 )
-from mmdiffusion_jax.graceful.options import ENCODERS, UpdateOptions
-from mmdiffusion_jax.graceful.plots import plot_report
-from mmdiffusion_jax.graceful.report import (
+from mmdiffusion_jax.graceful.methods.retrieval import (
+    Cells,
+    Retrieval,
+    migration_curve,
+    nearest,
+    retrieve,
+)
+from mmdiffusion_jax.graceful.updates.alignment import aligned_encoders
+from mmdiffusion_jax.graceful.updates.bundle import (
+    Bundle,
+    encoder_of,
+    freeze,
+    read_bundle,
+    write_bundle,
+)
+from mmdiffusion_jax.graceful.updates.deployed import (
+    deployed_terms,
+    heads_at_noise,
+    latents_apart,
+    with_encoders,
+)
+from mmdiffusion_jax.graceful.updates.fingerprints import (
+    Encoder,
+    StoredLatents,
+    check_together,
+    fingerprint,
+    read_latents,
+    write_latents,
+)
+from mmdiffusion_jax.graceful.updates.options import ENCODERS, UpdateOptions
+from mmdiffusion_jax.graceful.updates.plots import plot_report
+from mmdiffusion_jax.graceful.updates.report import (
     Denoising,
     Limits,
     Report,
@@ -67,14 +74,7 @@ from mmdiffusion_jax.graceful.report import (
     UpdateRefused,
     compare,
 )
-from mmdiffusion_jax.graceful.retrieval import (
-    Cells,
-    Retrieval,
-    migration_curve,
-    nearest,
-    retrieve,
-)
-from mmdiffusion_jax.graceful.successor import aligned, check_successor, constraint, update
+from mmdiffusion_jax.graceful.updates.successor import aligned, check_successor, constraint, update
 
 __all__ = [
     "DISTANCES",

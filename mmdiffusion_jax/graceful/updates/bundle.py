@@ -11,7 +11,7 @@ import numpy as np
 from flax import traverse_util
 
 from mmdiffusion_jax import errors, experiment
-from mmdiffusion_jax.graceful.fingerprints import Encoder, fingerprint
+from mmdiffusion_jax.graceful.updates.fingerprints import Encoder, fingerprint
 from mmdiffusion_jax.modalities.categorical import Categorical
 from mmdiffusion_jax.training import read_safetensors, write_safetensors
 

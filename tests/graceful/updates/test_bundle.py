@@ -82,7 +82,7 @@ def test_a_bundle_of_other_code(bundle, tmp_path, monkeypatch):
     """The same parameters, encoded otherwise: a field that changes what the encoder gives."""
     file = tmp_path / "deployed.safetensors"
     graceful.write_bundle(file, bundle)
-    monkeypatch.setattr(graceful.bundle, "fingerprint", lambda params, about: "another")
+    monkeypatch.setattr(graceful.updates.bundle, "fingerprint", lambda params, about: "another")
     with pytest.raises(ValueError, match=r"whose encoder of .image. was .* expected another, as"):
         graceful.read_bundle(file)
 

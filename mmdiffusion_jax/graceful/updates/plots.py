@@ -3,7 +3,7 @@
 import os
 
 from mmdiffusion_jax import files
-from mmdiffusion_jax.graceful.report import Report
+from mmdiffusion_jax.graceful.updates.report import Report
 
 _OLD, _NEW = "tab:gray", "tab:blue"
 

@@ -22,18 +22,18 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from mmdiffusion_jax import data, errors, experiment, objective, training
-from mmdiffusion_jax.graceful.alignment import aligned_encoders
-from mmdiffusion_jax.graceful.bundle import Bundle, encoder_paths
-from mmdiffusion_jax.graceful.compatibility import mix_stored
-from mmdiffusion_jax.graceful.decisions import ensemble_logits, focal_distillation
-from mmdiffusion_jax.graceful.deployed import (
+from mmdiffusion_jax.graceful.methods.compatibility import mix_stored
+from mmdiffusion_jax.graceful.methods.decisions import ensemble_logits, focal_distillation
+from mmdiffusion_jax.graceful.updates.alignment import aligned_encoders
+from mmdiffusion_jax.graceful.updates.bundle import Bundle, encoder_paths
+from mmdiffusion_jax.graceful.updates.deployed import (
     Read,
     deployed_terms,
     heads_at_noise,
     latents_apart,
     with_encoders,
 )
-from mmdiffusion_jax.graceful.options import UpdateOptions
+from mmdiffusion_jax.graceful.updates.options import UpdateOptions
 from mmdiffusion_jax.modalities.categorical import Categorical
 from mmdiffusion_jax.process import ModelFunctions
 

@@ -3,7 +3,7 @@
 import dataclasses
 
 from mmdiffusion_jax import errors, ranges
-from mmdiffusion_jax.graceful.decisions import DISTANCES
+from mmdiffusion_jax.graceful.methods.decisions import DISTANCES
 
 ENCODERS = ("compatible", "kept", "free")
 """What becomes of the encoders: trained to go with the stored latents, left as they are, or trained

@@ -10,18 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdiffusion_jax import data, errors, objective
-from mmdiffusion_jax.graceful.bundle import Bundle
-from mmdiffusion_jax.graceful.decisions import Flips, flips
-from mmdiffusion_jax.graceful.deployed import deployed_terms, with_encoders
-from mmdiffusion_jax.graceful.options import UpdateOptions
-from mmdiffusion_jax.graceful.retrieval import (
+from mmdiffusion_jax.graceful.methods.decisions import Flips, flips
+from mmdiffusion_jax.graceful.methods.retrieval import (
     Cells,
     Retrieval,
     migration_curve,
     nearest,
     retrieve,
 )
-from mmdiffusion_jax.graceful.successor import check_successor, decided_by
+from mmdiffusion_jax.graceful.updates.bundle import Bundle
+from mmdiffusion_jax.graceful.updates.deployed import deployed_terms, with_encoders
+from mmdiffusion_jax.graceful.updates.options import UpdateOptions
+from mmdiffusion_jax.graceful.updates.successor import check_successor, decided_by
 from mmdiffusion_jax.modalities import Label
 from mmdiffusion_jax.process import ModelFunctions
 

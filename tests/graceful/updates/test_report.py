@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmdiffusion_jax import data, graceful, objective
 from tests.graceful.small import built_with, examples, frozen, source
-from tests.graceful.test_bundle import changed
+from tests.graceful.updates.test_bundle import changed
 
 
 @pytest.fixture(scope="module")

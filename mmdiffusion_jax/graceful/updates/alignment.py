@@ -14,8 +14,8 @@ import optax
 from flax import traverse_util
 
 from mmdiffusion_jax import data, experiment, objective
-from mmdiffusion_jax.graceful.bundle import Bundle, encoder_paths
-from mmdiffusion_jax.graceful.deployed import latents_apart
+from mmdiffusion_jax.graceful.updates.bundle import Bundle, encoder_paths
+from mmdiffusion_jax.graceful.updates.deployed import latents_apart
 
 _EXAMPLES, _BATCH, _LEARNING_RATE = 2048, 256, 0.03
 

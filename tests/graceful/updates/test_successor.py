@@ -11,7 +11,7 @@ from flax import traverse_util
 
 from mmdiffusion_jax import experiment, graceful, objective
 from mmdiffusion_jax.graceful import UpdateOptions
-from mmdiffusion_jax.graceful.bundle import encoder_paths
+from mmdiffusion_jax.graceful.updates.bundle import encoder_paths
 from tests.graceful.small import built_with, examples, frozen, source
 from tests.mixture_world import TABLE, MixtureWorld
 
