@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import data, errors, evaluation, experiment, files, generation, metrics
+from mmdiffusion_jax import data, errors, evaluation, experiment, files, metrics
 from mmdiffusion_jax.apps.costs import measure_costs
 from mmdiffusion_jax.apps.train import load, train
 from mmdiffusion_jax.evaluation import ArmRun, Cost, RealData
@@ -195,7 +195,7 @@ def _run(
 def _draw(model: MultiModalModel, samples: Mapping[str, np.ndarray], file: Path) -> None:
     """Draws the first samples; figures are not lost to a picture that cannot be drawn."""
     try:
-        sheet = generation.contact_sheet(model, {name: x[:_SHEET] for name, x in samples.items()})
+        sheet = evaluation.contact_sheet(model, {name: x[:_SHEET] for name, x in samples.items()})
     except Exception as error:
         logging.warning("The picture %s is left out: %s", file, error)
     else:

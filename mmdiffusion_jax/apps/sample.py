@@ -10,8 +10,9 @@ import jax
 import numpy as np
 from absl import logging
 
-from mmdiffusion_jax import errors, files, generation, sampling, training
+from mmdiffusion_jax import errors, evaluation, experiment, files, sampling, training
 from mmdiffusion_jax.apps.requests import parse_given
+from mmdiffusion_jax.apps.shards import write_shards
 from mmdiffusion_jax.apps.train import load
 from mmdiffusion_jax.networks import MultiModalModel
 
@@ -83,7 +84,7 @@ def sample(
         "shard_size": shard_size,
         "parameters": training.tree_digest(params),
         "given": {
-            name: training.tree_digest(generation.distinct(x)) for name, x in sorted(known.items())
+            name: training.tree_digest(experiment.distinct(x)) for name, x in sorted(known.items())
         },
     }
     if folder is None:
@@ -100,10 +101,10 @@ def sample(
         size = min(count, _FOLLOWED)
         few = {name: x[:size] for name, x in known.items()}
         way = jax.device_get(built.trajectory(key, params, size, few, trajectory))
-    shards = generation.write_shards(folder, request, count, shard_size, make)
+    shards = write_shards(folder, request, count, shard_size, make)
     with np.load(shards[0]) as first_file:
         shown = {name: first_file[name][:_SHEET] for name in first_file.files}
-    files.write_png(folder / "samples.png", generation.contact_sheet(built.model, shown))
+    files.write_png(folder / "samples.png", evaluation.contact_sheet(built.model, shown))
     if way is not None:
         _write_trajectory(folder, built.model, way)
     logging.info("%d samples in %s.", count, folder)
@@ -119,7 +120,7 @@ def _write_trajectory(folder: Path, model: MultiModalModel, way: sampling.Trajec
     in_rows = {
         name: np.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:]) for name, x in way.values.items()
     }
-    sheet = generation.contact_sheet(model, in_rows, columns=len(way.times))
+    sheet = evaluation.contact_sheet(model, in_rows, columns=len(way.times))
     files.write_png(folder / "trajectory.png", sheet)
 
 

@@ -10,7 +10,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import data, errors, experiment, files, training
+from mmdiffusion_jax import data, errors, evaluation, experiment, files, training
 from mmdiffusion_jax.apps.options import CHECKPOINTS
 
 UPDATE_FILE = "update.json"
@@ -50,8 +50,9 @@ def train(
         )
     require_writable(workdir)
     source, test = open_data(config)
+    monitor = evaluation.monitor(built, test, profile)
     with hold(workdir, config) as folder:
-        return experiment.fit(built, source, test, folder, profile)
+        return experiment.fit(built, source, folder, monitor)
 
 
 def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:

@@ -10,7 +10,7 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import errors, experiment, files, graceful, training
+from mmdiffusion_jax import errors, evaluation, experiment, files, graceful, training
 from mmdiffusion_jax.apps.train import (
     UPDATE_FILE,
     hold,
@@ -69,12 +69,13 @@ def update(
     record = _record(options, bundles, members)
     _check_record(workdir, record)
     source, test = open_data(own)
+    monitor = evaluation.monitor(built, test, profile)
     with hold(workdir, own) as folder:
         if jax.process_index() == 0:
             for index, bundle in enumerate(bundles):
                 graceful.write_bundle(folder / f"deployed-{index}.safetensors", bundle)
             files.write_text(folder / UPDATE_FILE, json.dumps(record, indent=2) + "\n")
-        return graceful.update(bundles, built, source, test, folder, options, members, profile)
+        return graceful.update(bundles, built, source, folder, monitor, options, members)
 
 
 def freeze(workdir: str, checkpoint: str = "newest") -> graceful.Bundle:

@@ -24,9 +24,10 @@ from mmdiffusion_jax.evaluation.likelihood import (
     loss_names,
     loss_on,
 )
-from mmdiffusion_jax.evaluation.options import EvaluationOptions
+from mmdiffusion_jax.evaluation.monitor import monitor
 from mmdiffusion_jax.evaluation.real import CLASSIFIER, RealData
 from mmdiffusion_jax.evaluation.samplers import compare_samplers, plot_samplers, sampler_table
+from mmdiffusion_jax.evaluation.sheet import contact_sheet
 
 __all__ = [
     "BUDGETS",
@@ -34,7 +35,6 @@ __all__ = [
     "HIGHER_IS_BETTER",
     "ArmRun",
     "Cost",
-    "EvaluationOptions",
     "Figure",
     "RealData",
     "arms_table",
@@ -42,6 +42,7 @@ __all__ = [
     "check_budgets",
     "compare_samplers",
     "conditional_figures",
+    "contact_sheet",
     "counts_of",
     "equal_steps",
     "evaluate",
@@ -52,6 +53,7 @@ __all__ = [
     "likelihood_figures",
     "loss_names",
     "loss_on",
+    "monitor",
     "plot_arms",
     "plot_samplers",
     "sampler_table",

@@ -1,7 +1,7 @@
 """Every figure about a trained model, one after another."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,14 +11,12 @@ from mmdiffusion_jax.evaluation.directions import conditional_figures, joint_fig
 from mmdiffusion_jax.evaluation.figure import Figure, left_out
 from mmdiffusion_jax.evaluation.likelihood import bound_on, flow_on, labels_by_scoring
 from mmdiffusion_jax.evaluation.real import RealData
+from mmdiffusion_jax.experiment import Experiment
 from mmdiffusion_jax.modalities import Label
-
-if TYPE_CHECKING:
-    from mmdiffusion_jax.experiment import Experiment
 
 
 def evaluate(
-    experiment: "Experiment",
+    experiment: Experiment,
     params: Any,
     train: data.Source,
     test: data.Source,
@@ -52,7 +50,7 @@ def evaluate(
         real = RealData(experiment, train, test)
     if real is not None:
         real.check()
-    if experiment.evaluation.num_scored and experiment.formulation == "shared":
+    if experiment.evaluation.num_scored and experiment.has_bound:
         yield from likelihood_figures(experiment, params, test)
     if real is None:
         return
@@ -60,7 +58,7 @@ def evaluate(
     key = jax.random.key(experiment.evaluation.seed)
     count = experiment.evaluation.num_samples
     modalities = experiment.model.modalities
-    if experiment.formulation != "predict":
+    if not experiment.predicts_from:
         samples = experiment.generate(jax.random.fold_in(key, 0), params, count)
         if look is not None:
             look("joint", samples)
@@ -86,9 +84,7 @@ def evaluate(
         yield from conditional_figures(real, name, samples, truth)
 
 
-def likelihood_figures(
-    experiment: "Experiment", params: Any, test: data.Source
-) -> Iterator[Figure]:
+def likelihood_figures(experiment: Experiment, params: Any, test: data.Source) -> Iterator[Figure]:
     """The bound's terms, the flow's likelihood, and labels read by their scores.
 
     Args:
@@ -106,7 +102,7 @@ def likelihood_figures(
             yield from labels_by_scoring(experiment, params, test, name)
 
 
-def _may_be_given_alone(experiment: "Experiment", name: str) -> bool:
-    if experiment.formulation == "predict":
-        return tuple(experiment.config.predict.given) == (name,)
+def _may_be_given_alone(experiment: Experiment, name: str) -> bool:
+    if experiment.predicts_from:
+        return experiment.predicts_from == (name,)
     return len(experiment.model.modalities) > 1

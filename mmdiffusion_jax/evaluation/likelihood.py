@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,10 @@ import numpy as np
 
 from mmdiffusion_jax import data, objective
 from mmdiffusion_jax.evaluation.figure import Figure, figures_of
-
-if TYPE_CHECKING:
-    from mmdiffusion_jax.experiment import Experiment
+from mmdiffusion_jax.experiment import Experiment
 
 
-def loss_on(experiment: "Experiment", source: data.Source) -> Callable[[Any], dict[str, float]]:
+def loss_on(experiment: Experiment, source: data.Source) -> Callable[[Any], dict[str, float]]:
     """The training losses on held-out examples, with the same draws every time; compiled once.
 
     Each term is its mean over the examples that count in it, of all batches together, and the loss
@@ -52,7 +50,7 @@ def loss_on(experiment: "Experiment", source: data.Source) -> Callable[[Any], di
     return evaluate_loss
 
 
-def loss_names(experiment: "Experiment", source: data.Source) -> set[str]:
+def loss_names(experiment: Experiment, source: data.Source) -> set[str]:
     """What `loss_on` will say of a source, by the names; nothing is computed.
 
     Args:
@@ -67,7 +65,7 @@ def loss_names(experiment: "Experiment", source: data.Source) -> set[str]:
     return {"loss", *terms} - nowhere
 
 
-def bound_on(experiment: "Experiment", params: Any, source: data.Source) -> list[Figure]:
+def bound_on(experiment: Experiment, params: Any, source: data.Source) -> list[Figure]:
     """The bound's four terms in nats per example, and bits per dimension, summed over all t.
 
     Args:
@@ -101,7 +99,7 @@ def bound_on(experiment: "Experiment", params: Any, source: data.Source) -> list
     return figures_of(names, len(rows), compute)
 
 
-def flow_on(experiment: "Experiment", params: Any, source: data.Source) -> list[Figure]:
+def flow_on(experiment: Experiment, params: Any, source: data.Source) -> list[Figure]:
     """Bits per dimension by the probability flow, a second opinion beside the bound's.
 
     The backbone computes in float32 for it, whatever it was trained in.
@@ -133,7 +131,7 @@ def flow_on(experiment: "Experiment", params: Any, source: data.Source) -> list[
 
 
 def labels_by_scoring(
-    experiment: "Experiment", params: Any, source: data.Source, name: str
+    experiment: Experiment, params: Any, source: data.Source, name: str
 ) -> list[Figure]:
     """The accuracy of the labels under which the bound of a test example is best.
 
@@ -169,18 +167,18 @@ def labels_by_scoring(
     return figures_of([f"{name}_by_scoring/accuracy"], len(rows), accuracy)
 
 
-def _first_rows(experiment: "Experiment", source: data.Source, names: Iterable[str]) -> np.ndarray:
+def _first_rows(experiment: Experiment, source: data.Source, names: Iterable[str]) -> np.ndarray:
     """The first `num_scored` examples that have all of some modalities."""
     return data.rows_with(source, names, experiment.evaluation.num_scored)
 
 
-def _dims(experiment: "Experiment") -> int:
+def _dims(experiment: Experiment) -> int:
     return sum(modality.num_dims for modality in experiment.model.modalities.values())
 
 
 def _means_over(
     function: Callable[..., Mapping[str, jax.Array]],
-    experiment: "Experiment",
+    experiment: Experiment,
     params: Any,
     source: data.Source,
     rows: np.ndarray,

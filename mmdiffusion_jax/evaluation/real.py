@@ -3,15 +3,13 @@
 import contextlib
 import functools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from mmdiffusion_jax import data, errors, metrics
+from mmdiffusion_jax.experiment import Experiment
 from mmdiffusion_jax.modalities import Audio, Embedding, Image, Label, MaskedImage, Segmentation
-
-if TYPE_CHECKING:
-    from mmdiffusion_jax.experiment import Experiment
 
 PIXELS, CLASSIFIER = "pixels", "classifier"
 """Features of images: their own pixels, or those of a classifier trained on the data at hand."""
@@ -45,7 +43,7 @@ class RealData:
         ValueError: a primary modality that is no image.
     """
 
-    def __init__(self, experiment: "Experiment", train: data.Source, test: data.Source) -> None:
+    def __init__(self, experiment: Experiment, train: data.Source, test: data.Source) -> None:
         if not self.serves(experiment):
             raise ValueError(
                 errors.message(
@@ -70,7 +68,7 @@ class RealData:
         self._judges: dict[tuple[str, str], metrics.Judge | metrics.SmallClassifier] = {}
 
     @staticmethod
-    def serves(experiment: "Experiment") -> bool:
+    def serves(experiment: Experiment) -> bool:
         """Whether the experiment's primary modality is an image."""
         return isinstance(experiment.model.modalities[experiment.model.primary], Image)
 

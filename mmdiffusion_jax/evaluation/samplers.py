@@ -4,17 +4,14 @@ import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 
 from mmdiffusion_jax import data, files
 from mmdiffusion_jax.evaluation.real import RealData
-from mmdiffusion_jax.generation import SamplingOptions
-
-if TYPE_CHECKING:
-    from mmdiffusion_jax.experiment import Experiment
+from mmdiffusion_jax.experiment import Experiment, SamplingOptions
 
 REFERENCE = "ancestral, every step"
 """What the others are compared with."""
@@ -42,7 +39,7 @@ class Figures:
 
 
 def compare_samplers(
-    experiment: "Experiment",
+    experiment: Experiment,
     params: Any,
     train: data.Source,
     test: data.Source,
@@ -166,7 +163,7 @@ def plot_samplers(runs: Sequence[Sequence[Figures]], file: str | Path) -> None:
         figure.savefig(stream, dpi=120, format="png")
 
 
-def _timed(experiment: "Experiment", params: Any, options: SamplingOptions) -> tuple[Any, float]:
+def _timed(experiment: Experiment, params: Any, options: SamplingOptions) -> tuple[Any, float]:
     generate = experiment.generator(options)
     key = jax.random.key(experiment.evaluation.seed)
     count = experiment.evaluation.num_samples

@@ -14,6 +14,8 @@ from mmdiffusion_jax.experiment.fit import (
     share_batch,
 )
 from mmdiffusion_jax.experiment.paths import local_paths
+from mmdiffusion_jax.experiment.sampler import Generator, distinct
+from mmdiffusion_jax.experiment.sections import EvaluationOptions, SamplingOptions
 from mmdiffusion_jax.experiment.sources import open_data
 from mmdiffusion_jax.experiment.workdir import (
     check_workdir,
@@ -25,7 +27,10 @@ from mmdiffusion_jax.experiment.workdir import (
 __all__ = [
     "ARMS",
     "Constraint",
+    "EvaluationOptions",
     "Experiment",
+    "Generator",
+    "SamplingOptions",
     "abstract_state",
     "build",
     "call_in_file",
@@ -36,6 +41,7 @@ __all__ = [
     "config_of",
     "data_digests",
     "default_config",
+    "distinct",
     "fit",
     "hold_workdir",
     "local_paths",

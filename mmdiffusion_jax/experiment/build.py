@@ -11,11 +11,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mmdiffusion_jax import errors, process
-from mmdiffusion_jax.evaluation import EvaluationOptions
 from mmdiffusion_jax.experiment.config import BACKBONES, SCHEDULES, check_config
 from mmdiffusion_jax.experiment.formulations import FORMULATIONS, Terms
+from mmdiffusion_jax.experiment.sampler import Generator
+from mmdiffusion_jax.experiment.sections import EvaluationOptions, SamplingOptions
 from mmdiffusion_jax.experiment.values import under
-from mmdiffusion_jax.generation import Generator, SamplingOptions
 from mmdiffusion_jax.modalities import MODALITIES
 from mmdiffusion_jax.networks import MultiModalModel
 from mmdiffusion_jax.sampling import Trajectory
@@ -55,6 +55,16 @@ class Experiment:
     def formulation(self) -> str:
         """What is asked of the model: "shared", "separate" or "predict"."""
         return self.config.formulation
+
+    @property
+    def has_bound(self) -> bool:
+        """Whether its model has the bound of one diffusion space, and so likelihoods."""
+        return self.formulation == "shared"
+
+    @property
+    def predicts_from(self) -> tuple[str, ...]:
+        """The modalities that it predicts from without diffusion; empty where it generates."""
+        return tuple(self.config.predict.given) if self.formulation == "predict" else ()
 
     def loss(
         self, params: Any, key: jax.Array, batch: Any, **options: Any

@@ -8,11 +8,10 @@ import flax.linen as nn
 from ml_collections import ConfigDict, config_dict
 
 from mmdiffusion_jax import data, errors, process
-from mmdiffusion_jax.evaluation import EvaluationOptions
 from mmdiffusion_jax.experiment.config_file import read_config_file
 from mmdiffusion_jax.experiment.formulations import FORMULATIONS, WEIGHTINGS
+from mmdiffusion_jax.experiment.sections import EvaluationOptions, SamplingOptions
 from mmdiffusion_jax.experiment.values import check_kinds, check_numbers
-from mmdiffusion_jax.generation import SamplingOptions
 from mmdiffusion_jax.modalities import MODALITIES
 from mmdiffusion_jax.networks import DiT, UNet, UViT
 from mmdiffusion_jax.training import ShardingOptions, TrainingOptions

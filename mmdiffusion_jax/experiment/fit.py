@@ -10,10 +10,8 @@ import numpy as np
 import optax
 from absl import logging
 
-from mmdiffusion_jax import data, errors, evaluation, generation, training
+from mmdiffusion_jax import data, training
 from mmdiffusion_jax.experiment.build import Experiment
-
-_SHEET = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +34,8 @@ class Constraint:
 def fit(
     built: Experiment,
     source: data.Source,
-    test: data.Source,
     folder: Path,
-    profile: tuple[int, int] | None = None,
+    monitor: training.Monitor,
     constraint: Constraint | None = None,
 ) -> training.TrainState:
     """Trains from the newest checkpoint in a folder, or from the beginning, to the last step.
@@ -46,18 +43,13 @@ def fit(
     Args:
         built: the experiment.
         source: the training split.
-        test: the test split, for evaluation.
         folder: held by this run, see `hold_workdir`.
-        profile: (first, last) step to record into `folder/profile`, or None.
+        monitor: evaluates, draws and profiles, such as `evaluation.monitor`.
         constraint: what it is to keep of other models, or None.
 
     Returns:
         The state after the last step taken.
-
-    Raises:
-        ValueError: a `training.best_metric` that the evaluation of this test split will not have.
     """
-    _check_best_metric(built, test)
     mesh, split, rows = share_batch(built)
     size = built.training.batch_size
     step, state = make_step_and_state(built, mesh, constraint)
@@ -71,14 +63,6 @@ def fit(
         read = (data.select(batch, built.model.modalities) for batch in batches)
         return data.to_device(read, split, size, rows)
 
-    def picture(params: Any) -> np.ndarray:
-        # A network that only predicts is shown what it makes of test examples.
-        shown = built.config.predict.given if built.formulation == "predict" else ()
-        rows = data.rows_with(test, shown, _SHEET)
-        given = {name: x for name, x in test.take(rows).items() if name in shown}
-        samples = built.generate(jax.random.key(built.seed), params, len(rows), given)
-        return generation.contact_sheet(built.model, samples)
-
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     return training.train(
         built.training,
@@ -86,21 +70,9 @@ def fit(
         state,
         step,
         open_batches,
-        evaluation.loss_on(built, test),
-        picture,
-        profile,
+        monitor,
         jax.device_put(constraint.constants, whole) if constraint else (),
     )
-
-
-def _check_best_metric(built: Experiment, test: data.Source) -> None:
-    metric = built.training.best_metric
-    if metric and metric not in (names := evaluation.loss_names(built, test)):
-        raise ValueError(
-            errors.unknown(
-                "training.best_metric", metric, names, "the evaluation on the test split has these"
-            )
-        )
 
 
 def share_batch(

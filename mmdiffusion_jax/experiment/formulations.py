@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 
 from mmdiffusion_jax import errors, objective, process, sampling
 from mmdiffusion_jax.experiment.augmentation import hide_squares
-from mmdiffusion_jax.generation import Draw, SamplingOptions
+from mmdiffusion_jax.experiment.sampler import Draw
+from mmdiffusion_jax.experiment.sections import SamplingOptions
 from mmdiffusion_jax.modalities import restored
 from mmdiffusion_jax.networks import MultiModalModel, SeparateModel
 

@@ -3,7 +3,7 @@
 from mmdiffusion_jax.training.best import BestCheckpoint
 from mmdiffusion_jax.training.checkpoints import CheckpointError, Checkpoints, Restored
 from mmdiffusion_jax.training.export import read_safetensors, tree_digest, write_safetensors
-from mmdiffusion_jax.training.loop import train
+from mmdiffusion_jax.training.loop import Monitor, train
 from mmdiffusion_jax.training.options import TrainingOptions
 from mmdiffusion_jax.training.sharding import (
     ShardingOptions,
@@ -23,6 +23,7 @@ __all__ = [
     "CheckpointError",
     "Checkpoints",
     "MetricWriter",
+    "Monitor",
     "Restored",
     "ShardingOptions",
     "TrainState",

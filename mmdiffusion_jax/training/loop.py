@@ -1,6 +1,7 @@
 """The only training loop: resume, step, log, evaluate, checkpoint, draw."""
 
 import collections
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,15 +30,28 @@ from mmdiffusion_jax.training.writers import MetricWriter
 _AHEAD = 4
 
 
+@dataclasses.dataclass(frozen=True)
+class Monitor:
+    """How a run is looked at while it goes on.
+
+    Attributes:
+        evaluate: averaged parameters → {name: value}, written as `eval/…`.
+        picture: averaged parameters → an image (height, width, 3) uint8 of samples.
+        profile: (first, last) step to record for XProf, or None.
+    """
+
+    evaluate: Callable[[Any], Mapping[str, float]]
+    picture: Callable[[Any], np.ndarray]
+    profile: tuple[int, int] | None = None
+
+
 def train(
     options: TrainingOptions,
     workdir: Path,
     state: TrainState,
     step: Step,
     open_batches: Callable[[int], Iterator[Mapping[str, jax.Array]]],
-    evaluate: Callable[[Any], Mapping[str, float]],
-    picture: Callable[[Any], np.ndarray],
-    profile: tuple[int, int] | None = None,
+    monitor: Monitor,
     constants: Sequence[Any] = (),
 ) -> TrainState:
     """Trains from the newest checkpoint in `workdir`, or from `state`, to the last step.
@@ -56,9 +70,7 @@ def train(
         state: a fresh state; also the template for restoring.
         step: from `make_step`; gives up the state it is handed.
         open_batches: global example counter → batches on the devices from there on.
-        evaluate: averaged parameters → scalars, written as `eval/…`.
-        picture: averaged parameters → an image (height, width, 3) uint8 of samples.
-        profile: (first, last) step to record for XProf, or None.
+        monitor: evaluates, draws and profiles.
         constants: what the step takes beside state and batch.
 
     Returns:
@@ -89,7 +101,7 @@ def train(
             logging.info("Nothing to do: the run is at step %d of %d.", start, options.num_steps)
             if lacks_picture:
                 with MetricWriter(workdir, resume_step=start) as writer:
-                    _draw(writer, start, state, picture)
+                    _draw(writer, start, state, monitor.picture)
             return state
         batches = open_batches(start * options.batch_size)
         batch = next(batches)
@@ -101,14 +113,14 @@ def train(
             cost.memory_bytes / 1e6,
         )
         ahead: collections.deque[jax.Array] = collections.deque()
-        window = ProfileWindow(str(workdir / "profile"), profile)
+        window = ProfileWindow(str(workdir / "profile"), monitor.profile)
         with (
             MetricWriter(workdir, resume_step=start) as writer,
             BestCheckpoint(workdir / "best", options, checkpoints) as best,
             tqdm(total=options.num_steps, initial=start, unit="step", mininterval=1.0) as bar,
         ):
             if lacks_picture:
-                _draw(writer, start, state, picture)
+                _draw(writer, start, state, monitor.picture)
             watch = Stopwatch(cost, options.batch_size)
             for index in range(start + 1, options.num_steps + 1):
                 if index > start + 1:
@@ -142,7 +154,7 @@ def train(
                     position["unlogged"] = _to_json(jax.device_get(pending))
                 if _due(index, options.eval_every, options.num_steps):
                     try:
-                        figures = evaluate(on_this_process(state.ema))
+                        figures = monitor.evaluate(on_this_process(state.ema))
                         writer.write(index, _prefixed("eval", figures))
                         best.offer(index, state, figures)
                     except Exception:
@@ -153,7 +165,7 @@ def train(
                 if saving:
                     checkpoints.save(index, state, position)
                 if _due(index, options.sample_every, options.num_steps):
-                    _draw(writer, index, state, picture)
+                    _draw(writer, index, state, monitor.picture)
                 watch.pause(time.monotonic() - paused)
                 if stopping and index < options.num_steps:
                     logging.warning("Stopped by a signal at step %d; run again to go on.", index)

@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 from sklearn.datasets import load_digits
 
 from mmdiffusion_jax import data, experiment
-from mmdiffusion_jax.evaluation import EvaluationOptions, RealData
+from mmdiffusion_jax.evaluation import RealData
+from mmdiffusion_jax.experiment import EvaluationOptions
 from mmdiffusion_jax.modalities import Audio, Embedding, Image, Label, MaskedImage, Segmentation
 from tests.apps.small import smoke_config
 

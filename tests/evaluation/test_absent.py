@@ -9,7 +9,6 @@ import pytest
 
 from mmdiffusion_jax import data, metrics, objective
 from mmdiffusion_jax.evaluation import (
-    EvaluationOptions,
     conditional_figures,
     evaluate,
     judge_figures,
@@ -17,6 +16,7 @@ from mmdiffusion_jax.evaluation import (
     values_of,
 )
 from mmdiffusion_jax.evaluation.likelihood import bound_on, flow_on, labels_by_scoring
+from mmdiffusion_jax.experiment import EvaluationOptions
 from tests.evaluation.conftest import real_data
 
 SECONDARIES = ("label", "mask", "masked_image", "audio", "embedding")

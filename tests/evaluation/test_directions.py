@@ -9,13 +9,13 @@ from sklearn.metrics import jaccard_score
 
 from mmdiffusion_jax import data, metrics
 from mmdiffusion_jax.evaluation import (
-    EvaluationOptions,
     RealData,
     evaluate,
     values_of,
 )
 from mmdiffusion_jax.evaluation import conditional_figures as conditional_figures_of
 from mmdiffusion_jax.evaluation import joint_figures as joint_figures_of
+from mmdiffusion_jax.experiment import EvaluationOptions
 from mmdiffusion_jax.modalities import Audio, Embedding, Image, Label, MaskedImage, Segmentation
 
 LATENT = (8, 8, 1)
@@ -131,10 +131,8 @@ def test_restored_images(real):
 def test_a_restored_image_is_looked_at_whole(real):
     whole = real.test["image"]
     stub = types.SimpleNamespace(
-        formulation="predict",
-        config=types.SimpleNamespace(
-            predict=types.SimpleNamespace(given=("masked_image",), target="masked_image")
-        ),
+        has_bound=False,
+        predicts_from=("masked_image",),
         model=types.SimpleNamespace(modalities=real.modalities),
         evaluation=EvaluationOptions(num_samples=20),
         generate=lambda key, params, count, given: {**given, "image": whole[:count]},

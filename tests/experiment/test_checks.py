@@ -10,7 +10,16 @@ import pytest
 from ml_collections import ConfigDict
 from sklearn.datasets import load_digits
 
-from mmdiffusion_jax import apps, data, experiment, metrics, modalities, objective, training
+from mmdiffusion_jax import (
+    apps,
+    data,
+    evaluation,
+    experiment,
+    metrics,
+    modalities,
+    objective,
+    training,
+)
 
 COUNT = 40
 DIGITS = load_digits()
@@ -164,13 +173,13 @@ def test_extra_columns_and_their_masks_are_left_alone(tmp_path, monkeypatch):
     assert set(train.columns) == {"image", "label", "label_present", "caption_present"}
     built = experiment.build(config)
 
-    def take_one(options, folder, state, step, open_batches, evaluate, *rest):
+    def take_one(options, folder, state, step, open_batches, monitor, *rest):
         batch = next(open_batches(0))
         assert set(batch) == {"image"}
-        return evaluate(state.params)
+        return monitor.evaluate(state.params)
 
     monkeypatch.setattr(training, "train", take_one)
-    losses = experiment.fit(built, train, test, tmp_path)
+    losses = experiment.fit(built, train, tmp_path, evaluation.monitor(built, test))
     assert np.isfinite(losses["loss"])
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from mmdiffusion_jax import experiment, objective, sampling
+from mmdiffusion_jax.experiment import SamplingOptions
 from mmdiffusion_jax.experiment.augmentation import hide_squares
 from mmdiffusion_jax.experiment.formulations import FORMULATIONS
-from mmdiffusion_jax.generation import SamplingOptions
 
 SMOKE = Path(__file__).resolve().parents[2] / "configs" / "smoke.py"
 

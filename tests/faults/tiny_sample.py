@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from mmdiffusion_jax import apps, generation
+from mmdiffusion_jax import apps
+from mmdiffusion_jax.apps.shards import write_shards
 
 _OUT = flags.DEFINE_string("out", None, "The folder.", required=True)
 
@@ -16,7 +17,7 @@ def make(first, count):
 
 def main(argv):
     del argv
-    generation.write_shards(Path(_OUT.value), {"seed": 0}, 7, 2, make)
+    write_shards(Path(_OUT.value), {"seed": 0}, 7, 2, make)
 
 
 if __name__ == "__main__":

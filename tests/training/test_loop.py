@@ -32,8 +32,7 @@ def train(folder, evaluate=lambda params: {"loss": 0.0}, picture=lambda params: 
         state,
         step,
         lambda start: iter([{"x": jnp.ones((2, 4))}] * 4),
-        evaluate,
-        picture,
+        training.Monitor(evaluate, picture),
     )
 
 

@@ -131,11 +131,10 @@ def update(
     deployed: Sequence[Bundle],
     built: experiment.Experiment,
     source: data.Source,
-    test: data.Source,
     folder: Path,
+    monitor: training.Monitor,
     options: UpdateOptions | None = None,
     ensemble: Sequence[Bundle] = (),
-    profile: tuple[int, int] | None = None,
 ) -> training.TrainState:
     """Trains a successor against what is deployed, or goes on with it.
 
@@ -147,11 +146,10 @@ def update(
         deployed: as for `constraint`.
         built: the successor's experiment.
         source: the training split.
-        test: the test split.
         folder: held by this run.
+        monitor: as for `experiment.fit`.
         options: what is kept, and how firmly; left out, the defaults.
         ensemble: as for `constraint`.
-        profile: (first, last) step to record for XProf, or None.
 
     Returns:
         The state after the last step taken; `freeze` its average for `compare`.
@@ -162,7 +160,7 @@ def update(
     options = options or UpdateOptions()
     held = constraint(deployed, built, options, ensemble)
     held = aligned(held, deployed[-1], built, source, options)
-    return experiment.fit(built, source, test, folder, profile, held)
+    return experiment.fit(built, source, folder, monitor, held)
 
 
 def aligned(

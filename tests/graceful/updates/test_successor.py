@@ -9,7 +9,7 @@ import optax
 import pytest
 from flax import traverse_util
 
-from mmdiffusion_jax import experiment, graceful, objective
+from mmdiffusion_jax import evaluation, experiment, graceful, objective
 from mmdiffusion_jax.graceful import UpdateOptions
 from mmdiffusion_jax.graceful.updates.bundle import encoder_paths
 from tests.graceful.small import built_with, examples, frozen, source
@@ -252,7 +252,8 @@ def test_a_successor_may_have_more_modalities(deployed):
 
 def trained(deployed, built, options, folder):
     with experiment.hold_workdir(folder, built.config) as held:
-        state = graceful.update([deployed], built, source(), source(), held, options)
+        monitor = evaluation.monitor(built, source())
+        state = graceful.update([deployed], built, source(), held, monitor, options)
     return graceful.freeze(built, jax.device_get(state.ema)), flat(state.params)
 
 

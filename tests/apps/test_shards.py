@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import generation
+from mmdiffusion_jax.apps.shards import Shards, write_shards
 
 
 class Maker:
@@ -27,7 +27,7 @@ class Maker:
 
 
 def write(folder, make, total=7, size=3, **request):
-    return generation.write_shards(folder, {"seed": 0, **request}, total, size, make)
+    return write_shards(folder, {"seed": 0, **request}, total, size, make)
 
 
 def contents(folder):
@@ -157,7 +157,7 @@ def test_memory_does_not_grow_with_the_number_of_shards(tmp_path):
 
 def test_names_sort_as_numbers():
     for count in (99_999, 100_000, 1_234_567):
-        shards = generation.Shards(Path("out"), 3 * count - 1, 3)
+        shards = Shards(Path("out"), 3 * count - 1, 3)
         assert len(shards) == count
         some = [0, 9, 99_998, count - 1]
         assert sorted(shards[index].name for index in some) == [shards[i].name for i in some]

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmdiffusion_jax import files, generation, modalities
+from mmdiffusion_jax import files, modalities
+from mmdiffusion_jax.apps.pictures import draw_shards
+from mmdiffusion_jax.apps.shards import open_shards, write_shards
 
 COUNT, SIZE = 7, 3
 RNG = np.random.default_rng(0)
@@ -27,8 +29,8 @@ def shards(tmp_path):
         return {"image": IMAGES[first : first + count], "label": LABELS[first : first + count]}
 
     request = {"num_samples": COUNT, "shard_size": SIZE}
-    generation.write_shards(tmp_path / "out", request, COUNT, SIZE, make)
-    return generation.open_shards(tmp_path / "out")
+    write_shards(tmp_path / "out", request, COUNT, SIZE, make)
+    return open_shards(tmp_path / "out")
 
 
 def listing(folder):
@@ -36,7 +38,7 @@ def listing(folder):
 
 
 def test_every_sample_is_a_picture_and_a_line(shards):
-    folder = generation.write_pictures(MODEL, shards)
+    folder = draw_shards(MODEL, shards)
     assert folder == shards.folder / "png"
     lines = []
     for record in sorted(folder.glob("*.jsonl")):
@@ -51,13 +53,13 @@ def test_every_sample_is_a_picture_and_a_line(shards):
 
 
 def test_what_is_there_is_kept_and_what_is_missing_is_made(shards):
-    folder = generation.write_pictures(MODEL, shards)
+    folder = draw_shards(MODEL, shards)
     before = listing(folder)
-    generation.write_pictures(MODEL, shards)
+    draw_shards(MODEL, shards)
     assert listing(folder) == before
     (folder / "image" / "00004.png").unlink()
     (folder / "image" / ".00004.png.4711").write_bytes(b"half")
-    generation.write_pictures(MODEL, shards)
+    draw_shards(MODEL, shards)
     after = listing(folder)
     assert after.keys() == before.keys()
     changed = {path.name for path in after if after[path] != before[path]}
@@ -67,11 +69,11 @@ def test_what_is_there_is_kept_and_what_is_missing_is_made(shards):
 
 @pytest.mark.parametrize("harm", ["", '{"sample": 3}\n', "[1]\n"])
 def test_a_damaged_record_is_made_anew(shards, harm):
-    folder = generation.write_pictures(MODEL, shards)
+    folder = draw_shards(MODEL, shards)
     record = folder / "samples-00001-of-00003.jsonl"
     whole = record.read_text()
     record.write_text(harm)
-    generation.write_pictures(MODEL, shards)
+    draw_shards(MODEL, shards)
     assert record.read_text() == whole
 
 
@@ -86,19 +88,19 @@ def test_one_that_is_stopped_goes_on(shards, monkeypatch):
 
     monkeypatch.setattr(files, "write_png", stop)
     with pytest.raises(KeyboardInterrupt):
-        generation.write_pictures(MODEL, shards)
+        draw_shards(MODEL, shards)
     folder = shards.folder / "png"
     assert [path.name for path in folder.glob("*.jsonl")] == ["samples-00000-of-00003.jsonl"]
     monkeypatch.setattr(files, "write_png", write)
     first = listing(folder)[folder / "image" / "00000.png"]
-    generation.write_pictures(MODEL, shards)
+    draw_shards(MODEL, shards)
     assert len(list((folder / "image").iterdir())) == COUNT
     assert listing(folder)[folder / "image" / "00000.png"] == first
 
 
 def test_folders_that_are_no_samples(shards, tmp_path):
     with pytest.raises(ValueError, match=r"`out`: got .*no readable request\.json"):
-        generation.open_shards(tmp_path)
+        open_shards(tmp_path)
     shards[1].unlink()
     with pytest.raises(ValueError, match=r"`out`: got .*which lacks samples-00001-of-00003\.npz"):
-        generation.open_shards(shards.folder)
+        open_shards(shards.folder)

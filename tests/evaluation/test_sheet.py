@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import generation
+from mmdiffusion_jax import evaluation
 
 
 def sheet(captions, columns=2):
@@ -17,7 +17,7 @@ def sheet(captions, columns=2):
         name: types.SimpleNamespace(show=lambda x, name=name: shown[name]) for name in shown
     }
     samples = dict.fromkeys(shown, np.zeros(len(captions)))
-    return generation.contact_sheet(types.SimpleNamespace(modalities=modalities), samples, columns)
+    return evaluation.contact_sheet(types.SimpleNamespace(modalities=modalities), samples, columns)
 
 
 @pytest.mark.parametrize("caption", ["7", "0.12 -0.34 0.56 and quite some more of it"])
@@ -45,7 +45,7 @@ def sheet_of(pictures, captions=None):
         name: types.SimpleNamespace(show=lambda x, name=name: shown[name]) for name in shown
     }
     samples = dict.fromkeys(shown, np.zeros(len(pictures)))
-    return generation.contact_sheet(types.SimpleNamespace(modalities=modalities), samples)
+    return evaluation.contact_sheet(types.SimpleNamespace(modalities=modalities), samples)
 
 
 @pytest.mark.parametrize(

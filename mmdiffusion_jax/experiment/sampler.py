@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 
 from mmdiffusion_jax import errors, process
-from mmdiffusion_jax.generation.options import SamplingOptions
+from mmdiffusion_jax.experiment.sections import SamplingOptions
 from mmdiffusion_jax.networks import MultiModalModel
 
 # Given values that are checked at once.
