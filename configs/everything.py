@@ -14,22 +14,20 @@ docs/results.md has what came out.
 Form `small_scenes`: CamVid at 48 × 64 with masks and masked images.
 """
 
-import runpy
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-_COMMON = runpy.run_path(str(Path(__file__).with_name("common.py")))
+from configs import common
 
 
 def get_config(form: str = "published") -> ConfigDict:
     forms = {"published": _published, "small": _small, "small_scenes": _small_scenes}
-    return _COMMON["choose"](forms, form)
+    return common.choose(forms, form)
 
 
 def _published() -> ConfigDict:
-    config = _COMMON["published"]()
+    config = common.published()
     config.data.folder = "data/pets_64x64"
     config.training.num_steps = 100_000
     config.training.batch_size = 256
@@ -45,7 +43,7 @@ def _published() -> ConfigDict:
 
 
 def _small() -> ConfigDict:
-    config = _COMMON["small"]((16, 16, 1), num_steps=2500)
+    config = common.small((16, 16, 1), num_steps=2500)
     config.data.source = "spoken_digits"
     config.data.size = (16, 16)
     config.evaluation.num_samples = 300
@@ -61,7 +59,7 @@ def _small() -> ConfigDict:
 
 
 def _small_scenes() -> ConfigDict:
-    config = _COMMON["small_camvid"]()
+    config = common.small_camvid()
     modalities = {
         "mask": {"kind": "segmentation", "num_classes": 11, "void": 11, "palette": "camvid"},
         "masked_image": {"kind": "masked_image", "num_squares": 3, "square_size": 16},
@@ -72,4 +70,4 @@ def _small_scenes() -> ConfigDict:
 
 def _add(config: ConfigDict, others: dict[str, Any]) -> None:
     config.modalities = ConfigDict({"image": {"kind": "image"}, **others})
-    _COMMON["drive"](config)
+    common.drive(config)

@@ -11,18 +11,12 @@ take its config and add the section `graceful`.
 """
 
 import dataclasses
-import runpy
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from configs import common, digits, image_label
 from mmdiffusion_jax import graceful
-
-_HERE = Path(__file__)
-_COMMON = runpy.run_path(str(_HERE.with_name("common.py")))
-_DIGITS = runpy.run_path(str(_HERE.with_name("digits.py")))["get_config"]
-_IMAGE_LABEL = runpy.run_path(str(_HERE.with_name("image_label.py")))["get_config"]
 
 
 def get_config(form: str = "successor") -> ConfigDict:
@@ -33,11 +27,11 @@ def get_config(form: str = "successor") -> ConfigDict:
         "fashion_deployed": _fashion_deployed,
         "fashion": _fashion,
     }
-    return _COMMON["choose"](forms, form)
+    return common.choose(forms, form)
 
 
 def _deployed() -> ConfigDict:
-    config = _DIGITS()
+    config = digits.get_config()
     config.backbone.depth = 2
     config.modalities.label.grid = (4, 4)
     config.training.num_steps = 2000
@@ -45,7 +39,7 @@ def _deployed() -> ConfigDict:
 
 
 def _successor() -> ConfigDict:
-    config = _DIGITS()
+    config = digits.get_config()
     config.training.num_steps = 3000
     return _updating(config)
 
@@ -58,13 +52,13 @@ def _small() -> ConfigDict:
 
 
 def _fashion_deployed() -> ConfigDict:
-    config = _IMAGE_LABEL("small")
+    config = image_label.get_config("small")
     config.training.num_steps = 600
     return config
 
 
 def _fashion() -> ConfigDict:
-    config = _IMAGE_LABEL("small")
+    config = image_label.get_config("small")
     config.modalities.label.grid = (8, 8)
     config.training.num_steps = 3000
     return _updating(config, flips=0.03, warm_start=True)

@@ -13,20 +13,17 @@ two cores, minutes a run; docs/results.md has what came out.
         --config.data.embedder=embedder.safetensors --workdir=W
 """
 
-import runpy
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
-_COMMON = runpy.run_path(str(Path(__file__).with_name("common.py")))
+from configs import common
 
 
 def get_config(form: str = "published") -> ConfigDict:
-    return _COMMON["choose"]({"published": _published, "small": _small}, form)
+    return common.choose({"published": _published, "small": _small}, form)
 
 
 def _published() -> ConfigDict:
-    config = _COMMON["published"]()
+    config = common.published()
     config.data.source = "npz"
     config.data.train, config.data.test = "train.npz", "test.npz"
     config.evaluation.features = "features.safetensors"
@@ -35,7 +32,7 @@ def _published() -> ConfigDict:
 
 
 def _small() -> ConfigDict:
-    config = _COMMON["small_fashion"](16)
+    config = common.small_fashion(16)
     config.data.embedder = "embedder.safetensors"
     _add_modalities(config, dims=128, grid=(4, 4))
     return config
@@ -44,7 +41,7 @@ def _small() -> ConfigDict:
 def _add_modalities(config: ConfigDict, dims: int, grid: tuple[int, int]) -> None:
     embedding = {"kind": "embedding", "dims": dims, "head_kind": "cosine", "grid": grid}
     config.modalities = ConfigDict({"image": {"kind": "image"}, "embedding": embedding})
-    _COMMON["drive"](config)
+    common.drive(config)
     # The states alone say less of an embedding than it says of the image.
     config.sampling.decoder_guidance = ConfigDict({"embedding": 1.0})
     config.sampling.guidance_limit = 0.3

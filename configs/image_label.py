@@ -9,20 +9,17 @@ Form `small`: Fashion-MNIST at 16 × 16, two cores, minutes a run; docs/results.
         --workdir=W
 """
 
-import runpy
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
-_COMMON = runpy.run_path(str(Path(__file__).with_name("common.py")))
+from configs import common
 
 
 def get_config(form: str = "published") -> ConfigDict:
-    return _COMMON["choose"]({"published": _published, "small": _small}, form)
+    return common.choose({"published": _published, "small": _small}, form)
 
 
 def _published() -> ConfigDict:
-    config = _COMMON["published"]()
+    config = common.published()
     config.data.folder = "data/imagenet_resized/64x64/0.1.0"
     config.data.test = "validation"
     _add_modalities(config, num_classes=1000, grid=(8, 8))
@@ -30,7 +27,7 @@ def _published() -> ConfigDict:
 
 
 def _small() -> ConfigDict:
-    config = _COMMON["small_fashion"](16)
+    config = common.small_fashion(16)
     _add_modalities(config, num_classes=10, grid=(4, 4))
     return config
 
@@ -38,4 +35,4 @@ def _small() -> ConfigDict:
 def _add_modalities(config: ConfigDict, num_classes: int, grid: tuple[int, int]) -> None:
     label = {"kind": "label", "num_classes": num_classes, "grid": grid}
     config.modalities = ConfigDict({"image": {"kind": "image"}, "label": label})
-    _COMMON["drive"](config)
+    common.drive(config)

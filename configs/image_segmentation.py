@@ -13,20 +13,17 @@ is not in the training split; docs/results.md has what came out.
         --workdir=W
 """
 
-import runpy
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
-_COMMON = runpy.run_path(str(Path(__file__).with_name("common.py")))
+from configs import common
 
 
 def get_config(form: str = "published") -> ConfigDict:
-    return _COMMON["choose"]({"published": _published, "small": _small}, form)
+    return common.choose({"published": _published, "small": _small}, form)
 
 
 def _published() -> ConfigDict:
-    config = _COMMON["published"]()
+    config = common.published()
     config.data.folder = "data/cityscapes_64x128"
     config.data.test = "validation"
     config.latent = (64, 128, 3)
@@ -38,7 +35,7 @@ def _published() -> ConfigDict:
 
 
 def _small() -> ConfigDict:
-    config = _COMMON["small_camvid"]()
+    config = common.small_camvid()
     _add_modalities(config, {"num_classes": 11, "void": 11, "palette": "camvid"})
     return config
 
@@ -47,4 +44,4 @@ def _add_modalities(config: ConfigDict, mask: dict) -> None:
     config.modalities = ConfigDict(
         {"image": {"kind": "image"}, "mask": {"kind": "segmentation", **mask}}
     )
-    _COMMON["drive"](config, scale=0.1, dropout=0.5)
+    common.drive(config, scale=0.1, dropout=0.5)

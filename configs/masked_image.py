@@ -9,20 +9,17 @@ Form `small`: Fashion-MNIST at 32 × 32, two cores, minutes a run; docs/results.
         --workdir=W
 """
 
-import runpy
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
-_COMMON = runpy.run_path(str(Path(__file__).with_name("common.py")))
+from configs import common
 
 
 def get_config(form: str = "published") -> ConfigDict:
-    return _COMMON["choose"]({"published": _published, "small": _small}, form)
+    return common.choose({"published": _published, "small": _small}, form)
 
 
 def _published() -> ConfigDict:
-    config = _COMMON["published"]()
+    config = common.published()
     config.data.folder = "data/imagenet_resized/64x64/0.1.0"
     config.data.test = "validation"
     _add_modalities(config, num_squares=4, square_size=16)
@@ -30,7 +27,7 @@ def _published() -> ConfigDict:
 
 
 def _small() -> ConfigDict:
-    config = _COMMON["small_fashion"](32)
+    config = common.small_fashion(32)
     _add_modalities(config, num_squares=3, square_size=10)
     return config
 
@@ -46,7 +43,7 @@ def _add_modalities(config: ConfigDict, num_squares: int, square_size: int) -> N
             },
         }
     )
-    _COMMON["drive"](config)
+    common.drive(config)
     # The states alone tell little of a masked image, which is nearly the image itself.
     config.sampling.decoder_guidance = ConfigDict({"masked_image": 1.0})
     config.sampling.guidance_limit = 0.2

@@ -1,14 +1,14 @@
 """The digits in about a minute on two cores, start included: the same path, a smaller run."""
 
-import runpy
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from configs import digits
+
 
 def get_config() -> ConfigDict:
-    config = runpy.run_path(str(Path(__file__).with_name("digits.py")))["get_config"]()
+    config = digits.get_config()
     config.process.num_steps = 20
     config.backbone.width = 32
     config.backbone.depth = 2

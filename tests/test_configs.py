@@ -1,7 +1,6 @@
 """Every config in every form is built and shape-evaluated; every small one trains two steps."""
 
-import runpy
-from pathlib import Path
+import importlib
 
 import jax
 import numpy as np
@@ -9,13 +8,12 @@ import pytest
 
 from mmdiffusion_jax import apps, experiment, graceful, training
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SETTINGS = ("image_segmentation", "masked_image", "image_label", "image_embedding", "everything")
 SMALL = [(name, "small") for name in SETTINGS] + [("everything", "small_scenes")]
 
 
 def get_config(name, *form):
-    return runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"](*form)
+    return importlib.import_module(f"configs.{name}").get_config(*form)
 
 
 def batch_of(built, size):

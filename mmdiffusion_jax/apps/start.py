@@ -69,6 +69,10 @@ def _parse_flags(argv: list[str]) -> list[str]:
     try:
         # The library that reads the file looks at these again, for its overrides.
         argv[1:] = sys.argv[1:] = [_with_home(argument) for argument in argv[1:]]
+        if place := experiment.config_place(argv[1:]):
+            sys.path.insert(0, str(experiment.import_root(place)))
+            # A config of another folder may build on `configs`, which lies beside the scripts.
+            sys.path.append(str(Path(argv[0]).resolve().parent.parent))
         rest = flags.FLAGS(argv)
         config = flags.FLAGS["config"].value if _has_config_file() else None
         if isinstance(config, ConfigDict) or config is None:

@@ -3,8 +3,13 @@
 from mmdiffusion_jax.experiment.arms import ARMS, make_arm
 from mmdiffusion_jax.experiment.build import Experiment, build
 from mmdiffusion_jax.experiment.checks import check_opened, check_source
-from mmdiffusion_jax.experiment.config import check_config, default_config, unknown_override
-from mmdiffusion_jax.experiment.config_file import call_in_file, read_config_file
+from mmdiffusion_jax.experiment.config import (
+    check_config,
+    config_place,
+    default_config,
+    unknown_override,
+)
+from mmdiffusion_jax.experiment.config_file import call_in_file, import_root, read_config_file
 from mmdiffusion_jax.experiment.contents import data_digests
 from mmdiffusion_jax.experiment.fit import (
     Constraint,
@@ -39,11 +44,13 @@ __all__ = [
     "check_source",
     "check_workdir",
     "config_of",
+    "config_place",
     "data_digests",
     "default_config",
     "distinct",
     "fit",
     "hold_workdir",
+    "import_root",
     "local_paths",
     "make_arm",
     "make_step_and_state",

@@ -216,7 +216,8 @@ def unknown_override(arguments: Iterable[str]) -> str | None:
         "did you mean 'num_steps'?"
     """
     arguments = list(arguments)
-    named = _named_config(arguments).to_dict()
+    place = config_place(arguments)
+    named = (default_config() if place is None else read_config_file(place)).to_dict()
     whole = with_backbone_defaults(named)
     for argument in arguments:
         if not argument.startswith("--config."):
@@ -240,14 +241,19 @@ def unknown_override(arguments: Iterable[str]) -> str | None:
     return None
 
 
-def _named_config(arguments: Iterable[str]) -> ConfigDict:
-    """The config of the file that the arguments name."""
+def config_place(arguments: Iterable[str]) -> str | None:
+    """The FILE or FILE:FORM that arguments name by `--config=FILE` or `--config FILE`, or None.
+
+    Example:
+        >>> config_place(["--workdir=W", "--config=configs/image_label.py:small"])
+        'configs/image_label.py:small'
+    """
     words = iter(arguments)
     for word in words:
         name, mark, place = word.partition("=")
         if name in ("--config", "-config"):
-            return read_config_file(place if mark else next(words, ""))
-    return default_config()
+            return place if mark else next(words, "")
+    return None
 
 
 def _unknown_key(path: str, key: str, section: Mapping[str, Any]) -> str:

@@ -1,9 +1,11 @@
 """Config files: Python that says what an experiment is, and what may be wrong with one."""
 
+import contextlib
 import inspect
 import runpy
+import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +45,26 @@ def read_config_file(place: str) -> ConfigDict:
     return config
 
 
+def import_root(place: str) -> Path:
+    """The folder that a config file imports from: its own, or that of the package it is part of.
+
+    Args:
+        place: FILE or FILE:FORM.
+
+    Example:
+        >>> import_root("configs/smoke.py") == Path.cwd()
+        True
+    """
+    folder = Path(place.partition(":")[0]).resolve().parent
+    while (folder / "__init__.py").is_file():
+        folder = folder.parent
+    return folder
+
+
 def call_in_file(place: str, name: str, mend: str, form_is_optional: bool = False) -> Any:
     """Runs a config file and calls a function in it, with the form if there is one.
+
+    The file may import its neighbours, see `import_root`.
 
     Args:
         place: FILE or FILE:FORM.
@@ -64,31 +84,47 @@ def call_in_file(place: str, name: str, mend: str, form_is_optional: bool = Fals
         raise ValueError(
             errors.message("config", f"{file!r}, {what}", "a config file *.py", "mend its path")
         )
-    names = _guarded(path, lambda: runpy.run_path(str(path)))
-    function = names.get(name)
-    if not callable(function):
-        raise ValueError(
-            errors.message(
-                "config",
-                f"{file} without a function {name}",
-                f"def {name}() in it",
-                f"write it, and let it {mend}",
+    with _neighbours_importable(path):
+        names = _guarded(path, lambda: runpy.run_path(str(path)))
+        function = names.get(name)
+        if not callable(function):
+            raise ValueError(
+                errors.message(
+                    "config",
+                    f"{file} without a function {name}",
+                    f"def {name}() in it",
+                    f"write it, and let it {mend}",
+                )
             )
-        )
-    takes_form = not form_is_optional or inspect.signature(function).parameters
-    arguments = [form] if form and takes_form else []
+        takes_form = not form_is_optional or inspect.signature(function).parameters
+        arguments = [form] if form and takes_form else []
+        try:
+            inspect.signature(function).bind(*arguments)
+        except TypeError as error:
+            raise ValueError(
+                errors.message(
+                    "config",
+                    f"the form {form!r} of {file}" if form else f"{file} without a form",
+                    f"what {name}({', '.join(inspect.signature(function).parameters)}) takes",
+                    "leave the form out" if form else "write FILE:FORM",
+                )
+            ) from error
+        return _guarded(path, lambda: function(*arguments))
+
+
+@contextlib.contextmanager
+def _neighbours_importable(path: Path) -> Iterator[None]:
+    """Lets a file import its neighbours; another folder may have others of the same names."""
+    before, root = set(sys.modules), str(import_root(str(path)))
+    sys.path.insert(0, root)
     try:
-        inspect.signature(function).bind(*arguments)
-    except TypeError as error:
-        raise ValueError(
-            errors.message(
-                "config",
-                f"the form {form!r} of {file}" if form else f"{file} without a form",
-                f"what {name}({', '.join(inspect.signature(function).parameters)}) takes",
-                "leave the form out" if form else "write FILE:FORM",
-            )
-        ) from error
-    return _guarded(path, lambda: function(*arguments))
+        yield
+    finally:
+        sys.path.remove(root)
+        for name in set(sys.modules) - before:
+            origin = getattr(sys.modules[name], "__file__", None)
+            if origin and Path(origin).parent == path.resolve().parent:
+                del sys.modules[name]
 
 
 def _guarded(path: Path, call: Callable[[], Any]) -> Any:

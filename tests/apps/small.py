@@ -1,13 +1,13 @@
 """The launch scripts in processes of their own, and a run small enough for tests."""
 
 import os
-import runpy
 import subprocess
 import tempfile
 from pathlib import Path
 
 import jax
 
+from configs import smoke
 from tests.processes import Running
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +52,7 @@ def launch(script, *arguments, **options):
 
 def smoke_config():
     """The config of configs/smoke.py, with a smaller network and fewer steps."""
-    config = runpy.run_path(str(ROOT / "configs" / "smoke.py"))["get_config"]()
+    config = smoke.get_config()
     config.process.num_steps = 8
     config.backbone.width, config.backbone.depth = 16, 1
     return config

@@ -1,9 +1,8 @@
 """Bad flags end in one line and touch nothing."""
 
-import runpy
-
 import pytest
 
+from configs import smoke
 from mmdiffusion_jax import apps, experiment
 from tests.apps.small import SMALL, launch
 
@@ -76,7 +75,7 @@ def test_what_is_compared_cannot_be_fixed(finished, tmp_path, option):
 
 @pytest.mark.parametrize("change", ["process.schedule=cosin", "loss.timesteps=unifrm"])
 def test_unknown_names_in_a_config(change):
-    config = runpy.run_path("configs/smoke.py")["get_config"]()
+    config = smoke.get_config()
     path, _, value = change.partition("=")
     section, _, key = path.partition(".")
     config[section][key] = value

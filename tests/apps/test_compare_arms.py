@@ -1,7 +1,6 @@
 """The comparison of arms from end to end, on the digits, in a few steps."""
 
 import json
-import runpy
 import signal
 import sys
 
@@ -9,14 +8,14 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from configs import smoke
 from mmdiffusion_jax import apps, evaluation, metrics
 from mmdiffusion_jax.apps.costs import measure_costs
 from mmdiffusion_jax.training import loop
-from tests.apps.small import ROOT
 
 
 def config(folder):
-    made = runpy.run_path(str(ROOT / "configs" / "smoke.py"))["get_config"]()
+    made = smoke.get_config()
     made.data.folder = str(folder)
     made.process.num_steps = 3
     made.backbone.width, made.backbone.depth = 16, 1

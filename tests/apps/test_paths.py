@@ -1,10 +1,10 @@
 """Where results go is tried first; `~` is the home folder, and a URL is refused, everywhere."""
 
-import runpy
-
 import numpy as np
 import pytest
 
+from configs import graceful_update
+from configs.smoke import get_config
 from mmdiffusion_jax import apps, experiment
 from mmdiffusion_jax.apps.sweep import SweepRun
 from tests.apps.small import ROOT
@@ -14,7 +14,7 @@ SMOKE = str(ROOT / "configs/smoke.py")
 
 
 def smoke():
-    return runpy.run_path(SMOKE)["get_config"]()
+    return get_config()
 
 
 def a_sweep(workdir):
@@ -88,7 +88,7 @@ PATHS = {
 
 
 def successor():
-    return runpy.run_path(str(ROOT / "configs/graceful_update.py"))["get_config"]()
+    return graceful_update.get_config()
 
 
 @pytest.mark.usefixtures("nothing_is_read")

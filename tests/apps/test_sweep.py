@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import re
-import runpy
 import shlex
 import shutil
 import signal
@@ -16,13 +15,13 @@ import time
 import pytest
 
 from mmdiffusion_jax import apps, experiment
-from tests.apps.small import ROOT, SMALL, launch
+from tests.apps.small import SMALL, launch
 
 CONFIG = """
-import runpy
+from configs import smoke
 
 def get_config(form="plain"):
-    config = runpy.run_path({smoke!r})["get_config"]()
+    config = smoke.get_config()
     config.backbone.width = 64 if form == "wide" else 16
     return config
 
@@ -65,8 +64,7 @@ def train(tmp_path):
 def write_config(tmp_path):
     def write(sweep, parameters=""):
         file = tmp_path / "config.py"
-        smoke = str(ROOT / "configs" / "smoke.py")
-        file.write_text(CONFIG.format(smoke=smoke, sweep=sweep, parameters=parameters))
+        file.write_text(CONFIG.format(sweep=sweep, parameters=parameters))
         return str(file)
 
     return write
@@ -94,7 +92,7 @@ SEEDS = "[{'seed': k} for k in range(4)]"
 def test_a_run_has_the_config_that_its_flags_give(tmp_path, write_config):
     config = write_config("[{'training.learning_rate': 1e-5, 'data.size': (8, 8), 'seed': 3}]")
     (only,) = apps.expand_sweep(config, str(tmp_path / "w"), ["--config.backbone.depth=1"])
-    expected = runpy.run_path(config)["get_config"]()
+    expected = experiment.read_config_file(config)
     expected.training.learning_rate = 1e-5
     expected.data.size = (8, 8)
     expected.seed = 3

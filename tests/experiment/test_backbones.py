@@ -1,13 +1,13 @@
 """The section of the backbone: its kinds, their fields and defaults, in configs and flags."""
 
 import json
-import runpy
 
 import jax
 import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
+from configs.smoke import get_config
 from mmdiffusion_jax import experiment
 from mmdiffusion_jax.networks import DiT, UNet, UViT
 
@@ -18,7 +18,7 @@ def hold(workdir, config):
 
 
 def digits(**backbone):
-    config = runpy.run_path("configs/smoke.py")["get_config"]()
+    config = get_config()
     if backbone:
         config.backbone = ConfigDict(backbone)
     return config

@@ -1,7 +1,6 @@
 """Masks, placeholders under them, extra columns, and values that do not fit."""
 
 import re
-import runpy
 import shutil
 
 import jax
@@ -10,6 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 from sklearn.datasets import load_digits
 
+from configs import smoke
 from mmdiffusion_jax import (
     apps,
     data,
@@ -54,7 +54,7 @@ KINDS = {
 
 def config_of(folder, arrays, **spec):
     """A small run on these arrays; the keywords are modalities beside the image."""
-    config = runpy.run_path("configs/smoke.py")["get_config"]()
+    config = smoke.get_config()
     config.data.source, config.data.folder = "npz", str(folder)
     for split in ("train", "test"):
         config.data[split] = str(folder / f"{split}.npz")

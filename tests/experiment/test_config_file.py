@@ -84,3 +84,24 @@ def test_words_of_our_own_stay_as_they_are():
 def test_keys_by_other_names(flag, key, meant):
     words = experiment.unknown_override([*flag, f"--config.{key}=1"])
     assert words.endswith(f"did you mean '{meant}'?"), words
+
+
+@pytest.mark.parametrize("is_package", [False, True])
+def test_a_file_may_import_its_neighbours_of_its_own_folder(tmp_path, is_package):
+    """Two folders have neighbours of the same name, and each file gets its own."""
+    for number in (1, 2):
+        folder = tmp_path / str(number) / "settings"
+        folder.mkdir(parents=True)
+        (folder / "shared.py").write_text(f"VALUE = {number}\n")
+        if is_package:
+            (folder / "__init__.py").write_text("")
+        line = "from settings import shared" if is_package else "import shared"
+        text = GOOD.replace("1", "shared.VALUE")
+        (folder / "mine.py").write_text(f"{line}\n{text}")
+        assert experiment.read_config_file(str(folder / "mine.py")).a == number
+
+
+def test_a_bad_neighbour_is_named(written):
+    file = written("import no_such_neighbour\n" + GOOD, "other.py")
+    with pytest.raises(ValueError, match=r"other\.py, line 1 \(ModuleNotFoundError"):
+        experiment.read_config_file(file)

@@ -1,23 +1,19 @@
 """Each formulation trains two steps, draws what it can, and refuses what it cannot."""
 
-import runpy
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import smoke
 from mmdiffusion_jax import experiment, objective, sampling
 from mmdiffusion_jax.experiment import SamplingOptions
 from mmdiffusion_jax.experiment.augmentation import hide_squares
 from mmdiffusion_jax.experiment.formulations import FORMULATIONS
 
-SMOKE = Path(__file__).resolve().parents[2] / "configs" / "smoke.py"
-
 
 def config_of(formulation):
-    config = runpy.run_path(str(SMOKE))["get_config"]()
+    config = smoke.get_config()
     config.process.num_steps = 3
     config.backbone.width, config.backbone.depth = 16, 1
     config.formulation = formulation

@@ -3,23 +3,20 @@
 import contextlib
 import dataclasses
 import logging
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from configs import smoke
 from mmdiffusion_jax import experiment, sampling
 from mmdiffusion_jax.experiment import SamplingOptions
-
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 @pytest.fixture(scope="module")
 def small():
-    import runpy
 
-    config = runpy.run_path(str(CONFIGS / "smoke.py"))["get_config"]()
+    config = smoke.get_config()
     config.process.num_steps = 8
     config.backbone.width, config.backbone.depth = 16, 1
     config.loss.dropout = {"label": 0.1}

@@ -1,12 +1,12 @@
 """Every value of a config has its kind and its range, and errors name its path."""
 
 import math
-import runpy
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from configs.smoke import get_config
 from mmdiffusion_jax import experiment, ranges
 
 NAN, INF = math.nan, math.inf
@@ -92,7 +92,7 @@ OTHERS = {
 
 
 def smoke():
-    config = runpy.run_path("configs/smoke.py")["get_config"]()
+    config = get_config()
     return ConfigDict(config.to_dict(), type_safe=False)
 
 
