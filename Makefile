@@ -25,7 +25,7 @@ campaign: $(VENV)/.test
 	$(BIN)/python -m pytest -m campaign -s
 
 benchmark: $(VENV)/.test
-	PYTHONPATH=. $(BIN)/python launch/benchmark.py
+	$(BIN)/python launch/benchmark.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build *.egg-info

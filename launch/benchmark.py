@@ -3,10 +3,17 @@
 The names and what they mean are in docs/benchmarks.md.
 """
 
+import sys
+from pathlib import Path
+
 from absl import app, flags
 
 from mmdiffusion_jax import apps
-from tests.benchmarks import conduct
+
+# The benchmarks stand beside the package and are not installed with it.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.speed import conduct
 
 _ONLY = flags.DEFINE_list("only", [], "Benchmarks or rows; all of them without it.")
 _QUICK = flags.DEFINE_boolean("quick", False, "A few short rounds, to see that all of it runs.")

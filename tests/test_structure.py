@@ -1,6 +1,7 @@
 """The house itself: imports run downward, modules stay short, every public name is documented."""
 
 import ast
+import re
 import statistics
 import subprocess
 import sys
@@ -85,6 +86,19 @@ def test_an_upward_import_is_seen(tmp_path, floor, imported, code):
 
 
 @pytest.mark.parametrize(
+    ("folder", "barred"),
+    [
+        ("mmdiffusion_jax", ("tests", "benchmarks", "launch")),
+        ("benchmarks", ("tests", "launch")),
+        ("launch", ("tests",)),
+    ],
+)
+def test_what_stands_beside_the_package_is_not_imported(folder, barred):
+    imports = re.compile(rf"^\s*(?:from|import) ({'|'.join(barred)})\b", re.MULTILINE)
+    assert [f for f in (ROOT / folder).rglob("*.py") if imports.search(f.read_text())] == []
+
+
+@pytest.mark.parametrize(
     ("module", "heavy"),
     [
         *(
@@ -105,7 +119,7 @@ def test_what_is_not_needed_is_not_imported(module, heavy):
 def test_modules_stay_short():
     lines = {
         file.relative_to(ROOT): len(file.read_text().splitlines())
-        for folder in ("mmdiffusion_jax", "tests", "configs", "launch")
+        for folder in ("mmdiffusion_jax", "benchmarks", "tests", "configs", "launch")
         for file in (ROOT / folder).rglob("*.py")
     }
     assert max(lines.values()) < 500, max(lines, key=lines.__getitem__)

@@ -6,7 +6,6 @@ from mmdiffusion_jax.apps.distributed import define_distributed_flags, join
 from mmdiffusion_jax.apps.evaluate import evaluate
 from mmdiffusion_jax.apps.export import export, load_export
 from mmdiffusion_jax.apps.features import fit_features
-from mmdiffusion_jax.apps.graceful_table import graceful_benchmark
 from mmdiffusion_jax.apps.options import (
     define_checkpoint_flag,
     define_data_flags,
@@ -46,7 +45,6 @@ __all__ = [
     "export",
     "fit_features",
     "freeze",
-    "graceful_benchmark",
     "join",
     "load",
     "load_export",

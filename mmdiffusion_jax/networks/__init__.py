@@ -2,7 +2,6 @@
 
 from mmdiffusion_jax.networks.blocks import stack_layers, unstack_layers
 from mmdiffusion_jax.networks.dit import DIT_SIZES, DiT
-from mmdiffusion_jax.networks.flops import forward_flops
 from mmdiffusion_jax.networks.multimodal import MultiModalModel
 from mmdiffusion_jax.networks.separate import SeparateModel
 from mmdiffusion_jax.networks.traced import product_flops
@@ -18,7 +17,6 @@ __all__ = [
     "SeparateModel",
     "UNet",
     "UViT",
-    "forward_flops",
     "product_flops",
     "stack_layers",
     "unstack_layers",

@@ -7,9 +7,9 @@ import sys
 
 import jax
 
+from benchmarks.collectives import collectives
 from mmdiffusion_jax import apps, experiment, training
 from mmdiffusion_jax.apps.plan import _batch
-from mmdiffusion_jax.training.collectives import collectives
 
 MESHES = ({"data": 2, "fsdp": 4}, {"data": 1}, {"data": 2}, {"data": 4}, {"data": 8}, {"fsdp": 8})
 

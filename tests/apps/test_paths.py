@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from benchmarks.graceful_worlds import graceful_benchmark
+from benchmarks.speed import conduct
 from configs import graceful_update
 from configs.smoke import get_config
 from mmdiffusion_jax import apps, experiment
 from mmdiffusion_jax.apps.sweep import SweepRun
 from tests.apps.small import ROOT
-from tests.benchmarks import conduct
 
 SMOKE = str(ROOT / "configs/smoke.py")
 
@@ -35,7 +36,7 @@ WRITERS = {
     "benchmark": ("out", lambda out: conduct.run([], True, str(out))),
     "export": ("out", lambda out: apps.export("missing", out / "m.safetensors")),
     "fit_features": ("out", lambda out: apps.fit_features("missing", str(out / "f.safetensors"))),
-    "graceful_benchmark": ("out", lambda out: apps.graceful_benchmark(2, 0, str(out / "f.json"))),
+    "graceful_benchmark": ("out", lambda out: graceful_benchmark(2, 0, str(out / "f.json"))),
 }
 
 
@@ -82,7 +83,7 @@ PATHS = {
         "path",
         lambda path: apps.fit_features("fashion_mnist", "f.safetensors", folder=path),
     ),
-    "graceful_benchmark": ("out", lambda path: apps.graceful_benchmark(2, 0, path)),
+    "graceful_benchmark": ("out", lambda path: graceful_benchmark(2, 0, path)),
     "benchmark": ("out", lambda path: conduct.run([], True, path)),
 }
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.speed.torch_adm import TorchADM
+from benchmarks.speed.torch_transformers import TorchDiT, TorchUViT
 from mmdiffusion_jax.networks import DiT, UNet, UViT, unstack_layers
 from mmdiffusion_jax.networks.convert import from_adm, from_dit, from_uvit
 from mmdiffusion_jax.networks.dit import Block as DiTBlock
 from mmdiffusion_jax.networks.embeddings import grid_embedding
 from mmdiffusion_jax.networks.uvit import Block as UViTBlock
-from tests.networks.torch_adm import TorchADM
-from tests.networks.torch_transformers import TorchDiT, TorchUViT
 
 STEPS = (1, 2, 400)
 

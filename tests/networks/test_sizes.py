@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import pytest
 import torch
 
+from benchmarks.speed.torch_adm import TorchADM
+from benchmarks.speed.torch_transformers import TorchDiT, TorchUViT
 from mmdiffusion_jax.networks import ADM_IMAGENET_64, DIT_SIZES, UVIT_SIZES, DiT, UNet, UViT
-from tests.networks.torch_adm import TorchADM
-from tests.networks.torch_transformers import TorchDiT, TorchUViT
 
 
 def counts(net, context=0):

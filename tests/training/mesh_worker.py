@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from benchmarks.collectives import collectives
 from mmdiffusion_jax import training
-from mmdiffusion_jax.training.collectives import collectives
 
 WIDTH, TOKENS, BATCH, DEPTH = 64, 16, 16, 2
 MESHES = {

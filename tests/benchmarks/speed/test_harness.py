@@ -5,10 +5,10 @@ import time
 import numpy as np
 import pytest
 
-from tests.benchmarks.harness import Measured, Pace, Worker, blocks, interleave, ratio, workers
-from tests.benchmarks.worker import Unavailable
+from benchmarks.speed.harness import Measured, Pace, Worker, blocks, interleave, ratio, workers
+from benchmarks.speed.worker import Unavailable
 
-TOY = "tests.benchmarks.toy"
+TOY = "tests.benchmarks.speed.toy"
 
 
 def test_a_ratio_is_that_of_the_work():

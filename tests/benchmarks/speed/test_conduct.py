@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from tests.benchmarks import conduct, report, suite
-from tests.benchmarks.harness import Row
-from tests.benchmarks.worker import Unavailable
+from benchmarks.speed import conduct, report, suite
+from benchmarks.speed.harness import Row
+from benchmarks.speed.worker import Unavailable
 
 
 def measured(**values):

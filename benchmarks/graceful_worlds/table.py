@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
-from mmdiffusion_jax import errors, files
-from mmdiffusion_jax.apps.graceful_table.encoders import chain_rows, encoder_rows
-from mmdiffusion_jax.apps.graceful_table.fine_tuning import (
+from benchmarks.graceful_worlds.encoders import chain_rows, encoder_rows
+from benchmarks.graceful_worlds.fine_tuning import (
     exactness_rows,
     fine_tuning_rows,
     preconditioning_rows,
 )
-from mmdiffusion_jax.apps.graceful_table.flips import flip_rows
-from mmdiffusion_jax.apps.graceful_table.ranges import range_rows
-from mmdiffusion_jax.apps.graceful_table.small_queries import small_query_rows
+from benchmarks.graceful_worlds.flips import flip_rows
+from benchmarks.graceful_worlds.ranges import range_rows
+from benchmarks.graceful_worlds.small_queries import small_query_rows
+from mmdiffusion_jax import errors, files
 
 PARTS: tuple[Callable[[Sequence[int]], Mapping[str, np.ndarray]], ...] = (
     encoder_rows,

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.networks.torch_transformers import sinusoids
+from benchmarks.speed.torch_transformers import sinusoids
 
 
 class ResBlock(nn.Module):

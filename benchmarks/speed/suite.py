@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks import sizes
-from tests.benchmarks.harness import Measured, Pace, Row, Worker, blocks, interleave, ratio, workers
+from benchmarks.speed import sizes
+from benchmarks.speed.harness import Measured, Pace, Row, Worker, blocks, interleave, ratio, workers
 
 # No flags of the compiler, no compiled programs of earlier runs, no GPU; huge pages for both sides.
 CPU = {
@@ -19,7 +19,7 @@ CPU = {
     "CUDA_VISIBLE_DEVICES": "",
 }
 TWO_DEVICES = {**CPU, "JAX_NUM_CPU_DEVICES": "2"}
-OURS, RIVAL, LOOPS = (f"tests.benchmarks.{name}" for name in ("ours", "rival", "loops"))
+OURS, RIVAL, LOOPS = (f"benchmarks.speed.{name}" for name in ("ours", "rival", "loops"))
 MODALITIES = {1: "one_modality", 2: "two_modalities", 3: "three_modalities", 4: "four_modalities"}
 MODALITIES[8] = "eight_modalities"
 

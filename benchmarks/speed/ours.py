@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks.speed import sizes
+from benchmarks.speed.flops import forward_flops
+from benchmarks.speed.worker import Arms
 from mmdiffusion_jax import experiment, sampling, training
-from mmdiffusion_jax.networks import forward_flops
-from tests.benchmarks import sizes
-from tests.benchmarks.worker import Arms
 
 
 def config_of(size: Mapping[str, Any], secondaries: Mapping[str, Any] | None = None) -> ConfigDict:
@@ -77,17 +77,12 @@ def counted(size: Mapping[str, Any]) -> Arms:
     def compiled(count: int) -> float:
         del count
         program = jax.jit(forward_of(built)).lower(params, *states).compile()
-        return float(program.cost_analysis()["flops"])
+        return float((program.cost_analysis() or {})["flops"])
 
     return {
         "compiled": compiled,
-        "analytic": lambda _: size["batch"] * analytic_flops(built.model.backbone),
+        "analytic": lambda _: size["batch"] * forward_flops(built.model.backbone),
     }
-
-
-def analytic_flops(backbone: Any) -> int:
-    """Operations of the products of a forward pass of one example."""
-    return forward_flops(backbone)
 
 
 def with_modalities(size: Mapping[str, Any], counts: Sequence[int]) -> Arms:

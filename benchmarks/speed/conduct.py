@@ -5,11 +5,11 @@ from collections.abc import Collection, Mapping
 
 from absl import logging
 
+from benchmarks.speed import gpu, report
+from benchmarks.speed.harness import Pace
+from benchmarks.speed.suite import BENCHMARKS, Benchmark
+from benchmarks.speed.worker import Unavailable
 from mmdiffusion_jax import errors, files
-from tests.benchmarks import gpu, report
-from tests.benchmarks.harness import Pace
-from tests.benchmarks.suite import BENCHMARKS, Benchmark
-from tests.benchmarks.worker import Unavailable
 
 FULL, QUICK = Pace(), Pace(rounds=3, seconds=0.2)
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from tests.benchmarks.worker import Reply, Unavailable
+from benchmarks.speed.worker import Reply, Unavailable
 
 ROOT = Path(__file__).resolve().parents[2]
 _LAST_WORDS = 2000
@@ -48,7 +48,7 @@ class Worker:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "tests.benchmarks.worker", str(theirs.fileno())]
+            command = [sys.executable, "-m", "benchmarks.speed.worker", str(theirs.fileno())]
             self._process = subprocess.Popen(
                 [*command, target, json.dumps(dict(options or {}))],
                 cwd=ROOT,
@@ -146,7 +146,7 @@ class Measured(NamedTuple):
 
 
 def interleave(arms: Mapping[str, tuple[Worker, str]], pace: Pace) -> Measured:
-    """Gives every arm a turn in each round: A B, B A, A B, …
+    """Gives every arm a turn in each round: A B, B A, A B and so on.
 
     Every other round goes backwards, so that a machine that slows down slows all arms alike. Two
     turns of each come before the first round: one to compile, one to see how long it takes.

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from mmdiffusion_jax.networks import DiT, UNet, UViT, forward_flops, product_flops
+from benchmarks.speed.flops import forward_flops
+from mmdiffusion_jax.networks import DiT, UNet, UViT, product_flops
 from tests.networks.small_nets import CONTEXT, arguments, shapes, step
 
 FIELDS = {"width": 16, "num_heads": 2}

@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax import graceful
-from mmdiffusion_jax.apps.graceful_table.encoders import DIMS, train_encoder
-from mmdiffusion_jax.apps.graceful_table.worlds import (
+from benchmarks.graceful_worlds.encoders import DIMS, train_encoder
+from benchmarks.graceful_worlds.worlds import (
     NUM_PIXELS,
     Mlp,
     World,
@@ -18,6 +17,7 @@ from mmdiffusion_jax.apps.graceful_table.worlds import (
     precision,
     worlds,
 )
+from mmdiffusion_jax import graceful
 from mmdiffusion_jax.networks import product_flops
 
 LARGE = Mlp((512, 512, DIMS))

@@ -4,11 +4,11 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from benchmarks.speed import sizes
+from benchmarks.speed.harness import Pace, Row, Worker, interleave, ratio, spread, workers
+from benchmarks.speed.suite import OURS, RIVAL, Benchmark
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.training import speed
-from tests.benchmarks import sizes
-from tests.benchmarks.harness import Pace, Row, Worker, interleave, ratio, spread, workers
-from tests.benchmarks.suite import OURS, RIVAL, Benchmark
 
 # Both sides are on the device at once, so neither may take all of its memory.
 _ENVIRONMENT = {

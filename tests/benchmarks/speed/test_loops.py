@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from benchmarks.speed import loops, rival_loader
 from mmdiffusion_jax import training
-from tests.benchmarks import loops, rival_loader
 
 
 def test_a_turn_of_the_loop(tmp_path):

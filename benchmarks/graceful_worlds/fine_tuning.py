@@ -10,8 +10,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from mmdiffusion_jax import graceful
-from mmdiffusion_jax.apps.graceful_table.worlds import (
+from benchmarks.graceful_worlds.worlds import (
     NUM_CLASSES,
     Mlp,
     World,
@@ -23,6 +22,7 @@ from mmdiffusion_jax.apps.graceful_table.worlds import (
     keys_of,
     stacked,
 )
+from mmdiffusion_jax import graceful
 
 LEAKY, PLAIN = Mlp((64, 64, NUM_CLASSES), slope=0.2), Mlp((64, 64, NUM_CLASSES))
 SHOTS = (1, 5, 20)

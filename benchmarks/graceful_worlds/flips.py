@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mmdiffusion_jax import graceful
-from mmdiffusion_jax.apps.graceful_table.worlds import (
+from benchmarks.graceful_worlds.worlds import (
     NUM_CLASSES,
     Mlp,
     World,
@@ -20,6 +19,7 @@ from mmdiffusion_jax.apps.graceful_table.worlds import (
     keys_of,
     worlds,
 )
+from mmdiffusion_jax import graceful
 
 OLD, NEW = Mlp((64, NUM_CLASSES)), Mlp((256, NUM_CLASSES))
 MEMBERS = 4

@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax import graceful
-from mmdiffusion_jax.apps.graceful_table.encoders import train_encoder
-from mmdiffusion_jax.apps.graceful_table.flips import Arm, arm_rows
-from mmdiffusion_jax.apps.graceful_table.worlds import (
+from benchmarks.graceful_worlds.encoders import train_encoder
+from benchmarks.graceful_worlds.flips import Arm, arm_rows
+from benchmarks.graceful_worlds.worlds import (
     Mlp,
     World,
     accuracy,
@@ -18,6 +17,7 @@ from mmdiffusion_jax.apps.graceful_table.worlds import (
     precision,
     worlds,
 )
+from mmdiffusion_jax import graceful
 
 WIDTHS, SCALES = (8, 16, 32), (4.0, 8.0, 16.0, 32.0)
 WEIGHTS = (0.003, 0.01, 0.03, 0.1, 1.0)

@@ -60,6 +60,6 @@ def main(number: str, target: str, options: str) -> None:
 
 if __name__ == "__main__":
     # Under its own name, so that both ends know the same classes.
-    from tests.benchmarks import worker
+    from benchmarks.speed import worker
 
     worker.main(*sys.argv[1:])

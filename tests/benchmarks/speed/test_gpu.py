@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.benchmarks import gpu
+from benchmarks.speed import gpu
 
 
 @pytest.mark.parametrize(

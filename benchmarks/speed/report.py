@@ -9,8 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks.speed.harness import ROOT, Row
 from mmdiffusion_jax import files
-from tests.benchmarks.harness import ROOT, Row
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "numpy", "torch")
 _QUARTILES = ("least", "lower_quartile", "upper_quartile", "greatest")

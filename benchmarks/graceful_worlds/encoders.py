@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax import graceful, process
-from mmdiffusion_jax.apps.graceful_table.worlds import (
+from benchmarks.graceful_worlds.worlds import (
     NUM_CLASSES,
     Mlp,
     World,
@@ -21,6 +20,7 @@ from mmdiffusion_jax.apps.graceful_table.worlds import (
     precision,
     worlds,
 )
+from mmdiffusion_jax import graceful, process
 
 DIMS, SCALE = 32, 8.0
 OLD, NEW = Mlp((64, DIMS)), Mlp((256, DIMS))

@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import apps
-from mmdiffusion_jax.apps.graceful_table import fine_tuning, small_queries, table, worlds
-from mmdiffusion_jax.apps.graceful_table.table import TABLE, Row
+from benchmarks.graceful_worlds import fine_tuning, graceful_benchmark, small_queries, table, worlds
+from benchmarks.graceful_worlds.table import TABLE, Row
 
 KEYS = {
     "cross_map_gain",
@@ -39,7 +38,7 @@ def rows(seeds):
 def test_the_file_has_means_seeds_and_verdicts(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(table, "PARTS", (rows,))
     out = tmp_path / "new" / "f.json"
-    apps.graceful_benchmark(3, 7, str(out))
+    graceful_benchmark(3, 7, str(out))
     found = json.loads(out.read_text())
     assert found.keys() >= KEYS
     assert all(found["passed"].values())
@@ -66,9 +65,9 @@ def test_what_passes(row, values, passes):
 
 def test_bad_requests(tmp_path):
     with pytest.raises(ValueError, match="`seeds`: got 1, expected 2 or more"):
-        apps.graceful_benchmark(1, 0, str(tmp_path / "f.json"))
+        graceful_benchmark(1, 0, str(tmp_path / "f.json"))
     with pytest.raises(ValueError, match="`first_seed`: got -1"):
-        apps.graceful_benchmark(2, -1, str(tmp_path / "f.json"))
+        graceful_benchmark(2, -1, str(tmp_path / "f.json"))
 
 
 def test_splits_do_not_overlap_and_differ_by_seed():

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 
-from tests.benchmarks.worker import Arms, Unavailable
+from benchmarks.speed.worker import Arms, Unavailable
 
 
 def sleeper(milliseconds: float) -> Arms:

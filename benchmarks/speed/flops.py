@@ -1,11 +1,14 @@
 """How many floating-point operations the products of a backbone's forward pass take."""
 
+import flax.linen as nn
+
+from mmdiffusion_jax import errors
 from mmdiffusion_jax.networks.dit import DiT
 from mmdiffusion_jax.networks.unet import UNet
 from mmdiffusion_jax.networks.uvit import UViT
 
 
-def forward_flops(net: DiT | UNet | UViT, context_features: int = 0) -> int:
+def forward_flops(net: nn.Module, context_features: int = 0) -> int:
     """FLOPs of all matrix products and convolutions for one example, 2 a multiply-add.
 
     A layer of a features in and b out takes 2ab at each place; a 3 × 3 convolution of a map of
@@ -27,8 +30,11 @@ def forward_flops(net: DiT | UNet | UViT, context_features: int = 0) -> int:
     less what the first layers would need for a gradient of their inputs.
 
     Args:
-        net: the backbone.
+        net: the backbone, a DiT, a U-ViT or a U-Net.
         context_features: how many features of context it is given.
+
+    Raises:
+        ValueError: a backbone without a formula.
 
     Example:
         >>> net = DiT((2, 2, 1), out_channels=1, num_steps=10, width=8, depth=0, num_heads=1)
@@ -39,7 +45,11 @@ def forward_flops(net: DiT | UNet | UViT, context_features: int = 0) -> int:
         return _dit(net, context_features)
     if isinstance(net, UViT):
         return _uvit(net, context_features)
-    return _unet(net, context_features)
+    if isinstance(net, UNet):
+        return _unet(net, context_features)
+    raise ValueError(
+        errors.message("net", net, "a DiT, a UViT or a UNet", "count it with product_flops")
+    )
 
 
 def _dit(net: DiT, context: int) -> int:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks import sizes
-from tests.benchmarks.worker import Arms, Unavailable
+from benchmarks.speed import sizes
+from benchmarks.speed.worker import Arms, Unavailable
 
 try:
     import torch
@@ -20,8 +20,8 @@ except ImportError as reason:
 from torch import nn
 from torch.nn import functional
 
-from tests.networks.torch_adm import TorchADM
-from tests.networks.torch_transformers import TorchDiT, fold
+from benchmarks.speed.torch_adm import TorchADM
+from benchmarks.speed.torch_transformers import TorchDiT, fold
 
 Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -38,6 +38,7 @@ class Head(nn.Module):
         self.channels = channels
 
     def forward(self, tokens: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        """log σ of each pixel, (batch, channels, height, width)."""
         modulation = self.modulation(functional.silu(self.condition(condition)))
         scale, shift = modulation[:, None].chunk(2, -1)
         out = self.out(torch.addcmul(shift, self.norm(tokens), 1 + scale))
@@ -75,6 +76,7 @@ class Model(nn.Module):
             self.head = Head(features, 4 * width, channels, 1)
 
     def forward(self, z: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The predicted noise, (batch, channels, height, width), and log σ of each pixel."""
         features, condition = self.net.features(z, t)
         tokens = features if features.ndim == 3 else features.flatten(2).transpose(1, 2)
         return self.net.read(features, condition), self.head(tokens, condition)
@@ -101,6 +103,7 @@ class Training:
             return self.model.net.read(*self.model.net.features(z, t)).float()
 
     def loss(self, x: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """The mean over a batch of the noise's squared error and the image's likelihood term."""
         kept = self.alpha_bar[t].view(-1, 1, 1, 1)
         root, sigma = kept.sqrt(), (1 - kept).sqrt()
         z = root * x + sigma * noise
@@ -113,6 +116,7 @@ class Training:
         return (noise - guess).square().mean() + sizes.IMAGE_SCALE * likelihood
 
     def step(self, x: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> None:
+        """Takes one step: gradient, clip, AdamW and the average of the weights."""
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.count)
         self.optimiser.zero_grad()

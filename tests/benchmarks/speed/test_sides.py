@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.speed import ours, rival, sizes
 from mmdiffusion_jax import experiment, objective
 from mmdiffusion_jax.networks import convert
 from mmdiffusion_jax.networks.embeddings import grid_embedding
 from mmdiffusion_jax.objective.bound import draw_t_and_noise
-from tests.benchmarks import ours, rival, sizes
 
 DIT = {"kind": "dit", "latent": (8, 8, 2), "batch": 4, "width": 16, "depth": 1, "num_heads": 2}
 ADM = {

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.rival import torch
-from tests.benchmarks.worker import Arms
+from benchmarks.speed.rival import torch
+from benchmarks.speed.worker import Arms
 
 _NUM_WORKERS = 2
 

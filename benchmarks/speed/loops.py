@@ -11,11 +11,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks.speed.ours import TrainStep
+from benchmarks.speed.worker import Arms, Unavailable
 from configs import digits
 from mmdiffusion_jax import apps, data, experiment, training
 from mmdiffusion_jax.training import loop as the_loop
-from tests.benchmarks.ours import TrainStep
-from tests.benchmarks.worker import Arms, Unavailable
 
 _FOREVER = 10**9
 _SETTLING = 2

@@ -1,0 +1,1 @@
+"""Speed against PyTorch and against this library itself, in turns."""
