@@ -19,9 +19,9 @@ FLOORS = (
     "process",
     "sampling",
     "objective",
+    "metrics",
     "modalities",
     "networks",
-    "metrics",
     "data",
     "training",
     "experiment",
@@ -96,6 +96,31 @@ def test_an_upward_import_is_seen(tmp_path, floor, imported, code):
 def test_what_stands_beside_the_package_is_not_imported(folder, barred):
     imports = re.compile(rf"^\s*(?:from|import) ({'|'.join(barred)})\b", re.MULTILINE)
     assert [f for f in (ROOT / folder).rglob("*.py") if imports.search(f.read_text())] == []
+
+
+def kinds_asked_for(package: Path) -> list[str]:
+    """Where a class of a modality is asked for outside the modalities' own floor."""
+    kinds = {
+        node.name
+        for file in (PACKAGE / "modalities").glob("*.py")
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.ClassDef) and file.stem not in ("base", "judging")
+    }
+    return [
+        f"{file.name}: {ast.unparse(node)}"
+        for file in sorted(package.rglob("*.py"))
+        if "modalities" not in file.parts
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance"
+        if {part.split(".")[-1] for part in ast.unparse(node.args[1]).split(" | ")} & kinds
+    ]
+
+
+def test_a_modality_is_known_by_its_contract(tmp_path):
+    wrong = "isinstance(kind, modalities.Label | Segmentation)"
+    (tmp_path / "bad.py").write_text(wrong)
+    assert kinds_asked_for(tmp_path) == [f"bad.py: {wrong}"]
+    assert [call for call in kinds_asked_for(PACKAGE) if "tfds.features" not in call] == []
 
 
 @pytest.mark.parametrize(

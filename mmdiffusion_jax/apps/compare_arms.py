@@ -182,7 +182,7 @@ def _run(
     figures = list(evaluation.evaluate(built, params, *splits, real, look))
     for figure in figures:
         if figure.value is None:
-            logging.warning("%s: %s is left out: %s.", workdir, figure.name, figure.reason)
+            logging.info("%s: %s is left out: %s.", workdir, figure.name, figure.reason)
     record = {
         "key": key,
         "figures": evaluation.values_of(figures),

@@ -9,18 +9,15 @@ from mmdiffusion_jax.evaluation.arms import (
     equal_steps,
     plot_arms,
 )
-from mmdiffusion_jax.evaluation.directions import (
-    HIGHER_IS_BETTER,
-    conditional_figures,
-    joint_figures,
-    judge_figures,
-)
-from mmdiffusion_jax.evaluation.figure import Figure, counts_of, values_of
-from mmdiffusion_jax.evaluation.figures import evaluate, likelihood_figures
+from mmdiffusion_jax.evaluation.conditional import conditional_figures
+from mmdiffusion_jax.evaluation.evaluate import evaluate
+from mmdiffusion_jax.evaluation.figure import HIGHER_IS_BETTER, Figure, counts_of, values_of
+from mmdiffusion_jax.evaluation.joint import joint_figures, judge_figures
 from mmdiffusion_jax.evaluation.likelihood import (
     bound_on,
     flow_on,
     labels_by_scoring,
+    likelihood_figures,
     loss_names,
     loss_on,
 )

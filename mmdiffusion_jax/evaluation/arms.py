@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mmdiffusion_jax import errors, files
-from mmdiffusion_jax.evaluation.directions import HIGHER_IS_BETTER
+from mmdiffusion_jax.evaluation.figure import HIGHER_IS_BETTER
 
 BUDGETS = ("steps", "flops")
 """What every arm has the same of: steps of each training run, or operations in all."""

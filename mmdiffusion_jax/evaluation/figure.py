@@ -1,12 +1,24 @@
 """One figure: a value, how many examples it counts, or why it has none."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
+import numpy as np
 from absl import logging
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.modalities import MODALITIES, Measure, Networks
+
+HIGHER_IS_BETTER: Mapping[str, bool | None] = {
+    "agreement": True,
+    "frechet": False,
+    "frechet_ratio": False,
+    "precision": True,
+    "recall": True,
+} | {name: way for kind in MODALITIES.values() for name, way in kind.figures.items()}
+"""Which way the figures of samples go, by the last part of their names; None is neither way."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +99,30 @@ def figures_of(
         else Figure(name, float(value), num_examples)
         for name, value in zip(names, values, strict=True)
     ]
+
+
+def measured(
+    prefix: str,
+    measures: Iterable[Measure],
+    x: np.ndarray,
+    other: np.ndarray,
+    networks: Networks,
+) -> Iterator[Figure]:
+    """The figures of measures.
+
+    Args:
+        prefix: of their names.
+        measures: of a modality.
+        x: generated values (n, …).
+        other: what they are compared with (n, …).
+        networks: what they may be measured by.
+
+    Yields:
+        `<prefix>/<name>` for each name.
+    """
+    for measure in measures:
+        names = [f"{prefix}/{name}" for name in measure.names]
+        yield from figures_of(names, len(x), functools.partial(measure.compute, x, other, networks))
 
 
 def left_out(names: Iterable[str], reason: str) -> list[Figure]:

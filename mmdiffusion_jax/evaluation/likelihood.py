@@ -1,7 +1,7 @@
 """Likelihoods of held-out examples: the losses, the bound, the flow, and labels by their scores."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -63,6 +63,24 @@ def loss_names(experiment: Experiment, source: data.Source) -> set[str]:
     terms = jax.eval_shape(experiment.loss_terms, params, jax.random.key(0), one).terms
     nowhere = {f"{name}/loss" for name in names if not len(data.rows_with(source, [name], 1))}
     return {"loss", *terms} - nowhere
+
+
+def likelihood_figures(experiment: Experiment, params: Any, test: data.Source) -> Iterator[Figure]:
+    """The bound's terms, the flow's likelihood, and labels read by their scores.
+
+    Args:
+        experiment: from `experiment.build`, in the shared formulation.
+        params: parameters.
+        test: the test split; its first `evaluation.num_scored` examples with what it takes count.
+
+    Yields:
+        The figures.
+    """
+    yield from bound_on(experiment, params, test)
+    yield from flow_on(experiment, params, test)
+    for name, modality in experiment.model.modalities.items():
+        if modality.num_labels and name != experiment.model.primary:
+            yield from labels_by_scoring(experiment, params, test, name)
 
 
 def bound_on(experiment: Experiment, params: Any, source: data.Source) -> list[Figure]:
@@ -145,8 +163,7 @@ def labels_by_scoring(
     Returns:
         `<name>_by_scoring/accuracy`, a share in [0, 1].
     """
-    modality = experiment.model.modalities[name]
-    candidates = jnp.arange(modality.num_classes)
+    candidates = jnp.arange(experiment.model.modalities[name].num_labels)
     total = experiment.schedule.num_steps
     count = min(experiment.evaluation.scoring_steps, total)
     times = np.round(np.linspace(1, total, count)).astype(np.int32)

@@ -9,7 +9,6 @@ import numpy as np
 
 from mmdiffusion_jax import data, errors, metrics
 from mmdiffusion_jax.experiment import Experiment
-from mmdiffusion_jax.modalities import Audio, Embedding, Image, Label, MaskedImage, Segmentation
 
 PIXELS, CLASSIFIER = "pixels", "classifier"
 """Features of images: their own pixels, or those of a classifier trained on the data at hand."""
@@ -55,7 +54,7 @@ class RealData:
             )
         self.primary = experiment.model.primary
         self.modalities = experiment.model.modalities
-        self.labels = [n for n, kind in self.modalities.items() if isinstance(kind, Label)]
+        self.labels = [name for name, kind in self.modalities.items() if kind.num_labels]
         shape, dtype = train.columns.get(_LABEL, ((0,), np.dtype(np.float32)))
         if not self.labels and shape == () and dtype.kind in "iu" and _LABEL in test.columns:
             self.labels = [_LABEL]
@@ -70,13 +69,13 @@ class RealData:
     @staticmethod
     def serves(experiment: Experiment) -> bool:
         """Whether the experiment's primary modality is an image."""
-        return isinstance(experiment.model.modalities[experiment.model.primary], Image)
+        return experiment.model.modalities[experiment.model.primary].is_image
 
     def _columns(self, source: data.Source, names: Iterable[str]) -> dict[str, np.ndarray]:
         columns = data.select(source.take(np.arange(len(source))), names)
         for name, x in columns.items():
             # Pixels in 0 … 255 of any width; networks of images take bytes.
-            if isinstance(self.modalities.get(name), Image) and x.dtype.kind in "iu":
+            if name in self.modalities and self.modalities[name].is_image and x.dtype.kind in "iu":
                 columns[name] = x.astype(np.uint8, copy=False)
         return columns
 
@@ -86,19 +85,19 @@ class RealData:
         Raises:
             ValueError: files that are missing or damaged, or networks that do not take the images.
         """
-        kinds = [type(kind) for kind in self.modalities.values()]
+        kinds = self.modalities.values()
         images = self.test_of(self.primary)[0][:1]
         if self._kind not in (PIXELS, CLASSIFIER):
             with _naming("evaluation.features", self._kind):
                 network = self.network
                 if len(images) and network is not None:
                     network.features(images)
-        if self._lpips_files and MaskedImage in kinds:
+        if self._lpips_files and any(kind.is_partial_view for kind in kinds):
             with _naming("evaluation.lpips", self._lpips_files[0]):
                 lpips = self.lpips
                 if len(images) and lpips is not None:
                     lpips.distance(images / 127.5 - 1, images / 127.5 - 1)
-        if self._embedder_file and Embedding in kinds:
+        if self._embedder_file and any(kind.is_embedding for kind in kinds):
             with _naming("data.embedder", self._embedder_file):
                 embedder = self.embedder
                 if len(images):
@@ -192,10 +191,6 @@ class RealData:
         """Precision and recall of features (n, …) against as many test images, at most all."""
         return metrics.precision_recall(self._test_features[: len(features)], features)
 
-    def has_judge(self, name: str) -> bool:
-        """Whether judges read labels off this modality: the primary, and audio."""
-        return name == self.primary or isinstance(self.modalities[name], Audio)
-
     def agreement(self, label: str, name: str, values: np.ndarray, labels: np.ndarray) -> float:
         """The share of values (n, …) of a modality whose judge reads these labels (n,)."""
         return metrics.agreement(self.read(label, name, values), labels)
@@ -228,11 +223,9 @@ class RealData:
             images, labels = _together(self._train, self.primary, self.labels[0])
             return images, labels
         for name, modality in self.modalities.items():
-            if isinstance(modality, Segmentation):
-                images, masks = _together(self._train, self.primary, name)
-                masks = masks.reshape(len(masks), -1)
-                classes = np.arange(modality.num_classes)
-                return images, np.stack([(masks == k).any(axis=1) for k in classes], axis=1)
+            images, values = _together(self._train, self.primary, name)
+            if (classes := modality.classes_in(values)) is not None:
+                return images, classes
         raise ValueError(
             errors.message(
                 "evaluation.features",

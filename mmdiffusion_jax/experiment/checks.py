@@ -8,10 +8,9 @@ from absl import logging
 
 from mmdiffusion_jax import data, errors
 from mmdiffusion_jax.data.presence import SUFFIX
-from mmdiffusion_jax.modalities import Image, Modality
+from mmdiffusion_jax.modalities import Modality
 
 _CHUNK = 1024
-_DARK = 64
 
 
 def check_opened(source: data.Source, modalities: Mapping[str, Modality], split: str) -> None:
@@ -102,14 +101,8 @@ def check_source(source: data.Source, modalities: Mapping[str, Modality], split:
         return
     stored = _stored(source)
     for name, modality in modalities.items():
-        if isinstance(modality, Image) and highest.get(name, 255) < _DARK:
-            logging.warning(
-                "%s data, %s: no pixel is above %d of 255, so all images are almost black. If they "
-                "have another scale, set num_levels and scale them as docs/data.md says.",
-                split,
-                name,
-                highest[name],
-            )
+        if name in highest and (suspicion := modality.suspicion(highest[name])):
+            logging.warning("%s data, %s: %s", split, name, suspicion)
         # Of what is derived not all is read; it is absent with its origin.
         if _reads_all(stored) and name in stored.columns and name not in highest:
             raise ValueError(

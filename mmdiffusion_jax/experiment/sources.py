@@ -13,8 +13,7 @@ from mmdiffusion_jax.experiment.checks import (
     check_source,
     present_values,
 )
-from mmdiffusion_jax.modalities import Embedding, LatentImage, Modality
-from mmdiffusion_jax.modalities.image import check_pixels
+from mmdiffusion_jax.modalities import Modality
 
 _MOVED = (
     "If the data of a workdir have moved, name the new places: launch/train.py takes "
@@ -40,13 +39,13 @@ def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
         source = _open(section, section[split], digits)
         check_opened(source, modalities, split)
         for name, modality in modalities.items():
-            if isinstance(modality, LatentImage) and _holds_images(source, name):
-                for _, images in present_values(source, {name: modality}):
-                    check_pixels(f"{split} data, {name}", images)
+            if name not in source.columns:
+                continue
+            if encoder := modality.column_encoder(source.columns[name][1]):
+                for _, values in present_values(source, {name: modality}):
+                    encoder.validate(f"{split} data, {name}", values)
                 caches = Path(section.folder) / "latents"
-                source = data.cache_latents(
-                    source, name, modality.encode_images, modality.identity, caches
-                )
+                source = data.cache_latents(source, name, encoder.encode, encoder.identity, caches)
         source = _add_embeddings(source, config, modalities, split)
         source = add_derived(source, modalities, split, config.seed)
         check_source(source, modalities, split)
@@ -79,7 +78,7 @@ def _add_embeddings(
     missing = [
         name
         for name, modality in modalities.items()
-        if isinstance(modality, Embedding) and name not in source.columns
+        if modality.is_embedding and name not in source.columns
     ]
     if not missing or not config.data.embedder:
         return source
@@ -104,10 +103,6 @@ def _add_embeddings(
     return data.ArraySource(
         {**columns, **dict.fromkeys(missing, unit), **masks}, name=f"{split} data"
     )
-
-
-def _holds_images(source: data.Source, name: str) -> bool:
-    return name in source.columns and np.issubdtype(source.columns[name][1], np.integer)
 
 
 def add_derived(

@@ -1,11 +1,12 @@
-"""The modalities, one file each: encoder, decoder head, likelihood and picture."""
+"""The modalities, one file each: encoder, decoder head, likelihood, picture and figures."""
 
 from collections.abc import Mapping
 
 from mmdiffusion_jax.modalities.audio import Audio
-from mmdiffusion_jax.modalities.base import Features, Modality
+from mmdiffusion_jax.modalities.base import ColumnEncoder, Features, Modality
 from mmdiffusion_jax.modalities.embedding import Embedding
 from mmdiffusion_jax.modalities.image import Image
+from mmdiffusion_jax.modalities.judging import Measure, Networks
 from mmdiffusion_jax.modalities.label import Label
 from mmdiffusion_jax.modalities.latent_image import Autoencoder, LatentImage, load_autoencoder
 from mmdiffusion_jax.modalities.masked_image import MaskedImage, random_squares, restored
@@ -28,13 +29,16 @@ __all__ = [
     "MODALITIES",
     "Audio",
     "Autoencoder",
+    "ColumnEncoder",
     "Embedding",
     "Features",
     "Image",
     "Label",
     "LatentImage",
     "MaskedImage",
+    "Measure",
     "Modality",
+    "Networks",
     "Segmentation",
     "Tokens",
     "load_autoencoder",

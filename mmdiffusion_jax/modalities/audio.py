@@ -101,6 +101,11 @@ class Audio(Modality):
                 )
             )
 
+    @property
+    def shows_labels(self) -> bool:
+        """Yes: a spectrogram is read as a picture is."""
+        return True
+
     def encode(self, x: jax.Array) -> jax.Array:
         """Spectrograms (batch, frames, mels) → (batch, *latent), unit RMS each."""
         return unit_rms(_map(x + 1, self.time, self.frequency), num_axes=3)

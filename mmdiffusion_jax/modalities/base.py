@@ -1,11 +1,17 @@
-"""The contract of a modality: an encoder, a decoder head, a likelihood, and how to show it."""
+"""The contract of a modality: encoder, decoder head, likelihood, picture and figures."""
 
 import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.modalities.judging import Measure
 
 
 class Features(NamedTuple):
@@ -21,23 +27,52 @@ class Features(NamedTuple):
     condition: jax.Array
 
 
+@dataclasses.dataclass(frozen=True)
+class ColumnEncoder:
+    """What makes a modality's x of other values in its column, once for all of the data.
+
+    Attributes:
+        validate: (what errors call them, values) raises a ValueError where they cannot be encoded.
+        encode: values (batch, …) → x (batch, …).
+        identity: names what encodes and its parameters; what it has made is kept under this name.
+    """
+
+    validate: Callable[[str, np.ndarray], None]
+    encode: Callable[[np.ndarray], np.ndarray]
+    identity: str
+
+
 class Modality(nn.Module):
-    """One kind of data. A subclass is one file and fills in every method.
+    """One kind of data. A subclass is one file; it fills in what raises NotImplementedError.
 
     `encode`, `head`, `expected_encoding` and `encoding_variance` may use parameters; the other
-    methods are pure. Only a modality that can be made from another one has `derived_from` and
-    `derive`.
+    methods are pure. What has a default here is for a modality that is more than its encoder and
+    its likelihood: that can be made from another one, that has figures, whose values are classes.
 
     Attributes:
         latent: the shape of the diffusion space, (height, width, channels).
         is_primary: whether z_0 encodes this modality.
         decoder_fields: of the class: the names of the fields that `encode` does not read.
+        figures: of the class: {name: whether higher is better, None for neither} of the figures
+            that `measures` and `measures_of_primary` have.
+        is_image: of the class: whether x has pixels in 0 … 255, whose features can be compared.
+        is_partial_view: of the class: whether x is the primary with a part hidden, so that what is
+            generated from it is to be compared with the whole.
+        is_embedding: of the class: whether x is what the network of `data.embedder` makes of the
+            primary, and is made so where the data lack it.
+        is_categorical: of the class: whether `most_likely` decides among classes, so that an update
+            of a deployed model may flip it.
     """
 
     latent: tuple[int, int, int]
     is_primary: bool = False
 
     decoder_fields: ClassVar[frozenset[str]] = frozenset({"is_primary"})
+    figures: ClassVar[Mapping[str, bool | None]] = MappingProxyType({})
+    is_image: ClassVar[bool] = False
+    is_partial_view: ClassVar[bool] = False
+    is_embedding: ClassVar[bool] = False
+    is_categorical: ClassVar[bool] = False
 
     @property
     def encoder_fields(self) -> dict[str, Any]:
@@ -99,6 +134,16 @@ class Modality(nn.Module):
         del x
         return "reshape or cast the data, or correct the config"
 
+    def column_encoder(self, dtype: np.dtype) -> ColumnEncoder | None:
+        """What makes x of the column of this name, where that holds other values of a dtype."""
+        del dtype
+        return None
+
+    def suspicion(self, highest: float) -> str | None:
+        """What a warning says about data that are valid and yet odd, by their highest value."""
+        del highest
+        return None
+
     def validate(self, name: str, x: np.ndarray) -> None:
         """Checks values of the data on the host.
 
@@ -155,3 +200,74 @@ class Modality(nn.Module):
     def show(self, x: np.ndarray) -> list[np.ndarray | str]:
         """One picture (height, width, 3) uint8, or one caption, for each example."""
         raise NotImplementedError
+
+    @property
+    def num_labels(self) -> int:
+        """How many labels there are, where x is one label of an example; 0 where it is not.
+
+        Labels are given one after the other in an evaluation, are scored one by one, and
+        classifiers learn to read them off the modalities that have `shows_labels`.
+        """
+        return 0
+
+    @property
+    def shows_labels(self) -> bool:
+        """Whether a classifier may read labels off x, uint8 or floats that it clips to [−1, 1]."""
+        return False
+
+    def classes_in(self, x: np.ndarray) -> np.ndarray | None:
+        """Which classes each x shows, (n, classes) booleans; None where it shows none."""
+        del x
+        return None
+
+    def measures(self, given: "Modality") -> Sequence[Measure]:
+        """How good values are that were generated from another modality, by the true ones.
+
+        Args:
+            given: the other modality.
+
+        Returns:
+            Measures of (generated x, true x); none where the other one does not say what x is.
+        """
+        del given
+        return ()
+
+    @property
+    def measures_of_primary(self) -> Sequence[Measure]:
+        """How well the primary goes with x, given or generated together with it.
+
+        Returns:
+            Measures of (generated primary, x).
+        """
+        return ()
+
+    def readable(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What a deployed model can take of later data: all of it, unless classes came later.
+
+        Args:
+            x: (batch, …), of a successor.
+
+        Returns:
+            (x with 0 in place of classes that came later, whether an example has none (batch,)).
+        """
+        return x, jnp.ones(len(x), bool)
+
+    def check_successor(self, name: str, successor: "Modality") -> None:
+        """Checks that another one reads the same data, as an update of a deployed model has to.
+
+        Args:
+            name: the modality's.
+            successor: in the update.
+
+        Raises:
+            ValueError: one of another kind, or of other columns.
+        """
+        if type(self) is not type(successor) or self.columns != successor.columns:
+            raise ValueError(
+                errors.message(
+                    f"config.modalities.{name}",
+                    f"{type(successor).__name__} of {successor.columns}",
+                    f"{type(self).__name__} of {self.columns}, as deployed",
+                    "give a new kind of data a new name",
+                )
+            )

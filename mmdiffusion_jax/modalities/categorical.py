@@ -23,6 +23,7 @@ class Categorical(Modality):
 
     num_classes: int = 2
     nouns: ClassVar[tuple[str, str]] = ("class", "classes")
+    is_categorical = True
 
     @property
     def unknown(self) -> int | None:
@@ -100,6 +101,29 @@ class Categorical(Modality):
     def most_likely(self, head: jax.Array) -> jax.Array:
         """The class of the highest probability, (batch, *dims) int32."""
         return jnp.argmax(head, axis=-1).astype(jnp.int32)
+
+    def readable(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """x with 0 in place of later classes, and which examples have none of them."""
+        is_known, classes = self.split_unknown(x)
+        fits = ~is_known | (classes < self.num_classes)
+        return jnp.where(fits, x, jnp.zeros_like(x)), fits.reshape(len(x), -1).all(axis=1)
+
+    def check_successor(self, name: str, successor: Modality) -> None:
+        """As of any modality, and that no class is gone.
+
+        Raises:
+            ValueError: fewer classes, one of another kind, or of other columns.
+        """
+        if isinstance(successor, Categorical) and successor.num_classes < self.num_classes:
+            raise ValueError(
+                errors.message(
+                    f"config.modalities.{name}",
+                    f"{successor.num_classes} classes",
+                    f"the {self.num_classes} that are deployed, or more",
+                    "add classes at the end and keep the others",
+                )
+            )
+        super().check_successor(name, successor)
 
 
 def check_unknown(argument: str, unknown: int | None, num_classes: int) -> None:

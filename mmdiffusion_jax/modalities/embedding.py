@@ -1,6 +1,7 @@
 """Embeddings: a vector, encoded by a learned projection, with a Gaussian or a cosine likelihood."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import flax.linen as nn
@@ -8,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax import errors, ranges
+from mmdiffusion_jax import errors, metrics, ranges
 from mmdiffusion_jax.modalities.base import Features, Modality
 from mmdiffusion_jax.modalities.encoders import coarse_shape, enlarge, unit_rms, unit_rms_moments
 from mmdiffusion_jax.modalities.heads import bounded_log_std, pool_gaussians
+from mmdiffusion_jax.modalities.judging import Measure
 from mmdiffusion_jax.process import (
     gaussian_log_prob,
     von_mises_fisher_draw,
@@ -184,6 +186,9 @@ class Embedding(Modality):
     head_kind: str = "gaussian"
     grid: tuple[int, int] | None = None
 
+    figures = MappingProxyType({"cosine": True, "cosine_of_strangers": None})
+    is_embedding = True
+
     def __post_init__(self) -> None:
         """Checks the fields."""
         super().__post_init__()
@@ -237,6 +242,17 @@ class Embedding(Modality):
                     'leave them out, or use head_kind="gaussian"',
                 )
             )
+
+    def measures(self, given: Modality) -> Sequence[Measure]:
+        """The mean cosine with the truth, beside that of rows that are no pair."""
+        del given
+        return (Measure(tuple(self.figures), lambda x, truth, _: _cosines(x, truth)),)
+
+    @property
+    def measures_of_primary(self) -> Sequence[Measure]:
+        """The same of the primary's own embeddings and x."""
+        names = tuple(self.figures)
+        return (Measure(names, lambda made, x, networks: _cosines(networks.embed(made), x)),)
 
     def encode(self, x: jax.Array) -> jax.Array:
         """Vectors (batch, dims) → (batch, *latent), unit RMS each."""
@@ -293,6 +309,10 @@ class Embedding(Modality):
     def _grid(self, projected: jax.Array) -> jax.Array:
         bias: Any = self.bias if self.head_kind == "gaussian" else 0
         return (projected + bias).reshape(-1, *self.latent)
+
+
+def _cosines(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    return metrics.CosineStatistics.empty(y.shape[1]).update(x, y).compute()
 
 
 def _direction(x: jax.Array) -> jax.Array:

@@ -1,15 +1,24 @@
 """Images: 8-bit pixels, encoded as themselves, with a discretised Gaussian likelihood."""
 
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax import errors, ranges
+from mmdiffusion_jax import errors, metrics, ranges
 from mmdiffusion_jax.modalities.base import Features, Modality
 from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel, pool_gaussians
+from mmdiffusion_jax.modalities.judging import Measure, Networks
 from mmdiffusion_jax.modalities.palettes import channel_colours
 from mmdiffusion_jax.process import discretised_gaussian_log_prob
+
+# All pixels below it are a sign of another scale.
+_DARK = 64
 
 
 class Image(Modality):
@@ -38,6 +47,10 @@ class Image(Modality):
     num_levels: int = 256
 
     decoder_fields = Modality.decoder_fields | {"num_levels"}
+    figures: ClassVar[Mapping[str, bool | None]] = MappingProxyType(
+        {"psnr": True, "ssim": True, "distance": False, "lpips": False}
+    )
+    is_image = True
 
     @property
     def num_dims(self) -> int:
@@ -73,6 +86,33 @@ class Image(Modality):
     def is_bounded(self) -> bool:
         """Yes: pixels are encoded into [−1, 1]."""
         return True
+
+    @property
+    def shows_labels(self) -> bool:
+        """Whether it is the primary: only that is judged so."""
+        return self.is_primary
+
+    def suspicion(self, highest: float) -> str | None:
+        """Pixels on a smaller scale than 0 … 255."""
+        if highest >= _DARK:
+            return None
+        return (
+            f"no pixel is above {highest:g} of 255, so all images are almost black. If they have "
+            "another scale, set num_levels and scale them as docs/data.md says."
+        )
+
+    def measures(self, given: Modality) -> Sequence[Measure]:
+        """How near a primary is to the truth that was restored from a part of it.
+
+        `psnr` and `ssim` of bytes, the perceptual `distance` by the maps of a small classifier, and
+        `lpips`.
+        """
+        if not (self.is_primary and given.is_partial_view):
+            return ()
+        return [
+            Measure((name,), functools.partial(_mean_distance, distance))
+            for name, distance in _DISTANCES.items()
+        ]
 
     def validate(self, name: str, x: np.ndarray) -> None:
         """Checks that the pixels are among the levels round(i · 255 / (num_levels − 1)).
@@ -146,6 +186,33 @@ class Image(Modality):
     def _pixels(self, value: jax.Array) -> jax.Array:
         level = self._level((value + 1) / 2)
         return jnp.round(level * (255 / (self.num_levels - 1))).astype(jnp.uint8)
+
+
+def _perceptual_distance(x: np.ndarray, y: np.ndarray, networks: Networks) -> np.ndarray:
+    network = networks.network
+    if not isinstance(network, metrics.SmallClassifier):
+        raise ValueError("the features are not those of a small classifier")
+    return metrics.perceptual_distance(network, x, y)
+
+
+def _lpips(x: np.ndarray, y: np.ndarray, networks: Networks) -> np.ndarray:
+    if networks.lpips is None:
+        raise ValueError("no weights are named in evaluation.lpips")
+    return networks.lpips.distance(x / 127.5 - 1, y / 127.5 - 1)
+
+
+_DISTANCES: Mapping[str, Callable[[Any, Any, Networks], Any]] = {
+    "psnr": lambda x, y, _: metrics.psnr(x, y, data_range=255.0),
+    "ssim": lambda x, y, _: metrics.ssim(x, y, data_range=255.0),
+    "distance": _perceptual_distance,
+    "lpips": _lpips,
+}
+
+
+def _mean_distance(
+    distance: Callable[[Any, Any, Networks], Any], x: np.ndarray, y: np.ndarray, networks: Networks
+) -> float:
+    return float(np.mean(distance(x, y, networks)))
 
 
 def check_pixels(name: str, x: np.ndarray, num_levels: int = 256) -> None:

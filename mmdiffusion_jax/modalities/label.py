@@ -1,13 +1,18 @@
 """Labels: one class of several, encoded by a learned table, with a categorical likelihood."""
 
+from collections.abc import Sequence
+from types import MappingProxyType
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax.modalities.base import Features
+from mmdiffusion_jax import metrics
+from mmdiffusion_jax.modalities.base import Features, Modality
 from mmdiffusion_jax.modalities.categorical import Categorical
 from mmdiffusion_jax.modalities.encoders import coarse_shape, enlarge, unit_rms
+from mmdiffusion_jax.modalities.judging import Measure
 
 
 class Label(Categorical):
@@ -34,6 +39,7 @@ class Label(Categorical):
 
     grid: tuple[int, int] | None = None
     nouns = ("label", "labels")
+    figures = MappingProxyType({"accuracy": True})
 
     def __post_init__(self) -> None:
         """Checks the fields."""
@@ -51,6 +57,16 @@ class Label(Categorical):
     def columns(self) -> tuple[tuple[int, ...], str]:
         """A scalar integer."""
         return (), "integer"
+
+    @property
+    def num_labels(self) -> int:
+        """All classes."""
+        return self.num_classes
+
+    def measures(self, given: Modality) -> Sequence[Measure]:
+        """The share of right labels."""
+        del given
+        return (Measure(("accuracy",), lambda x, truth, _: metrics.agreement(x, truth)),)
 
     def encode(self, x: jax.Array) -> jax.Array:
         """Labels (batch,) → (batch, *latent), unit RMS each."""

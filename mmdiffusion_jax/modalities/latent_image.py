@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdiffusion_jax import errors, ranges
-from mmdiffusion_jax.modalities.base import Features, Modality
+from mmdiffusion_jax.modalities.base import ColumnEncoder, Features, Modality
 from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel, pool_gaussians
+from mmdiffusion_jax.modalities.image import check_pixels
 from mmdiffusion_jax.modalities.palettes import channel_colours
 from mmdiffusion_jax.process import gaussian_log_prob
 
@@ -136,6 +137,16 @@ class LatentImage(Modality):
                     name, "latents that are not finite", "finite numbers", "encode the images anew"
                 )
             )
+
+    def column_encoder(self, dtype: np.dtype) -> ColumnEncoder | None:
+        """The autoencoder, where the data hold pixels.
+
+        Raises:
+            ValueError: pixels, and no autoencoder.
+        """
+        if not np.issubdtype(dtype, np.integer):
+            return None
+        return ColumnEncoder(check_pixels, self.encode_images, self.identity)
 
     def encode_images(self, images: np.ndarray) -> np.ndarray:
         """Images (batch, height, width, channels) in 0 … 255 → latents, as the data holds them.

@@ -1,5 +1,7 @@
 """Images with hidden squares: the encoder sees the visible part, the head restores the whole."""
 
+from collections.abc import Sequence
+from types import MappingProxyType
 from typing import TypeVar
 
 import flax.linen as nn
@@ -8,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdiffusion_jax import errors, ranges
-from mmdiffusion_jax.modalities.base import Features
+from mmdiffusion_jax.modalities.base import Features, Modality
 from mmdiffusion_jax.modalities.encoders import unit_rms
 from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel
 from mmdiffusion_jax.modalities.image import Image, check_pixels
+from mmdiffusion_jax.modalities.judging import Measure
 from mmdiffusion_jax.modalities.palettes import channel_colours
 from mmdiffusion_jax.process import sum_per_example
 
@@ -60,6 +63,8 @@ class MaskedImage(Image):
     source: str = "image"
 
     decoder_fields = Image.decoder_fields | {"num_squares", "square_size", "source"}
+    figures = MappingProxyType({})
+    is_partial_view = True
 
     def __post_init__(self) -> None:
         """Checks the fields."""
@@ -120,6 +125,11 @@ class MaskedImage(Image):
             )
         # A condition may hold anything under its squares.
         super().validate(name, np.where(_is_visible(x)[..., None], restored(x), 0))
+
+    def measures(self, given: Modality) -> Sequence[Measure]:
+        """None: the place of a square is drawn, and follows from nothing that is given."""
+        del given
+        return ()
 
     def encode(self, x: jax.Array) -> jax.Array:
         """x (batch, height, width, channels + 1) → (batch, *latent)."""

@@ -1,15 +1,19 @@
 """Segmentation masks: a class a pixel, encoded by a learned colour, with categorical pixels."""
 
+from collections.abc import Sequence
+from types import MappingProxyType
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax import errors
-from mmdiffusion_jax.modalities.base import Features
+from mmdiffusion_jax import errors, metrics
+from mmdiffusion_jax.modalities.base import Features, Modality
 from mmdiffusion_jax.modalities.categorical import Categorical, check_unknown
 from mmdiffusion_jax.modalities.encoders import unit_rms
 from mmdiffusion_jax.modalities.heads import per_pixel
+from mmdiffusion_jax.modalities.judging import Measure, Networks
 from mmdiffusion_jax.modalities.palettes import PALETTES, class_colours
 
 
@@ -42,6 +46,7 @@ class Segmentation(Categorical):
     palette: str = "tab"
 
     decoder_fields = Categorical.decoder_fields | {"palette"}
+    figures = MappingProxyType({"iou": True, "pixel_accuracy": True})
 
     def __post_init__(self) -> None:
         """Checks the fields."""
@@ -69,6 +74,25 @@ class Segmentation(Categorical):
     def unknown(self) -> int | None:
         """The integer of void."""
         return self.void
+
+    def classes_in(self, x: np.ndarray) -> np.ndarray | None:
+        """Which classes have a pixel, (n, num_classes) booleans."""
+        pixels = x.reshape(len(x), -1)
+        return np.stack([(pixels == k).any(axis=1) for k in range(self.num_classes)], axis=1)
+
+    def measures(self, given: Modality) -> Sequence[Measure]:
+        """The mean over classes of intersection over union, and the share of right pixels.
+
+        Void pixels are left out.
+        """
+        del given
+
+        def overlap(x: np.ndarray, truth: np.ndarray, _: Networks) -> tuple[float, float]:
+            counts = metrics.ConfusionStatistics.empty(self.num_classes)
+            counts = counts.update(truth, x, void=self.void)
+            return counts.compute(), counts.pixel_accuracy()
+
+        return (Measure(("iou", "pixel_accuracy"), overlap),)
 
     @property
     def columns(self) -> tuple[tuple[int, ...], str]:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mmdiffusion_jax import data, metrics
-from mmdiffusion_jax.evaluation import evaluate, joint_figures, values_of
+from mmdiffusion_jax.evaluation import conditional_figures, evaluate, joint_figures, values_of
+from mmdiffusion_jax.modalities import Tokens
 from tests.evaluation.conftest import real_data
 
 
@@ -39,6 +40,39 @@ def test_one_test_example(built, digits):
     for name in ("bits_per_dim", "label_by_scoring/accuracy", "label_given_image/accuracy"):
         assert counts[name] == 1
     assert counts["judge/image_label/accuracy"] == 1
+
+
+def test_modalities_without_a_figure(digits):
+    """Nothing to measure, nothing true to compare with, no labels to read, no network."""
+    columns, modalities = digits
+    tokens = Tokens(latent=(8, 8, 1), num_classes=10, length=2)
+    columns = {**columns, "tokens": np.stack([columns["label"]] * 2, axis=1)}
+    real = real_data(columns, {**modalities, "tokens": tokens})
+    samples = {name: columns[name][400:] for name in ("mask", "audio", "tokens")}
+    label = {"label": columns["label"][400:]}
+    figures = list(conditional_figures(real, "label", samples, label))
+    assert [figure.name for figure in figures] == [
+        "mask_given_label", "audio_given_label/agreement", "tokens_given_label"
+    ]  # fmt: skip
+    reasons = reasons_of(figures)
+    assert "what 'mask' should be is not known" in reasons["mask_given_label"]
+    assert reasons["tokens_given_label"] == "the modality Tokens has no figures"
+    no_label = {name: modalities[name] for name in ("image", "audio", "masked_image")}
+    real = real_data({name: columns[name] for name in no_label}, no_label)
+    samples = {name: columns[name][400:] for name in ("image", "audio")}
+    reasons = reasons_of(conditional_figures(real, "masked_image", samples, real.test))
+    assert reasons["audio_given_masked_image"] == "the examples have no label to read off it"
+    assert reasons["image_given_masked_image/lpips"] == "no weights are named in evaluation.lpips"
+    assert "image_given_masked_image/distance" in reasons
+
+
+def test_a_primary_that_is_no_image(built):
+    made, params = built
+    model = made.model.clone(primary="label")
+    unscored = dataclasses.replace(made.evaluation, num_scored=0)
+    made = dataclasses.replace(made, model=model, evaluation=unscored)
+    reasons = reasons_of(evaluate(made, params, None, None))
+    assert reasons == {"samples": "the primary modality 'label' is no image"}
 
 
 @pytest.mark.parametrize("option", ["features", "lpips", "embedder"])

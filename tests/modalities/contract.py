@@ -247,6 +247,28 @@ def check_what_fingerprints_leave_out_changes_no_encoding(case):
     assert json.loads(json.dumps(modality.encoder_fields)).keys() == modality.encoder_fields.keys()
 
 
+def check_right_values_have_the_best_figures(case):
+    """Every figure that is declared is measured, and values in another order fare worse."""
+    secondary = case.modality
+    primary = secondary.clone(is_primary=True)
+    given = types.SimpleNamespace(is_partial_view=True)
+    measures = [*primary.measures(given), *secondary.measures(given)]
+    joint = secondary.measures_of_primary
+    assert {name for each in (*measures, *joint) for name in each.names} == set(secondary.figures)
+    networks = types.SimpleNamespace(network=None, lpips=None)
+    for measure in measures:
+        try:
+            right, wrong = (
+                np.atleast_1d(measure.compute(x, case.x, networks))
+                for x in (case.x, np.roll(case.x, 1, axis=0))
+            )
+        except ValueError:  # such small values, or no network
+            continue
+        for name, best, worse in zip(measure.names, right, wrong, strict=True):
+            higher_is_better = secondary.figures[name]
+            assert higher_is_better is None or (best > worse) == higher_is_better
+
+
 CHECKS = (
     check_shapes_and_kinds,
     check_pictures_or_captions,
@@ -258,4 +280,5 @@ CHECKS = (
     check_draws_follow_log_prob,
     check_values_are_judged,
     check_what_fingerprints_leave_out_changes_no_encoding,
+    check_right_values_have_the_best_figures,
 )

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
 from mmdiffusion_jax import errors, experiment
 from mmdiffusion_jax.graceful.updates.fingerprints import Encoder, fingerprint
-from mmdiffusion_jax.modalities.categorical import Categorical
 from mmdiffusion_jax.training import read_safetensors, write_safetensors
 
 _KIND = "graceful bundle"
@@ -35,23 +33,6 @@ class Bundle:
     encoders: Mapping[str, Encoder]
     prototypes: Mapping[str, np.ndarray]
 
-    def known(self, name: str, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """What the model can take of one modality's examples: those without later classes.
-
-        Args:
-            name: the modality.
-            x: (batch, …).
-
-        Returns:
-            (x with 0 in place of classes that came later, whether an example has none (batch,)).
-        """
-        modality = self.built.model.modalities[name]
-        if not isinstance(modality, Categorical):
-            return x, jnp.ones(len(x), bool)
-        is_known, classes = modality.split_unknown(x)
-        fits = ~is_known | (classes < modality.num_classes)
-        return jnp.where(fits, x, jnp.zeros_like(x)), fits.reshape(len(x), -1).all(axis=1)
-
     def known_batch(
         self, values: Mapping[str, jax.Array], masks: Mapping[str, jax.Array]
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
@@ -65,8 +46,8 @@ class Bundle:
             (values, masks) in which later classes count as absent.
         """
         known, present = {}, {}
-        for name in self.built.model.modalities:
-            known[name], fits = self.known(name, values[name])
+        for name, modality in self.built.model.modalities.items():
+            known[name], fits = modality.readable(values[name])
             present[name] = masks.get(name, True) * fits
         return known, present
 

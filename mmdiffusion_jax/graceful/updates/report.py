@@ -22,7 +22,6 @@ from mmdiffusion_jax.graceful.updates.bundle import Bundle
 from mmdiffusion_jax.graceful.updates.deployed import deployed_terms, with_encoders
 from mmdiffusion_jax.graceful.updates.options import UpdateOptions
 from mmdiffusion_jax.graceful.updates.successor import check_successor, decided_by
-from mmdiffusion_jax.modalities import Label
 from mmdiffusion_jax.process import ModelFunctions
 
 _SHOWN = 20
@@ -364,7 +363,7 @@ def _search(
     deployed: Bundle, successor: Bundle, columns: Mapping[str, np.ndarray], rows: np.ndarray
 ) -> dict[str, Search]:
     labels = next(
-        (n for n, kind in deployed.built.model.modalities.items() if isinstance(kind, Label)),
+        (name for name, kind in deployed.built.model.modalities.items() if kind.num_labels),
         "label",
     )
     if labels not in columns or np.ndim(columns[labels]) != 1:
@@ -373,7 +372,7 @@ def _search(
     for name, encoder in deployed.encoders.items():
         if successor.encoders[name].fingerprint == encoder.fingerprint:
             continue
-        x, fits = deployed.known(name, jnp.asarray(columns[name]))
+        x, fits = deployed.built.model.modalities[name].readable(jnp.asarray(columns[name]))
         kept = np.flatnonzero(data.present(columns, [name, labels]) & np.asarray(fits))
         truth = np.asarray(columns[labels])[kept]
         if len(truth) == len(np.unique(truth)):  # nothing to find: no two of one class

@@ -34,7 +34,6 @@ from mmdiffusion_jax.graceful.updates.deployed import (
     with_encoders,
 )
 from mmdiffusion_jax.graceful.updates.options import UpdateOptions
-from mmdiffusion_jax.modalities.categorical import Categorical
 from mmdiffusion_jax.process import ModelFunctions
 
 
@@ -197,7 +196,7 @@ def decided_by(bundle: Bundle) -> tuple[str, ...]:
     return tuple(
         name
         for name, modality in sorted(model.modalities.items())
-        if isinstance(modality, Categorical) and name != model.primary
+        if modality.is_categorical and name != model.primary
     )
 
 
@@ -256,28 +255,7 @@ def check_successor(
                     "a successor may add some and drop none",
                 )
             )
-        if (
-            isinstance(modality, Categorical)
-            and isinstance(theirs, Categorical)
-            and theirs.num_classes < modality.num_classes
-        ):
-            raise ValueError(
-                errors.message(
-                    f"config.modalities.{name}",
-                    f"{theirs.num_classes} classes",
-                    f"the {modality.num_classes} that are deployed, or more",
-                    "add classes at the end and keep the others",
-                )
-            )
-        if type(modality) is not type(theirs) or modality.columns != theirs.columns:
-            raise ValueError(
-                errors.message(
-                    f"config.modalities.{name}",
-                    f"{type(theirs).__name__} of {theirs.columns}",
-                    f"{type(modality).__name__} of {modality.columns}, as deployed",
-                    "give a new kind of data a new name",
-                )
-            )
+        modality.check_successor(name, theirs)
 
 
 def _terms(
@@ -352,7 +330,7 @@ def _mixed(
     def mixing(name: str, encode: Read, key: jax.Array) -> Read:
         def mixed(x: jax.Array) -> jax.Array:
             new = encode(x)
-            known, fits = bundle.known(name, x)
+            known, fits = bundle.built.model.modalities[name].readable(x)
             taken = mix_stored(key, new, deployed.modalities[name].encode(known), share)
             return jnp.where(fits.reshape(-1, *[1] * (new.ndim - 1)), taken, new)
 

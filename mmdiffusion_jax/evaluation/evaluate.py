@@ -7,12 +7,12 @@ import jax
 import numpy as np
 
 from mmdiffusion_jax import data
-from mmdiffusion_jax.evaluation.directions import conditional_figures, joint_figures, judge_figures
+from mmdiffusion_jax.evaluation.conditional import conditional_figures
 from mmdiffusion_jax.evaluation.figure import Figure, left_out
-from mmdiffusion_jax.evaluation.likelihood import bound_on, flow_on, labels_by_scoring
+from mmdiffusion_jax.evaluation.joint import joint_figures, judge_figures
+from mmdiffusion_jax.evaluation.likelihood import likelihood_figures
 from mmdiffusion_jax.evaluation.real import RealData
 from mmdiffusion_jax.experiment import Experiment
-from mmdiffusion_jax.modalities import Label
 
 
 def evaluate(
@@ -53,6 +53,8 @@ def evaluate(
     if experiment.evaluation.num_scored and experiment.has_bound:
         yield from likelihood_figures(experiment, params, test)
     if real is None:
+        primary = experiment.model.primary
+        yield from left_out(["samples"], f"the primary modality {primary!r} is no image")
         return
     yield from judge_figures(real)
     key = jax.random.key(experiment.evaluation.seed)
@@ -68,9 +70,8 @@ def evaluate(
             continue
         rows = np.flatnonzero(data.present(real.test, [name]))[:count]
         truth = {column: x[rows] for column, x in real.test.items()}
-        modality = modalities[name]
-        if isinstance(modality, Label):
-            truth = {name: (np.arange(count) % modality.num_classes).astype(np.int32)}
+        if num_labels := modalities[name].num_labels:
+            truth = {name: (np.arange(count) % num_labels).astype(np.int32)}
         if not len(truth[name]):
             yield from left_out([f"given_{name}"], f"no test example has {name!r}")
             continue
@@ -82,24 +83,6 @@ def evaluate(
             look(f"given_{name}", samples)
         samples = {other: x for other, x in samples.items() if other != name}
         yield from conditional_figures(real, name, samples, truth)
-
-
-def likelihood_figures(experiment: Experiment, params: Any, test: data.Source) -> Iterator[Figure]:
-    """The bound's terms, the flow's likelihood, and labels read by their scores.
-
-    Args:
-        experiment: from `experiment.build`, in the shared formulation.
-        params: parameters.
-        test: the test split; its first `evaluation.num_scored` examples with what it takes count.
-
-    Yields:
-        The figures.
-    """
-    yield from bound_on(experiment, params, test)
-    yield from flow_on(experiment, params, test)
-    for name, modality in experiment.model.modalities.items():
-        if isinstance(modality, Label) and name != experiment.model.primary:
-            yield from labels_by_scoring(experiment, params, test, name)
 
 
 def _may_be_given_alone(experiment: Experiment, name: str) -> bool:

@@ -1,0 +1,68 @@
+"""How good values are that were generated from one given modality."""
+
+import functools
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from mmdiffusion_jax import data
+from mmdiffusion_jax.evaluation.figure import Figure, figures_of, left_out, measured
+from mmdiffusion_jax.evaluation.real import RealData
+
+Values = Mapping[str, np.ndarray]
+
+
+def conditional_figures(
+    real: RealData, source: str, samples: Values, truth: Values
+) -> Iterator[Figure]:
+    """Figures of everything that was generated from one given modality.
+
+    Args:
+        real: real data, their features and judges.
+        source: the given modality.
+        samples: {name: (n, …)}, the generated modalities.
+        truth: {column: (n, …)}, what the examples really are, as far as it is known, with the masks
+            `<name>_present`: where the truth is absent nothing counts.
+
+    Yields:
+        `<name>_given_<source>/<figure>`: what `Modality.measures` makes of each generated modality
+        and the truth; of modalities that show labels the `agreement` of their judges with the
+        labels, of several labels `<name>_given_<source>/<label>/agreement`; and of the primary what
+        `Modality.measures_of_primary` makes of it and the given one. `<name>_given_<source>` is
+        left out, with the reason, where there is none of these.
+    """
+    for name, x in samples.items():
+        none = True
+        for figure in _figures_of_one(real, source, name, x, truth):
+            none = False
+            yield figure
+        if none:
+            yield from left_out([f"{name}_given_{source}"], _reason(real, source, name))
+
+
+def _figures_of_one(
+    real: RealData, source: str, name: str, x: np.ndarray, truth: Values
+) -> Iterator[Figure]:
+    modality, given = real.modalities[name], real.modalities[source]
+    prefix = f"{name}_given_{source}"
+    labels = [label for label in real.labels if label in truth and modality.shows_labels]
+    for label in labels:
+        rows = data.present(truth, [label])
+        agreement = functools.partial(real.agreement, label, name, x[rows], truth[label][rows])
+        place = f"{prefix}/{label}" if len(labels) > 1 else prefix
+        yield from figures_of([f"{place}/agreement"], int(rows.sum()), agreement)
+    if name in truth:
+        rows = data.present(truth, [name])
+        yield from measured(prefix, modality.measures(given), x[rows], truth[name][rows], real)
+    if name == real.primary:
+        yield from measured(prefix, given.measures_of_primary, x, truth[source], real)
+
+
+def _reason(real: RealData, source: str, name: str) -> str:
+    """Why there is no figure of a modality that was generated from another one."""
+    modality = real.modalities[name]
+    if modality.shows_labels:
+        return "the examples have no label to read off it"
+    if not modality.figures:
+        return f"the modality {type(modality).__name__} has no figures"
+    return f"what {name!r} should be is not known where {source!r} is given"

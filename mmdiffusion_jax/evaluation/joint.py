@@ -1,0 +1,66 @@
+"""How good samples are whose modalities were all generated together, and how good the judges."""
+
+import functools
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from mmdiffusion_jax.evaluation.figure import Figure, figures_of, left_out, measured
+from mmdiffusion_jax.evaluation.real import RealData
+
+
+def judge_figures(real: RealData) -> Iterator[Figure]:
+    """How often each judge is right on the test examples that have what it reads and what is true.
+
+    Args:
+        real: real data, their features and judges.
+
+    Yields:
+        `judge/<name>_<label>/accuracy`.
+    """
+    for label in real.labels:
+        for name, modality in real.modalities.items():
+            if modality.shows_labels:
+                values, labels = real.test_of(name, label)
+                accuracy = functools.partial(real.agreement, label, name, values, labels)
+                yield from figures_of([f"judge/{name}_{label}/accuracy"], len(labels), accuracy)
+
+
+def joint_figures(real: RealData, samples: Mapping[str, np.ndarray]) -> Iterator[Figure]:
+    """Figures of samples whose modalities were all generated together.
+
+    Args:
+        real: real data, their features and judges.
+        samples: {name: (n, …)}.
+
+    Yields:
+        `frechet` and `frechet_ratio` (over that of training images), `precision` and `recall` of
+        the images, for each generated label the agreement of the judges of the other modalities
+        with it, and `Modality.measures_of_primary` of each modality, such as an embedding's cosine
+        with the image's own. All are named `joint/…`.
+    """
+    images = samples[real.primary]
+    count = len(images)
+    try:
+        features = real.features(images)
+    except ValueError as error:
+        names = ("frechet", "frechet_ratio", "precision", "recall")
+        yield from left_out((f"joint/{name}" for name in names), str(error))
+    else:
+        (frechet,) = figures_of(["joint/frechet"], count, lambda: real.frechet(features))
+        yield frechet
+        if frechet.value is None:
+            yield from left_out(["joint/frechet_ratio"], frechet.reason)
+        else:
+            ratio = functools.partial(real.frechet_ratio, frechet.value)
+            yield from figures_of(["joint/frechet_ratio"], count, ratio)
+        pair = ("joint/precision", "joint/recall")
+        yield from figures_of(pair, count, lambda: real.precision_recall(features))
+    for label in filter(samples.__contains__, real.labels):
+        for name, x in samples.items():
+            if real.modalities[name].shows_labels:
+                agreement = functools.partial(real.agreement, label, name, x, samples[label])
+                yield from figures_of([f"joint/{name}_{label}/agreement"], count, agreement)
+    for name, x in samples.items():
+        measures = real.modalities[name].measures_of_primary
+        yield from measured(f"joint/{real.primary}_{name}", measures, images, x, real)
