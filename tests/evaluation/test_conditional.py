@@ -1,0 +1,68 @@
+"""Figures of what is generated from one modality, where what it should be is known."""
+
+import types
+
+import numpy as np
+import pytest
+from sklearn.metrics import jaccard_score
+
+from mmdiffusion_jax.evaluation import conditional_figures as conditional_figures_of
+from mmdiffusion_jax.evaluation import evaluate, values_of
+from mmdiffusion_jax.experiment import EvaluationOptions
+
+
+def conditional_figures(*arguments):
+    return values_of(conditional_figures_of(*arguments))
+
+
+def test_directions(real):
+    truth = real.test
+    figures = conditional_figures(real, "label", {n: truth[n] for n in ("image", "audio")}, truth)
+    assert set(figures) == {"image_given_label/agreement", "audio_given_label/agreement"}
+    assert min(figures.values()) > 0.85
+    wrong = np.where(np.arange(len(truth["label"])) < 100, truth["label"], -1)
+    figures = conditional_figures(real, "image", {"label": wrong}, truth)
+    assert figures == {"label_given_image/accuracy": pytest.approx(100 / len(wrong))}
+
+
+def test_masks_against_sklearn(real):
+    truth = real.test["mask"]
+    made = truth.copy()
+    made[:, :2] = 1
+    figures = conditional_figures(real, "image", {"mask": made}, real.test)
+    want = jaccard_score(truth.ravel(), made.ravel(), average="macro")
+    assert figures["mask_given_image/iou"] == pytest.approx(want)
+    assert figures["mask_given_image/pixel_accuracy"] == pytest.approx((truth == made).mean())
+
+
+def test_restored_images(real):
+    truth = real.test
+    whole = truth["image"]
+    grey = whole // 2 + 30
+    found = {}
+    for name, x in (("whole", whole), ("grey", grey)):
+        found[name] = conditional_figures(real, "masked_image", {"image": x}, truth)
+    assert found["whole"]["image_given_masked_image/distance"] == pytest.approx(0, abs=1e-6)
+    error = np.mean((whole.astype(float) - grey) ** 2, axis=(1, 2, 3))
+    want = np.mean(10 * np.log10(255**2 / error))
+    assert found["grey"]["image_given_masked_image/psnr"] == pytest.approx(want, rel=1e-4)
+    assert found["grey"]["image_given_masked_image/distance"] > 0.01
+
+
+def test_a_restored_image_is_looked_at_whole(real):
+    whole = real.test["image"]
+    stub = types.SimpleNamespace(
+        has_bound=False,
+        predicts_from=("masked_image",),
+        model=types.SimpleNamespace(modalities=real.modalities),
+        evaluation=EvaluationOptions(num_samples=20),
+        generate=lambda key, params, count, given: {**given, "image": whole[:count]},
+    )
+    looks = {}
+    figures = values_of(evaluate(stub, None, None, None, real, looks.__setitem__))
+    assert set(looks) == {"given_masked_image"}
+    shown = looks["given_masked_image"]
+    assert list(shown) == ["masked_image", "image"]
+    np.testing.assert_array_equal(shown["image"], whole[:20])
+    np.testing.assert_array_equal(shown["masked_image"], real.test["masked_image"][:20])
+    assert figures["image_given_masked_image/distance"] == pytest.approx(0, abs=1e-6)

@@ -1,0 +1,57 @@
+"""What a run shows of itself: the losses of held-out examples, and a sheet of samples."""
+
+import dataclasses
+import types
+
+import numpy as np
+import pytest
+
+from mmdiffusion_jax import data
+from mmdiffusion_jax.evaluation import contact_sheet, loss_names, monitor
+
+
+@pytest.fixture
+def split(digits):
+    return data.ArraySource({name: digits[0][name][:20] for name in ("image", "label")})
+
+
+def test_losses_and_samples_of_these_parameters(built, split):
+    made, params = built
+    watch = monitor(made, split, profile=(1, 2))
+    losses = watch.evaluate(params)
+    assert set(losses) == loss_names(made, split)
+    assert np.isfinite(list(losses.values())).all()
+    sheet = watch.picture(params)
+    assert sheet.dtype == np.uint8
+    assert sheet.shape[2] == 3
+    np.testing.assert_array_equal(sheet, watch.picture(params))
+    assert watch.profile == (1, 2)
+
+
+def test_a_model_that_predicts_is_shown_examples(digits, split):
+    """Each with what is predicted from it; only as many as there are."""
+    model = types.SimpleNamespace(modalities=digits[1])
+    stub = types.SimpleNamespace(
+        seed=0, model=model, predicts_from=("image",), evaluation=None,
+        training=types.SimpleNamespace(best_metric=""),
+        generate=lambda key, params, count, given: {**given, "label": np.zeros(count, int)},
+    )  # fmt: skip
+    images = split.take(np.arange(20))["image"]
+    want = contact_sheet(model, {"image": images, "label": np.zeros(20, int)})
+    np.testing.assert_array_equal(monitor(stub, split).picture(None), want)
+
+
+def test_a_best_metric_that_will_not_be_there(built, digits, split):
+    made, _ = built
+    training = dataclasses.replace(made.training, best_metric="label/los")
+    made = dataclasses.replace(made, training=training)
+    with pytest.raises(ValueError, match=r"`training\.best_metric`.*did you mean 'label/loss'"):
+        monitor(made, split)
+    columns = {name: digits[0][name][:20] for name in ("image", "label")}
+    nowhere = data.ArraySource({**columns, "label_present": np.zeros(20, bool)})
+    made = dataclasses.replace(
+        made, training=dataclasses.replace(training, best_metric="label/loss")
+    )
+    monitor(made, split)
+    with pytest.raises(ValueError, match=r"`training\.best_metric`: got 'label/loss'"):
+        monitor(made, nowhere)
