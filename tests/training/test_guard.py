@@ -60,8 +60,9 @@ def run(tmp_path, values, **options):
         state,
         step,
         lambda start: iter([batch(value) for value in values[start // 2 :]]),
-        lambda params: {"loss": 0.0},
-        lambda params: np.zeros((2, 2, 3), np.uint8),
+        training.Monitor(
+            lambda params: {"loss": 0.0}, lambda params: np.zeros((2, 2, 3), np.uint8)
+        ),
     )
 
 
