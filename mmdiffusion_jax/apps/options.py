@@ -22,10 +22,10 @@ def define_sampling_flags() -> Callable[[], dict[str, Any]]:
         After parsing: the options that were given, by name.
     """
     plain = (
-        flags.DEFINE_string("sampler", None, "ancestral, ddim, dpm_solver_pp, heun, …"),
+        flags.DEFINE_string("sampler", None, "ancestral, ddim, 'ddim(eta=0.5)', heun, …"),
         flags.DEFINE_integer("num_steps", None, "How many states are visited."),
         flags.DEFINE_string("grid", None, "Which: uniform, quadratic, log_snr or karras."),
-        flags.DEFINE_float("eta", None, "Of ddim: 0 adds no noise, 1 is ancestral."),
+        flags.DEFINE_float("eta", None, "A field of ddim: 0 adds no noise, 1 is ancestral."),
         flags.DEFINE_float("guidance_rescale", None, "Back to the unguided spread, 0 to 1."),
         flags.DEFINE_float("guidance_limit", None, "Greatest RMS of guidance; 0 for none."),
         flags.DEFINE_string("threshold", None, "Of the clean state: auto, none, static, dynamic."),

@@ -127,7 +127,7 @@ def _write_trajectory(folder: Path, model: MultiModalModel, way: sampling.Trajec
 def _name(request: Mapping[str, Any]) -> str:
     """A folder name that tells requests apart, by eye and by digest."""
     options = request["sampling"]
-    parts = [options["sampler"], str(options["num_steps"] or "all")]
+    parts = [options["sampler"]["kind"], str(options["num_steps"] or "all")]
     parts += [f"given-{name}" for name in request["given"]]
     digest = hashlib.sha256(repr(sorted(request.items())).encode()).hexdigest()
     return "_".join([*parts, f"seed-{request['seed']}", digest[:8]])

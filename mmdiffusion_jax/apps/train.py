@@ -121,7 +121,8 @@ def load(
         raise ValueError(errors.unknown("checkpoint", checkpoint, CHECKPOINTS))
     workdir = str(files.local_path(workdir, "workdir"))
     values = experiment.local_paths(experiment.read_config(workdir)).to_dict()
-    config = ConfigDict({**values, "sampling": {**values["sampling"], **(sampling or {})}})
+    values["sampling"] |= sampling or {}
+    config = experiment.config_of(values)
     built = experiment.build(config)
     mesh = training.make_mesh(devices=jax.local_devices()[:1])
     template = experiment.abstract_state(built, mesh)

@@ -137,7 +137,7 @@ def compare_update(
                 "from", "nothing", "the workdir of what is deployed", "this is no trained update"
             )
         )
-    _, test = open_moved_data(workdir, successor.built.config, places)
+    _, test = open_moved_data(workdir, ConfigDict(successor.built.settings.to_dict()), places)
     report = graceful.compare(
         bundle, successor, test, num_examples, seed=successor.built.evaluation.seed
     )
@@ -170,11 +170,8 @@ def split_config(config: ConfigDict) -> tuple[ConfigDict, graceful.UpdateOptions
                 "start from configs/graceful_update.py",
             )
         )
-    known = {field.name for field in dataclasses.fields(graceful.UpdateOptions)}
-    for name in section:
-        if name not in known:
-            raise ValueError(errors.unknown("config.graceful", name, known))
-    return ConfigDict(values), graceful.UpdateOptions(**section)
+    options = experiment.read_section(graceful.UpdateOptions, section, "config.graceful")
+    return ConfigDict(values), options
 
 
 def _record(

@@ -63,7 +63,7 @@ class RealData:
         self._kind = experiment.evaluation.features
         self._judge_steps = experiment.evaluation.judge_steps
         self._lpips_files = experiment.evaluation.lpips
-        self._embedder_file = experiment.config.data.embedder
+        self._embedder_file = experiment.settings.data.embedder
         self._judges: dict[tuple[str, str], metrics.Judge | metrics.SmallClassifier] = {}
 
     @staticmethod

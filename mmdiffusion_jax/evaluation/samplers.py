@@ -68,9 +68,7 @@ def compare_samplers(
     every = experiment.schedule.num_steps
 
     def choose(sampler: str, num_steps: int | None) -> SamplingOptions:
-        options = dataclasses.replace(
-            experiment.sampling, sampler=sampler, num_steps=num_steps, eta=0.0
-        )
+        options = dataclasses.replace(experiment.sampling, sampler=sampler, num_steps=num_steps)
         options.times(experiment.schedule)  # refuses a bad number before anything is drawn
         return options
 

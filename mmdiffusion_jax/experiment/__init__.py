@@ -1,14 +1,8 @@
 """Experiments: the only readers of configs, what they build, and the folders that keep them."""
 
 from mmdiffusion_jax.experiment.arms import ARMS, make_arm
-from mmdiffusion_jax.experiment.build import Experiment, build
+from mmdiffusion_jax.experiment.build import Experiment, build, check_config
 from mmdiffusion_jax.experiment.checks import check_opened, check_source
-from mmdiffusion_jax.experiment.config import (
-    check_config,
-    config_place,
-    default_config,
-    unknown_override,
-)
 from mmdiffusion_jax.experiment.config_file import call_in_file, import_root, read_config_file
 from mmdiffusion_jax.experiment.contents import data_digests
 from mmdiffusion_jax.experiment.fit import (
@@ -18,9 +12,12 @@ from mmdiffusion_jax.experiment.fit import (
     make_step_and_state,
     share_batch,
 )
+from mmdiffusion_jax.experiment.overrides import config_place, unknown_override
 from mmdiffusion_jax.experiment.paths import local_paths
 from mmdiffusion_jax.experiment.sampler import Generator, distinct
 from mmdiffusion_jax.experiment.sections import EvaluationOptions, SamplingOptions
+from mmdiffusion_jax.experiment.sections.reading import read as read_section
+from mmdiffusion_jax.experiment.settings import Settings, default_config, read_settings
 from mmdiffusion_jax.experiment.sources import open_data
 from mmdiffusion_jax.experiment.workdir import (
     check_workdir,
@@ -36,6 +33,7 @@ __all__ = [
     "Experiment",
     "Generator",
     "SamplingOptions",
+    "Settings",
     "abstract_state",
     "build",
     "call_in_file",
@@ -57,6 +55,8 @@ __all__ = [
     "open_data",
     "read_config",
     "read_config_file",
+    "read_section",
+    "read_settings",
     "share_batch",
     "unknown_override",
 ]

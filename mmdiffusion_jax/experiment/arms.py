@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from ml_collections import ConfigDict
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.experiment.config import check_config
+from mmdiffusion_jax.experiment.build import check_config
 
 _MASKED_IMAGE = "masked_image"
 _AUGMENTATION_RATE = 0.5

@@ -11,12 +11,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mmdiffusion_jax import errors, process
-from mmdiffusion_jax.experiment.config import BACKBONES, SCHEDULES, check_config
-from mmdiffusion_jax.experiment.formulations import FORMULATIONS, Terms
+from mmdiffusion_jax.experiment.formulations import FORMULATIONS, Terms, check_formulation
 from mmdiffusion_jax.experiment.sampler import Generator
 from mmdiffusion_jax.experiment.sections import EvaluationOptions, SamplingOptions
-from mmdiffusion_jax.experiment.values import under
-from mmdiffusion_jax.modalities import MODALITIES
+from mmdiffusion_jax.experiment.sections.reading import under
+from mmdiffusion_jax.experiment.settings import Settings, read_settings
 from mmdiffusion_jax.networks import MultiModalModel
 from mmdiffusion_jax.sampling import Trajectory
 from mmdiffusion_jax.sampling.walk import sample_keys
@@ -28,33 +27,48 @@ class Experiment:
     """Everything a run is made of, built from one config.
 
     Attributes:
-        config: what it was built from.
-        seed: of initialisation, steps and data order.
+        settings: what it was built from.
         schedule: the noise schedule.
         weights: the modality weights.
         model: the Flax model.
         loss_terms: (parameters, key, batch) → the terms of the loss.
-        training: how long and how to train.
-        sharding: the mesh, and what is split over it.
-        sampling: how samples are drawn.
-        evaluation: how much is evaluated.
     """
 
-    config: ConfigDict
-    seed: int
+    settings: Settings
     schedule: process.Schedule
     weights: process.ModalityWeights
     model: MultiModalModel
     loss_terms: Terms
-    training: TrainingOptions
-    sharding: ShardingOptions
-    sampling: SamplingOptions
-    evaluation: EvaluationOptions
+
+    @property
+    def seed(self) -> int:
+        """Of initialisation, steps and data order."""
+        return self.settings.seed
+
+    @property
+    def training(self) -> TrainingOptions:
+        """How long and how to train."""
+        return self.settings.training
+
+    @property
+    def sharding(self) -> ShardingOptions:
+        """The mesh, and what is split over it."""
+        return self.settings.sharding
+
+    @property
+    def sampling(self) -> SamplingOptions:
+        """How samples are drawn."""
+        return self.settings.sampling
+
+    @property
+    def evaluation(self) -> EvaluationOptions:
+        """How much is evaluated."""
+        return self.settings.evaluation
 
     @property
     def formulation(self) -> str:
         """What is asked of the model: "shared", "separate" or "predict"."""
-        return self.config.formulation
+        return self.settings.formulation
 
     @property
     def has_bound(self) -> bool:
@@ -64,7 +78,7 @@ class Experiment:
     @property
     def predicts_from(self) -> tuple[str, ...]:
         """The modalities that it predicts from without diffusion; empty where it generates."""
-        return tuple(self.config.predict.given) if self.formulation == "predict" else ()
+        return tuple(self.settings.predict.given) if self.formulation == "predict" else ()
 
     def loss(
         self, params: Any, key: jax.Array, batch: Any, **options: Any
@@ -80,7 +94,9 @@ class Experiment:
     def generator(self, options: SamplingOptions) -> Generator:
         """Draws samples with this experiment's model and other options."""
         formulation = FORMULATIONS[self.formulation]
-        draw = formulation.make_draw(self.config, self.schedule, self.weights, self.model, options)
+        draw = formulation.make_draw(
+            self.settings, self.schedule, self.weights, self.model, options
+        )
         prior = self.weights if formulation.has_prior else None
         return Generator(self.model, draw, options, prior)
 
@@ -128,7 +144,7 @@ class Experiment:
                 )
             )
         self.generate.check(num_samples, given)
-        follow = make(self.config, self.schedule, self.weights, self.model, self.sampling)
+        follow = make(self.settings, self.schedule, self.weights, self.model, self.sampling)
         keys = sample_keys(key, num_samples)
         known = {name: jnp.asarray(x) for name, x in given.items()}
         return jax.jit(follow, static_argnums=3)(keys, params, known, num_states)
@@ -173,6 +189,18 @@ class Experiment:
                 )
 
 
+def check_config(config: ConfigDict) -> Settings:
+    """Checks every key, every name and every number in a config.
+
+    Raises:
+        ValueError: naming the key by its path, what it got and what was expected.
+    """
+    settings = read_settings(config)
+    with under("config"):
+        check_formulation(settings)
+    return settings
+
+
 def build(config: ConfigDict) -> Experiment:
     """Checks a config and builds the experiment it describes.
 
@@ -180,70 +208,31 @@ def build(config: ConfigDict) -> Experiment:
         ValueError: an unknown key, name or modality (with the nearest known one), or a value of
             another kind or out of its range; it has the value's path in the config.
     """
-    check_config(config)
-    latent = tuple(config.latent)
-    modalities = {}
-    for name, spec in config.modalities.items():
-        with under(f"config.modalities.{name}"):
-            modalities[name] = MODALITIES[spec.kind](
-                latent=latent, is_primary=name == config.primary, **_without_kind(spec)
-            )
-    with under("config.process"):
-        schedule = SCHEDULES[config.process.schedule](config.process.num_steps)
-    weights = process.modality_weights(
-        schedule,
-        {
-            name: process.RULES[spec.rule](spec.scale)
-            for name, spec in config.process.weights.items()
-        },
-        given=config.process.given,
-    )
-    formulation = FORMULATIONS[config.formulation]
-    channels = latent[2] * (2 if config.process.variance == "learned" else 1)
-    with under("config.backbone"):
-        backbone = BACKBONES[config.backbone.kind](
-            latent=(*latent[:2], formulation.state_channels(latent[2], len(modalities))),
-            out_channels=channels,
-            num_steps=config.process.num_steps,
-            **_without_kind(config.backbone),
-        )
-        backbone.check()
+    settings = check_config(config)
+    modalities = settings.make_modalities()
+    formulation = FORMULATIONS[settings.formulation]
     with under("config"):
-        training = TrainingOptions(**config.training)
-        sharding = ShardingOptions(**config.sharding)
-        sampling = SamplingOptions(**config.sampling.to_dict())
-        evaluation = EvaluationOptions(**config.evaluation)
+        schedule = settings.process.make_schedule()
     with under("config.sampling"):
-        sampling.reading_times(schedule)
+        settings.sampling.reading_times(schedule)
+    weights = settings.process.make_weights(schedule)
     model = formulation.model_type(
         modalities=modalities,
-        backbone=backbone,
-        primary=config.primary,
-        target=config.process.target,
-        variance=config.process.variance,
-        shares=config.process.shares.to_dict() or None,
-        trained_without=_trained_without(config),
-        sees_augmented=config.augmentation.rate > 0,
+        backbone=settings.make_backbone(
+            formulation.state_channels(settings.latent[2], len(modalities))
+        ),
+        primary=settings.primary,
+        target=settings.process.target,
+        variance=settings.process.variance,
+        shares=settings.process.shares or None,
+        trained_without=_trained_without(settings),
+        sees_augmented=settings.augmentation.rate > 0,
     )
-    return Experiment(
-        config=config,
-        seed=config.seed,
-        schedule=schedule,
-        weights=weights,
-        model=model,
-        loss_terms=formulation.make_terms(config, schedule, weights, model),
-        training=training,
-        sharding=sharding,
-        sampling=sampling,
-        evaluation=evaluation,
-    )
+    loss_terms = formulation.make_terms(settings, schedule, weights, model)
+    return Experiment(settings, schedule, weights, model, loss_terms)
 
 
-def _trained_without(config: ConfigDict) -> tuple[str, ...]:
+def _trained_without(settings: Settings) -> tuple[str, ...]:
     """The modalities that the loss drops from some states."""
-    rates = config.loss.dropout if config.loss.kind == "simple" else {}
-    return tuple(sorted(n for n in rates if rates[n] > 0 and n != config.primary))
-
-
-def _without_kind(section: ConfigDict) -> dict[str, Any]:
-    return {key: value for key, value in section.items() if key != "kind"}
+    rates = settings.loss.dropout if settings.loss.kind == "simple" else {}
+    return tuple(sorted(n for n in rates if rates[n] > 0 and n != settings.primary))

@@ -5,20 +5,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from mmdiffusion_jax import errors, objective, process, sampling
 from mmdiffusion_jax.experiment.augmentation import hide_squares
 from mmdiffusion_jax.experiment.sampler import Draw
 from mmdiffusion_jax.experiment.sections import SamplingOptions
+from mmdiffusion_jax.experiment.settings import Settings
 from mmdiffusion_jax.modalities import restored
 from mmdiffusion_jax.networks import MultiModalModel, SeparateModel
-
-WEIGHTINGS: Mapping[str, Callable[[], Callable[[jax.Array], jax.Array]]] = {
-    "none": lambda: objective.no_weighting,
-    "min_snr": objective.min_snr_weighting,
-    "p2": objective.p2_weighting,
-}
 
 Terms = Callable[..., objective.LossTerms]
 """(parameters, key, batch) → the terms of the loss. That of "shared" also takes `adapt`, what
@@ -35,41 +29,41 @@ class Formulation:
     Attributes:
         model_type: joins them.
         state_channels: (latent's channels, number of modalities) → channels the backbone sees.
-        make_terms: (config, schedule, weights, model) → the terms of the loss.
-        make_draw: (config, schedule, weights, model, sampling options) → draws samples.
+        make_terms: (settings, schedule, weights, model) → the terms of the loss.
+        make_draw: (settings, schedule, weights, model, sampling options) → draws samples.
         has_prior: whether it generates from the noise at t = T of one shared space.
         make_trajectory: (as `make_draw`) → follows samples on their way; None where it cannot.
     """
 
     model_type: type[MultiModalModel]
     state_channels: Callable[[int, int], int]
-    make_terms: Callable[[ConfigDict, process.Schedule, process.ModalityWeights, Any], Terms]
+    make_terms: Callable[[Settings, process.Schedule, process.ModalityWeights, Any], Terms]
     make_draw: Callable[
-        [ConfigDict, process.Schedule, process.ModalityWeights, Any, SamplingOptions], Draw
+        [Settings, process.Schedule, process.ModalityWeights, Any, SamplingOptions], Draw
     ]
     has_prior: bool = False
     make_trajectory: (
         Callable[
-            [ConfigDict, process.Schedule, process.ModalityWeights, Any, SamplingOptions], Follow
+            [Settings, process.Schedule, process.ModalityWeights, Any, SamplingOptions], Follow
         ]
         | None
     ) = None
 
 
 def _shared_terms(
-    config: ConfigDict,
+    settings: Settings,
     schedule: process.Schedule,
     weights: process.ModalityWeights,
     model: MultiModalModel,
 ) -> Terms:
-    section = config.loss
+    section = settings.loss
     options: dict[str, Any] = {"timesteps": section.timesteps}
     function: Callable[..., Any] = objective.bound_loss_terms
     if section.kind == "simple":
         function = objective.simple_loss_terms
-        options["modality_scales"] = section.scales.to_dict()
-        options["dropout"] = section.dropout.to_dict()
-        options["weighting"] = WEIGHTINGS[section.weighting]()
+        options["modality_scales"] = section.scales
+        options["dropout"] = section.dropout
+        options["weighting"] = section.make_weighting()
 
     def terms(
         params: Any,
@@ -81,7 +75,9 @@ def _shared_terms(
         augmented = None
         if model.sees_augmented:
             key, own = jax.random.split(key)
-            augmented, images = hide_squares(own, values[model.primary], **config.augmentation)
+            augmented, images = hide_squares(
+                own, values[model.primary], **dataclasses.asdict(settings.augmentation)
+            )
             values[model.primary] = images
         functions = adapt(model.functions(params, augmented))
         return function(key, schedule, weights, functions, values, presence, **options)
@@ -90,7 +86,7 @@ def _shared_terms(
 
 
 def _shared_request(
-    config: ConfigDict,
+    settings: Settings,
     schedule: process.Schedule,
     weights: process.ModalityWeights,
     model: MultiModalModel,
@@ -106,7 +102,7 @@ def _shared_request(
             "schedule": schedule,
             "weights": weights,
             "model": model.functions(params),
-            "shape": (keys.shape[0], *config.latent),
+            "shape": (keys.shape[0], *settings.latent),
             "given": known,
             "stepper": options.stepper(),
             "times": reading_times if model.primary in known else times,
@@ -121,13 +117,13 @@ def _shared_request(
 
 
 def _shared_draw(
-    config: ConfigDict,
+    settings: Settings,
     schedule: process.Schedule,
     weights: process.ModalityWeights,
     model: MultiModalModel,
     options: SamplingOptions,
 ) -> Draw:
-    request = _shared_request(config, schedule, weights, model, options)
+    request = _shared_request(settings, schedule, weights, model, options)
 
     def draw(keys: jax.Array, params: Any, known: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         made = sampling.sample(**request(keys, params, known))
@@ -137,13 +133,13 @@ def _shared_draw(
 
 
 def _shared_trajectory(
-    config: ConfigDict,
+    settings: Settings,
     schedule: process.Schedule,
     weights: process.ModalityWeights,
     model: MultiModalModel,
     options: SamplingOptions,
 ) -> Follow:
-    request = _shared_request(config, schedule, weights, model, options)
+    request = _shared_request(settings, schedule, weights, model, options)
 
     def follow(
         keys: jax.Array, params: Any, known: Mapping[str, jax.Array], num_states: int
@@ -161,13 +157,13 @@ def _is_bounded(model: MultiModalModel) -> bool:
 
 
 def _separate_terms(
-    config: ConfigDict,
+    settings: Settings,
     schedule: process.Schedule,
     weights: process.ModalityWeights,
     model: SeparateModel,
 ) -> Terms:
     del weights
-    section = config.loss
+    section = settings.loss
 
     def terms(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
         values, presence = objective.split_presence(batch)
@@ -177,15 +173,15 @@ def _separate_terms(
             model.separate_functions(params),
             values,
             presence,
-            modality_scales=section.scales.to_dict(),
-            weighting=WEIGHTINGS[section.weighting](),
+            modality_scales=section.scales,
+            weighting=section.make_weighting(),
         )
 
     return terms
 
 
 def _separate_draw(
-    config: ConfigDict,
+    settings: Settings,
     schedule: process.Schedule,
     weights: process.ModalityWeights,
     model: SeparateModel,
@@ -212,7 +208,7 @@ def _separate_draw(
             keys,
             schedule,
             model.separate_functions(params),
-            (keys.shape[0], *config.latent),
+            (keys.shape[0], *settings.latent),
             known,
             stepper=options.stepper(),
             times=times,
@@ -224,13 +220,13 @@ def _separate_draw(
 
 
 def _predict_terms(
-    config: ConfigDict,
+    settings: Settings,
     schedule: process.Schedule,
     weights: process.ModalityWeights,
     model: MultiModalModel,
 ) -> Terms:
     del schedule, weights
-    given, target = config.predict.given, config.predict.target
+    given, target = settings.predict.given, settings.predict.target
 
     def terms(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
         del key
@@ -244,14 +240,14 @@ def _predict_terms(
 
 
 def _predict_draw(
-    config: ConfigDict,
+    settings: Settings,
     schedule: process.Schedule,
     weights: process.ModalityWeights,
     model: MultiModalModel,
     options: SamplingOptions,
 ) -> Draw:
     del schedule, weights, options
-    given, target = tuple(config.predict.given), config.predict.target
+    given, target = settings.predict.given, settings.predict.target
 
     def draw(keys: jax.Array, params: Any, known: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         del keys
@@ -280,3 +276,37 @@ FORMULATIONS: Mapping[str, Formulation] = {
     "predict": Formulation(MultiModalModel, lambda c, n: c, _predict_terms, _predict_draw),
 }
 """The formulations by the names that configs know them by."""
+
+
+def check_formulation(settings: Settings) -> None:
+    """Checks what only some formulations can do, and what they need.
+
+    Raises:
+        ValueError: an unknown formulation, or settings that it cannot take.
+    """
+    if settings.formulation not in FORMULATIONS:
+        raise ValueError(errors.unknown("formulation", settings.formulation, FORMULATIONS))
+    names = set(settings.modalities)
+    if settings.formulation == "predict":
+        for name in settings.predict.given:
+            if name not in names:
+                raise ValueError(errors.unknown("predict.given", name, names))
+        targets = names - {settings.primary}
+        if settings.predict.target not in targets:
+            raise ValueError(errors.unknown("predict.target", settings.predict.target, targets))
+        if not settings.predict.given:
+            raise ValueError(
+                errors.message("predict.given", "nothing", "the modalities it sees", "name them")
+            )
+    if settings.formulation == "separate":
+        for path, value, plain in (
+            ("process.variance", settings.process.variance, "posterior"),
+            ("process.shares", settings.process.shares, {}),
+            ("loss.kind", settings.loss.kind, "simple"),
+        ):
+            if value != plain:
+                raise ValueError(
+                    errors.message(
+                        path, value, f"{plain!r} where modalities diffuse separately", "change it"
+                    )
+                )

@@ -27,7 +27,7 @@ def local_paths(config: ConfigDict) -> ConfigDict:
             names the key.
 
     Example:
-        >>> from mmdiffusion_jax.experiment.config import default_config
+        >>> from mmdiffusion_jax.experiment.settings import default_config
         >>> config = default_config()
         >>> config.data.folder = "~/data"
         >>> local_paths(config).data.folder.startswith("~")

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 
 from mmdiffusion_jax import errors, files
 from mmdiffusion_jax.experiment import contents
-from mmdiffusion_jax.experiment.config import default_config, with_backbone_defaults
 from mmdiffusion_jax.experiment.contents import data_digests
+from mmdiffusion_jax.experiment.settings import read_settings
 
 _FILE = "config.json"
 
@@ -33,10 +33,6 @@ _MAY_CHANGE = (
     "data.folder",
     "data.path",
 )
-
-# Sections and keys that an earlier run may lack; their defaults leave it what it was.
-_MAY_GROW = ("training", "sampling", "evaluation", "data")
-_MAY_LACK = ("formulation", "predict", "augmentation", "sharding")
 
 
 @contextlib.contextmanager
@@ -87,7 +83,8 @@ def check_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> None:
         ValueError: it holds another experiment or none that can be read.
 
     Example:
-        >>> check_workdir("nowhere", default_config())
+        >>> from mmdiffusion_jax.experiment import read_config_file
+        >>> check_workdir("nowhere", read_config_file("configs/smoke.py"))
     """
     path = Path(workdir)
     ours = _plain(config)
@@ -157,32 +154,34 @@ def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
 
 
 def config_of(values: Mapping[str, Any]) -> ConfigDict:
-    """A config from JSON's types; what an earlier version did not know yet has its default.
+    """A config from JSON's types, with what it leaves out or has in the form of an earlier version.
 
     Args:
         values: nested, as they were written.
 
+    Raises:
+        ValueError: values that are no config.
+
     Example:
-        >>> config_of({"latent": [8, 8, 1]}).latent
-        (8, 8, 1)
+        >>> values = {"latent": [8, 8, 1], "modalities": {"image": {"kind": "image"}}}
+        >>> config = config_of({**values, "sampling": {"sampler": "ddim", "eta": 0.5}})
+        >>> config.latent, config.sampling.sampler.eta
+        ((8, 8, 1), 0.5)
     """
-    values = with_backbone_defaults(_tuples(values))
-    for section, defaults in default_config().to_dict().items():
-        if section in _MAY_LACK:
-            values.setdefault(section, defaults)
-        if section in _MAY_GROW and isinstance(values.get(section), Mapping):
-            values[section] = {**defaults, **values[section]}
-    return ConfigDict(values)
+    values = dict(values)
+    section = dict(values.get("sampling", {}))
+    # It is a field of the sampler, and was written for all of them.
+    if eta := section.pop("eta", 0.0):
+        sampler = section.get("sampler", "ancestral")
+        sampler = {"kind": sampler} if isinstance(sampler, str) else sampler
+        section["sampler"] = {**sampler, "eta": eta}
+    values["sampling"] = section
+    return ConfigDict(read_settings(values).to_dict())
 
 
 def _plain(config: ConfigDict) -> dict[str, Any]:
-    return json.loads(json.dumps(with_backbone_defaults(config.to_dict())))
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _tuples(inner) for key, inner in value.items()}
-    return tuple(_tuples(inner) for inner in value) if isinstance(value, list) else value
+    """As it comes back from a file."""
+    return json.loads(json.dumps(read_settings(config).to_dict()))
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:

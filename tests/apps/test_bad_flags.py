@@ -51,7 +51,7 @@ def test_bad_flags_end_in_one_line_and_touch_nothing(finished, tmp_path, script,
         ({"guidance": {"labl": 2.0}}, "did you mean 'label'"),
         ({"given": ["label=3"], "decoder_guidance": {"image": 2.0}}, "got 'image'"),
         ({"decoder_guidance": {"label": 1.0}}, "`decoder_guidance`: got 'label', whose value is"),
-        ({"etaa": 0.5}, "did you mean 'eta'"),
+        ({"grids": "karras"}, "did you mean 'grid'"),
     ],
 )
 def test_bad_requests_leave_no_folder(finished, tmp_path, options, words):

@@ -45,7 +45,7 @@ def real_data(columns, modalities, num_train=400, embedder="", **options):
     stub = types.SimpleNamespace(
         model=types.SimpleNamespace(primary="image", modalities=modalities),
         evaluation=EvaluationOptions(**options),
-        config=types.SimpleNamespace(data=types.SimpleNamespace(embedder=embedder)),
+        settings=types.SimpleNamespace(data=types.SimpleNamespace(embedder=embedder)),
     )
     train, test = (
         data.ArraySource({name: x[rows] for name, x in columns.items()})

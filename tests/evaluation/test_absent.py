@@ -131,7 +131,8 @@ def test_an_evaluation_does_not_look_at_absent_values(built, digits):
     made, params = built
     # Likelihoods have a test of their own.
     unscored = dataclasses.replace(made.evaluation, num_scored=0)
-    made = dataclasses.replace(made, evaluation=unscored)
+    settings = dataclasses.replace(made.settings, evaluation=unscored)
+    made = dataclasses.replace(made, settings=settings)
     columns = {name: digits[0][name] for name in ("image", "label")}
     figures = []
     for value in (-1, 3):

@@ -70,7 +70,8 @@ def test_a_primary_that_is_no_image(built):
     made, params = built
     model = made.model.clone(primary="label")
     unscored = dataclasses.replace(made.evaluation, num_scored=0)
-    made = dataclasses.replace(made, model=model, evaluation=unscored)
+    settings = dataclasses.replace(made.settings, evaluation=unscored)
+    made = dataclasses.replace(made, model=model, settings=settings)
     reasons = reasons_of(evaluate(made, params, None, None))
     assert reasons == {"samples": "the primary modality 'label' is no image"}
 

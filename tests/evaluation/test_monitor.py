@@ -44,14 +44,15 @@ def test_a_model_that_predicts_is_shown_examples(digits, split):
 def test_a_best_metric_that_will_not_be_there(built, digits, split):
     made, _ = built
     training = dataclasses.replace(made.training, best_metric="label/los")
-    made = dataclasses.replace(made, training=training)
+    settings = dataclasses.replace(made.settings, training=training)
+    made = dataclasses.replace(made, settings=settings)
     with pytest.raises(ValueError, match=r"`training\.best_metric`.*did you mean 'label/loss'"):
         monitor(made, split)
     columns = {name: digits[0][name][:20] for name in ("image", "label")}
     nowhere = data.ArraySource({**columns, "label_present": np.zeros(20, bool)})
-    made = dataclasses.replace(
-        made, training=dataclasses.replace(training, best_metric="label/loss")
-    )
+    training = dataclasses.replace(training, best_metric="label/loss")
+    settings = dataclasses.replace(settings, training=training)
+    made = dataclasses.replace(made, settings=settings)
     monitor(made, split)
     with pytest.raises(ValueError, match=r"`training\.best_metric`: got 'label/loss'"):
         monitor(made, nowhere)

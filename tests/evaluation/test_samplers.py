@@ -18,13 +18,12 @@ def test_every_sampler_is_measured_against_the_reference(built, digits, monkeypa
         data.ArraySource({name: x[rows] for name, x in columns.items()})
         for rows in (slice(400), slice(400, None))
     )
-    made = dataclasses.replace(
-        made, evaluation=dataclasses.replace(made.evaluation, num_samples=200)
-    )
+    few = dataclasses.replace(made.evaluation, num_samples=200)
+    made = dataclasses.replace(made, settings=dataclasses.replace(made.settings, evaluation=few))
     asked = []
 
     def generator(self, options):
-        asked.append((options.sampler, options.num_steps))
+        asked.append((options.sampler["kind"], options.num_steps))
         return lambda key, params, count: test.take(np.arange(count))
 
     monkeypatch.setattr(type(made), "generator", generator)

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 import numpy as np
 
 from mmdiffusion_jax import errors, process, ranges, sampling
+from mmdiffusion_jax.experiment.sections.choices import Choice, complete, make
+from mmdiffusion_jax.experiment.sections.reading import under
 
 THRESHOLDS = ("auto", "none", "static", "dynamic")
 """How ẑ_0 is kept within [−1, 1]; "auto" is "static" where the clean state lies there."""
@@ -17,10 +19,10 @@ class SamplingOptions:
     """How samples are drawn; the terms are those of `sampling.sample`.
 
     Attributes:
-        sampler: a name of `sampling.SAMPLERS`.
+        sampler: {"kind": a name of `sampling.SAMPLERS`, **its fields}, the name alone, or the name
+            with fields, such as "ddim(eta=0.5)".
         num_steps: how many states are visited; None visits every t.
         grid: which ones, a name of `sampling.GRIDS`.
-        eta: of the sampler "ddim", in [0, 1].
         guidance: {secondary: scale}, classifier-free; 1 is none.
         decoder_guidance: {secondary: scale}, by the model's own heads, where it is given; 0 is
             none.
@@ -43,10 +45,9 @@ class SamplingOptions:
         ValueError: an unknown name, or a number out of its range.
     """
 
-    sampler: str = "ancestral"
+    sampler: Choice = dataclasses.field(default="ancestral", metadata={"table": sampling.SAMPLERS})
     num_steps: int | None = None
     grid: str = "karras"
-    eta: float = 0.0
     guidance: Mapping[str, float] = dataclasses.field(default_factory=dict)
     decoder_guidance: Mapping[str, float] = dataclasses.field(default_factory=dict)
     guidance_interval: tuple[float, ...] = ()
@@ -61,8 +62,9 @@ class SamplingOptions:
     batch_size: int = 500
 
     def __post_init__(self) -> None:
+        sampler = complete("sampling.sampler", self.sampler, sampling.SAMPLERS)
+        object.__setattr__(self, "sampler", sampler)
         choices: tuple[tuple[str, Iterable[str]], ...] = (
-            ("sampler", sampling.SAMPLERS),
             ("grid", sampling.GRIDS),
             ("threshold", THRESHOLDS),
             ("estimate", sampling.ESTIMATES),
@@ -75,23 +77,13 @@ class SamplingOptions:
         for name, least in (("num_steps", 1), ("batch_size", 1), ("corrections", 0)):
             if getattr(self, name) is not None or name != "num_steps":
                 ranges.check_whole(f"sampling.{name}", getattr(self, name), least)
-        for name in ("eta", "guidance_rescale"):
-            ranges.check_real(f"sampling.{name}", getattr(self, name), 0, 1)
+        ranges.check_real("sampling.guidance_rescale", self.guidance_rescale, 0, 1)
         for name in ("read_noise", "guidance_limit"):
             ranges.check_real(f"sampling.{name}", getattr(self, name), 0)
         for name in ("guidance", "decoder_guidance"):
             for modality, scale in getattr(self, name).items():
                 ranges.check_real(f"sampling.{name}.{modality}", scale)
         self._check_interval()
-        if self.eta and self.sampler != "ddim":
-            raise ValueError(
-                errors.message(
-                    "sampling.eta",
-                    f"{self.eta} with the sampler {self.sampler!r}",
-                    "0, as only 'ddim' has it",
-                    "leave it out, or choose 'ddim'",
-                )
-            )
         self.stepper()
         self.decorators(self.decoder_guidance, is_bounded=True)
 
@@ -113,8 +105,8 @@ class SamplingOptions:
 
     def stepper(self) -> sampling.Stepper:
         """The stepper these options name."""
-        options = {"eta": self.eta} if self.sampler == "ddim" else {}
-        return sampling.SAMPLERS[self.sampler](**options)
+        with under("sampling.sampler"):
+            return make(self.sampler, sampling.SAMPLERS)
 
     def times(self, schedule: process.Schedule) -> np.ndarray:
         """The grid these options name.

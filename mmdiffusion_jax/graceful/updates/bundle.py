@@ -127,7 +127,7 @@ def write_bundle(path: str | os.PathLike[str], bundle: Bundle) -> None:
     about = {
         "kind": _KIND,
         "format": _FORMAT,
-        "config": bundle.built.config.to_dict(),
+        "config": bundle.built.settings.to_dict(),
         "encoders": {name: dataclasses.asdict(x) for name, x in bundle.encoders.items()},
     }
     tensors = {"params": bundle.params, "prototypes": dict(bundle.prototypes)}

@@ -224,7 +224,7 @@ def check_successor(
     ):
         if got != expected:
             raise ValueError(errors.message(f"config.{argument}", got, repr(expected), mend))
-    was, now = tuple(old.config.latent), tuple(new.config.latent)
+    was, now = old.settings.latent, new.settings.latent
     if was != now:
         raise ValueError(
             errors.message(
@@ -261,7 +261,7 @@ def check_successor(
 def _terms(
     key: jax.Array, bundle: Bundle, params: Any, successor: ModelFunctions, values: Any, masks: Any
 ) -> tuple[jax.Array, jax.Array]:
-    built, section = bundle.built, bundle.built.config.loss
+    built, section = bundle.built, bundle.built.settings.loss
     simple = section.kind == "simple"
     return deployed_terms(
         key,
@@ -269,8 +269,8 @@ def _terms(
         built.weights,
         with_encoders(built.model.functions(params), successor),
         *bundle.known_batch(values, masks),
-        modality_scales=section.scales.to_dict() if simple else None,
-        dropout=section.dropout.to_dict() if simple else None,
+        modality_scales=section.scales if simple else None,
+        dropout=section.dropout if simple else None,
     )
 
 

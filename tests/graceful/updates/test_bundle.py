@@ -31,7 +31,7 @@ def test_a_bundle_comes_back_whole(bundle, tmp_path):
     again = graceful.read_bundle(file)
     assert again.encoders == bundle.encoders
     assert again.encoders["label"].compatible_with == ("older",)
-    assert again.built.config.to_dict() == bundle.built.config.to_dict()
+    assert again.built.settings == bundle.built.settings
     jax.tree.map(np.testing.assert_array_equal, again.params, bundle.params)
     np.testing.assert_array_equal(again.prototypes["label"], bundle.prototypes["label"])
 
@@ -56,7 +56,7 @@ def test_a_fingerprint_is_of_the_encoder_and_not_of_the_rest(built, params):
     assert other["label"] != first["label"]
     # Images are encoded without parameters, by their kind and fields alone, and of the fields the
     # likelihood's grey levels are none.
-    config = built_with(width=32).config
+    config = experiment.config_of(built_with(width=32).settings.to_dict())
     config.modalities.image.num_levels = 256
     other = experiment.build(config)
     again = graceful.encoder_of(other, jax.jit(other.init)(jax.random.key(1)), "image").fingerprint

@@ -251,7 +251,7 @@ def test_a_successor_may_have_more_modalities(deployed):
 
 
 def trained(deployed, built, options, folder):
-    with experiment.hold_workdir(folder, built.config) as held:
+    with experiment.hold_workdir(folder, experiment.config_of(built.settings.to_dict())) as held:
         monitor = evaluation.monitor(built, source())
         state = graceful.update([deployed], built, source(), held, monitor, options)
     return graceful.freeze(built, jax.device_get(state.ema)), flat(state.params)
@@ -343,7 +343,7 @@ def test_a_modality_that_is_gone_and_latents_of_another_shape(deployed, deeper):
         graceful.constraint([more], deeper, UpdateOptions())
     graceful.constraint([deployed], more.built, UpdateOptions())
 
-    config = deeper.config.copy_and_resolve_references()
+    config = experiment.config_of(deeper.settings.to_dict())
     config.latent = (8, 8, 2)
     two = experiment.build(config)
     with pytest.raises(ValueError, match=r"`config.latent`: got .*declare how it reads them"):

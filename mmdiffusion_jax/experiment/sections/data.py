@@ -1,0 +1,43 @@
+"""Which data an experiment is of."""
+
+import dataclasses
+
+from mmdiffusion_jax import data, errors
+from mmdiffusion_jax.experiment.sections.reading import check_whole_numbers
+
+SOURCES = ("digits", "tfds", "npz", *data.SMALL_SETS)
+"""Where data may come from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOptions:
+    """Which data, and where they lie.
+
+    Attributes:
+        source: a name in `SOURCES`.
+        folder: of prepared data, and of what is computed once of others.
+        train: the training split, or its `.npz` file.
+        test: the test split, or its `.npz` file.
+        path: the folder of the small sets.
+        size: (height, width) that images of the small sets are brought to; zeros leave them.
+        spectrogram: (frames, mels) of sound.
+        embedder: the file of a network whose features are the embeddings; "" for none.
+
+    Raises:
+        ValueError: an unknown source, or a bad size.
+    """
+
+    source: str = "digits"
+    folder: str = "data"
+    train: str = "train"
+    test: str = "test"
+    path: str = ""
+    size: tuple[int, ...] = (0, 0)
+    spectrogram: tuple[int, ...] = (32, 32)
+    embedder: str = ""
+
+    def __post_init__(self) -> None:
+        if self.source not in SOURCES:
+            raise ValueError(errors.unknown("data.source", self.source, SOURCES))
+        check_whole_numbers("data.size", self.size, 2, 0)
+        check_whole_numbers("data.spectrogram", self.spectrogram, 2, 1)

@@ -1,0 +1,98 @@
+"""What training minimises, and how its images are augmented."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import jax
+
+from mmdiffusion_jax import errors, objective, process, ranges
+from mmdiffusion_jax.experiment.sections.choices import Choice, complete, make
+from mmdiffusion_jax.experiment.sections.reading import under
+
+LOSSES = ("simple", "bound")
+"""The simple loss, or the variational bound."""
+
+WEIGHTINGS: Mapping[str, Callable[..., Callable[[jax.Array], jax.Array]]] = {
+    "none": lambda: objective.no_weighting,
+    "min_snr": objective.min_snr_weighting,
+    "p2": objective.p2_weighting,
+}
+"""The weightings of the noise's error by the names that configs know them by."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LossOptions:
+    """What training minimises.
+
+    Attributes:
+        kind: one of `LOSSES`; the terms below are those of "simple".
+        scales: {modality: λ of its term}; 1 where left out.
+        dropout: {secondary: the rate at which it is left out of a state}.
+        weighting: of the noise's error by t, {"kind": a name in `WEIGHTINGS`, **its parameters}, or
+            the name alone.
+        timesteps: how t is drawn, one of `process.TIMESTEP_DRAWS`.
+
+    Raises:
+        ValueError: an unknown name, or a number out of its range.
+    """
+
+    kind: str = "simple"
+    scales: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    dropout: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    weighting: Choice = dataclasses.field(default="none", metadata={"table": WEIGHTINGS})
+    timesteps: str = "uniform"
+
+    def __post_init__(self) -> None:
+        for key, known in (
+            ("kind", LOSSES),
+            ("timesteps", tuple(process.TIMESTEP_DRAWS)),
+        ):
+            if getattr(self, key) not in known:
+                raise ValueError(errors.unknown(f"loss.{key}", getattr(self, key), known))
+        weighting = complete("loss.weighting", self.weighting, WEIGHTINGS)
+        object.__setattr__(self, "weighting", weighting)
+        for name, scale in self.scales.items():
+            ranges.check_real(f"loss.scales.{name}", scale, 0)
+        for name, rate in self.dropout.items():
+            ranges.check_real(f"loss.dropout.{name}", rate, 0, 1)
+
+    def make_weighting(self) -> Callable[[jax.Array], jax.Array]:
+        """The weighting: SNR (batch,) → weight of the noise's error (batch,)."""
+        with under("loss.weighting"):
+            return make(self.weighting, WEIGHTINGS)
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictOptions:
+    """What the formulation "predict" predicts, and from what.
+
+    Attributes:
+        given: the modalities that the network sees.
+        target: the modality that it predicts.
+    """
+
+    given: tuple[str, ...] = ()
+    target: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentationOptions:
+    """Black squares in training images.
+
+    Attributes:
+        rate: the share of images that get them.
+        num_squares: squares an image.
+        square_size: their side, in pixels.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+
+    rate: float = 0.0
+    num_squares: int = 1
+    square_size: int = 1
+
+    def __post_init__(self) -> None:
+        ranges.check_real("augmentation.rate", self.rate, 0, 1)
+        ranges.check_whole("augmentation.num_squares", self.num_squares, 1)
+        ranges.check_whole("augmentation.square_size", self.square_size, 1)

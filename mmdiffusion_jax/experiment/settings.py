@@ -1,0 +1,265 @@
+"""Everything that a config says, section by section, checked."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+from ml_collections import ConfigDict, FieldReference, config_dict
+
+from mmdiffusion_jax import errors, ranges
+from mmdiffusion_jax.experiment.sections import (
+    AugmentationOptions,
+    DataOptions,
+    EvaluationOptions,
+    LossOptions,
+    PredictOptions,
+    ProcessOptions,
+    SamplingOptions,
+)
+from mmdiffusion_jax.experiment.sections.choices import Choice, complete, make
+from mmdiffusion_jax.experiment.sections.reading import (
+    check_names,
+    check_whole_numbers,
+    default_of,
+    read,
+    under,
+)
+from mmdiffusion_jax.modalities import MODALITIES, Modality
+from mmdiffusion_jax.networks import DiT, UNet, UViT
+from mmdiffusion_jax.training import ShardingOptions, TrainingOptions
+
+BACKBONES: Mapping[str, type[nn.Module]] = {"dit": DiT, "unet": UNet, "uvit": UViT}
+"""The networks by the names that configs know them by."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """A whole config: every key there is, with its default, checked.
+
+    Attributes:
+        seed: of initialisation, steps and data order.
+        data: which data, and where they lie.
+        latent: (height, width, channels) of the diffusion space.
+        modalities: {name: {"kind": a name in `MODALITIES`, **its fields}}.
+        primary: the modality that is diffused.
+        formulation: a name in `FORMULATIONS`.
+        predict: of the formulation "predict".
+        augmentation: of training images.
+        process: the diffusion process.
+        backbone: {"kind": a name in `BACKBONES`, **its fields}.
+        loss: what training minimises.
+        training: how long and how to train.
+        sharding: the mesh, and what is split over it.
+        sampling: how samples are drawn.
+        evaluation: how much is evaluated.
+
+    Raises:
+        ValueError: a name of a modality that there is not, or a value out of its range.
+    """
+
+    seed: int = 0
+    data: DataOptions = dataclasses.field(default_factory=DataOptions)
+    latent: tuple[int, ...] = (8, 8, 1)
+    modalities: Mapping[str, Choice] = dataclasses.field(default_factory=dict)
+    primary: str = "image"
+    formulation: str = "shared"
+    predict: PredictOptions = dataclasses.field(default_factory=PredictOptions)
+    augmentation: AugmentationOptions = dataclasses.field(default_factory=AugmentationOptions)
+    process: ProcessOptions = dataclasses.field(default_factory=ProcessOptions)
+    backbone: Choice = dataclasses.field(default="dit", metadata={"table": BACKBONES})
+    loss: LossOptions = dataclasses.field(default_factory=LossOptions)
+    training: TrainingOptions = dataclasses.field(default_factory=TrainingOptions)
+    sharding: ShardingOptions = dataclasses.field(default_factory=ShardingOptions)
+    sampling: SamplingOptions = dataclasses.field(default_factory=SamplingOptions)
+    evaluation: EvaluationOptions = dataclasses.field(default_factory=EvaluationOptions)
+
+    def __post_init__(self) -> None:
+        ranges.check_whole("seed", self.seed, 0, ranges.MAX_SEED)
+        check_whole_numbers("config.latent", self.latent, 3, 1)
+        size = self.latent[0] * self.latent[1] * self.latent[2]
+        if size > ranges.INT32:
+            raise ValueError(
+                errors.message(
+                    "config.latent",
+                    self.latent,
+                    f"at most {ranges.INT32} entries",
+                    "make it smaller",
+                )
+            )
+        most = min(self.latent[:2])
+        ranges.check_whole("augmentation.square_size", self.augmentation.square_size, 1, most)
+        object.__setattr__(self, "backbone", complete("backbone", self.backbone, BACKBONES))
+        if not self.modalities:
+            raise ValueError(
+                errors.message("modalities", "none", "at least one modality", "name them")
+            )
+        whole = {
+            name: complete(f"modalities.{name}", value, MODALITIES)
+            for name, value in self.modalities.items()
+        }
+        object.__setattr__(self, "modalities", whole)
+        self._check_names()
+
+    def _check_names(self) -> None:
+        """Checks that sections speak of modalities that there are, and the process of all."""
+        names = set(self.modalities)
+        for name in names:
+            if name.removesuffix("_present") in names - {name}:
+                raise ValueError(
+                    errors.message(
+                        f"modalities.{name}",
+                        f"a name that stands for the mask of {name.removesuffix('_present')!r}",
+                        "a name that no mask has",
+                        "rename the modality and its column",
+                    )
+                )
+        if self.primary not in names:
+            raise ValueError(errors.unknown("primary", self.primary, names))
+        check_names("process.weights", self.process.weights, names)
+        check_names("process.shares", self.process.shares, names)
+        check_names("loss.scales", self.loss.scales, names)
+        check_names("loss.dropout", self.loss.dropout, names)
+        check_names("sampling.guidance", self.sampling.guidance, names)
+        check_names("sampling.decoder_guidance", self.sampling.decoder_guidance, names)
+        for name in sorted(names - {self.primary} - set(self.process.weights)):
+            raise ValueError(
+                errors.message(
+                    "process.weights",
+                    f"nothing for {name!r}",
+                    "a rule for each modality but the primary",
+                    f"add {name}=dict(rule='bump', scale=1.0)",
+                )
+            )
+        if self.primary in self.process.weights:
+            raise ValueError(
+                errors.message(
+                    f"process.weights.{self.primary}",
+                    "weights for the primary",
+                    "secondaries only",
+                    "remove them",
+                )
+            )
+
+    def make_modalities(self) -> dict[str, Modality]:
+        """The modalities, which share the latent.
+
+        Raises:
+            ValueError: fields that do not go with the latent, or with each other.
+        """
+        modalities = {}
+        for name, value in self.modalities.items():
+            with under(f"config.modalities.{name}"):
+                modalities[name] = make(
+                    value, MODALITIES, latent=self.latent, is_primary=name == self.primary
+                )
+        return modalities
+
+    def make_backbone(self, state_channels: int) -> Any:
+        """The network.
+
+        Args:
+            state_channels: how many channels of states it sees.
+
+        Raises:
+            ValueError: fields that do not go with the latent, or with each other.
+        """
+        out_channels = self.latent[2] * (2 if self.process.variance == "learned" else 1)
+        with under("config.backbone"):
+            backbone = make(
+                self.backbone,
+                BACKBONES,
+                latent=(*self.latent[:2], state_channels),
+                out_channels=out_channels,
+                num_steps=self.process.num_steps,
+            )
+            backbone.check()
+        return backbone
+
+    def to_dict(self) -> dict[str, Any]:
+        """All values, nested, with plain types; `read_settings` takes them back.
+
+        Files that keep an experiment have this, as JSON.
+        """
+        return dataclasses.asdict(self)
+
+
+def default_config() -> ConfigDict:
+    """Every key there is, with its default; a config file starts from this and changes some.
+
+    Sections that modalities name have no keys of their own here: `modalities`, `process.weights`,
+    `process.shares`, `loss.scales` and `loss.dropout`. A choice by name, such as `backbone`,
+    `process.schedule` or `sampling.sampler`, has the fields of its kind; for another kind it is
+    written anew, and what it leaves out has its default:
+    `config.backbone = ConfigDict({"kind": "unet", "width": 128})`,
+    `config.process.schedule = "linear"`, `config.sampling.sampler = "ddim(eta=0.5)"`.
+
+    Example:
+        >>> default_config().process.schedule.to_dict()
+        {'kind': 'cosine', 'offset': 0.008}
+    """
+    return ConfigDict(_defaults(Settings))
+
+
+def read_settings(values: Mapping[str, Any] | ConfigDict) -> Settings:
+    """Checks every key, every name and every number of a config.
+
+    Args:
+        values: of a config; what it leaves out has its default.
+
+    Raises:
+        ValueError: an unknown key, name or modality (with the nearest known one), or a value of
+            another kind or out of its range; it has the value's path in the config.
+
+    Example:
+        >>> settings = read_settings({"modalities": {"image": "image"}})
+        >>> settings.modalities["image"]
+        {'kind': 'image', 'num_levels': 256}
+    """
+    plain = values.to_dict() if isinstance(values, ConfigDict) else values
+    return read(Settings, _tuples(plain), "config")
+
+
+def tables() -> dict[str, Mapping[str, Any]]:
+    """The sections that are a choice by name, by their paths in a config: {path: table}."""
+    return dict(_tables(Settings, ""))
+
+
+class _Choice(FieldReference):
+    """A key of a config that takes a section, a name, or a name with fields."""
+
+    def set(self, value: Any, type_safe: bool = True) -> None:
+        """Sets the value; a dict becomes a section, as elsewhere in a config."""
+        super().set(ConfigDict(value) if isinstance(value, dict) else value, type_safe)
+
+
+def _defaults(section: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(section):
+        name = field.name
+        if dataclasses.is_dataclass(field.type):
+            values[name] = _defaults(field.type)
+            continue
+        values[name] = default_of(field)
+        if "table" in field.metadata:
+            whole = complete(name, values[name], field.metadata["table"])
+            values[name] = _Choice(ConfigDict(whole), field_type=object)
+        elif values[name] is None:
+            # The one number that may be left open.
+            values[name] = config_dict.placeholder(int)
+    return values
+
+
+def _tables(section: Any, path: str) -> Any:
+    for field in dataclasses.fields(section):
+        if dataclasses.is_dataclass(field.type):
+            yield from _tables(field.type, f"{path}{field.name}.")
+        elif "table" in field.metadata:
+            yield f"{path}{field.name}", field.metadata["table"]
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists where configs have tuples."""
+    if isinstance(value, Mapping):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
