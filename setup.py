@@ -19,6 +19,7 @@ setup(
         "absl-py>=2.1",
         "array_record>=0.6; sys_platform != 'win32'",  # of prepared data sets; not for Windows
         "chex>=0.1.90",
+        "filelock>=3.30",
         "flax>=0.10.4",
         "grain>=0.2.10",
         "importlib_resources>=5.0",  # TFDS asks for it without naming it

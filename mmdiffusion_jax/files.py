@@ -14,16 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+import filelock
 import numpy as np
 from absl import logging
 from PIL import Image
 
 from mmdiffusion_jax import errors
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 _PROBE, _LEFT_SECONDS = ".probe.", 3600
 _UNFINISHED = re.compile(r"\..+\.\d+")
@@ -303,14 +299,11 @@ def remove_leftovers(folder: str | os.PathLike[str], name: str | None = None) ->
 
 
 def _try_lock(stream: IO[bytes]) -> bool:
-    if fcntl is None:
-        return False
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return filelock.lock_descriptor(stream.fileno(), blocking=False)
     except OSError:
-        # Held by another, or by a file system without locks, where nobody is known to be gone.
+        # On a file system without locks nobody is known to be gone.
         return False
-    return True
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -355,7 +348,7 @@ def locked(folder: str | os.PathLike[str], argument: str) -> Iterator[None]:
 
     The system gives the lock back when the process ends, however it ends; the file stays and says
     who had it last. Network file systems hold it between hosts if they support `flock`. Where the
-    system has no `flock`, as Windows, the folder is not held, which is warned of.
+    system has no locks, the folder is not held, which is warned of.
 
     Args:
         folder: it must be there.
@@ -377,30 +370,35 @@ def locked(folder: str | os.PathLike[str], argument: str) -> Iterator[None]:
     path = Path(folder) / "lock"
     with path.open("a+", encoding="utf-8") as stream:
         try:
-            if fcntl is None:
-                logging.warning(
-                    "This system has no locks (flock): see to it yourself that no other process "
-                    "writes to %s.",
-                    folder,
-                )
-            else:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            stream.seek(0)
-            try:
-                holder = json.loads(stream.read())
-                who = f"process {holder['process']} on {holder['host']}"
-            except (ValueError, KeyError, TypeError):
-                who = "another process"
+            is_ours = filelock.lock_descriptor(stream.fileno(), blocking=False)
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                raise
+            logging.warning(
+                "This system has no locks: see to it yourself that no other process writes to %s.",
+                folder,
+            )
+            is_ours = True
+        if not is_ours:
             raise ValueError(
                 errors.message(
                     argument,
-                    f"{folder}, which {who} is writing to",
+                    f"{folder}, which {_holder(stream)} is writing to",
                     "a folder of its own for every run at a time",
                     "wait for that one, stop it, or choose another folder",
                 )
-            ) from error
+            )
         stream.truncate(0)
         stream.write(json.dumps({"process": os.getpid(), "host": socket.gethostname()}) + "\n")
         stream.flush()
         yield
+
+
+def _holder(stream: IO[str]) -> str:
+    stream.seek(0)
+    try:
+        holder = json.loads(stream.read())
+        return f"process {holder['process']} on {holder['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        # Windows does not let others read what is locked.
+        return "another process"

@@ -168,7 +168,7 @@ with files.locked(sys.argv[1], "workdir"):
 
 
 def test_a_system_without_locks_imports_and_writes_all_and_is_warned(tmp_path):
-    """As Windows, where there is no module `fcntl`."""
+    """Where Python has no module `fcntl` and there is no Windows either."""
     command = [sys.executable, "-W", "ignore", "-c", WITHOUT_LOCKS, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
