@@ -57,7 +57,8 @@ def train(workdir, source, keep):
         num_steps=STEPS, batch_size=BATCH, log_every=3, eval_every=4, sample_every=6,
         checkpoint_every=2, keep=keep, best_metric="loss",
     )  # fmt: skip
-    return training.train(options, workdir, state, step, open_batches, evaluate, picture)
+    monitor = training.Monitor(evaluate, picture)
+    return training.train(options, workdir, state, step, open_batches, monitor)
 
 
 def outcome(workdir):
