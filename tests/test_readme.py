@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import pytest
@@ -32,7 +33,7 @@ def params():
 def test_the_losses_in_somebody_elses_code(names, params):
     batch = {"point": jnp.ones((8, 2)), "label": jnp.arange(8)}
     gradient = jax.jit(jax.grad(names["loss"]))(params, jax.random.key(0), batch)
-    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradient))
+    chex.assert_tree_all_finite(gradient)
     assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(gradient))
 
 

@@ -1,5 +1,6 @@
 """A trained model as one file: read by the format's own library, and back."""
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def test_the_file_holds_the_averaged_parameters(finished, tmp_path):
         np.testing.assert_array_equal(tensor, leaves[name])
     again, built, read = apps.load_export(out)
     assert again.to_dict() == config.to_dict()
-    jax.tree.map(np.testing.assert_array_equal, read, jax.device_get(params))
+    chex.assert_trees_all_equal(read, jax.device_get(params))
     assert built.model.primary == config.primary
 
     whole = out.read_bytes()

@@ -3,8 +3,8 @@
 import json
 import shutil
 
+import chex
 import jax
-import numpy as np
 import pytest
 
 from mmdiffusion_jax import apps, graceful
@@ -35,7 +35,7 @@ def test_a_successor_knows_what_it_was_held_to(updated, finished):
     old = apps.freeze(str(finished))
     assert record["compatible_with"]["label"] == [old.encoders["label"].fingerprint]
     kept = graceful.read_bundle(updated / "deployed-0.safetensors")
-    jax.tree.map(np.testing.assert_array_equal, kept.params, jax.device_get(old.params))
+    chex.assert_trees_all_equal(kept.params, jax.device_get(old.params))
     new = apps.freeze(str(updated))
     assert new.encoders["label"].fingerprint != old.encoders["label"].fingerprint
     assert new.encoders["label"].goes_with(old.encoders["label"])

@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -45,9 +46,8 @@ def whole_and_parts(empty, columns, seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_any_split_and_merge_is_the_whole(name, seed):
     whole, merged = whole_and_parts(*CASES[name], seed)
-    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(merged), strict=True):
-        assert np.asarray(a).dtype == np.asarray(b).dtype
-        np.testing.assert_allclose(a, b, rtol=1e-12)
+    chex.assert_trees_all_equal_dtypes(whole, merged)
+    chex.assert_trees_all_close(whole, merged, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("name", CASES)

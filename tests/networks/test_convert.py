@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -109,7 +110,7 @@ def test_a_network_that_scans_gets_stacked_layers(convert, made):
     inputs = jnp.zeros((1, *net.latent)), jnp.ones(1)
     shapes = jax.eval_shape(scanning.init, jax.random.key(0), *inputs)["params"]
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
-    jax.tree.map(np.testing.assert_array_equal, unstack_layers(params), convert(tensors, net))
+    chex.assert_trees_all_equal(unstack_layers(params), convert(tensors, net))
 
 
 @pytest.mark.parametrize(("classes", "new_order"), [(0, True), (3, False)])

@@ -1,5 +1,6 @@
 """Steps that are not finite are left out, counted and explained; spikes are counted."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,7 +40,7 @@ def test_a_bad_step_changes_nothing_but_the_count():
     before = learned(state)
     state, metrics = step(state, batch(jnp.nan))
     assert (int(state.step), int(metrics["skipped"]), int(metrics["finite/x"])) == (2, 1, 0)
-    jax.tree.map(np.testing.assert_array_equal, learned(state), before)
+    chex.assert_trees_all_equal(learned(state), before)
     # The gradient alone overflows: the square of 1e25 does, its loss in between.
     state, metrics = step(state, batch(1e25))
     assert int(metrics["skipped_in_row"]) == 2
@@ -76,7 +77,7 @@ def test_a_run_ends_with_a_diagnosis_and_its_last_good_checkpoint(tmp_path):
     with training.Checkpoints(tmp_path / "checkpoints") as checkpoints:
         found = checkpoints.restore(state)
     assert found.step == 4
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found.state.params))
+    chex.assert_tree_all_finite(found.state.params)
     lines = training.read_metrics(tmp_path / "metrics.jsonl")
     assert [line["train/skipped_steps"] for line in lines] == [0, 1, 2]
     assert np.isfinite(lines[1]["train/loss"])

@@ -1,5 +1,6 @@
 """Bundles of a deployed model: there and back, and everything that is none."""
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def test_a_bundle_comes_back_whole(bundle, tmp_path):
     assert again.encoders == bundle.encoders
     assert again.encoders["label"].compatible_with == ("older",)
     assert again.built.settings == bundle.built.settings
-    jax.tree.map(np.testing.assert_array_equal, again.params, bundle.params)
+    chex.assert_trees_all_equal(again.params, bundle.params)
     np.testing.assert_array_equal(again.prototypes["label"], bundle.prototypes["label"])
 
 
