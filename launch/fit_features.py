@@ -23,13 +23,15 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     apps.fit_features(
-        _DATA.value,
+        apps.LabelledImages(
+            _DATA.value,
+            _TEST.value,
+            _PATH.value,
+            (int(_SIZE.value[0]), int(_SIZE.value[-1])),
+            _IMAGE.value,
+            _LABEL.value,
+        ),
         _OUT.value,
-        test=_TEST.value,
-        folder=_PATH.value,
-        size=(int(_SIZE.value[0]), int(_SIZE.value[-1])),
-        image=_IMAGE.value,
-        label=_LABEL.value,
         num_steps=_NUM_STEPS.value,
         seed=_SEED.value,
     )

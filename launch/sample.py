@@ -23,9 +23,7 @@ def main(argv: list[str]) -> None:
     folder = apps.sample(
         _WORKDIR.value,
         _OUT.value,
-        _NUM_SAMPLES.value,
-        _GIVEN.value,
-        _SEED.value,
+        apps.Request(_NUM_SAMPLES.value, _GIVEN.value, _SEED.value),
         _SHARD_SIZE.value,
         _CHECKPOINT.value,
         _TRAJECTORY.value,

@@ -5,7 +5,7 @@ from mmdiffusion_jax.apps.compare_samplers import compare_samplers
 from mmdiffusion_jax.apps.distributed import define_distributed_flags, join
 from mmdiffusion_jax.apps.evaluate import evaluate
 from mmdiffusion_jax.apps.export import export, load_export
-from mmdiffusion_jax.apps.features import fit_features
+from mmdiffusion_jax.apps.features import LabelledImages, fit_features
 from mmdiffusion_jax.apps.options import (
     define_checkpoint_flag,
     define_data_flags,
@@ -15,6 +15,7 @@ from mmdiffusion_jax.apps.options import (
 from mmdiffusion_jax.apps.pictures import write_pictures
 from mmdiffusion_jax.apps.plan import Plan, plan
 from mmdiffusion_jax.apps.prepare import prepare
+from mmdiffusion_jax.apps.requests import Request
 from mmdiffusion_jax.apps.sample import sample
 from mmdiffusion_jax.apps.start import RESTART_CODE, start
 from mmdiffusion_jax.apps.sweep import (
@@ -30,7 +31,9 @@ from mmdiffusion_jax.apps.wandb import define_wandb_flag
 
 __all__ = [
     "RESTART_CODE",
+    "LabelledImages",
     "Plan",
+    "Request",
     "collect_sweep",
     "compare_arms",
     "compare_samplers",

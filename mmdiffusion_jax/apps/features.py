@@ -1,36 +1,45 @@
 """Fitting the feature network that judges samples of one kind of data."""
 
+import dataclasses
+
 import numpy as np
 
 from mmdiffusion_jax import data, errors, files, metrics
 
 
+@dataclasses.dataclass(frozen=True)
+class LabelledImages:
+    """Where images and their labels lie.
+
+    Attributes:
+        path: an `.npz` file with images (n, height, width[, channels]), uint8 or floats in
+            [−1, 1], and labels (n,) or (n, labels) of 0 and 1; or a name of `data.SMALL_SETS`,
+            which brings its own test split.
+        test: another such file, or None.
+        folder: where the small sets lie.
+        size: (height, width) of their images; (0, 0) for the stored one.
+        image: the name of the images in the files.
+        label: the name of the labels in the files.
+    """
+
+    path: str
+    test: str | None = None
+    folder: str = ""
+    size: tuple[int, int] = (0, 0)
+    image: str = "image"
+    label: str = "label"
+
+
 def fit_features(
-    path: str,
-    out: str,
-    *,
-    test: str | None = None,
-    folder: str = "",
-    size: tuple[int, int] = (0, 0),
-    image: str = "image",
-    label: str = "label",
-    num_steps: int = 2000,
-    seed: int = 0,
+    where: LabelledImages, out: str, *, num_steps: int = 2000, seed: int = 0
 ) -> metrics.SmallClassifier:
     """Trains a small classifier on a file and writes it to another; prints its identity.
 
     Examples in which image or label is absent, by `<name>_present`, count nowhere.
 
     Args:
-        path: an `.npz` file with images (n, height, width[, channels]), uint8 or floats in
-            [−1, 1], and labels (n,) or (n, labels) of 0 and 1; or a name of `data.SMALL_SETS`,
-            which brings its own test split.
+        where: the images lie; the accuracy on their test split, if there is one, is printed.
         out: the `.safetensors` file to be written; its folder exists.
-        test: another such file; the accuracy on it is printed.
-        folder: where the small sets lie.
-        size: (height, width) of their images; (0, 0) for the stored one.
-        image: the name of the images in the files.
-        label: the name of the labels in the files.
         num_steps: batches that are learned from.
         seed: of the training.
 
@@ -42,24 +51,24 @@ def fit_features(
             that cannot be.
     """
     file = files.writable_file(out, "out", suffix=".safetensors")
-    if path in data.SMALL_SETS:
-        if folder:
-            folder = str(files.local_path(folder, "path"))
-        sources = [data.SMALL_SETS[path](folder, split, size) for split in ("train", "test")]
+    if where.path in data.SMALL_SETS:
+        folder = str(files.local_path(where.folder, "path")) if where.folder else ""
+        open_split = data.SMALL_SETS[where.path]
+        sources = [open_split(folder, split, where.size) for split in ("train", "test")]
     else:
-        named = (("data", path), ("test", test))
+        named = (("data", where.path), ("test", where.test))
         paths = [files.local_path(place, flag) for flag, place in named if place is not None]
         sources = [data.open_npz(place) for place in paths]
-    names = (path, test or f"the test split of {path}")
-    train, *rest = (_columns(source, image, label, name) for source, name in zip(sources, names))
+    names = (where.path, where.test or f"the test split of {where.path}")
+    train, *rest = (_columns(source, where, name) for source, name in zip(sources, names))
     held_out = rest[0] if rest else None
-    for name, here, there in zip((image, label), train, held_out or train):
-        if here.shape[1:] != there.shape[1:]:
+    for name, ours, theirs in zip((where.image, where.label), train, held_out or train):
+        if ours.shape[1:] != theirs.shape[1:]:
             raise ValueError(
                 errors.message(
                     "test",
-                    f"{name!r} of shape (n, *{there.shape[1:]})",
-                    f"(n, *{here.shape[1:]}), as in {path}",
+                    f"{name!r} of shape (n, *{theirs.shape[1:]})",
+                    f"(n, *{ours.shape[1:]}), as in {where.path}",
                     "prepare both files in the same way",
                 )
             )
@@ -74,9 +83,10 @@ def fit_features(
 
 
 def _columns(
-    source: data.Source, image: str, label: str, name: str
+    source: data.Source, where: LabelledImages, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels of the examples that have both."""
+    image, label = where.image, where.label
     for flag, column in (("image", image), ("label", label)):
         if column not in source.columns:
             raise ValueError(errors.unknown(flag, column, source.columns, "the data have these"))

@@ -1,5 +1,6 @@
 """What a request on the command line says."""
 
+import dataclasses
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -7,17 +8,30 @@ import numpy as np
 from mmdiffusion_jax import data, errors, files
 
 
-def parse_given(
-    texts: Sequence[str], num_samples: int | None, names: Collection[str]
-) -> tuple[dict[str, np.ndarray], int]:
-    """Reads "name=value" and "name@FILE" into arrays with one value a sample.
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is to be generated.
+
+    Attributes:
+        num_samples: how many; None is as many as a given file has, else 100.
+        given: "name=value", or "name@FILE" with an `.npz` that has an array of that name or an
+            `.npy`.
+        seed: of the draws.
+    """
+
+    num_samples: int | None = None
+    given: Sequence[str] = ()
+    seed: int = 0
+
+
+def parse_given(request: Request, names: Collection[str]) -> tuple[dict[str, np.ndarray], int]:
+    """Reads what is given into arrays with one value a sample.
 
     A value is repeated by broadcasting, and an `.npy` file is mapped, so that neither needs memory
     for more samples than are used at a time.
 
     Args:
-        texts: one a modality.
-        num_samples: how many samples; None is as many as a file has, else 100.
+        request: what is to be generated.
         names: the modalities there are.
 
     Returns:
@@ -28,19 +42,20 @@ def parse_given(
             number, or a file without the array.
 
     Example:
-        >>> parse_given(["label=3"], 2, ["image", "label"])
+        >>> parse_given(Request(2, ["label=3"]), ["image", "label"])
         ({'label': array([3, 3], dtype=int32)}, 2)
-        >>> known, _ = parse_given(["label=3"], 10**11, ["image", "label"])
+        >>> known, _ = parse_given(Request(10**11, ["label=3"]), ["image", "label"])
         >>> len(known["label"]), known["label"][-2:]
         (100000000000, array([3, 3], dtype=int32))
     """
     asked: dict[str, int | np.ndarray] = {}
-    for text in texts:
+    for text in request.given:
         name, value = _given_value(text, names)
         if name in asked:
             raise ValueError(errors.message("given", f"{name!r} twice", "each once", "drop one"))
         asked[name] = value
     lengths = [len(x) for x in asked.values() if isinstance(x, np.ndarray)]
+    num_samples = request.num_samples
     if num_samples is None:
         num_samples = lengths[0] if lengths else 100
     each = (max(num_samples, 0),)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 
 from mmdiffusion_jax import errors, evaluation, experiment, files, sampling, training
-from mmdiffusion_jax.apps.requests import parse_given
+from mmdiffusion_jax.apps.requests import Request, parse_given
 from mmdiffusion_jax.apps.shards import write_shards
 from mmdiffusion_jax.apps.train import load
 from mmdiffusion_jax.networks import MultiModalModel
@@ -23,9 +23,7 @@ _FOLLOWED = 10
 def sample(
     workdir: str,
     out: str | None = None,
-    num_samples: int | None = None,
-    given: Sequence[str] = (),
-    seed: int = 0,
+    request: Request | None = None,
     shard_size: int | None = None,
     checkpoint: str = "newest",
     trajectory: int | None = None,
@@ -44,10 +42,7 @@ def sample(
     Args:
         workdir: a trained experiment.
         out: the folder for the results; left out, one in `workdir/generated` named by the request.
-        num_samples: how many; left out, as many as a given file has, else 100.
-        given: "name=value", or "name@FILE" with an `.npz` that has an array of that name or an
-            `.npy`.
-        seed: of the draws.
+        request: what is to be generated; left out, 100 samples of everything.
         shard_size: samples a file; left out, ten batches. One file is held in memory.
         checkpoint: "newest" or "best".
         trajectory: how many states on the way are written, for the first ten samples; left out,
@@ -65,7 +60,8 @@ def sample(
     workdir = str(files.local_path(workdir, "workdir"))
     folder = None if out is None else files.writable_folder(out, "out")
     _, built, params = load(workdir, options, checkpoint)
-    known, count = parse_given(given, num_samples, built.model.modalities)
+    request = request or Request()
+    known, count = parse_given(request, built.model.modalities)
     for name in options.get("decoder_guidance", {}):
         if name not in known:
             raise ValueError(
@@ -77,9 +73,9 @@ def sample(
                 )
             )
     shard_size = 10 * built.sampling.batch_size if shard_size is None else shard_size
-    request = {
+    record = {
         "sampling": dataclasses.asdict(built.sampling),
-        "seed": seed,
+        "seed": request.seed,
         "num_samples": count,
         "shard_size": shard_size,
         "parameters": training.tree_digest(params),
@@ -88,8 +84,8 @@ def sample(
         },
     }
     if folder is None:
-        folder = Path(workdir) / "generated" / _name(request)
-    key = jax.random.key(seed)
+        folder = Path(workdir) / "generated" / _name(record)
+    key = jax.random.key(request.seed)
 
     def make(first: int, size: int) -> dict[str, np.ndarray]:
         part = {name: x[first : first + size] for name, x in known.items()}
@@ -101,7 +97,7 @@ def sample(
         size = min(count, _FOLLOWED)
         few = {name: x[:size] for name, x in known.items()}
         way = jax.device_get(built.trajectory(key, params, size, few, trajectory))
-    shards = write_shards(folder, request, count, shard_size, make)
+    shards = write_shards(folder, record, count, shard_size, make)
     with np.load(shards[0]) as first_file:
         shown = {name: first_file[name][:_SHEET] for name in first_file.files}
     files.write_png(folder / "samples.png", evaluation.contact_sheet(built.model, shown))

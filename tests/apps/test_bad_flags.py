@@ -55,8 +55,10 @@ def test_bad_flags_end_in_one_line_and_touch_nothing(finished, tmp_path, script,
     ],
 )
 def test_bad_requests_leave_no_folder(finished, tmp_path, options, words):
+    asked = {name: x for name, x in options.items() if name in ("given", "num_samples")}
+    others = {name: x for name, x in options.items() if name not in asked}
     with pytest.raises(ValueError, match=words):
-        apps.sample(str(finished), str(tmp_path / "out"), **options)
+        apps.sample(str(finished), str(tmp_path / "out"), apps.Request(**asked), **others)
     assert not (tmp_path / "out").exists()
 
 

@@ -20,7 +20,8 @@ def files(tmp_path):
 def test_it_fits_and_says_how_well(files, capsys):
     out = files / "features.safetensors"
     held_out = str(files / "test.npz")
-    apps.fit_features(str(files / "train.npz"), str(out), test=held_out, num_steps=100)
+    images = apps.LabelledImages(str(files / "train.npz"), held_out)
+    apps.fit_features(images, str(out), num_steps=100)
     said = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines())
     network = metrics.SmallClassifier.load(out)
     assert said["identity"] == network.identity
@@ -40,7 +41,8 @@ def test_absent_labels_are_neither_learned_nor_judged(files, capsys):
         np.savez(files / f"half_{split}.npz", image=columns["image"], label=label,
                  label_present=present)  # fmt: skip
     out, held_out = str(files / "features.safetensors"), str(files / "half_test.npz")
-    apps.fit_features(str(files / "half_train.npz"), out, test=held_out, num_steps=100)
+    images = apps.LabelledImages(str(files / "half_train.npz"), held_out)
+    apps.fit_features(images, out, num_steps=100)
     said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     accuracy, count = said["accuracy"].split()
     assert float(accuracy) > 0.85
@@ -51,7 +53,9 @@ def test_no_label_is_present(files):
     columns = {"image": np.zeros((4, 8, 8), np.uint8), "label": np.zeros(4, int)}
     np.savez(files / "none.npz", **columns, label_present=np.zeros(4, bool))
     with pytest.raises(ValueError, match=r"no example of .*none\.npz in which 'image' and 'label'"):
-        apps.fit_features(str(files / "none.npz"), str(files / "features.safetensors"))
+        apps.fit_features(
+            apps.LabelledImages(str(files / "none.npz")), str(files / "features.safetensors")
+        )
 
 
 @pytest.mark.parametrize(
@@ -71,6 +75,7 @@ def test_bad_files_end_before_anything_is_written(files, changes, words):
     arguments = {"path": "train.npz", "out": "features.safetensors", **changes}
     for name in {"path", "out", "test"} & set(arguments):
         arguments[name] = str(files / arguments[name])
+    out = arguments.pop("out")
     with pytest.raises(ValueError, match=words):
-        apps.fit_features(**arguments)
+        apps.fit_features(apps.LabelledImages(**arguments), out)
     assert not list(files.glob("**/features*"))

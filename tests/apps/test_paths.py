@@ -18,6 +18,10 @@ def smoke():
     return get_config()
 
 
+def fit_features(path, out="f.safetensors", **places):
+    return apps.fit_features(apps.LabelledImages(path, **places), out)
+
+
 def a_sweep(workdir):
     return apps.train_sweep([SweepRun("a", {}, smoke(), workdir / "a", ())], ["false"])
 
@@ -35,7 +39,10 @@ WRITERS = {
     "collect_sweep": ("workdir", lambda out: apps.collect_sweep([], str(out))),
     "benchmark": ("out", lambda out: conduct.run([], True, str(out))),
     "export": ("out", lambda out: apps.export("missing", out / "m.safetensors")),
-    "fit_features": ("out", lambda out: apps.fit_features("missing", str(out / "f.safetensors"))),
+    "fit_features": (
+        "out",
+        lambda out: fit_features("missing", str(out / "f.safetensors")),
+    ),
     "graceful_benchmark": ("out", lambda out: graceful_benchmark(2, 0, str(out / "f.json"))),
 }
 
@@ -74,14 +81,19 @@ PATHS = {
     "compare_arms": ("workdir", lambda path: apps.compare_arms(smoke(), path, ["multi"], 1)),
     "expand_sweep": ("workdir", lambda path: apps.expand_sweep(SMOKE, path)),
     "prepare": ("out", lambda path: apps.prepare("missing", path)),
-    "fit_features data": ("data", lambda path: apps.fit_features(path, "f.safetensors")),
+    "fit_features data": (
+        "data",
+        lambda path: fit_features(path),
+    ),
     "fit_features test": (
         "test",
-        lambda path: apps.fit_features("missing", "f.safetensors", test=path),
+        lambda path: fit_features("missing", test=path),
     ),
     "fit_features path": (
         "path",
-        lambda path: apps.fit_features("fashion_mnist", "f.safetensors", folder=path),
+        lambda path: apps.fit_features(
+            apps.LabelledImages("fashion_mnist", folder=path), "f.safetensors"
+        ),
     ),
     "graceful_benchmark": ("out", lambda path: graceful_benchmark(2, 0, path)),
     "benchmark": ("out", lambda path: conduct.run([], True, path)),
@@ -106,7 +118,7 @@ def test_home_is_expanded_in_every_path(finished, monkeypatch, tmp_path):
     (tmp_path / "w").symlink_to(finished)
     np.save(tmp_path / "labels.npy", np.array([3, 1], np.int32))
     monkeypatch.setenv("HOME", str(tmp_path))
-    made = apps.sample("~/w", "~/out", given=["label@~/labels.npy"], num_steps=2)
+    made = apps.sample("~/w", "~/out", apps.Request(given=["label@~/labels.npy"]), num_steps=2)
     assert made == tmp_path / "out"
     with np.load(made / "samples-00000-of-00001.npz") as samples:
         assert samples["label"].tolist() == [3, 1]

@@ -49,8 +49,8 @@ def test_labels_of_images_in_a_file_with_every_default(finished, tmp_path):
 def test_shards_and_batches_do_not_change_the_samples(finished, tmp_path):
     for name, sizes in (("one", {}), ("many", {"shard_size": 3, "batch_size": 2})):
         apps.sample(
-            str(finished), str(tmp_path / name), 7, sampler="dpm_solver_pp_2m_sde", num_steps=6,
-            **sizes,
+            str(finished), str(tmp_path / name), apps.Request(7),
+            sampler="dpm_solver_pp_2m_sde", num_steps=6, **sizes,
         )  # fmt: skip
     whole = np.load(tmp_path / "one" / "samples-00000-of-00001.npz")
     parts = [np.load(file) for file in sorted((tmp_path / "many").glob("*.npz"))]
@@ -72,8 +72,9 @@ def test_any_number_of_samples_needs_the_memory_of_one_shard(finished, tmp_path,
     monkeypatch.setattr(np, "savez", save_two)
     with pytest.raises(KeyboardInterrupt):
         apps.sample(
-            str(finished), str(tmp_path / "out"), 10**11, ["label=3"], shard_size=2, num_steps=2
-        )
+            str(finished), str(tmp_path / "out"), apps.Request(10**11, ["label=3"]), shard_size=2,
+            num_steps=2,
+        )  # fmt: skip
     names = sorted(file.name for file in (tmp_path / "out").glob("*.npz"))
     assert names == [f"samples-{index:011d}-of-50000000000.npz" for index in range(2)]
     assert all(arrays["label"].tolist() == [3, 3] for arrays in saved)
@@ -106,15 +107,15 @@ def test_a_trajectory_ends_in_the_samples(finished, tmp_path):
     [
         ({"trajectory": 9}, "`trajectory`: got 9, expected a whole number in 1 … 8"),
         ({"trajectory": 0}, "`trajectory`: got 0, expected a whole number in 1 … 8"),
-        ({"trajectory": 2, "given": ["image@{file}"]}, "`given`: got the primary 'image'"),
+        ({"trajectory": 2}, "`given`: got the primary 'image'"),
     ],
 )
 def test_a_trajectory_that_there_is_not(finished, tmp_path, options, words):
     file, out = tmp_path / "given.npz", tmp_path / "out"
     np.savez(file, image=np.zeros((2, 8, 8, 1), np.uint8))
-    options = {**options, "given": [text.format(file=file) for text in options.get("given", ())]}
+    request = apps.Request(given=[f"image@{file}"] if "primary" in words else ())
     with pytest.raises(ValueError, match=words):
-        apps.sample(str(finished), str(out), **options)
+        apps.sample(str(finished), str(out), request, **options)
     assert not out.exists()
 
 

@@ -282,9 +282,9 @@ def test_given_values_are_present(tmp_path):
     np.savez(file, label=np.where(PRESENT, LABELS, -1), label_present=PRESENT)
     words = r"`given label`: got .* where label_present is False for 14 of 40.*label\[label_present"
     with pytest.raises(ValueError, match=words):
-        apps.requests.parse_given([f"label@{file}"], None, ["label"])
+        apps.requests.parse_given(apps.Request(given=[f"label@{file}"]), ["label"])
     np.savez(file, label=LABELS[PRESENT])
-    known, count = apps.requests.parse_given([f"label@{file}"], None, ["label"])
+    known, count = apps.requests.parse_given(apps.Request(given=[f"label@{file}"]), ["label"])
     assert count == PRESENT.sum()
     np.testing.assert_array_equal(known["label"], LABELS[PRESENT])
 
