@@ -6,9 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdiffusion_jax import errors, ranges
-from mmdiffusion_jax.modalities.base import Features, Modality
+from mmdiffusion_jax.modalities.base import Features
 from mmdiffusion_jax.modalities.encoders import coarse_shape, unit_rms, unit_rms_moments
-from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel, pool_gaussians
+from mmdiffusion_jax.modalities.gaussian import Gaussian
+from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel
 from mmdiffusion_jax.modalities.palettes import value_colours
 from mmdiffusion_jax.process import gaussian_log_prob
 
@@ -18,7 +19,7 @@ _LOWEST_LOG_STD = -2.0
 _LEVEL = 0.1
 
 
-class Audio(Modality):
+class Audio(Gaussian):
     """A log-mel spectrogram (frames, mels) of floats in −1 … 1, as `data.audio.log_mel` makes it.
 
     E(x) = u / rms(u) with u = Aᵀ y B, where y are the values above silence, x + 1, less nine tenths
@@ -75,11 +76,6 @@ class Audio(Modality):
         self.frequency = bands - (1 - _LEVEL) * bands.mean(0)
 
     @property
-    def num_dims(self) -> int:
-        """Frames × bands."""
-        return self.frames * self.mels
-
-    @property
     def columns(self) -> tuple[tuple[int, ...], str]:
         """Shape (frames, mels), floats."""
         return (self.frames, self.mels), "floating"
@@ -132,27 +128,9 @@ class Audio(Modality):
         """≈ Var[u] / mean E[u²], (batch, *latent)."""
         return self._moments(head)[1]
 
-    def reconstruct(self, encoding: jax.Array, head: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        """The head's own parameters."""
-        del encoding
-        return head
-
     def log_prob(self, head: dict[str, jax.Array], x: jax.Array) -> jax.Array:
         """log density, (batch,) nats."""
         return gaussian_log_prob(head["mean"], head["log_std"], x)
-
-    def pool(self, heads: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        """The Gaussian proportional to the geometric mean: precisions average."""
-        return pool_gaussians(heads)
-
-    def draw(self, key: jax.Array, head: dict[str, jax.Array]) -> jax.Array:
-        """Mean + σ ε, (batch, frames, mels)."""
-        noise = jax.random.normal(key, head["mean"].shape, head["mean"].dtype)
-        return head["mean"] + jnp.exp(head["log_std"]) * noise
-
-    def most_likely(self, head: dict[str, jax.Array]) -> jax.Array:
-        """The mean, (batch, frames, mels)."""
-        return head["mean"]
 
     def show(self, x: np.ndarray) -> list[np.ndarray | str]:
         """Pictures (mels, frames, 3) uint8: time to the right, frequency upward, loud is yellow."""

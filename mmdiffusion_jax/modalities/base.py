@@ -88,7 +88,7 @@ class Modality(nn.Module):
     @property
     def num_dims(self) -> int:
         """How many dimensions one example x has."""
-        raise NotImplementedError
+        return int(np.prod(self.columns[0]))
 
     @property
     def columns(self) -> tuple[tuple[int, ...], str]:
@@ -171,8 +171,12 @@ class Modality(nn.Module):
         raise NotImplementedError
 
     def reconstruct(self, encoding: jax.Array, head: Any) -> Any:
-        """Parameters of p(x | z_t) for the primary: from the estimate of its encoding."""
-        raise NotImplementedError
+        """Parameters of p(x | z_t) for the primary, from the estimate of its encoding.
+
+        By default the head's own, to which the estimate adds nothing.
+        """
+        del encoding
+        return head
 
     def log_prob(self, head: Any, x: jax.Array) -> jax.Array:
         """log p(x | z_t), (batch,) nats."""

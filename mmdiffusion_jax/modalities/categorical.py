@@ -30,11 +30,6 @@ class Categorical(Modality):
         """The integer that stands for "not known": it is encoded to zero and counts nothing."""
         return None
 
-    @property
-    def num_dims(self) -> int:
-        """One a variable."""
-        return int(np.prod(self.columns[0]))
-
     def __post_init__(self) -> None:
         """Checks the number of classes."""
         super().__post_init__()
@@ -72,11 +67,6 @@ class Categorical(Modality):
                     "correct the data, raise num_classes, or mark them as not present",
                 )
             )
-
-    def reconstruct(self, encoding: jax.Array, head: jax.Array) -> jax.Array:
-        """The head's logits; an estimate of the encoding adds nothing to them."""
-        del encoding
-        return head
 
     def log_prob(self, head: jax.Array, x: jax.Array) -> jax.Array:
         """log p(x), (batch,) nats over the values that are known."""

@@ -272,11 +272,6 @@ class Embedding(Modality):
         """≈ Var[u] / mean E[u²], (batch, *latent)."""
         return self._moments(head)[1]
 
-    def reconstruct(self, encoding: jax.Array, head: Head) -> Head:
-        """The head's own parameters."""
-        del encoding
-        return head
-
     def log_prob(self, head: Head, x: jax.Array) -> jax.Array:
         """log density, (batch,) nats."""
         return self._law.log_prob(head, x)

@@ -12,7 +12,8 @@ import numpy as np
 
 from mmdiffusion_jax import errors, metrics, ranges
 from mmdiffusion_jax.modalities.base import Features, Modality
-from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel, pool_gaussians
+from mmdiffusion_jax.modalities.gaussian import Gaussian
+from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel
 from mmdiffusion_jax.modalities.judging import Measure, Networks
 from mmdiffusion_jax.modalities.palettes import channel_colours
 from mmdiffusion_jax.process import discretised_gaussian_log_prob
@@ -21,7 +22,7 @@ from mmdiffusion_jax.process import discretised_gaussian_log_prob
 _DARK = 64
 
 
-class Image(Modality):
+class Image(Gaussian):
     """An image of the latent's own shape, uint8 in 0 … 255.
 
     E(x) = x / 127.5 − 1. The likelihood is a Gaussian discretised to `num_levels` evenly spaced
@@ -51,11 +52,6 @@ class Image(Modality):
         {"psnr": True, "ssim": True, "distance": False, "lpips": False}
     )
     is_image = True
-
-    @property
-    def num_dims(self) -> int:
-        """Height × width × channels."""
-        return int(np.prod(self.latent))
 
     @property
     def columns(self) -> tuple[tuple[int, ...], str]:
@@ -140,10 +136,6 @@ class Image(Modality):
         """The mean, kept within [−1, 1]."""
         return jnp.clip(head["mean"], -1, 1)
 
-    def encoding_variance(self, head: dict[str, jax.Array]) -> jax.Array:
-        """The square of the standard deviation."""
-        return jnp.exp(2 * head["log_std"])
-
     def reconstruct(self, encoding: jax.Array, head: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """The estimate of the encoding, kept within [−1, 1] as the data is, is the mean."""
         return {"mean": jnp.clip(encoding, -1, 1), "log_std": head["log_std"]}
@@ -163,19 +155,6 @@ class Image(Modality):
             head["mean"], head["log_std"], centres, self.num_levels, counted
         )
 
-    def pool(self, heads: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        """The Gaussian proportional to the geometric mean: precisions average."""
-        return pool_gaussians(heads)
-
-    def draw(self, key: jax.Array, head: dict[str, jax.Array]) -> jax.Array:
-        """A draw, rounded to the nearest level: (batch, *latent) uint8."""
-        noise = jax.random.normal(key, head["mean"].shape, head["mean"].dtype)
-        return self._pixels(head["mean"] + jnp.exp(head["log_std"]) * noise)
-
-    def most_likely(self, head: dict[str, jax.Array]) -> jax.Array:
-        """The level nearest the mean: (batch, *latent) uint8."""
-        return self._pixels(head["mean"])
-
     def show(self, x: np.ndarray) -> list[np.ndarray | str]:
         """RGB pictures (height, width, 3) uint8 of any number of channels, alpha over white."""
         return list(channel_colours(np.asarray(x)))
@@ -183,7 +162,8 @@ class Image(Modality):
     def _level(self, share: jax.Array) -> jax.Array:
         return jnp.round(jnp.clip(share, 0, 1) * (self.num_levels - 1))
 
-    def _pixels(self, value: jax.Array) -> jax.Array:
+    def in_data_units(self, value: jax.Array) -> jax.Array:
+        """The nearest level, uint8."""
         level = self._level((value + 1) / 2)
         return jnp.round(level * (255 / (self.num_levels - 1))).astype(jnp.uint8)
 

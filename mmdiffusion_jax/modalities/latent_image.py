@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdiffusion_jax import errors, ranges
-from mmdiffusion_jax.modalities.base import ColumnEncoder, Features, Modality
-from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel, pool_gaussians
+from mmdiffusion_jax.modalities.base import ColumnEncoder, Features
+from mmdiffusion_jax.modalities.gaussian import Gaussian
+from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel
 from mmdiffusion_jax.modalities.image import check_pixels
 from mmdiffusion_jax.modalities.palettes import channel_colours
 from mmdiffusion_jax.process import gaussian_log_prob
@@ -72,7 +73,7 @@ def load_autoencoder(path: str) -> Autoencoder:
     return made
 
 
-class LatentImage(Modality):
+class LatentImage(Gaussian):
     """An image by its latent (h, w, c), a float array of the diffusion space's own shape.
 
     E(x) = (x − shift) · scale; with shift and scale the mean and one over the standard deviation of
@@ -107,11 +108,6 @@ class LatentImage(Modality):
         super().__post_init__()
         ranges.check_real("shift", self.shift)
         ranges.check_real("scale", self.scale, 0, ends="()")
-
-    @property
-    def num_dims(self) -> int:
-        """Height × width × channels of the latent."""
-        return int(np.prod(self.latent))
 
     @property
     def columns(self) -> tuple[tuple[int, ...], str]:
@@ -211,10 +207,6 @@ class LatentImage(Modality):
         """The mean."""
         return head["mean"]
 
-    def encoding_variance(self, head: dict[str, jax.Array]) -> jax.Array:
-        """The square of the standard deviation."""
-        return jnp.exp(2 * head["log_std"])
-
     def reconstruct(self, encoding: jax.Array, head: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """The estimate of the encoding is the mean."""
         return {"mean": encoding, "log_std": head["log_std"]}
@@ -223,19 +215,6 @@ class LatentImage(Modality):
         """log density of x, (batch,) nats: log N(E(x)) + dims · log scale."""
         log_prob = gaussian_log_prob(head["mean"], head["log_std"], self.encode(x))
         return log_prob + self.num_dims * float(np.log(self.scale))
-
-    def pool(self, heads: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        """The Gaussian proportional to the geometric mean: precisions average."""
-        return pool_gaussians(heads)
-
-    def draw(self, key: jax.Array, head: dict[str, jax.Array]) -> jax.Array:
-        """A draw of the latent, (batch, h, w, c)."""
-        noise = jax.random.normal(key, head["mean"].shape, head["mean"].dtype)
-        return self._latents(head["mean"] + jnp.exp(head["log_std"]) * noise)
-
-    def most_likely(self, head: dict[str, jax.Array]) -> jax.Array:
-        """The mean as a latent, (batch, h, w, c)."""
-        return self._latents(head["mean"])
 
     def show(self, x: np.ndarray) -> list[np.ndarray | str]:
         """The decoded pictures; without an autoencoder the encoding's first channels, ±2 wide.
@@ -249,8 +228,9 @@ class LatentImage(Modality):
         shares = (first - self.shift) * self.scale / 4 + 0.5
         return list(channel_colours(np.round(255 * np.clip(shares, 0, 1))))
 
-    def _latents(self, encoding: jax.Array) -> jax.Array:
-        return encoding / self.scale + self.shift
+    def in_data_units(self, value: jax.Array) -> jax.Array:
+        """E⁻¹: value / scale + shift."""
+        return value / self.scale + self.shift
 
     def _autoencoder(self) -> Autoencoder:
         if isinstance(self.autoencoder, Autoencoder):

@@ -76,11 +76,6 @@ class MaskedImage(Image):
         self.hidden = self.param("hidden", nn.initializers.normal(1.0), (self.latent[2],))
 
     @property
-    def num_dims(self) -> int:
-        """Height × width × (channels + 1)."""
-        return int(np.prod(self.columns[0]))
-
-    @property
     def columns(self) -> tuple[tuple[int, ...], str]:
         """Shape (height, width, channels + 1), integers."""
         height, width, channels = self.latent
