@@ -1,24 +1,23 @@
-"""Spectrograms against SciPy's transform, pure tones and silence."""
+"""Spectrograms against sums of sines and cosines, pure tones and silence."""
 
 import numpy as np
 import pytest
-import scipy.signal
 
 from mmdiffusion_jax import data
 from mmdiffusion_jax.data.audio import mel_filters
 
 
-def test_spectrogram_is_the_mel_sum_of_scipys_spectrum():
-    waveform = np.random.default_rng(0).normal(size=(2, 1600)) * 0.1
+@pytest.mark.parametrize("samples", [1600, 1615])
+def test_a_spectrogram_is_the_mel_sum_of_fouriers_sums(samples):
+    waveform = np.random.default_rng(0).normal(size=(2, samples)) * 0.1
     got = data.log_mel(waveform, 8000, 16, 12)
     # Frames of 200 samples, one every 100, centred on 50, 150, …
-    transform = scipy.signal.ShortTimeFFT(
-        scipy.signal.windows.hann(200, sym=False), 100, 8000, mfft=256
-    )
-    padded = np.pad(waveform, ((0, 0), (50, 200)))
-    spectrum = transform.stft(padded, p0=1, p1=17, k_offset=0)
-    power = (np.abs(spectrum) * 2 / transform.win.sum()) ** 2
-    mel = np.einsum("mf,bft->btm", mel_filters(8000, 256, 12), power)
+    frames = np.pad(waveform, ((0, 0), (50, 150)))
+    frames = np.stack([frames[:, 100 * i : 100 * i + 200] for i in range(16)], axis=1)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(200) / 200)
+    waves = np.exp(-2j * np.pi * np.outer(np.arange(200), np.arange(129)) / 256)
+    power = np.abs((frames * window) @ waves * 2 / window.sum()) ** 2
+    mel = power @ mel_filters(8000, 256, 12).T
     np.testing.assert_allclose(got, 1 + 20 * np.log10(mel) / 80, atol=1e-4)
 
 
