@@ -5,6 +5,7 @@ Shen et al. 2020, "Towards backward-compatible representation learning".
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from mmdiffusion_jax import errors
 
@@ -86,8 +87,7 @@ def compatible_loss(
         8.0
     """
     logits = cosine_logits(embeddings, jax.lax.stop_gradient(prototypes), scale)
-    log_shares = jax.nn.log_softmax(logits, axis=-1)
-    return -jnp.take_along_axis(log_shares, labels[..., None], axis=-1)[..., 0]
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
 def class_prototypes(

@@ -10,6 +10,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from mmdiffusion_jax import errors
 
@@ -168,10 +169,10 @@ def focal_distillation(
     if distance == "squared":
         apart = 0.5 * jnp.sum((new_logits - old_logits) ** 2, axis=-1)
     else:
-        log_old, log_new = (
-            jax.nn.log_softmax(x / temperature, axis=-1) for x in (old_logits, new_logits)
+        log_new, log_old = (
+            jax.nn.log_softmax(x / temperature, axis=-1) for x in (new_logits, old_logits)
         )
-        apart = temperature**2 * jnp.sum(jnp.exp(log_old) * (log_old - log_new), axis=-1)
+        apart = temperature**2 * optax.losses.kl_divergence_with_log_targets(log_new, log_old)
     return focal_weights(old_logits, labels, alpha, beta) * apart
 
 
