@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from mmdiffusion_jax import process
+from mmdiffusion_jax.model import ModalityFunctions, Prediction, gaussian_log_prob
+from mmdiffusion_jax.model.separate import SeparateFunctions
 
 CORRELATION = 0.8
 
@@ -28,17 +29,17 @@ def optimal_model(schedule):
         z = jnp.concatenate([states["x"], states["y"]], axis=1)
         mean, left = jax.vmap(one)(z, jnp.stack([times["x"], times["y"]], axis=1))
         log_std = 0.5 * jnp.log(jnp.maximum(left[:, 1, 1], 1e-6))[:, None]
-        return process.Prediction(mean[:, :1], {"y": (mean[:, 1:], log_std)})
+        return Prediction(mean[:, :1], {"y": (mean[:, 1:], log_std)})
 
-    x = process.ModalityFunctions(
+    x = ModalityFunctions(
         encode=lambda x: x,
-        log_prob=lambda mean, x: process.gaussian_log_prob(mean, jnp.zeros_like(mean), x),
+        log_prob=lambda mean, x: gaussian_log_prob(mean, jnp.zeros_like(mean), x),
         most_likely=lambda mean: mean,
     )
-    y = process.ModalityFunctions(
+    y = ModalityFunctions(
         encode=lambda y: y,
-        log_prob=lambda head, y: process.gaussian_log_prob(*head, y),
+        log_prob=lambda head, y: gaussian_log_prob(*head, y),
         expected_encoding=lambda head: head[0],
         most_likely=lambda head: head[0],
     )
-    return process.SeparateFunctions(denoise, {"x": x, "y": y}, "x", "z_0")
+    return SeparateFunctions(denoise, {"x": x, "y": y}, "x", "z_0")

@@ -7,7 +7,7 @@ import types
 import jax
 import numpy as np
 
-from mmdiffusion_jax import process
+from mmdiffusion_jax import model, process
 
 SCHEDULE = process.cosine_schedule(6)
 WRONG = {
@@ -66,7 +66,7 @@ def with_leaves(arguments, change):
         plain = isinstance(x, jax.Array) and not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
         return change(x) if plain else x
 
-    kept = (process.Schedule, process.ModalityWeights)
+    kept = (process.Schedule, process.ModalityWeights, process.Process, model.Roles)
     return {
         name: value if isinstance(value, kept) else jax.tree.map(leaf, value)
         for name, value in arguments.items()

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from mmdiffusion_jax import process
+from mmdiffusion_jax.model import Diffusion, ModalityFunctions, ModelFunctions, Prediction, Roles
 
 DIMS = 2
 
@@ -41,9 +42,10 @@ class LinearWorld:
         alpha_bar = 1 / (1 + np.exp(-np.linspace(*log_snr, num_steps)))
         ratios = alpha_bar / np.concatenate([[1.0], alpha_bar[:-1]])
         self.schedule = process.schedule_from_betas(1 - ratios)
-        self.weights = process.modality_weights(
+        weights = process.modality_weights(
             self.schedule, {name: process.Bump(0.7) for name in self.names}, given="marginal"
         )
+        self.process = process.Process(self.schedule, weights)
         maps = [rng.normal(size=(DIMS, DIMS)) for _ in self.names]
         self.encoders = [rng.normal(size=(DIMS, DIMS)) for _ in self.names]
         mean, spread = np.array([0.5, -0.3]), np.diag([0.5, 1.2])
@@ -63,7 +65,7 @@ class LinearWorld:
         )
         blocks = [np.sqrt(bar) * np.eye(DIMS)]
         for i, (name, encoder) in enumerate(zip(self.names, self.encoders, strict=True)):
-            drift = np.asarray(self.weights.marginal[name], np.float64)[:, None, None]
+            drift = np.asarray(self.process.weights.marginal[name], np.float64)[:, None, None]
             blocks.append((bits >> i & 1) * drift * encoder)
         maps = np.concatenate(blocks, axis=2)
         seen = maps @ self.covariance
@@ -79,16 +81,18 @@ class LinearWorld:
         batch = dict(zip(("p", *self.names), map(jnp.asarray, parts), strict=True))
         return batch, -law.logpdf(u)
 
-    def model(self, **options: object) -> process.ModelFunctions:
+    def diffusion(self, model=None):
+        """The process with its optimal model, or with another one."""
+        return Diffusion(self.process, self.model() if model is None else model)
+
+    def model(self, **options: object) -> ModelFunctions:
         """The optimal model of this world, as plain functions."""
         observe, gain, left = (jnp.asarray(np.array(x)) for x in zip(*self.by_carried))
         mu = jnp.asarray(self.mean)
 
-        def denoise(
-            z_t: jax.Array, t: jax.Array, carried: dict[str, jax.Array]
-        ) -> process.Prediction:
+        def denoise(z_t: jax.Array, t: jax.Array, roles: Roles) -> Prediction:
             bits = sum(
-                (carried[name].astype(t.dtype) << i for i, name in enumerate(self.names)),
+                (roles.carried(name).astype(t.dtype) << i for i, name in enumerate(self.names)),
                 jnp.zeros_like(t),
             )
             residual = z_t - jnp.einsum("bij,j->bi", observe[bits, t], mu)
@@ -99,7 +103,7 @@ class LinearWorld:
             for index, name in enumerate(("p", *self.names)):
                 part = slice(DIMS * index, DIMS * (index + 1))
                 heads[name] = (u[:, part], left[bits, t][:, part, part])
-            return process.Prediction(noise, heads)
+            return Prediction(noise, heads)
 
         def log_prob(head: tuple[jax.Array, jax.Array], x: jax.Array) -> jax.Array:
             mean, root = head[0], cholesky(head[1])
@@ -111,9 +115,9 @@ class LinearWorld:
             volume = sum(jnp.log(root[:, i, i]) for i in range(DIMS))
             return sum(jax.scipy.stats.norm.logpdf(part) for part in z) - volume
 
-        def modality(encoder: np.ndarray) -> process.ModalityFunctions:
+        def modality(encoder: np.ndarray) -> ModalityFunctions:
             matrix = jnp.asarray(encoder)
-            return process.ModalityFunctions(
+            return ModalityFunctions(
                 encode=lambda x: x @ matrix.T,
                 log_prob=log_prob,
                 expected_encoding=lambda head: head[0] @ matrix.T,
@@ -130,13 +134,13 @@ class LinearWorld:
             )
 
         encoders = dict(zip(self.names, self.encoders, strict=True))
-        return process.ModelFunctions(
+        return ModelFunctions(
             denoise=denoise,
             modalities={
                 "p": modality(np.eye(DIMS)),
                 **{n: modality(e) for n, e in encoders.items()},
             },
             primary="p",
-            sees_carried=True,
+            sees_roles=True,
             **options,
         )

@@ -10,6 +10,15 @@ import numpy as np
 from scipy import stats
 
 from mmdiffusion_jax import process
+from mmdiffusion_jax.model import (
+    Diffusion,
+    ModalityFunctions,
+    ModelFunctions,
+    Prediction,
+    Roles,
+    categorical_log_prob,
+    gaussian_log_prob,
+)
 
 SPREAD = 0.3
 _ANGLES = 2 * np.pi * np.arange(3) / 3
@@ -28,9 +37,10 @@ class MixtureWorld:
         alpha_bar = 1 / (1 + np.exp(-np.linspace(*log_snr, num_steps)))
         ratios = alpha_bar / np.concatenate([[1.0], alpha_bar[:-1]])
         self.schedule = process.schedule_from_betas(1 - ratios)
-        self.weights = process.modality_weights(
+        weights = process.modality_weights(
             self.schedule, {"label": process.Bump(weight)}, given="marginal"
         )
+        self.process = process.Process(self.schedule, weights)
         self.probabilities = np.array(probabilities)
         self.mean = self.probabilities @ CENTRES
         around = CENTRES - self.mean
@@ -53,24 +63,26 @@ class MixtureWorld:
         weighted = self.probabilities * np.exp(logits - logits.max(1, keepdims=True))
         return weighted / weighted.sum(1, keepdims=True)
 
-    def model(self, **options: object) -> process.ModelFunctions:
+    def diffusion(self, model=None):
+        """The process with its optimal model, or with another one."""
+        return Diffusion(self.process, self.model() if model is None else model)
+
+    def model(self, **options: object) -> ModelFunctions:
         """The optimal model of this world, as plain functions."""
-        schedule, drifts = self.schedule, self.weights.marginal["label"]
+        schedule, drifts = self.schedule, self.process.weights.marginal["label"]
         centres, table = jnp.asarray(CENTRES), jnp.asarray(TABLE)
         prior = jnp.log(jnp.asarray(self.probabilities))
 
-        def denoise(
-            z_t: jax.Array, t: jax.Array, carried: dict[str, jax.Array]
-        ) -> process.Prediction:
+        def denoise(z_t: jax.Array, t: jax.Array, roles: Roles) -> Prediction:
             bar, noise = schedule.alpha_bar[t][:, None], schedule.noise_variance[t][:, None]
             variance = bar * SPREAD**2 + noise
-            drift = (carried["label"] * drifts[t])[:, None, None] * table
+            drift = (roles.carried("label").astype(z_t.dtype) * drifts[t])[:, None, None] * table
             distance = z_t[:, None] - jnp.sqrt(bar)[:, None] * centres - drift
             logits = prior - 0.5 * (distance**2).sum(-1) / variance
             residual = jnp.einsum("bk,bkd->bd", jax.nn.softmax(logits), distance)
             log_std = jnp.broadcast_to(0.5 * jnp.log(noise * SPREAD**2 / variance), z_t.shape)
             value = residual * jnp.sqrt(noise) / variance
-            return process.Prediction(value, {"label": jax.nn.log_softmax(logits), "x": log_std})
+            return Prediction(value, {"label": jax.nn.log_softmax(logits), "x": log_std})
 
         def variance_of_encoding(logits: jax.Array) -> jax.Array:
             p = jax.nn.softmax(logits)
@@ -78,9 +90,9 @@ class MixtureWorld:
 
         modalities = {
             # The head of x is the spread that is left within one cluster.
-            "x": process.ModalityFunctions(
+            "x": ModalityFunctions(
                 encode=lambda x: x,
-                log_prob=lambda head, x: process.gaussian_log_prob(*head, x),
+                log_prob=lambda head, x: gaussian_log_prob(*head, x),
                 draw=lambda key, head: (
                     head[0] + jnp.exp(head[1]) * jax.random.normal(key, head[0].shape)
                 ),
@@ -88,9 +100,9 @@ class MixtureWorld:
                 reconstruct=lambda z_0, log_std: (z_0, log_std),
                 num_dims=2,
             ),
-            "label": process.ModalityFunctions(
+            "label": ModalityFunctions(
                 encode=lambda k: table[k],
-                log_prob=process.categorical_log_prob,
+                log_prob=categorical_log_prob,
                 expected_encoding=lambda logits: jax.nn.softmax(logits) @ table,
                 encoding_variance=variance_of_encoding,
                 draw=jax.random.categorical,
@@ -98,6 +110,4 @@ class MixtureWorld:
                 pool=lambda logits: jax.nn.log_softmax(logits.mean(0)),
             ),
         }
-        return process.ModelFunctions(
-            denoise, modalities, primary="x", sees_carried=True, **options
-        )
+        return ModelFunctions(denoise, modalities, primary="x", sees_roles=True, **options)

@@ -4,17 +4,20 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import process
+from mmdiffusion_jax.model import ModalityFunctions, ModelFunctions, Prediction, gaussian_log_prob
+from mmdiffusion_jax.model.separate import SeparateFunctions
 
 SCHEDULE = process.cosine_schedule(6)
 WEIGHTS = process.modality_weights(SCHEDULE, {"y": "bump"}, given="marginal")
+PROCESS = process.Process(SCHEDULE, WEIGHTS)
 
 
 def point(**functions):
     """A point by a Gaussian of unit variance about the head, summed over all axes."""
-    return process.ModalityFunctions(
+    return ModalityFunctions(
         **{
             "encode": lambda x: x,
-            "log_prob": lambda mean, x: process.gaussian_log_prob(mean, jnp.zeros_like(mean), x),
+            "log_prob": lambda mean, x: gaussian_log_prob(mean, jnp.zeros_like(mean), x),
             "expected_encoding": lambda mean: mean,
             "encoding_variance": lambda mean: jnp.ones_like(mean),
             "draw": lambda key, mean: mean + jax.random.normal(key, mean.shape, mean.dtype),
@@ -29,20 +32,20 @@ def shared(denoise=None, y=None, **options):
     """z_0 encodes the point x; the point y drives the process."""
 
     def plain(z_t, t):
-        return process.Prediction(0.5 * z_t, {"y": jnp.tanh(z_t)})
+        return Prediction(0.5 * z_t, {"y": jnp.tanh(z_t)})
 
     modalities = {"x": point(), "y": point() if y is None else y}
-    return process.ModelFunctions(denoise or plain, modalities, "x", **options)
+    return ModelFunctions(denoise or plain, modalities, "x", **options)
 
 
 def separate(denoise=None, y=None, **options):
     """The same modalities, each with a time of its own."""
 
     def plain(states, times):
-        return process.Prediction(0.5 * states["x"], {"y": jnp.tanh(states["y"])})
+        return Prediction(0.5 * states["x"], {"y": jnp.tanh(states["y"])})
 
     modalities = {"x": point(), "y": point() if y is None else y}
-    return process.SeparateFunctions(denoise or plain, modalities, "x", **options)
+    return SeparateFunctions(denoise or plain, modalities, "x", **options)
 
 
 def batch(size=3):

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax import process, sampling
+from mmdiffusion_jax import sampling
+from mmdiffusion_jax.model import CleanState, ModelFunctions, NoisyState, all_carried
 
 
 class Walker:
@@ -17,27 +18,26 @@ class Walker:
         self,
         world,
         stepper: sampling.Stepper,
-        model: process.ModelFunctions | None = None,
+        model: ModelFunctions | None = None,
         moments: bool = False,
     ) -> None:
         self.world, self.stepper = world, stepper
         self.model = world.model() if model is None else model
-        question = sampling.Question(world.schedule, world.weights, self.model, {}, {})
-        denoiser = sampling.with_known(sampling.own_belief(question), question, moments)
+        query = sampling.Query(world.diffusion(self.model), {}, {})
+        denoiser = sampling.with_given(sampling.plain_denoiser(query), query, moments)
         self.denoiser = jax.jit(denoiser)
         self._step = jax.jit(self._take)
 
-    def read(self, t: jax.Array, z_t: jax.Array) -> sampling.Reading:
-        """The reading of a state that carries all modalities; t a scalar."""
-        ones = jnp.ones(z_t.shape[:1], z_t.dtype)
+    def read(self, t: jax.Array, z_t: jax.Array) -> NoisyState:
+        """What a state that carries all modalities is made of; t a scalar."""
         times = jnp.full(z_t.shape[:1], t, jnp.int32)
-        return self.denoiser(times, z_t, dict.fromkeys(self.model.secondaries, ones))
+        return self.denoiser(times, z_t, all_carried(self.model.modalities, z_t.shape[0]))
 
     def states(self, times: np.ndarray, start: jax.Array, noises: np.ndarray) -> np.ndarray:
         """(n, batch, *latent), the state at each t; noises are (n − 1, batch, *latent)."""
-        route = sampling.plan(self.world.schedule, self.world.weights, times)
-        like = sampling.Clean(start, dict.fromkeys(self.model.secondaries, start))
-        tables, state = self.stepper.init(route, self.model, like)
+        route = sampling.plan(self.world.process, times, self.model.variance)
+        like = CleanState(start, dict.fromkeys(self.model.secondaries, start))
+        tables, state = self.stepper.init(route, like)
         tables = jax.tree.map(np.asarray, tables)
         found = [start]
         for k, noise in enumerate(noises):

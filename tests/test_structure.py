@@ -17,6 +17,7 @@ FLOORS = (
     "ranges",
     "tensors",
     "process",
+    "model",
     "sampling",
     "objective",
     "metrics",
@@ -128,7 +129,7 @@ def test_a_modality_is_known_by_its_contract(tmp_path):
     [
         *(
             (floor, {"flax", "optax", "orbax", "grain"})
-            for floor in ("process", "objective", "sampling")
+            for floor in ("process", "model", "objective", "sampling")
         ),
         ("apps", set()),
     ],

@@ -12,6 +12,7 @@ from benchmarks.speed import sizes
 from benchmarks.speed.flops import forward_flops
 from benchmarks.speed.worker import Arms
 from mmdiffusion_jax import experiment, sampling, training
+from mmdiffusion_jax.model import Diffusion, all_carried
 
 
 def config_of(size: Mapping[str, Any], secondaries: Mapping[str, Any] | None = None) -> ConfigDict:
@@ -116,15 +117,15 @@ def forward_of(built: experiment.Experiment) -> Any:
 
 def walk_of(built: experiment.Experiment, shape: tuple[int, ...]) -> Any:
     """(parameters, key, z_T) → the state after `SAMPLER_STEPS` steps of DDIM."""
-    times = sampling.uniform_grid(built.schedule, sizes.SAMPLER_STEPS + 1)
-    route = sampling.plan(built.schedule, built.weights, times)
+    times = sampling.uniform_grid(built.process.schedule, sizes.SAMPLER_STEPS + 1)
+    route = sampling.plan(built.process, times)
 
     def walk(params: Any, key: jax.Array, start: jax.Array) -> jax.Array:
-        model = built.model.functions(params)
-        question = sampling.Question(built.schedule, built.weights, model, {}, {})
-        denoiser = sampling.with_known(sampling.own_belief(question), question)
-        keys = jax.random.split(key, shape[0])
-        return sampling.walk(denoiser, sampling.DDIM(), route, model, start, keys, {})
+        diffusion = Diffusion(built.process, built.model.functions(params))
+        query = sampling.Query(diffusion, {}, {})
+        denoiser = sampling.with_given(sampling.plain_denoiser(query), query)
+        keys, roles = jax.random.split(key, shape[0]), all_carried(built.model.modalities, shape[0])
+        return sampling.walk(denoiser, sampling.Method("ddim"), route, start, keys, roles)
 
     return walk
 

@@ -11,6 +11,7 @@ import numpy as np
 from mmdiffusion_jax import data, objective
 from mmdiffusion_jax.evaluation.figure import Figure, figures_of
 from mmdiffusion_jax.experiment import Experiment
+from mmdiffusion_jax.model import Diffusion, split_presence
 
 
 def loss_on(experiment: Experiment, source: data.Source) -> Callable[[Any], dict[str, float]]:
@@ -97,11 +98,9 @@ def bound_on(experiment: Experiment, params: Any, source: data.Source) -> list[F
     """
 
     def terms(key: jax.Array, params: Any, batch: Mapping[str, jax.Array]) -> Any:
-        values, presence = objective.split_presence(batch)
-        functions = experiment.model.functions(params)
-        bound = objective.bound(
-            key, experiment.schedule, experiment.weights, functions, values, presence
-        )
+        values, presence = split_presence(batch)
+        diffusion = Diffusion(experiment.process, experiment.model.functions(params))
+        bound = objective.bound(key, diffusion, values, presence)
         return dataclasses.asdict(bound)
 
     rows = _first_rows(experiment, source, experiment.model.modalities)
@@ -132,11 +131,9 @@ def flow_on(experiment: Experiment, params: Any, source: data.Source) -> list[Fi
     """
 
     def nats(key: jax.Array, params: Any, batch: Mapping[str, jax.Array]) -> Any:
-        values, presence = objective.split_presence(batch)
-        functions = experiment.model.in_float32().functions(params)
-        flow = objective.flow_bound(
-            key, experiment.schedule, experiment.weights, functions, values, presence
-        )
+        values, presence = split_presence(batch)
+        diffusion = Diffusion(experiment.process, experiment.model.in_float32().functions(params))
+        flow = objective.flow_bound(key, diffusion, values, presence)
         return {"flow": flow}
 
     rows = _first_rows(experiment, source, experiment.model.modalities)
@@ -164,19 +161,18 @@ def labels_by_scoring(
         `<name>_by_scoring/accuracy`, a share in [0, 1].
     """
     candidates = jnp.arange(experiment.model.modalities[name].num_labels)
-    total = experiment.schedule.num_steps
+    total = experiment.process.num_steps
     count = min(experiment.evaluation.scoring_steps, total)
     times = np.round(np.linspace(1, total, count)).astype(np.int32)
 
     def right(key: jax.Array, params: Any, batch: Mapping[str, jax.Array]) -> Any:
-        values, presence = objective.split_presence(batch)
+        values, presence = split_presence(batch)
         truth = values.pop(name)
         presence.pop(name, None)
-        functions = experiment.model.functions(params)
+        diffusion = Diffusion(experiment.process, experiment.model.functions(params))
         scores = objective.candidate_log_probs(
-            key, experiment.schedule, experiment.weights, functions, values, name, candidates,
-            times, presence,
-        )  # fmt: skip
+            key, diffusion, values, name, candidates, times, presence
+        )
         return {"right": jnp.argmax(scores, axis=1) == truth}
 
     rows = _first_rows(experiment, source, (name, experiment.model.primary))

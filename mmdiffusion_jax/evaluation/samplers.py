@@ -65,11 +65,11 @@ def compare_samplers(
     real = RealData(experiment, train, test)
     real.check()
     real.frechet_ratio(0.0)  # refuses data without a floor before anything is drawn
-    every = experiment.schedule.num_steps
+    every = experiment.process.num_steps
 
     def choose(sampler: str, num_steps: int | None) -> SamplingOptions:
         options = dataclasses.replace(experiment.sampling, sampler=sampler, num_steps=num_steps)
-        options.times(experiment.schedule)  # refuses a bad number before anything is drawn
+        options.times(experiment.process.schedule)  # refuses a bad number before anything is drawn
         return options
 
     plans = [(REFERENCE, choose("ancestral", None))]

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import errors, process
+from mmdiffusion_jax import errors
 from mmdiffusion_jax.experiment.formulations import FORMULATIONS, Terms, check_formulation
 from mmdiffusion_jax.experiment.sampler import Generator
 from mmdiffusion_jax.experiment.sections import EvaluationOptions, SamplingOptions
 from mmdiffusion_jax.experiment.sections.reading import under
 from mmdiffusion_jax.experiment.settings import Settings, read_settings
 from mmdiffusion_jax.networks import MultiModalModel
+from mmdiffusion_jax.process import Process
 from mmdiffusion_jax.sampling import Trajectory
 from mmdiffusion_jax.sampling.walk import sample_keys
 from mmdiffusion_jax.training import ShardingOptions, TrainingOptions
@@ -28,15 +29,13 @@ class Experiment:
 
     Attributes:
         settings: what it was built from.
-        schedule: the noise schedule.
-        weights: the modality weights.
+        process: the forward process.
         model: the Flax model.
         loss_terms: (parameters, key, batch) → the terms of the loss.
     """
 
     settings: Settings
-    schedule: process.Schedule
-    weights: process.ModalityWeights
+    process: Process
     model: MultiModalModel
     loss_terms: Terms
 
@@ -94,10 +93,8 @@ class Experiment:
     def generator(self, options: SamplingOptions) -> Generator:
         """Draws samples with this experiment's model and other options."""
         formulation = FORMULATIONS[self.formulation]
-        draw = formulation.make_draw(
-            self.settings, self.schedule, self.weights, self.model, options
-        )
-        prior = self.weights if formulation.has_prior else None
+        draw = formulation.make_draw(self.settings, self.process, self.model, options)
+        prior = self.process if formulation.has_prior else None
         return Generator(self.model, draw, options, prior)
 
     def trajectory(
@@ -133,7 +130,7 @@ class Experiment:
                     "leave it out",
                 )
             )
-        visited = len(self.sampling.times(self.schedule))
+        visited = len(self.sampling.times(self.process.schedule))
         if not 1 <= num_states <= visited:
             raise ValueError(
                 errors.message(
@@ -144,7 +141,7 @@ class Experiment:
                 )
             )
         self.generate.check(num_samples, given)
-        follow = make(self.settings, self.schedule, self.weights, self.model, self.sampling)
+        follow = make(self.settings, self.process, self.model, self.sampling)
         keys = sample_keys(key, num_samples)
         known = {name: jnp.asarray(x) for name, x in given.items()}
         return jax.jit(follow, static_argnums=3)(keys, params, known, num_states)
@@ -215,7 +212,7 @@ def build(config: ConfigDict) -> Experiment:
         schedule = settings.process.make_schedule()
     with under("config.sampling"):
         settings.sampling.reading_times(schedule)
-    weights = settings.process.make_weights(schedule)
+    process = Process(schedule, settings.process.make_weights(schedule))
     model = formulation.model_type(
         modalities=modalities,
         backbone=settings.make_backbone(
@@ -225,14 +222,14 @@ def build(config: ConfigDict) -> Experiment:
         target=settings.process.target,
         variance=settings.process.variance,
         shares=settings.process.shares or None,
-        trained_without=_trained_without(settings),
+        droppable=_droppable(settings),
         sees_augmented=settings.augmentation.rate > 0,
     )
-    loss_terms = formulation.make_terms(settings, schedule, weights, model)
-    return Experiment(settings, schedule, weights, model, loss_terms)
+    loss_terms = formulation.make_terms(settings, process, model)
+    return Experiment(settings, process, model, loss_terms)
 
 
-def _trained_without(settings: Settings) -> tuple[str, ...]:
+def _droppable(settings: Settings) -> tuple[str, ...]:
     """The modalities that the loss drops from some states."""
     rates = settings.loss.dropout if settings.loss.kind == "simple" else {}
     return tuple(sorted(n for n in rates if rates[n] > 0 and n != settings.primary))

@@ -6,13 +6,15 @@ from typing import Any
 
 import jax
 
-from mmdiffusion_jax import errors, objective, process, sampling
+from mmdiffusion_jax import errors, objective, sampling
 from mmdiffusion_jax.experiment.augmentation import hide_squares
 from mmdiffusion_jax.experiment.sampler import Draw
 from mmdiffusion_jax.experiment.sections import SamplingOptions
 from mmdiffusion_jax.experiment.settings import Settings
 from mmdiffusion_jax.modalities import restored
+from mmdiffusion_jax.model import Diffusion, ModelFunctions, function_of, split_presence
 from mmdiffusion_jax.networks import MultiModalModel, SeparateModel
+from mmdiffusion_jax.process import Process
 
 Terms = Callable[..., objective.LossTerms]
 """(parameters, key, batch) → the terms of the loss. That of "shared" also takes `adapt`, what
@@ -29,49 +31,40 @@ class Formulation:
     Attributes:
         model_type: joins them.
         state_channels: (latent's channels, number of modalities) → channels the backbone sees.
-        make_terms: (settings, schedule, weights, model) → the terms of the loss.
-        make_draw: (settings, schedule, weights, model, sampling options) → draws samples.
+        make_terms: (settings, process, model) → the terms of the loss.
+        make_draw: (settings, process, model, sampling options) → draws samples.
         has_prior: whether it generates from the noise at t = T of one shared space.
         make_trajectory: (as `make_draw`) → follows samples on their way; None where it cannot.
     """
 
     model_type: type[MultiModalModel]
     state_channels: Callable[[int, int], int]
-    make_terms: Callable[[Settings, process.Schedule, process.ModalityWeights, Any], Terms]
-    make_draw: Callable[
-        [Settings, process.Schedule, process.ModalityWeights, Any, SamplingOptions], Draw
-    ]
+    make_terms: Callable[[Settings, Process, Any], Terms]
+    make_draw: Callable[[Settings, Process, Any, SamplingOptions], Draw]
     has_prior: bool = False
-    make_trajectory: (
-        Callable[
-            [Settings, process.Schedule, process.ModalityWeights, Any, SamplingOptions], Follow
-        ]
-        | None
-    ) = None
+    make_trajectory: Callable[[Settings, Process, Any, SamplingOptions], Follow] | None = None
 
 
 def _shared_terms(
     settings: Settings,
-    schedule: process.Schedule,
-    weights: process.ModalityWeights,
+    process: Process,
     model: MultiModalModel,
 ) -> Terms:
     section = settings.loss
-    options: dict[str, Any] = {"timesteps": section.timesteps}
-    function: Callable[..., Any] = objective.bound_loss_terms
-    if section.kind == "simple":
-        function = objective.simple_loss_terms
-        options["modality_scales"] = section.scales
-        options["dropout"] = section.dropout
-        options["weighting"] = section.make_weighting()
+    options = objective.LossOptions(
+        modality_scales=section.scales,
+        weighting=section.make_weighting(),
+        dropout=section.dropout,
+        timesteps=section.timesteps,
+    )
 
     def terms(
         params: Any,
         key: jax.Array,
         batch: Mapping[str, jax.Array],
-        adapt: Callable[[process.ModelFunctions], process.ModelFunctions] = lambda model: model,
+        adapt: Callable[[ModelFunctions], ModelFunctions] = lambda model: model,
     ) -> Any:
-        values, presence = objective.split_presence(batch)
+        values, presence = split_presence(batch)
         augmented = None
         if model.sees_augmented:
             key, own = jax.random.split(key)
@@ -79,38 +72,42 @@ def _shared_terms(
                 own, values[model.primary], **dataclasses.asdict(settings.augmentation)
             )
             values[model.primary] = images
-        functions = adapt(model.functions(params, augmented))
-        return function(key, schedule, weights, functions, values, presence, **options)
+        diffusion = Diffusion(process, adapt(model.functions(params, augmented)))
+        if section.kind == "simple":
+            return objective.simple_loss_terms(key, diffusion, values, presence, options)
+        return objective.bound_loss_terms(
+            key, diffusion, values, presence, timesteps=options.timesteps
+        )
 
     return terms
 
 
 def _shared_request(
     settings: Settings,
-    schedule: process.Schedule,
-    weights: process.ModalityWeights,
+    process: Process,
     model: MultiModalModel,
     options: SamplingOptions,
 ) -> Callable[..., dict[str, Any]]:
     """(keys, parameters, known values) → the arguments of `sampling.sample`."""
+    schedule = process.schedule
     times, reading_times = options.times(schedule), options.reading_times(schedule)
     is_bounded = _is_bounded(model)
 
     def request(keys: jax.Array, params: Any, known: Mapping[str, jax.Array]) -> dict[str, Any]:
         return {
             "key": keys,
-            "schedule": schedule,
-            "weights": weights,
-            "model": model.functions(params),
+            "diffusion": Diffusion(process, model.functions(params)),
             "shape": (keys.shape[0], *settings.latent),
             "given": known,
-            "stepper": options.stepper(),
-            "times": reading_times if model.primary in known else times,
-            "decorators": options.decorators(known, is_bounded),
-            "estimate": options.estimate,
-            "unknown": options.unknown,
-            "read": options.read,
-            "corrections": options.corrections,
+            "method": sampling.Method(
+                stepper=options.stepper(),
+                times=reading_times if model.primary in known else times,
+                decorators=options.decorators(known, is_bounded),
+                estimate=options.estimate,
+                unknown=options.unknown,
+                read=options.read,
+                corrections=options.corrections,
+            ),
         }
 
     return request
@@ -118,12 +115,11 @@ def _shared_request(
 
 def _shared_draw(
     settings: Settings,
-    schedule: process.Schedule,
-    weights: process.ModalityWeights,
+    process: Process,
     model: MultiModalModel,
     options: SamplingOptions,
 ) -> Draw:
-    request = _shared_request(settings, schedule, weights, model, options)
+    request = _shared_request(settings, process, model, options)
 
     def draw(keys: jax.Array, params: Any, known: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         made = sampling.sample(**request(keys, params, known))
@@ -134,12 +130,11 @@ def _shared_draw(
 
 def _shared_trajectory(
     settings: Settings,
-    schedule: process.Schedule,
-    weights: process.ModalityWeights,
+    process: Process,
     model: MultiModalModel,
     options: SamplingOptions,
 ) -> Follow:
-    request = _shared_request(settings, schedule, weights, model, options)
+    request = _shared_request(settings, process, model, options)
 
     def follow(
         keys: jax.Array, params: Any, known: Mapping[str, jax.Array], num_states: int
@@ -158,18 +153,16 @@ def _is_bounded(model: MultiModalModel) -> bool:
 
 def _separate_terms(
     settings: Settings,
-    schedule: process.Schedule,
-    weights: process.ModalityWeights,
+    process: Process,
     model: SeparateModel,
 ) -> Terms:
-    del weights
     section = settings.loss
 
     def terms(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
-        values, presence = objective.split_presence(batch)
+        values, presence = split_presence(batch)
         return objective.separate_loss_terms(
             key,
-            schedule,
+            process.schedule,
             model.separate_functions(params),
             values,
             presence,
@@ -182,13 +175,11 @@ def _separate_terms(
 
 def _separate_draw(
     settings: Settings,
-    schedule: process.Schedule,
-    weights: process.ModalityWeights,
+    process: Process,
     model: SeparateModel,
     options: SamplingOptions,
 ) -> Draw:
-    del weights
-    times = options.times(schedule)
+    method = sampling.Method(options.stepper(), options.times(process.schedule))
     is_bounded = model.modalities[model.primary].is_bounded
     limit = None if options.threshold_of(is_bounded) == "none" else 1.0
     plain = SamplingOptions()
@@ -206,13 +197,12 @@ def _separate_draw(
     def draw(keys: jax.Array, params: Any, known: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         made = sampling.sample_separate(
             keys,
-            schedule,
+            process.schedule,
             model.separate_functions(params),
             (keys.shape[0], *settings.latent),
             known,
-            stepper=options.stepper(),
-            times=times,
-            limit=limit,
+            method,
+            limit,
         )
         return {name: x for name, x in made.items() if name not in known}
 
@@ -221,16 +211,15 @@ def _separate_draw(
 
 def _predict_terms(
     settings: Settings,
-    schedule: process.Schedule,
-    weights: process.ModalityWeights,
+    process: Process,
     model: MultiModalModel,
 ) -> Terms:
-    del schedule, weights
+    del process
     given, target = settings.predict.given, settings.predict.target
 
     def terms(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
         del key
-        values, presence = objective.split_presence(batch)
+        values, presence = split_presence(batch)
         functions = model.functions(params)
         return objective.prediction_loss_terms(
             functions, values, presence, given=given, target=target
@@ -241,12 +230,11 @@ def _predict_terms(
 
 def _predict_draw(
     settings: Settings,
-    schedule: process.Schedule,
-    weights: process.ModalityWeights,
+    process: Process,
     model: MultiModalModel,
     options: SamplingOptions,
 ) -> Draw:
-    del schedule, weights, options
+    del process, options
     given, target = settings.predict.given, settings.predict.target
 
     def draw(keys: jax.Array, params: Any, known: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -259,7 +247,7 @@ def _predict_draw(
             )
         functions = model.functions(params)
         head = objective.predict(functions, known, given, target)
-        found = process.function_of(functions, target, "most_likely")(head)
+        found = function_of(functions, target, "most_likely")(head)
         whole = model.modalities[target].derived_from
         if target in given and whole is not None:
             return {whole: restored(found)}

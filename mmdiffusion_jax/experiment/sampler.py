@@ -26,7 +26,7 @@ class Generator:
         model: the Flax model, which knows its modalities.
         draw: one batch, from a key for each example.
         options: how samples are drawn.
-        prior: the modality weights, where generation starts from the noise at t = T of one shared
+        prior: the process, where generation starts from the noise at t = T of one shared
             space; then a start that is not pure noise in the process is warned of.
     """
 
@@ -35,7 +35,7 @@ class Generator:
         model: MultiModalModel,
         draw: Draw,
         options: SamplingOptions,
-        prior: process.ModalityWeights | None = None,
+        prior: process.Process | None = None,
     ) -> None:
         self._model, self._options, self._prior = model, options, prior
 
@@ -177,11 +177,11 @@ def _check_given(model: MultiModalModel, name: str, x: np.ndarray, num_samples: 
 
 
 def _warn_of_the_prior(
-    model: MultiModalModel, weights: process.ModalityWeights, given: Mapping[str, np.ndarray]
+    model: MultiModalModel, forward: process.Process, given: Mapping[str, np.ndarray]
 ) -> None:
     """L0's drift part, ½ w̄_T² ‖E‖² with ‖E‖² = dims, for the modalities that are generated too."""
     dims = int(np.prod(model.modalities[model.primary].latent))
-    for name, table in weights.marginal.items():
+    for name, table in forward.weights.marginal.items():
         nats = 0.5 * dims * float(table[-1]) ** 2
         if name not in given and nats > 1:
             logging.warning(

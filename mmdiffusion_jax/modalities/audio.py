@@ -11,7 +11,7 @@ from mmdiffusion_jax.modalities.encoders import coarse_shape, unit_rms, unit_rms
 from mmdiffusion_jax.modalities.gaussian import Gaussian
 from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel
 from mmdiffusion_jax.modalities.palettes import value_colours
-from mmdiffusion_jax.process import gaussian_log_prob
+from mmdiffusion_jax.model import gaussian_log_prob
 
 # 5.4 dB on a scale of 80 dB.
 _LOWEST_LOG_STD = -2.0

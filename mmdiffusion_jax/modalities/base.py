@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -12,19 +12,7 @@ import numpy as np
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.modalities.judging import Measure
-
-
-class Features(NamedTuple):
-    """What a backbone hands to the decoder heads.
-
-    Attributes:
-        grid: (batch, rows, columns, width), the last hidden map; rows and columns divide the
-            latent's height and width.
-        condition: (batch, width), the embedding of t.
-    """
-
-    grid: jax.Array
-    condition: jax.Array
+from mmdiffusion_jax.model import Features
 
 
 @dataclasses.dataclass(frozen=True)

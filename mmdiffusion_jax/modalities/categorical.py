@@ -8,7 +8,7 @@ import numpy as np
 
 from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.modalities.base import Modality
-from mmdiffusion_jax.process import categorical_log_prob
+from mmdiffusion_jax.model import categorical_log_prob
 
 
 class Categorical(Modality):

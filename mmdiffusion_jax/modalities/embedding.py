@@ -14,7 +14,7 @@ from mmdiffusion_jax.modalities.base import Features, Modality
 from mmdiffusion_jax.modalities.encoders import coarse_shape, enlarge, unit_rms, unit_rms_moments
 from mmdiffusion_jax.modalities.heads import bounded_log_std, pool_gaussians
 from mmdiffusion_jax.modalities.judging import Measure
-from mmdiffusion_jax.process import (
+from mmdiffusion_jax.model import (
     gaussian_log_prob,
     von_mises_fisher_draw,
     von_mises_fisher_log_prob,

@@ -16,7 +16,7 @@ from mmdiffusion_jax.modalities.gaussian import Gaussian
 from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel
 from mmdiffusion_jax.modalities.judging import Measure, Networks
 from mmdiffusion_jax.modalities.palettes import channel_colours
-from mmdiffusion_jax.process import discretised_gaussian_log_prob
+from mmdiffusion_jax.model import discretised_gaussian_log_prob
 
 # All pixels below it are a sign of another scale.
 _DARK = 64

@@ -17,7 +17,7 @@ from mmdiffusion_jax.modalities.gaussian import Gaussian
 from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel
 from mmdiffusion_jax.modalities.image import check_pixels
 from mmdiffusion_jax.modalities.palettes import channel_colours
-from mmdiffusion_jax.process import gaussian_log_prob
+from mmdiffusion_jax.model import gaussian_log_prob
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors, ranges
-from mmdiffusion_jax.modalities import Features
+from mmdiffusion_jax.model import Features
 from mmdiffusion_jax.networks.attention import check_heads, self_attention
 from mmdiffusion_jax.networks.blocks import check_remat, run_blocks
 from mmdiffusion_jax.networks.embeddings import grid_embedding, time_embedding

@@ -9,23 +9,26 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax.modalities import Modality
-from mmdiffusion_jax.process import ModalityFunctions, ModelFunctions, Prediction
+from mmdiffusion_jax.model import (
+    ModalityFunctions,
+    ModelFunctions,
+    Prediction,
+    Roles,
+    all_carried,
+)
 
 
 class MultiModalModel(nn.Module):
     """One model of many modalities.
 
-    The backbone is any module with (z_t, t, context) → (Features, prediction); its prediction has
-    twice the latent's channels where the variance is learned.
-
     Attributes:
         modalities: {name: modality}.
-        backbone: the shared denoiser.
+        backbone: the shared denoiser, a module that is a `model.Backbone`.
         primary: the modality that z_0 encodes.
         target: what the backbone predicts: "noise", "z_0" or "v".
         variance: "posterior", "upper" or "learned".
         shares: {name: share in z_0}, or None for the primary alone.
-        trained_without: the modalities that training leaves out of some states.
+        droppable: the modalities that training drops from some states.
         sees_augmented: whether the backbone is told which examples are augmented, so that it can
             learn from them without generating such (Karras et al. 2022, appendix F.2).
     """
@@ -36,14 +39,14 @@ class MultiModalModel(nn.Module):
     target: str = "noise"
     variance: str = "posterior"
     shares: Mapping[str, float] | None = None
-    trained_without: tuple[str, ...] | None = None
+    droppable: tuple[str, ...] | None = None
     sees_augmented: bool = False
 
     def __call__(self, batch: Mapping[str, jax.Array], t: jax.Array) -> Prediction:
         """Runs every part once, for initialisation."""
         encodings = {name: self.encode(name, x) for name, x in batch.items()}
-        carried = {name: jnp.ones(t.shape) for name in self.modalities if name != self.primary}
-        prediction = self.denoise(encodings[self.primary], t, carried)
+        roles = all_carried(self.modalities, t.shape[0])
+        prediction = self.denoise(encodings[self.primary], t, roles)
         for name in self.modalities:
             if name != self.primary:
                 self.expected_encoding(name, prediction.heads[name])
@@ -65,7 +68,7 @@ class MultiModalModel(nn.Module):
         self,
         z_t: jax.Array,
         t: jax.Array,
-        carried: Mapping[str, jax.Array],
+        roles: Roles,
         augmented: jax.Array | None = None,
     ) -> Prediction:
         """The backbone's prediction about z_t and every head's parameters.
@@ -73,13 +76,17 @@ class MultiModalModel(nn.Module):
         Args:
             z_t: (batch, *latent).
             t: (batch,).
-            carried: {secondary: (batch,) of 0 or 1}, what the state carries.
+            roles: which part each modality plays; the backbone sees what is not carried.
             augmented: (batch,) of 0 or 1; left out, nothing is augmented.
         """
-        told = [1 - carried[name].astype(z_t.dtype) for name in sorted(carried)]
+        context = [
+            1 - roles.carried(name).astype(z_t.dtype)
+            for name in sorted(self.modalities)
+            if name != self.primary
+        ]
         if self.sees_augmented:
-            told.append(jnp.zeros(t.shape, z_t.dtype) if augmented is None else augmented)
-        features, value = self.backbone(z_t, t, jnp.stack(told, axis=-1) if told else None)
+            context.append(jnp.zeros(t.shape, z_t.dtype) if augmented is None else augmented)
+        features, value = self.backbone(z_t, t, jnp.stack(context, axis=-1) if context else None)
         heads = {name: modality.head(features) for name, modality in self.modalities.items()}
         if self.variance != "learned":
             return Prediction(value, heads)
@@ -113,8 +120,8 @@ class MultiModalModel(nn.Module):
             target=self.target,
             variance=self.variance,
             shares=self.shares,
-            sees_carried=True,
-            trained_without=self.trained_without,
+            sees_roles=True,
+            droppable=self.droppable,
         )
 
     def modality_functions(self, params: Any) -> dict[str, ModalityFunctions]:

@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mmdiffusion_jax.model import Prediction
+from mmdiffusion_jax.model.separate import SeparateFunctions
 from mmdiffusion_jax.networks.embeddings import time_embedding
 from mmdiffusion_jax.networks.multimodal import MultiModalModel
-from mmdiffusion_jax.process import Prediction, SeparateFunctions
 
 _TIME_FEATURES = 64
 
@@ -42,9 +43,9 @@ class SeparateModel(MultiModalModel):
         others = [name for name in sorted(self.modalities) if name != self.primary]
         z = jnp.concatenate([states[name] for name in (self.primary, *others)], axis=-1)
         total = self.backbone.num_steps
-        told = [time_embedding(times[name], total, _TIME_FEATURES) for name in others]
+        context = [time_embedding(times[name], total, _TIME_FEATURES) for name in others]
         features, value = self.backbone(
-            z, times[self.primary], jnp.concatenate(told, axis=-1) if told else None
+            z, times[self.primary], jnp.concatenate(context, axis=-1) if context else None
         )
         heads = {name: modality.head(features) for name, modality in self.modalities.items()}
         return Prediction(value, heads)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors, ranges
-from mmdiffusion_jax.modalities import Features
+from mmdiffusion_jax.model import Features
 from mmdiffusion_jax.networks.attention import self_attention
 from mmdiffusion_jax.networks.blocks import check_remat, rematerialised
 from mmdiffusion_jax.networks.embeddings import time_embedding

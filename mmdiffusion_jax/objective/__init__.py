@@ -11,6 +11,7 @@ from mmdiffusion_jax.objective.bound import (
 from mmdiffusion_jax.objective.flow import flow_bound, flow_log_density
 from mmdiffusion_jax.objective.loss_terms import LossSum, LossTerm, LossTerms
 from mmdiffusion_jax.objective.losses import (
+    LossOptions,
     bound_loss,
     bound_loss_terms,
     min_snr_weighting,
@@ -23,15 +24,6 @@ from mmdiffusion_jax.objective.parallel import pmap_gradient, shard_map_loss
 from mmdiffusion_jax.objective.prediction import predict, prediction_loss, prediction_loss_terms
 from mmdiffusion_jax.objective.scoring import candidate_log_probs
 from mmdiffusion_jax.objective.separate import separate_loss, separate_loss_terms
-from mmdiffusion_jax.objective.state import (
-    CleanState,
-    NoisyState,
-    drop_modalities,
-    encode,
-    observe,
-    present_in,
-    split_presence,
-)
 from mmdiffusion_jax.objective.terms import (
     posterior_term,
     prior_term,
@@ -41,11 +33,10 @@ from mmdiffusion_jax.objective.terms import (
 
 __all__ = [
     "BoundTerms",
-    "CleanState",
+    "LossOptions",
     "LossSum",
     "LossTerm",
     "LossTerms",
-    "NoisyState",
     "bound",
     "bound_at",
     "bound_estimate",
@@ -53,20 +44,16 @@ __all__ = [
     "bound_loss_terms",
     "candidate_log_probs",
     "draw_t_and_noise",
-    "drop_modalities",
-    "encode",
     "flow_bound",
     "flow_log_density",
     "min_snr_weighting",
     "no_weighting",
-    "observe",
     "p2_weighting",
     "pmap_gradient",
     "posterior_term",
     "predict",
     "prediction_loss",
     "prediction_loss_terms",
-    "present_in",
     "prior_term",
     "reconstruction_term",
     "recovery_terms",
@@ -75,6 +62,5 @@ __all__ = [
     "shard_map_loss",
     "simple_loss",
     "simple_loss_terms",
-    "split_presence",
     "step_noise",
 ]

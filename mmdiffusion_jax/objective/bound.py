@@ -9,29 +9,25 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.objective.state import (
+from mmdiffusion_jax.model import (
     Batch,
     CleanState,
-    Masks,
+    Diffusion,
+    Presence,
+    Roles,
     encode,
     observe,
-    present_in,
+    training_roles,
+    where_present,
 )
+from mmdiffusion_jax.model.diffusion import expect_diffusion
 from mmdiffusion_jax.objective.terms import (
     posterior_term,
     prior_term,
     reconstruction_term,
     recovery_terms,
 )
-from mmdiffusion_jax.process import (
-    TIMESTEP_DRAWS,
-    ModalityWeights,
-    ModelFunctions,
-    Schedule,
-    check_model,
-    check_weights,
-    where_present,
-)
+from mmdiffusion_jax.process import TIMESTEP_DRAWS, Schedule
 from mmdiffusion_jax.process.checks import (
     as_array,
     as_key,
@@ -83,13 +79,26 @@ class BoundTerms:
         return self.total / (math.log(2) * num_dims)
 
 
+@dataclasses.dataclass(frozen=True)
+class EncodedBatch:
+    """A batch, the roles of its modalities, and its encodings.
+
+    Attributes:
+        batch: {name: x (batch, …)} for every modality.
+        roles: present is what counts; all of it is carried.
+        clean: z_0 and the encodings.
+    """
+
+    batch: Batch
+    roles: Roles
+    clean: CleanState
+
+
 def bound(
     key: jax.Array,
-    schedule: Schedule,
-    weights: ModalityWeights,
-    model: ModelFunctions,
+    diffusion: Diffusion,
     batch: Batch,
-    presence: Masks | None = None,
+    presence: Presence | None = None,
     recovery_weights: ArrayLike | None = None,
 ) -> BoundTerms:
     """The bound with both sums over t taken in full; one network call a step.
@@ -99,9 +108,7 @@ def bound(
 
     Args:
         key: a typed key.
-        schedule: the noise schedule.
-        weights: the modality weights.
-        model: the model as plain functions.
+        diffusion: the process and the model.
         batch: {name: x (batch, …)} for every modality.
         presence: {name: (batch,) of 0 or 1}; left out, all is present.
         recovery_weights: (T,) values π_t ≥ 0 that sum to one; left out, uniform.
@@ -110,26 +117,20 @@ def bound(
         Four per-example arrays, nats.
 
     Raises:
-        ValueError: bad weights, masks or batches; each names what is wrong.
+        ValueError: bad masks or batches; each names what is wrong.
     """
     key = as_key("key", key)
-    present, clean = prepare(schedule, weights, model, batch, presence)
-    pi = _recovery_weights(schedule, recovery_weights)
-    steps = jnp.arange(1, schedule.num_steps + 1, dtype=jnp.int32)
-    even = jnp.full(steps.shape, 1 / schedule.num_steps)
-    return bound_over(
-        key, schedule, weights, model, batch, present, clean, pi, steps, (even, even, even)
-    )
+    encoded = prepare(diffusion, batch, presence)
+    pi = _recovery_weights(diffusion.num_steps, recovery_weights)
+    steps = jnp.arange(1, diffusion.num_steps + 1, dtype=jnp.int32)
+    even = jnp.full(steps.shape, 1 / diffusion.num_steps)
+    return bound_over(key, diffusion, encoded, pi, steps, (even, even, even))
 
 
 def bound_over(
     key: jax.Array,
-    schedule: Schedule,
-    weights: ModalityWeights,
-    model: ModelFunctions,
-    batch: Batch,
-    present: Masks,
-    clean: CleanState,
+    diffusion: Diffusion,
+    encoded: EncodedBatch,
     pi: jax.Array,
     steps: jax.Array,
     scales: tuple[jax.Array, jax.Array, jax.Array],
@@ -138,12 +139,8 @@ def bound_over(
 
     Args:
         key: a typed key; the k-th step, from 1, takes the noise `step_noise(key, k, ·)`.
-        schedule: the noise schedule.
-        weights: the modality weights.
-        model: the model as plain functions.
-        batch: {name: x (batch, …)} for every modality.
-        present: {name: (batch,) of 0 or 1} for every modality.
-        clean: the encoded batch.
+        diffusion: the process and the model.
+        encoded: from `prepare`.
         pi: (T,) weights of L2.
         steps: (num,) integers in 1 … T; a step named twice is drawn twice.
         scales: what the estimates of L1, L2 and L3 at each step count for, (num,) each.
@@ -151,50 +148,46 @@ def bound_over(
     Returns:
         Four per-example arrays, nats.
     """
+    z_0 = encoded.clean.z_0
 
     def add_step(
         total: BoundTerms, step: tuple[jax.Array, jax.Array, tuple[jax.Array, ...]]
     ) -> tuple[BoundTerms, None]:
         index, t, scale = step
-        noise = step_noise(key, index, clean.z_0)
-        times = jnp.full(clean.z_0.shape[:1], t, jnp.int32)
-        here = _at(schedule, weights, model, batch, present, clean, pi, times, noise)
+        noise = step_noise(key, index, z_0)
+        one_t = _at(diffusion, encoded, pi, jnp.full(z_0.shape[:1], t, jnp.int32), noise)
         posterior, recovery, reconstruction = (x.astype(noise.dtype) for x in scale)
         summand = BoundTerms(
-            prior=jnp.zeros_like(here.prior),
-            posterior=posterior * here.posterior,
-            recovery=recovery * here.recovery,
-            reconstruction=reconstruction * here.reconstruction,
+            prior=jnp.zeros_like(one_t.prior),
+            posterior=posterior * one_t.posterior,
+            recovery=recovery * one_t.recovery,
+            reconstruction=reconstruction * one_t.reconstruction,
         )
         return jax.tree.map(jnp.add, total, summand), None
 
-    zero = jnp.zeros(clean.z_0.shape[:1], clean.z_0.dtype)
+    zero = jnp.zeros(z_0.shape[:1], z_0.dtype)
     order = jnp.arange(1, steps.shape[0] + 1, dtype=jnp.int32)
     total, _ = jax.lax.scan(add_step, BoundTerms(zero, zero, zero, zero), (order, steps, scales))
-    return dataclasses.replace(total, prior=prior_term(schedule, weights, clean))
+    return dataclasses.replace(total, prior=prior_term(diffusion.process, encoded.clean))
 
 
 def bound_at(
     t: jax.Array,
     noise: jax.Array,
-    schedule: Schedule,
-    weights: ModalityWeights,
-    model: ModelFunctions,
+    diffusion: Diffusion,
     batch: Batch,
-    presence: Masks | None = None,
+    presence: Presence | None = None,
     recovery_weights: ArrayLike | None = None,
 ) -> BoundTerms:
     """The one-t estimate of the bound at given t and noise; its mean over t = 1 … T is the bound.
 
     L1 becomes T times its summand at t (none at t = 1), L2 becomes T π_t times its summand, and
-    L3 is T times the reconstruction at t = 1 and zero elsewhere. L0 needs no t.
+    L3 is T times the reconstruction at t = 1 and zero elsewone_t. L0 needs no t.
 
     Args:
         t: (batch,) integers in 1 … T.
         noise: (batch, *latent), ε ~ N(0, I).
-        schedule: the noise schedule.
-        weights: the modality weights.
-        model: the model as plain functions.
+        diffusion: the process and the model.
         batch: {name: x (batch, …)} for every modality.
         presence: {name: (batch,) of 0 or 1}; left out, all is present.
         recovery_weights: (T,) values π_t ≥ 0 that sum to one; left out, uniform.
@@ -205,18 +198,16 @@ def bound_at(
     Raises:
         ValueError: as `bound`.
     """
-    present, clean = prepare(schedule, weights, model, batch, presence)
-    pi = _recovery_weights(schedule, recovery_weights)
-    return _at(schedule, weights, model, batch, present, clean, pi, t, noise)
+    encoded = prepare(diffusion, batch, presence)
+    pi = _recovery_weights(diffusion.num_steps, recovery_weights)
+    return _at(diffusion, encoded, pi, t, noise)
 
 
 def bound_estimate(
     key: jax.Array,
-    schedule: Schedule,
-    weights: ModalityWeights,
-    model: ModelFunctions,
+    diffusion: Diffusion,
     batch: Batch,
-    presence: Masks | None = None,
+    presence: Presence | None = None,
     recovery_weights: ArrayLike | None = None,
     timesteps: str = "uniform",
 ) -> BoundTerms:
@@ -224,9 +215,7 @@ def bound_estimate(
 
     Args:
         key: a typed key.
-        schedule: the noise schedule.
-        weights: the modality weights.
-        model: the model as plain functions.
+        diffusion: the process and the model.
         batch: {name: x (batch, …)} for every modality.
         presence: {name: (batch,) of 0 or 1}; left out, all is present.
         recovery_weights: (T,) values π_t ≥ 0 that sum to one; left out, uniform.
@@ -239,10 +228,10 @@ def bound_estimate(
         ValueError: as `bound`, or an unknown draw.
     """
     key = as_key("key", key)
-    present, clean = prepare(schedule, weights, model, batch, presence)
-    pi = _recovery_weights(schedule, recovery_weights)
-    t, noise = draw_t_and_noise(key, schedule, clean, timesteps)
-    return _at(schedule, weights, model, batch, present, clean, pi, t, noise)
+    encoded = prepare(diffusion, batch, presence)
+    pi = _recovery_weights(diffusion.num_steps, recovery_weights)
+    t, noise = draw_t_and_noise(key, diffusion.process.schedule, encoded.clean, timesteps)
+    return _at(diffusion, encoded, pi, t, noise)
 
 
 def draw_t_and_noise(
@@ -255,7 +244,7 @@ def draw_t_and_noise(
     """
     key = as_key("key", key)
     expect("schedule", schedule, Schedule)
-    expect("clean", clean, CleanState, "encode the batch by objective.encode")
+    expect("clean", clean, CleanState, "encode the batch by model.encode")
     expect_name("timesteps", timesteps, TIMESTEP_DRAWS)
     t_key, noise_key = jax.random.split(key)
     t = TIMESTEP_DRAWS[timesteps](t_key, clean.z_0.shape[0], schedule.num_steps)
@@ -276,62 +265,48 @@ def step_noise(key: jax.Array, t: jax.Array, like: jax.Array) -> jax.Array:
     return jax.random.normal(jax.random.fold_in(key, t), like.shape, like.dtype)
 
 
-def prepare(
-    schedule: Schedule,
-    weights: ModalityWeights,
-    model: ModelFunctions,
-    batch: Batch,
-    presence: Masks | None,
-) -> tuple[dict[str, jax.Array], CleanState]:
-    """Checks process, model and batch once: the filled-in presence masks and the encoded batch.
+def prepare(diffusion: Diffusion, batch: Batch, presence: Presence | None) -> EncodedBatch:
+    """Checks model and batch once, and encodes what is present.
 
     Raises:
-        ValueError: weights of another schedule or other modalities, bad masks or batches.
+        ValueError: no diffusion model, bad masks or batches.
     """
-    check_weights(schedule, weights)
-    check_model(weights, model)
-    present = present_in(model, batch, presence)
-    return present, encode(model, batch, present)
+    model = expect_diffusion(diffusion).model
+    roles = training_roles(model.modalities, batch, presence)
+    return EncodedBatch(batch, roles, encode(model, batch, roles))
 
 
 def _at(
-    schedule: Schedule,
-    weights: ModalityWeights,
-    model: ModelFunctions,
-    batch: Batch,
-    present: Masks,
-    clean: CleanState,
-    pi: jax.Array,
-    t: jax.Array,
-    noise: jax.Array,
+    diffusion: Diffusion, encoded: EncodedBatch, pi: jax.Array, t: jax.Array, noise: jax.Array
 ) -> BoundTerms:
-    state = observe(schedule, weights, model, clean, present, t, noise)
-    t, noise = state.t, state.noise
-    posterior = schedule.num_steps * posterior_term(schedule, weights, model, clean, state)
-    recovery = sum(
-        recovery_terms(model, batch, present, state).values(), jnp.zeros(t.shape, noise.dtype)
-    )
-    reconstruction = reconstruction_term(model, batch, present, state)
+    model, num_steps = diffusion.model, diffusion.num_steps
+    batch, roles, clean = encoded.batch, encoded.roles, encoded.clean
+    state = observe(diffusion, clean, roles, t, noise)
+    t, dtype = state.t, state.z_t.dtype
+    recovery = sum(recovery_terms(model, batch, roles, state).values(), jnp.zeros(t.shape, dtype))
+    reconstruction = reconstruction_term(model, batch, roles, state)
     return BoundTerms(
-        prior=prior_term(schedule, weights, clean),
-        posterior=where_present(present[model.primary], posterior),
-        recovery=schedule.num_steps * pi[t - 1].astype(noise.dtype) * recovery,
+        prior=prior_term(diffusion.process, clean),
+        posterior=where_present(
+            roles.present(model.primary), num_steps * posterior_term(diffusion, clean, state)
+        ),
+        recovery=num_steps * pi[t - 1].astype(dtype) * recovery,
         reconstruction=jnp.where(
-            t == 1, schedule.num_steps * reconstruction, jnp.zeros_like(reconstruction)
+            t == 1, num_steps * reconstruction, jnp.zeros_like(reconstruction)
         ),
     )
 
 
-def _recovery_weights(schedule: Schedule, values: ArrayLike | None) -> jax.Array:
+def _recovery_weights(num_steps: int, values: ArrayLike | None) -> jax.Array:
     if values is None:
-        return jnp.full((schedule.num_steps,), 1 / schedule.num_steps)
+        return jnp.full((num_steps,), 1 / num_steps)
     pi = as_array("recovery_weights", values)
-    if pi.shape != (schedule.num_steps,):
+    if pi.shape != (num_steps,):
         raise ValueError(
             errors.message(
                 "recovery_weights",
                 f"shape {pi.shape}",
-                f"shape ({schedule.num_steps},), one π_t for each t = 1 … T",
+                f"shape ({num_steps},), one π_t for each t = 1 … T",
                 "give T values that sum to one",
             )
         )

@@ -15,30 +15,23 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.objective.absence import mask_of
-from mmdiffusion_jax.objective.bound import prepare
-from mmdiffusion_jax.objective.state import Batch, Masks, observe
-from mmdiffusion_jax.objective.terms import reconstruction_term, recovery_terms
-from mmdiffusion_jax.process import (
-    ModalityWeights,
-    ModelFunctions,
-    Schedule,
-    belief,
-    check_model,
-    check_weights,
-    estimate_encodings,
-    gate,
+from mmdiffusion_jax.model import (
+    Batch,
+    Diffusion,
+    Presence,
+    Roles,
+    all_carried,
+    denoise,
     gaussian_log_prob,
-    sum_per_example,
+    observe,
     where_present,
 )
-from mmdiffusion_jax.process.checks import (
-    as_array,
-    as_key,
-    expect_name,
-    expect_names,
-    expect_whole,
-)
+from mmdiffusion_jax.model.diffusion import expect_diffusion
+from mmdiffusion_jax.model.roles import expect_roles
+from mmdiffusion_jax.objective.bound import prepare
+from mmdiffusion_jax.objective.terms import reconstruction_term, recovery_terms
+from mmdiffusion_jax.process import sum_per_example
+from mmdiffusion_jax.process.checks import as_array, as_key, expect_whole
 
 Field = Callable[[jax.Array], dict[str, jax.Array]]
 _NOISE = "noise of the state"  # a key beside the modalities' names
@@ -46,11 +39,9 @@ _NOISE = "noise of the state"  # a key beside the modalities' names
 
 def flow_bound(
     key: jax.Array,
-    schedule: Schedule,
-    weights: ModalityWeights,
-    model: ModelFunctions,
+    diffusion: Diffusion,
     batch: Batch,
-    presence: Masks | None = None,
+    presence: Presence | None = None,
     num_probes: int | None = 1,
 ) -> jax.Array:
     """E_q [ log q(z_1 | X) − log p_flow(z_1) − Σ_i log p_θ(x_i | z_1) ], from one draw of z_1.
@@ -62,9 +53,7 @@ def flow_bound(
 
     Args:
         key: a typed key; splits into the draw of z_1 and the probes.
-        schedule: the noise schedule.
-        weights: the modality weights.
-        model: the model as plain functions.
+        diffusion: the process and the model.
         batch: {name: x (batch, …)} for every modality.
         presence: {name: (batch,) of 0 or 1}; left out, all is present.
         num_probes: as in `flow_log_density`.
@@ -73,49 +62,45 @@ def flow_bound(
         (batch,), nats.
 
     Raises:
-        ValueError: bad weights, masks, batches or `num_probes`; each names what is wrong.
+        ValueError: bad masks, batches or `num_probes`; each names what is wrong.
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from mmdiffusion_jax import process
-        >>> pixels = process.ModalityFunctions(
+        >>> from mmdiffusion_jax import model, process
+        >>> pixels = model.ModalityFunctions(
         ...     encode=lambda x: x,
-        ...     log_prob=lambda mean, x: process.gaussian_log_prob(mean, jnp.zeros_like(mean), x),
+        ...     log_prob=lambda mean, x: gaussian_log_prob(mean, jnp.zeros_like(mean), x),
         ... )
-        >>> model = process.ModelFunctions(
-        ...     lambda z_t, t: process.Prediction(jnp.zeros_like(z_t), {}), {"x": pixels}, "x"
+        >>> functions = model.ModelFunctions(
+        ...     lambda z_t, t: model.Prediction(jnp.zeros_like(z_t), {}), {"x": pixels}, "x"
         ... )
-        >>> schedule = process.cosine_schedule(4)
-        >>> nothing = process.modality_weights(schedule, {})
-        >>> x = {"x": jnp.zeros((3, 2))}
-        >>> flow_bound(jax.random.key(0), schedule, nothing, model, x).shape
+        >>> forward = process.Process(process.cosine_schedule(4))
+        >>> diffusion = model.Diffusion(forward, functions)
+        >>> flow_bound(jax.random.key(0), diffusion, {"x": jnp.zeros((3, 2))}).shape
         (3,)
     """
     key = as_key("key", key)
-    present, clean = prepare(schedule, weights, model, batch, presence)
+    encoded = prepare(diffusion, batch, presence)
+    model, roles, clean = diffusion.model, encoded.roles, encoded.clean
     noise_key, probe_key = jax.random.split(key)
     noise = jax.random.normal(noise_key, clean.z_0.shape, clean.z_0.dtype)
     first = jnp.ones(clean.z_0.shape[:1], jnp.int32)
-    state = observe(schedule, weights, model, clean, present, first, noise)
-    log_p = flow_log_density(
-        probe_key, schedule, weights, model, state.z_t, present, num_probes=num_probes
-    )
-    log_std = 0.5 * jnp.log(schedule.noise_variance[1].astype(noise.dtype))
+    state = observe(diffusion, clean, roles, first, noise)
+    log_p = flow_log_density(probe_key, diffusion, state.z_t, roles, num_probes=num_probes)
+    log_std = 0.5 * jnp.log(diffusion.process.schedule.noise_variance[1].astype(noise.dtype))
     log_q = gaussian_log_prob(jnp.zeros_like(noise), jnp.zeros_like(noise), noise)
     log_q = log_q - log_std * (noise.size // noise.shape[0])
-    total = where_present(present[model.primary], log_q - log_p)
-    for term in recovery_terms(model, batch, present, state).values():
+    total = where_present(roles.present(model.primary), log_q - log_p)
+    for term in recovery_terms(model, batch, roles, state).values():
         total = total + term
-    return total + reconstruction_term(model, batch, present, state)
+    return total + reconstruction_term(model, batch, roles, state)
 
 
 def flow_log_density(
     key: jax.Array,
-    schedule: Schedule,
-    weights: ModalityWeights,
-    model: ModelFunctions,
+    diffusion: Diffusion,
     z: jax.Array,
-    carried: Masks | None = None,
+    roles: Roles | None = None,
     num_probes: int | None = 1,
 ) -> jax.Array:
     """log p_flow(z_1) = log N(z_T; 0, I) + log |∂z_T / ∂z_1|, z_T the end of the flow from z_1.
@@ -128,11 +113,9 @@ def flow_log_density(
 
     Args:
         key: a typed key, for the probes; a new set every step.
-        schedule: the noise schedule.
-        weights: the modality weights.
-        model: the model as plain functions.
+        diffusion: the process and the model.
         z: (batch, *latent), the states z_1.
-        carried: {secondary: (batch,) of 0 or 1}, what the states carry; a name left out is carried.
+        roles: which modalities the states carry; left out, all of them.
         num_probes: probes a trace, at least 1; None takes the trace exactly, with as many
             directions as the latent has dimensions.
 
@@ -140,28 +123,28 @@ def flow_log_density(
         (batch,), nats.
 
     Raises:
-        ValueError: bad weights, states without examples, masks for unknown modalities, or
-            `num_probes` below 1.
+        ValueError: states without examples, roles of other modalities or another number of
+            examples, or `num_probes` below 1.
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from mmdiffusion_jax import process
+        >>> from mmdiffusion_jax import model, process
         >>> schedule = process.cosine_schedule(50)
-        >>> point = process.ModelFunctions(  # all data at 0, so that z_1 ~ N(0, (1 − ᾱ_1) I)
-        ...     lambda z_t, t: process.Prediction(jnp.zeros_like(z_t), {}),
-        ...     {"x": process.ModalityFunctions(encode=lambda x: x, log_prob=lambda m, x: m)},
+        >>> point = model.ModelFunctions(  # all data at 0, so that z_1 ~ N(0, (1 − ᾱ_1) I)
+        ...     lambda z_t, t: model.Prediction(jnp.zeros_like(z_t), {}),
+        ...     {"x": model.ModalityFunctions(encode=lambda x: x, log_prob=lambda m, x: m)},
         ...     "x", target="z_0",
         ... )
         >>> z = 0.01 * jnp.ones((1, 2))
-        >>> nothing = process.modality_weights(schedule, {})
-        >>> log_p = flow_log_density(jax.random.key(0), schedule, nothing, point, z)
-        >>> truth = process.gaussian_log_prob(0 * z, 0.5 * jnp.log(schedule.noise_variance[1]), z)
+        >>> diffusion = model.Diffusion(process.Process(schedule), point)
+        >>> log_p = flow_log_density(jax.random.key(0), diffusion, z)
+        >>> truth = gaussian_log_prob(0 * z, 0.5 * jnp.log(schedule.noise_variance[1]), z)
         >>> bool(jnp.abs(log_p - truth)[0] < 0.01)
         True
     """
     key = as_key("key", key)
-    check_weights(schedule, weights)
-    check_model(weights, model)
+    process, model = expect_diffusion(diffusion).process, diffusion.model
+    schedule, secondaries = process.schedule, model.secondaries
     if num_probes is not None:
         expect_whole("num_probes", num_probes, 1)
     z = as_array("z", z, "the states z_1, (batch, *latent)")
@@ -174,26 +157,22 @@ def flow_log_density(
                 "pass the states z_1",
             )
         )
-    carried = {} if carried is None else expect_names("carried", carried, "(batch,) of 0 or 1")
-    for name in carried:
-        expect_name("carried", name, model.modalities)
-    carried = {name: mask_of(carried, name, z.shape[0]) for name in carried}
+    if roles is None:
+        roles = all_carried(model.modalities, z.shape[0])
+    expect_roles(roles, secondaries, z.shape[0])
     dims = z.size // z.shape[0]
     signal = jnp.sqrt(schedule.alpha_bar).astype(z.dtype)
     ratio = jnp.sqrt(schedule.noise_variance).astype(z.dtype) / signal
     # What ε̂ and each Ê_i are multiplied by: the whole motion is a sum of answer · d(clock).
-    clocks = {name: weights.marginal[name].astype(z.dtype) / signal for name in model.secondaries}
+    clocks = {name: process.weights.marginal[name].astype(z.dtype) / signal for name in secondaries}
     clocks[_NOISE] = ratio
 
     def answers(t: jax.Array) -> Field:
         times = jnp.full(z.shape[:1], t, jnp.int32)
 
         def field(scaled: jax.Array) -> dict[str, jax.Array]:
-            z_t = signal[t] * scaled
-            prediction = model.ask(z_t, times, carried)
-            estimates = gate(estimate_encodings(model, prediction), carried)
-            own = belief(schedule, weights, model, times, z_t, prediction, estimates)
-            return {**estimates, _NOISE: own.noise}
+            state = denoise(diffusion, times, signal[t] * scaled, roles)
+            return {**state.clean.encodings, _NOISE: state.noise}
 
         return field
 
@@ -215,7 +194,7 @@ def flow_log_density(
 
     def sum_of(change: dict[str, jax.Array], values: dict[str, jax.Array]) -> jax.Array:
         total = change[_NOISE] * values[_NOISE]
-        for name in model.secondaries:
+        for name in secondaries:
             total = total + change[name] * values[name]
         return total
 

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from mmdiffusion_jax.process import where_present
+from mmdiffusion_jax.model import where_present
 
 COUNT = "count/"
 """Before the name of a scalar that is a mean: how many examples it counts."""
@@ -80,19 +80,25 @@ class LossTerms:
             `t` also `worst_t`, the t of the example that is not finite or else has the largest
             loss.
         """
-        loss = jnp.zeros(())
         scalars: dict[str, jax.Array] = {}
         for name, term in self.terms.items():
-            mean = mean_where(term.values, term.mask, axis_name)
             count = jnp.sum(term.mask.astype(jnp.float32))
-            scalars[name] = mean
+            scalars[name] = mean_where(term.values, term.mask, axis_name)
             scalars[COUNT + name] = jax.lax.psum(count, axis_name) if axis_name else count
-            loss = loss.astype(mean.dtype) + term.scale * mean
+        parts = list(self.weighted_means(axis_name).values())
+        loss = sum(parts[1:], parts[0])
         if self.t is not None:
             each = self.per_example()
             worst = jnp.argmax(jnp.where(jnp.isfinite(each), each, jnp.inf))
             scalars["worst_t"] = self.t[worst].astype(jnp.float32)
         return loss, {"loss": loss, **scalars}
+
+    def weighted_means(self, axis_name: str | None = None) -> dict[str, jax.Array]:
+        """{name: scale_k · (mean of term k)}, whose sum is the loss; arguments as `reduce`."""
+        return {
+            name: term.scale * mean_where(term.values, term.mask, axis_name)
+            for name, term in self.terms.items()
+        }
 
     def per_example(self) -> jax.Array:
         """Σ_k scale_k · term k where it counts, (batch,): what each example adds to the loss."""

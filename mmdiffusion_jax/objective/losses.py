@@ -7,26 +7,23 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from mmdiffusion_jax.objective.bound import bound_estimate, draw_t_and_noise
-from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
-from mmdiffusion_jax.objective.state import (
+from mmdiffusion_jax.model import (
     Batch,
-    Masks,
-    NoisyState,
-    drop_modalities,
+    Diffusion,
+    Modal,
+    Presence,
     encode,
     observe,
-    present_in,
+    training_roles,
 )
+from mmdiffusion_jax.model.diffusion import expect_diffusion
+from mmdiffusion_jax.objective.bound import bound_estimate, draw_t_and_noise
+from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
 from mmdiffusion_jax.objective.terms import posterior_term, reconstruction_term, recovery_terms
 from mmdiffusion_jax.process import (
-    Modal,
-    ModalityWeights,
-    ModelFunctions,
+    TIMESTEP_DRAWS,
     Pivot,
     Schedule,
-    check_model,
-    check_weights,
     from_pivot,
     noise_error_factor,
 )
@@ -34,6 +31,7 @@ from mmdiffusion_jax.process.checks import (
     as_array,
     as_key,
     checked_result,
+    expect,
     expect_callable,
     expect_name,
     expect_names,
@@ -96,19 +94,42 @@ def p2_weighting(gamma: float = 1.0, k: float = 1.0) -> Weighting:
     return lambda snr: (k + as_array("snr", snr)) ** -gamma
 
 
+@dataclasses.dataclass(frozen=True)
+class LossOptions:
+    """The options of `simple_loss`.
+
+    Attributes:
+        modality_scales: {name: λ_i}; a name left out has λ = 1, the primary 0.
+        weighting: signal-to-noise ratio (batch,) → weight (batch,).
+        dropout: {name: probability} of dropping a modality from the state.
+        timesteps: how t is drawn: "uniform", "antithetic" or "stratified".
+        variance_scale: weight of L1 in nats per dimension with its mean's gradient stopped, for a
+            model of learned variance (Nichol & Dhariwal 2021, section 3.1); otherwise unused.
+
+    Raises:
+        ValueError: an unknown draw, a weighting that is no function, or a scale that is no number.
+    """
+
+    modality_scales: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    weighting: Weighting = no_weighting
+    dropout: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    timesteps: str = "uniform"
+    variance_scale: float = 0.001
+
+    def __post_init__(self) -> None:
+        does = "of the signal-to-noise ratio, such as p2_weighting()"
+        expect_callable("weighting", self.weighting, does)
+        expect_name("timesteps", self.timesteps, TIMESTEP_DRAWS)
+        expect_number("variance_scale", self.variance_scale)
+
+
 def simple_loss(
     key: jax.Array,
-    schedule: Schedule,
-    weights: ModalityWeights,
-    model: ModelFunctions,
+    diffusion: Diffusion,
     batch: Batch,
-    presence: Masks | None = None,
+    presence: Presence | None = None,
+    options: LossOptions | None = None,
     *,
-    modality_scales: Mapping[str, float] | None = None,
-    weighting: Weighting = no_weighting,
-    dropout: Mapping[str, float] | None = None,
-    timesteps: str = "uniform",
-    variance_scale: float = 0.001,
     axis_name: str | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """E_t [ weight(SNR_t) · ‖ε − ε_θ‖² / dims + Σ_i λ_i · ℓ_i(x_i, D_i(z_t, t)) / dims_i ].
@@ -121,17 +142,10 @@ def simple_loss(
 
     Args:
         key: a typed key; splits into t, noise and dropout.
-        schedule: the noise schedule.
-        weights: the modality weights.
-        model: the model as plain functions.
+        diffusion: the process and the model.
         batch: {name: x (batch, …)} for every modality.
         presence: {name: (batch,) of 0 or 1}; left out, all is present.
-        modality_scales: {name: λ_i}; a name left out has λ = 1, the primary 0.
-        weighting: signal-to-noise ratio (batch,) → weight (batch,).
-        dropout: {name: probability} of dropping a modality from the state.
-        timesteps: how t is drawn: "uniform", "antithetic" or "stratified".
-        variance_scale: weight of L1 in nats per dimension with its mean's gradient stopped, for a
-            model of learned variance (Nichol & Dhariwal 2021, section 3.1); otherwise unused.
+        options: scales, weighting, dropout and draws of t; left out, the defaults.
         axis_name: of `shard_map` or `pmap`, where each device calls this with its own key and part
             of the batch. The masks are then counted over all devices, so that the mean over the
             devices of loss, scalars and gradients is that of the whole batch.
@@ -143,74 +157,52 @@ def simple_loss(
         is not finite or else has the largest loss.
 
     Raises:
-        ValueError: bad weights, masks, batches, scales or rates; each names what is wrong.
+        ValueError: bad masks, batches, scales or rates; each names what is wrong.
     """
-    terms = simple_loss_terms(
-        key,
-        schedule,
-        weights,
-        model,
-        batch,
-        presence,
-        modality_scales=modality_scales,
-        weighting=weighting,
-        dropout=dropout,
-        timesteps=timesteps,
-        variance_scale=variance_scale,
-    )
-    return terms.reduce(axis_name)
+    return simple_loss_terms(key, diffusion, batch, presence, options).reduce(axis_name)
 
 
 def simple_loss_terms(
     key: jax.Array,
-    schedule: Schedule,
-    weights: ModalityWeights,
-    model: ModelFunctions,
+    diffusion: Diffusion,
     batch: Batch,
-    presence: Masks | None = None,
-    *,
-    modality_scales: Mapping[str, float] | None = None,
-    weighting: Weighting = no_weighting,
-    dropout: Mapping[str, float] | None = None,
-    timesteps: str = "uniform",
-    variance_scale: float = 0.001,
+    presence: Presence | None = None,
+    options: LossOptions | None = None,
 ) -> LossTerms:
     """The terms whose means `simple_loss` adds up, example by example; arguments as there."""
     key = as_key("key", key)
-    check_weights(schedule, weights)
-    check_model(weights, model)
-    scales = modality_scales_of(model, modality_scales)
-    expect_number("variance_scale", variance_scale)
-    present = present_in(model, batch, presence)
+    process, model = expect_diffusion(diffusion).process, diffusion.model
+    options = expect("options", LossOptions() if options is None else options, LossOptions)
+    scales = modality_scales_of(model, options.modality_scales)
     drop_key, draw_key = jax.random.split(key)
-    carried = drop_modalities(drop_key, present, {} if dropout is None else dropout)
-    clean = encode(model, batch, carried)
-    t, noise = draw_t_and_noise(draw_key, schedule, clean, timesteps)
-    state = observe(schedule, weights, model, clean, carried, t, noise)
+    roles = training_roles(model.modalities, batch, presence, options.dropout, drop_key)
+    clean = encode(model, batch, roles)
+    t, noise = draw_t_and_noise(draw_key, process.schedule, clean, options.timesteps)
+    state = observe(diffusion, clean, roles, t, noise)
 
-    answer = from_pivot(schedule, t, Pivot(clean.z_0, noise), model.target)
-    difference = answer - state.prediction.value
-    error = noise_error(schedule, t, difference, model.target, weighting)
-    terms = {f"{model.primary}/squared_error": LossTerm(error, carried[model.primary])}
-    for name, nats in _modality_losses(model, batch, present, state).items():
+    truth = from_pivot(process.schedule, t, Pivot(clean.z_0, noise), model.target)
+    error = noise_error(
+        process.schedule, t, truth - state.prediction.value, model.target, options.weighting
+    )
+    carried = roles.carried(model.primary)
+    terms = {f"{model.primary}/squared_error": LossTerm(error, carried)}
+    losses = recovery_terms(model, batch, roles, state)
+    losses[model.primary] = reconstruction_term(model, batch, roles, state, train_mean=False)
+    for name, nats in losses.items():
         per_dim = nats / model.modalities[name].num_dims
-        terms[f"{name}/loss"] = LossTerm(per_dim, present[name], scales[name])
+        terms[f"{name}/loss"] = LossTerm(per_dim, roles.present(name), scales[name])
     if model.variance == "learned":
-        divergence = schedule.num_steps * posterior_term(
-            schedule, weights, model, clean, state, train_mean=False
-        )
+        divergence = process.num_steps * posterior_term(diffusion, clean, state, train_mean=False)
         per_dim = divergence / (noise.size // noise.shape[0])
-        terms["variance/loss"] = LossTerm(per_dim, carried[model.primary], variance_scale)
+        terms["variance/loss"] = LossTerm(per_dim, carried, options.variance_scale)
     return LossTerms(terms, t)
 
 
 def bound_loss(
     key: jax.Array,
-    schedule: Schedule,
-    weights: ModalityWeights,
-    model: ModelFunctions,
+    diffusion: Diffusion,
     batch: Batch,
-    presence: Masks | None = None,
+    presence: Presence | None = None,
     *,
     timesteps: str = "uniform",
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -218,9 +210,7 @@ def bound_loss(
 
     Args:
         key: a typed key.
-        schedule: the noise schedule.
-        weights: the modality weights.
-        model: the model as plain functions.
+        diffusion: the process and the model.
         batch: {name: x (batch, …)} for every modality.
         presence: {name: (batch,) of 0 or 1}; left out, all is present.
         timesteps: how t is drawn: "uniform", "antithetic" or "stratified".
@@ -233,24 +223,20 @@ def bound_loss(
     Raises:
         ValueError: as `bound_estimate`.
     """
-    return bound_loss_terms(
-        key, schedule, weights, model, batch, presence, timesteps=timesteps
-    ).reduce()
+    return bound_loss_terms(key, diffusion, batch, presence, timesteps=timesteps).reduce()
 
 
 def bound_loss_terms(
     key: jax.Array,
-    schedule: Schedule,
-    weights: ModalityWeights,
-    model: ModelFunctions,
+    diffusion: Diffusion,
     batch: Batch,
-    presence: Masks | None = None,
+    presence: Presence | None = None,
     *,
     timesteps: str = "uniform",
 ) -> LossTerms:
     """The terms whose means `bound_loss` adds up, example by example; arguments as there."""
-    terms = bound_estimate(key, schedule, weights, model, batch, presence, timesteps=timesteps)
-    num_dims = sum(functions.num_dims for functions in model.modalities.values())
+    terms = bound_estimate(key, diffusion, batch, presence, timesteps=timesteps)
+    num_dims = sum(functions.num_dims for functions in diffusion.model.modalities.values())
     everywhere = jnp.ones_like(terms.prior)
     return LossTerms(
         {
@@ -258,14 +244,6 @@ def bound_loss_terms(
             for field in dataclasses.fields(terms)
         }
     )
-
-
-def _modality_losses(
-    model: ModelFunctions, batch: Batch, present: Masks, state: NoisyState
-) -> dict[str, jax.Array]:
-    losses = recovery_terms(model, batch, present, state)
-    losses[model.primary] = reconstruction_term(model, batch, present, state, train_mean=False)
-    return losses
 
 
 def modality_scales_of(model: Modal, given: Mapping[str, float] | None) -> dict[str, float]:

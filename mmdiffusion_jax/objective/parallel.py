@@ -7,7 +7,7 @@ import jax
 from jax.sharding import Mesh, PartitionSpec
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.objective.absence import column
+from mmdiffusion_jax.model.roles import column
 from mmdiffusion_jax.process.checks import (
     as_key,
     expect,
@@ -103,8 +103,8 @@ def pmap_gradient(loss: PartLoss, axis_name: str) -> Callable[..., tuple[Any, An
     expect_callable("loss", loss, "(parameters, key, part of the batch) → (loss, scalars)")
 
     def gradient(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> tuple[Any, Any]:
-        found = jax.grad(_own(loss, axis_name), has_aux=True)(params, key, batch)
-        return jax.lax.pmean(found, axis_name)
+        part = jax.grad(_own(loss, axis_name), has_aux=True)(params, key, batch)
+        return jax.lax.pmean(part, axis_name)
 
     return gradient
 

@@ -6,10 +6,17 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.objective.absence import Batch, Masks, column, encode_present, nats_present
+from mmdiffusion_jax.model import (
+    Batch,
+    ModelFunctions,
+    Presence,
+    head_of,
+    query_roles,
+    training_roles,
+)
+from mmdiffusion_jax.model.absence import encode_present, nats_present
+from mmdiffusion_jax.model.roles import column
 from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
-from mmdiffusion_jax.objective.state import present_in
-from mmdiffusion_jax.process import ModelFunctions, head_of
 from mmdiffusion_jax.process.checks import (
     described,
     expect,
@@ -39,13 +46,13 @@ def predict(model: ModelFunctions, batch: Batch, given: Sequence[str], target: s
             different shapes.
 
     Example:
-        >>> from mmdiffusion_jax import process
-        >>> image = process.ModalityFunctions(encode=lambda x: x, log_prob=lambda m, x: x[:, 0])
-        >>> model = process.ModelFunctions(
-        ...     denoise=lambda z, t: process.Prediction(z, {"label": 2 * z}),
+        >>> from mmdiffusion_jax import model
+        >>> image = model.ModalityFunctions(encode=lambda x: x, log_prob=lambda m, x: x[:, 0])
+        >>> functions = model.ModelFunctions(
+        ...     denoise=lambda z, t: model.Prediction(z, {"label": 2 * z}),
         ...     modalities={"image": image, "label": image}, primary="image",
         ... )
-        >>> predict(model, {"image": jnp.ones((1, 1))}, ["image"], "label").tolist()
+        >>> predict(functions, {"image": jnp.ones((1, 1))}, ["image"], "label").tolist()
         [[2.0]]
     """
     names = _names(model, given, target)
@@ -93,16 +100,15 @@ def _predict(
     dtype = widest(jnp.zeros((), jnp.float32), *encodings.values())
     state = jnp.sum(jnp.stack([x.astype(dtype) for x in encodings.values()]), 0)
     zeros = jnp.zeros(state.shape[:1], jnp.int32)
-    seen = {
-        name: jnp.full(state.shape[:1], float(name in values), dtype) for name in model.secondaries
-    }
-    return head_of(model.ask(state, zeros, seen), target)
+    unseen = set(model.modalities) - set(values)
+    roles = query_roles(model.modalities, state.shape[0], values, absent=unseen)
+    return head_of(model.ask(state, zeros, roles), target)
 
 
 def prediction_loss(
     model: ModelFunctions,
     batch: Batch,
-    presence: Masks | None = None,
+    presence: Presence | None = None,
     *,
     given: Sequence[str],
     target: str,
@@ -124,16 +130,16 @@ def prediction_loss(
         ValueError: as `predict`, and for bad masks or batches.
 
     Example:
-        >>> from mmdiffusion_jax import process
-        >>> point = process.ModalityFunctions(
+        >>> from mmdiffusion_jax import model
+        >>> point = model.ModalityFunctions(
         ...     encode=lambda x: x, log_prob=lambda m, x: -jnp.abs(x - m)[:, 0]
         ... )
-        >>> model = process.ModelFunctions(
-        ...     denoise=lambda z, t: process.Prediction(z, {"b": z + 3}),
+        >>> functions = model.ModelFunctions(
+        ...     denoise=lambda z, t: model.Prediction(z, {"b": z + 3}),
         ...     modalities={"a": point, "b": point}, primary="a",
         ... )
         >>> batch = {"a": jnp.zeros((2, 1)), "b": jnp.ones((2, 1))}
-        >>> float(prediction_loss(model, batch, given=["a"], target="b")[0])
+        >>> float(prediction_loss(functions, batch, given=["a"], target="b")[0])
         2.0
     """
     return prediction_loss_terms(model, batch, presence, given=given, target=target).reduce()
@@ -142,17 +148,17 @@ def prediction_loss(
 def prediction_loss_terms(
     model: ModelFunctions,
     batch: Batch,
-    presence: Masks | None = None,
+    presence: Presence | None = None,
     *,
     given: Sequence[str],
     target: str,
 ) -> LossTerms:
     """What `prediction_loss` is the mean of, example by example; arguments as there."""
     names = _names(model, given, target)
-    present = present_in(model, batch, presence)
-    whole = present[target]
+    roles = training_roles(model.modalities, batch, presence)
+    whole = roles.present(target)
     for name in names:
-        whole = whole * present[name]
+        whole = whole & roles.present(name)
     head = _predict(model, {name: column(batch, name) for name in names}, target, whole)
     nats = nats_present(model, target, head, column(batch, target), whole, jnp.zeros(()).dtype)
     return LossTerms({f"{target}/loss": LossTerm(nats / model.modalities[target].num_dims, whole)})

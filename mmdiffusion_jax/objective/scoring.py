@@ -8,15 +8,15 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.objective.absence import Batch, Masks, column
+from mmdiffusion_jax.model import Batch, Diffusion, Presence
+from mmdiffusion_jax.model.diffusion import expect_diffusion
+from mmdiffusion_jax.model.roles import column
 from mmdiffusion_jax.objective.bound import bound_over, prepare
-from mmdiffusion_jax.process import ModalityWeights, ModelFunctions, Schedule, check_model
 from mmdiffusion_jax.process.checks import (
     as_array,
     as_key,
     as_table,
     described,
-    expect,
     expect_name,
     expect_names,
 )
@@ -24,14 +24,12 @@ from mmdiffusion_jax.process.checks import (
 
 def candidate_log_probs(
     key: jax.Array,
-    schedule: Schedule,
-    weights: ModalityWeights,
-    model: ModelFunctions,
+    diffusion: Diffusion,
     batch: Batch,
     name: str,
     candidates: jax.Array,
     times: ArrayLike | None = None,
-    presence: Masks | None = None,
+    presence: Presence | None = None,
 ) -> jax.Array:
     """log p(x_name = c_k | the other modalities) ≈ log softmax_k( −bound(X with x_name = c_k) ).
 
@@ -48,9 +46,7 @@ def candidate_log_probs(
 
     Args:
         key: a typed key.
-        schedule: the noise schedule.
-        weights: the modality weights.
-        model: the model as plain functions.
+        diffusion: the process and the model.
         batch: {name: x (batch, …)} for every other modality; what it holds for `name` is not read.
         name: the modality that is asked for.
         candidates: (num_candidates, …) values of that modality, at least 2.
@@ -63,32 +59,27 @@ def candidate_log_probs(
 
     Raises:
         ValueError: an unknown modality, fewer than two candidates, no other modality in the batch,
-            bad times, weights, masks or batches.
+            bad times, masks or batches.
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from mmdiffusion_jax import process
-        >>> pixels = process.ModalityFunctions(
+        >>> from mmdiffusion_jax import model, process
+        >>> pixels = model.ModalityFunctions(
         ...     encode=lambda x: x,
-        ...     log_prob=lambda mean, x: process.gaussian_log_prob(mean, jnp.zeros_like(mean), x),
+        ...     log_prob=lambda mean, x: model.gaussian_log_prob(mean, jnp.zeros_like(mean), x),
         ... )
-        >>> model = process.ModelFunctions(  # one point, at 1
-        ...     lambda z_t, t: process.Prediction(jnp.ones_like(z_t), {}), {"x": pixels}, "x",
+        >>> point = model.ModelFunctions(  # all data at 1
+        ...     lambda z_t, t: model.Prediction(jnp.ones_like(z_t), {}), {"x": pixels}, "x",
         ...     target="z_0",
         ... )
-        >>> schedule = process.cosine_schedule(4)
-        >>> nothing = process.modality_weights(schedule, {})
+        >>> diffusion = model.Diffusion(process.Process(process.cosine_schedule(4)), point)
         >>> unused, values = {"x": jnp.zeros((1, 2))}, jnp.array([[1.0, 1.0], [-1.0, 1.0]])
-        >>> scores = candidate_log_probs(
-        ...     jax.random.key(0), schedule, nothing, model, unused, "x", values
-        ... )
+        >>> scores = candidate_log_probs(jax.random.key(0), diffusion, unused, "x", values)
         >>> scores.shape, int(scores.argmax())
         ((1, 2), 0)
     """
     key = as_key("key", key)
-    expect("schedule", schedule, Schedule)
-    check_model(weights, model)
-    expect_name("name", name, model.modalities)
+    expect_name("name", name, expect_diffusion(diffusion).model.modalities)
     candidates = as_array("candidates", candidates, "(num_candidates, …) values")
     if candidates.ndim < 1 or candidates.shape[0] < 2:
         raise ValueError(
@@ -100,15 +91,14 @@ def candidate_log_probs(
             )
         )
     size = _batch_size(batch, name)
-    steps, scales, pi = _plan(schedule, times)
+    steps, scales, pi = _plan(diffusion.num_steps, times)
     others = {} if presence is None else expect_names("presence", presence, "(batch,) of 0 or 1")
     masks = {**others, name: jnp.ones((size,), jnp.float32)}
 
     def fit(candidate: jax.Array) -> jax.Array:
         whole = {**batch, name: jnp.broadcast_to(candidate, (size, *candidate.shape))}
-        present, clean = prepare(schedule, weights, model, whole, masks)
-        terms = bound_over(key, schedule, weights, model, whole, present, clean, pi, steps, scales)
-        return -terms.total
+        encoded = prepare(diffusion, whole, masks)
+        return -bound_over(key, diffusion, encoded, pi, steps, scales).total
 
     return jax.nn.log_softmax(jax.lax.map(fit, candidates).T, axis=1)
 
@@ -126,10 +116,9 @@ def _batch_size(batch: Mapping[str, jax.Array], name: str) -> int:
 
 
 def _plan(
-    schedule: Schedule, times: ArrayLike | None
+    num_steps: int, times: ArrayLike | None
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array], jax.Array]:
     """The steps to take, what L1, L2 and L3 count for at each, and the uniform π."""
-    num_steps = schedule.num_steps
     chosen = np.arange(1, num_steps + 1) if times is None else as_table("times", times, None)
     if chosen.ndim != 1 or not chosen.size or not np.issubdtype(chosen.dtype, np.integer):
         raise ValueError(

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from mmdiffusion_jax.objective.absence import Batch, Masks, column, encode_present, nats_present
+from mmdiffusion_jax.model import Batch, Presence, function_of, head_of, training_roles
+from mmdiffusion_jax.model.absence import encode_present, nats_present
+from mmdiffusion_jax.model.roles import column
+from mmdiffusion_jax.model.separate import SeparateFunctions, separate_state
 from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
 from mmdiffusion_jax.objective.losses import (
     Weighting,
@@ -13,17 +16,7 @@ from mmdiffusion_jax.objective.losses import (
     no_weighting,
     noise_error,
 )
-from mmdiffusion_jax.objective.state import present_in
-from mmdiffusion_jax.process import (
-    Pivot,
-    Schedule,
-    SeparateFunctions,
-    from_pivot,
-    function_of,
-    head_of,
-    separate_state,
-    to_pivot,
-)
+from mmdiffusion_jax.process import Pivot, Schedule, from_pivot, to_pivot
 from mmdiffusion_jax.process.checks import as_key, expect, widest
 
 
@@ -32,7 +25,7 @@ def separate_loss(
     schedule: Schedule,
     model: SeparateFunctions,
     batch: Batch,
-    presence: Masks | None = None,
+    presence: Presence | None = None,
     *,
     modality_scales: Mapping[str, float] | None = None,
     weighting: Weighting = no_weighting,
@@ -64,18 +57,18 @@ def separate_loss(
         ValueError: bad masks, batches or scales; each names what is wrong.
 
     Example:
-        >>> from mmdiffusion_jax import process
-        >>> point = process.ModalityFunctions(
+        >>> from mmdiffusion_jax import model, process
+        >>> point = model.ModalityFunctions(
         ...     encode=lambda x: x,
         ...     log_prob=lambda mean, x: -jnp.sum((x - mean) ** 2, axis=1),
         ... )
-        >>> model = process.SeparateFunctions(
-        ...     denoise=lambda z, t: process.Prediction(jnp.zeros_like(z["point"]), {}),
+        >>> functions = SeparateFunctions(
+        ...     denoise=lambda z, t: model.Prediction(jnp.zeros_like(z["point"]), {}),
         ...     modalities={"point": point}, primary="point",
         ... )
         >>> batch = {"point": jnp.zeros((512, 2))}
         >>> loss, _ = separate_loss(
-        ...     jax.random.key(0), process.cosine_schedule(10), model, batch
+        ...     jax.random.key(0), process.cosine_schedule(10), functions, batch
         ... )
         >>> bool(0.9 < loss < 1.1)  # the mean square of the noise
         True
@@ -90,7 +83,7 @@ def separate_loss_terms(
     schedule: Schedule,
     model: SeparateFunctions,
     batch: Batch,
-    presence: Masks | None = None,
+    presence: Presence | None = None,
     *,
     modality_scales: Mapping[str, float] | None = None,
     weighting: Weighting = no_weighting,
@@ -100,10 +93,12 @@ def separate_loss_terms(
     expect("schedule", schedule, Schedule)
     expect("model", model, SeparateFunctions)
     scales = modality_scales_of(model, modality_scales)
-    present = present_in(model, batch, presence)
+    roles = training_roles(model.modalities, batch, presence)
     columns = {name: column(batch, name) for name in model.modalities}
     size = columns[model.primary].shape[0]
-    encodings = {name: encode_present(model, name, x, present[name]) for name, x in columns.items()}
+    encodings = {
+        name: encode_present(model, name, x, roles.present(name)) for name, x in columns.items()
+    }
     dtype = widest(jnp.zeros((), jnp.float32), encodings[model.primary])
     encodings = {name: encoding.astype(dtype) for name, encoding in encodings.items()}
     states: dict[str, jax.Array] = {}
@@ -111,14 +106,14 @@ def separate_loss_terms(
     for index, name in enumerate((model.primary, *model.secondaries)):
         time_key, noise_key = jax.random.split(jax.random.fold_in(key, index))
         t = jax.random.randint(time_key, (size,), 0, schedule.num_steps + 1, dtype=jnp.int32)
-        times[name] = jnp.where(present[name] > 0, t, schedule.num_steps)
+        times[name] = jnp.where(roles.present(name), t, schedule.num_steps)
         noise = jax.random.normal(noise_key, encodings[name].shape, encodings[name].dtype)
         if name == model.primary:
             pivot = Pivot(encodings[name], noise)
         states[name] = separate_state(schedule, times[name], encodings[name], noise)
     prediction = model.ask(states, times)
 
-    counts = {name: jnp.where(times[name] > 0, present[name], 0) for name in states}
+    counts = {name: roles.present(name) & (times[name] > 0) for name in states}
     # Where t is 0 nothing counts, and the tables of the parameterisation start at 1.
     t = jnp.maximum(times[model.primary], 1)
     difference = from_pivot(schedule, t, pivot, model.target) - prediction.value
@@ -130,7 +125,7 @@ def separate_loss_terms(
         jax.lax.stop_gradient(own.z_0), prediction.heads.get(model.primary)
     )
     for name, head in heads.items():
-        nats = nats_present(model, name, head, columns[name], present[name], dtype)
+        nats = nats_present(model, name, head, columns[name], roles.present(name), dtype)
         per_dim = nats / model.modalities[name].num_dims
         terms[f"{name}/loss"] = LossTerm(per_dim, counts[name], scales[name])
     return LossTerms(terms)

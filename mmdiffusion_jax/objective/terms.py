@@ -8,16 +8,23 @@ reconstructs the primary modality (L3).
 import jax
 import jax.numpy as jnp
 
-from mmdiffusion_jax.objective.absence import column, mask_of, nats_present
-from mmdiffusion_jax.objective.state import Batch, CleanState, Masks, NoisyState
+from mmdiffusion_jax.model import (
+    Batch,
+    CleanState,
+    Diffusion,
+    ModelFunctions,
+    NoisyState,
+    Roles,
+    function_of,
+    head_of,
+)
+from mmdiffusion_jax.model.absence import nats_present
+from mmdiffusion_jax.model.diffusion import expect_diffusion
+from mmdiffusion_jax.model.roles import column, expect_roles
 from mmdiffusion_jax.process import (
     Gaussian,
-    ModalityWeights,
-    ModelFunctions,
-    Schedule,
-    function_of,
+    Process,
     gaussian_kl,
-    head_of,
     marginal,
     posterior,
     reverse_variance,
@@ -25,41 +32,37 @@ from mmdiffusion_jax.process import (
 from mmdiffusion_jax.process.checks import expect
 
 
-def prior_term(schedule: Schedule, weights: ModalityWeights, clean: CleanState) -> jax.Array:
+def prior_term(process: Process, clean: CleanState) -> jax.Array:
     """L0 = KL( q(z_T | X) ‖ N(0, I) ): what the last state still knows of the data.
 
     Args:
-        schedule: the noise schedule.
-        weights: the modality weights.
+        process: the forward process.
         clean: the encoded batch.
 
     Returns:
         (batch,), nats.
 
     Raises:
-        ValueError: weights of another schedule, or no clean state.
+        ValueError: no process, or no clean state.
 
     Example:
         >>> import jax.numpy as jnp
         >>> from mmdiffusion_jax import process
-        >>> schedule = process.schedule_from_betas([0.75])
-        >>> weights = process.modality_weights(schedule, {})
-        >>> nothing = CleanState(z_0=jnp.zeros((1, 1)), drift={})
-        >>> round(float(prior_term(schedule, weights, nothing)[0]), 4)
+        >>> forward = process.Process(process.schedule_from_betas([0.75]))
+        >>> nothing = CleanState(z_0=jnp.zeros((1, 1)), encodings={})
+        >>> round(float(prior_term(forward, nothing)[0]), 4)
         0.0188
     """
-    expect("schedule", schedule, Schedule)
-    expect("clean", clean, CleanState, "encode the batch by objective.encode")
-    last = jnp.full((clean.z_0.shape[0],), schedule.num_steps, jnp.int32)
-    end = marginal(schedule, weights, last, clean.z_0, clean.drift)
+    expect("process", process, Process, "make it by process.Process(schedule, weights)")
+    expect("clean", clean, CleanState, "encode the batch by model.encode")
+    last = jnp.full((clean.z_0.shape[0],), process.num_steps, jnp.int32)
+    end = marginal(process, last, clean.z_0, clean.encodings)
     standard = Gaussian(jnp.zeros_like(end.mean), jnp.ones_like(end.variance))
     return gaussian_kl(end, standard)
 
 
 def posterior_term(
-    schedule: Schedule,
-    weights: ModalityWeights,
-    model: ModelFunctions,
+    diffusion: Diffusion,
     clean: CleanState,
     state: NoisyState,
     train_mean: bool = True,
@@ -71,9 +74,7 @@ def posterior_term(
     error of the noise and the error of the encodings.
 
     Args:
-        schedule: the noise schedule.
-        weights: the modality weights.
-        model: the model, for its variance.
+        diffusion: the process, and the model for its variance.
         clean: the encoded batch.
         state: z_t and the model's answer to it.
         train_mean: False stops the gradient of the mean, so that only the variance learns.
@@ -82,52 +83,50 @@ def posterior_term(
         (batch,), nats.
 
     Raises:
-        ValueError: weights of another schedule, or states that are none.
+        ValueError: no diffusion model, or states that are none.
     """
-    expect("schedule", schedule, Schedule)
-    expect("model", model, ModelFunctions)
-    expect("clean", clean, CleanState, "encode the batch by objective.encode")
-    expect("state", state, NoisyState, "make it by objective.observe")
+    process, model = expect_diffusion(diffusion).process, diffusion.model
+    expect("clean", clean, CleanState, "encode the batch by model.encode")
+    expect("state", state, NoisyState, "make it by model.observe")
     # t = 1 has no such summand; it is evaluated at t = 2 and masked, so that no variance is zero.
     # A schedule of one step has no summand at all.
-    if schedule.num_steps == 1:
+    if process.num_steps == 1:
         return jnp.zeros(state.t.shape, state.z_t.dtype)
     t = jnp.maximum(state.t, 2)
-    truth = posterior(schedule, weights, t, state.z_t, clean.z_0, clean.drift)
-    guess = posterior(schedule, weights, t, state.z_t, state.belief.z_0, state.estimates)
+    truth = posterior(process, t, state.z_t, clean.z_0, clean.encodings)
+    guess = posterior(process, t, state.z_t, state.clean.z_0, state.clean.encodings)
     mean = guess.mean if train_mean else jax.lax.stop_gradient(guess.mean)
     variance = reverse_variance(
-        schedule, t, state.z_t, model.variance, state.prediction.variance_mix
+        process.schedule, t, state.z_t, model.variance, state.prediction.variance_mix
     )
     divergence = gaussian_kl(truth, Gaussian(mean, variance))
     return jnp.where(state.t > 1, divergence, jnp.zeros_like(divergence))
 
 
 def recovery_terms(
-    model: ModelFunctions, batch: Batch, present: Masks, state: NoisyState
+    model: ModelFunctions, batch: Batch, roles: Roles, state: NoisyState
 ) -> dict[str, jax.Array]:
     """The summands of L2 at one t: −log p_θ(x_i | z_t) of every secondary modality.
 
     Args:
         model: the model.
         batch: {name: x}.
-        present: {name: (batch,) of 0 or 1}; an absent modality contributes zero, whatever stands in
-            the batch.
+        roles: a modality that is not present contributes zero, whatever stands in the batch.
         state: z_t and the model's answer to it.
 
     Returns:
         {secondary: (batch,)}, nats.
 
     Raises:
-        ValueError: a modality missing from the batch, the masks or the heads, or likelihoods that
+        ValueError: a modality missing from the batch, the roles or the heads, or likelihoods that
             are not one number an example.
     """
     expect("model", model, ModelFunctions)
-    expect("state", state, NoisyState, "make it by objective.observe")
+    expect("state", state, NoisyState, "make it by model.observe")
     terms = {}
     for name in model.secondaries:
         x, head = column(batch, name, model.modalities), head_of(state.prediction, name)
-        mask = mask_of(present, name, x.shape[0])
+        mask = expect_roles(roles, [name], x.shape[0]).present(name)
         terms[name] = nats_present(model, name, head, x, mask, state.z_t.dtype)
     return terms
 
@@ -135,7 +134,7 @@ def recovery_terms(
 def reconstruction_term(
     model: ModelFunctions,
     batch: Batch,
-    present: Masks,
+    roles: Roles,
     state: NoisyState,
     train_mean: bool = True,
 ) -> jax.Array:
@@ -147,8 +146,7 @@ def reconstruction_term(
     Args:
         model: the model.
         batch: {name: x}.
-        present: {name: (batch,) of 0 or 1}; an absent primary contributes zero, whatever stands in
-            the batch.
+        roles: a primary that is not present contributes zero, whatever stands in the batch.
         state: z_t and the model's answer to it.
         train_mean: False stops the gradient through ẑ_0.
 
@@ -156,16 +154,16 @@ def reconstruction_term(
         (batch,), nats.
 
     Raises:
-        ValueError: the primary missing from the batch or the masks, or likelihoods that are not one
+        ValueError: the primary missing from the batch or the roles, or likelihoods that are not one
             number an example.
     """
     expect("model", model, ModelFunctions)
-    expect("state", state, NoisyState, "make it by objective.observe")
+    expect("state", state, NoisyState, "make it by model.observe")
     x = column(batch, model.primary, model.modalities)
-    encoding = model.primary_encoding(state.belief.z_0, state.estimates)
+    encoding = model.primary_encoding(state.clean.z_0, state.clean.encodings)
     if not train_mean:
         encoding = jax.lax.stop_gradient(encoding)
     reconstruct = function_of(model, model.primary, "reconstruct")
     parameters = reconstruct(encoding, state.prediction.heads.get(model.primary))
-    mask = mask_of(present, model.primary, x.shape[0])
+    mask = expect_roles(roles, [model.primary], x.shape[0]).present(model.primary)
     return nats_present(model, model.primary, parameters, x, mask, encoding.dtype)

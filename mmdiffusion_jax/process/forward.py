@@ -8,7 +8,9 @@ Everything else follows from it. All functions take any latent shape, any number
 none, and run under `jit`, `vmap` and `grad`; the result has the dtype of the state they are given.
 """
 
+import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,15 +26,70 @@ from mmdiffusion_jax.process.checks import (
 )
 from mmdiffusion_jax.process.gaussian import Gaussian
 from mmdiffusion_jax.process.schedules import Schedule
-from mmdiffusion_jax.process.weights import ModalityWeights, check_num_steps
+from mmdiffusion_jax.process.weights import ModalityWeights, check_weights
+
+_PROCESS = "make one by process.Process(schedule, weights)"
 
 VARIANCES = ("posterior", "upper", "learned")
 """The choices of the reverse process' variance; see `reverse_variance`."""
 
 
+@jax.tree_util.register_pytree_with_keys_class
+@dataclasses.dataclass(frozen=True, eq=False)
+class Process:
+    """The forward process: a noise schedule, and how strongly each modality drives it.
+
+    A pytree, so it may be an argument of compiled functions.
+
+    Attributes:
+        schedule: the noise schedule, T steps.
+        weights: the weights of every secondary modality; left out, nothing drives the process.
+
+    Raises:
+        ValueError: anything but a schedule and weights; weights of another number of steps or,
+            where their values are known (outside jit), that do not follow from its retentions.
+
+    Example:
+        >>> from mmdiffusion_jax import process
+        >>> schedule = process.cosine_schedule(50)
+        >>> forward = Process(schedule, process.modality_weights(schedule, {"label": "bump"}))
+        >>> forward.num_steps, forward.names
+        (50, ('label',))
+    """
+
+    schedule: Schedule
+    weights: ModalityWeights = dataclasses.field(default_factory=lambda: ModalityWeights({}, {}))
+
+    def __post_init__(self) -> None:
+        expect("schedule", self.schedule, Schedule)
+        check_weights(self.schedule, self.weights)
+
+    @property
+    def num_steps(self) -> int:
+        """T, the number of steps."""
+        return self.schedule.num_steps
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The modalities that drive the process, sorted."""
+        return tuple(sorted(self.weights.transition))
+
+    def tree_flatten_with_keys(self) -> tuple[tuple[Any, ...], None]:
+        """The parts with their names, for JAX."""
+        key = jax.tree_util.GetAttrKey
+        return ((key("schedule"), self.schedule), (key("weights"), self.weights)), None
+
+    @classmethod
+    def tree_unflatten(cls, _: None, parts: tuple[Any, ...]) -> "Process":
+        """The process of parts that were checked before they were traced, for JAX."""
+        process = object.__new__(cls)
+        for name, part in zip(("schedule", "weights"), parts, strict=True):
+            object.__setattr__(process, name, part)
+        return process
+
+
 def transition(
-    schedule: Schedule,
-    weights: ModalityWeights,
+    process: Process,
     t: ArrayLike,
     z_prev: ArrayLike,
     encodings: Mapping[str, ArrayLike],
@@ -42,8 +99,7 @@ def transition(
     mean = sqrt(r_t) (z_{t−1} + Σ_i w_t^(i) E_i),   variance = 1 − r_t
 
     Args:
-        schedule: the noise schedule, T steps.
-        weights: the modality weights; the same names as `encodings`.
+        process: the forward process; its names are those of `encodings`.
         t: (batch,) integers in 1 … T, the step that is being taken.
         z_prev: (batch, *latent), the state z_{t−1}.
         encodings: {name: (batch, *latent)}, E_i(x_i); zeros where a modality is absent.
@@ -52,22 +108,22 @@ def transition(
         A Gaussian with `.mean` (batch, *latent) and `.variance` (batch, 1, …).
 
     Raises:
-        ValueError: shapes, names or numbers of steps that do not agree; `t` out of range (outside
-            jit).
+        ValueError: shapes or names that do not agree; `t` out of range (outside jit).
 
     Example:
         >>> import jax.numpy as jnp
         >>> from mmdiffusion_jax import process
         >>> schedule = process.schedule_from_betas([0.75])
         >>> weights = process.modality_weights(schedule, {"label": [0.0, 2.0]})
+        >>> forward = process.Process(schedule, weights)
         >>> t, ones = jnp.array([1]), jnp.ones((1, 2))
-        >>> step = process.transition(schedule, weights, t, ones, {"label": ones})
+        >>> step = process.transition(forward, t, ones, {"label": ones})
         >>> step.mean.tolist(), step.variance.tolist()
         ([[1.5, 1.5]], [[0.75]])
     """
+    schedule = expect("process", process, Process, _PROCESS).schedule
     t, z_prev = check_state(schedule, t, z_prev, "z_prev")
-    check_num_steps(schedule, weights)
-    drift = weighted_sum(weights.transition, t, z_prev, encodings)
+    drift = weighted_sum(process.weights.transition, t, z_prev, encodings)
     return Gaussian(
         mean=jnp.sqrt(at(schedule.retention, t, z_prev)) * (z_prev + drift),
         variance=at(schedule.beta, t, z_prev),
@@ -75,8 +131,7 @@ def transition(
 
 
 def marginal(
-    schedule: Schedule,
-    weights: ModalityWeights,
+    process: Process,
     t: ArrayLike,
     z_0: ArrayLike,
     encodings: Mapping[str, ArrayLike],
@@ -86,8 +141,7 @@ def marginal(
     mean = sqrt(ᾱ_t) z_0 + Σ_i w̄_t^(i) E_i,   variance = 1 − ᾱ_t
 
     Args:
-        schedule: the noise schedule, T steps.
-        weights: the modality weights; the same names as `encodings`.
+        process: the forward process; its names are those of `encodings`.
         t: (batch,) integers in 1 … T.
         z_0: (batch, *latent), the clean state.
         encodings: {name: (batch, *latent)}, E_i(x_i); zeros where a modality is absent.
@@ -96,21 +150,20 @@ def marginal(
         A Gaussian with `.mean` (batch, *latent) and `.variance` (batch, 1, …).
 
     Raises:
-        ValueError: shapes, names or numbers of steps that do not agree; `t` out of range (outside
-            jit).
+        ValueError: shapes or names that do not agree; `t` out of range (outside jit).
 
     Example:
         >>> import jax.numpy as jnp
         >>> from mmdiffusion_jax import process
         >>> schedule = process.schedule_from_betas([0.75, 0.75])
-        >>> weights = process.modality_weights(schedule, {})
-        >>> state = process.marginal(schedule, weights, jnp.array([2]), jnp.ones((1, 2)), {})
+        >>> forward = process.Process(schedule)
+        >>> state = process.marginal(forward, jnp.array([2]), jnp.ones((1, 2)), {})
         >>> state.mean.tolist(), state.variance.tolist()
         ([[0.25, 0.25]], [[0.9375]])
     """
+    schedule = expect("process", process, Process, _PROCESS).schedule
     t, z_0 = check_state(schedule, t, z_0, "z_0")
-    check_num_steps(schedule, weights)
-    drift = weighted_sum(weights.marginal, t, z_0, encodings)
+    drift = weighted_sum(process.weights.marginal, t, z_0, encodings)
     return Gaussian(
         mean=jnp.sqrt(at(schedule.alpha_bar, t, z_0)) * z_0 + drift,
         variance=at(schedule.noise_variance, t, z_0),
@@ -118,8 +171,7 @@ def marginal(
 
 
 def posterior(
-    schedule: Schedule,
-    weights: ModalityWeights,
+    process: Process,
     t: ArrayLike,
     z_t: ArrayLike,
     z_0: ArrayLike,
@@ -135,8 +187,7 @@ def posterior(
     the marginal at t − 1, by Bayes.
 
     Args:
-        schedule: the noise schedule, T steps.
-        weights: the modality weights; the same names as `encodings`.
+        process: the forward process; its names are those of `encodings`.
         t: (batch,) integers in 1 … T, the time of `z_t`.
         z_t: (batch, *latent).
         z_0: (batch, *latent), the clean state.
@@ -146,30 +197,29 @@ def posterior(
         A Gaussian with `.mean` (batch, *latent) and `.variance` (batch, 1, …).
 
     Raises:
-        ValueError: shapes, names or numbers of steps that do not agree; `t` out of range (outside
-            jit).
+        ValueError: shapes or names that do not agree; `t` out of range (outside jit).
 
     Example:
         >>> import jax.numpy as jnp
         >>> from mmdiffusion_jax import process
         >>> schedule = process.cosine_schedule(10)
-        >>> weights = process.modality_weights(schedule, {})
+        >>> forward = process.Process(schedule)
         >>> z_t, z_0 = jnp.zeros((1, 2)), jnp.ones((1, 2))
-        >>> back = process.posterior(schedule, weights, jnp.array([1]), z_t, z_0, {})
+        >>> back = process.posterior(forward, jnp.array([1]), z_t, z_0, {})
         >>> back.mean.tolist(), back.variance.tolist()
         ([[1.0, 1.0]], [[0.0]])
     """
+    schedule = expect("process", process, Process, _PROCESS).schedule
     t, z_t = check_state(schedule, t, z_t, "z_t")
-    check_num_steps(schedule, weights)
     _, z_0 = check_state(schedule, t, z_0, "z_0")
     check_same_shape("z_0", z_0, "z_t", z_t)
     z_0 = z_0.astype(z_t.dtype)
     retention, beta = at(schedule.retention, t, z_t), at(schedule.beta, t, z_t)
     noise, noise_before = (at(schedule.noise_variance, s, z_t) for s in (t, t - 1))
+    weights = process.weights
     unshifted = z_t - jnp.sqrt(retention) * weighted_sum(weights.transition, t, z_t, encodings)
-    before = jnp.sqrt(at(schedule.alpha_bar, t - 1, z_t)) * z_0 + weighted_sum(
-        weights.marginal, t - 1, z_t, encodings
-    )
+    before = jnp.sqrt(at(schedule.alpha_bar, t - 1, z_t)) * z_0
+    before = before + weighted_sum(weights.marginal, t - 1, z_t, encodings)
     return Gaussian(
         mean=jnp.sqrt(retention) * (noise_before / noise) * unshifted + (beta / noise) * before,
         variance=beta * (noise_before / noise),
@@ -242,8 +292,7 @@ def reverse_variance(
 
 
 def shift(
-    schedule: Schedule,
-    weights: ModalityWeights,
+    process: Process,
     t: ArrayLike,
     z_t: ArrayLike,
     encodings: Mapping[str, ArrayLike],
@@ -251,8 +300,7 @@ def shift(
     """The shifted state y_t = z_t − Σ_i w̄_t^(i) E_i, a plain variance-preserving diffusion.
 
     Args:
-        schedule: the noise schedule, T steps.
-        weights: the modality weights; the same names as `encodings`.
+        process: the forward process; its names are those of `encodings`.
         t: (batch,) integers in 1 … T.
         z_t: (batch, *latent).
         encodings: {name: (batch, *latent)}, the known or estimated encodings.
@@ -261,21 +309,21 @@ def shift(
         y_t, (batch, *latent).
 
     Raises:
-        ValueError: shapes, names or numbers of steps that do not agree; `t` out of range (outside
-            jit).
+        ValueError: shapes or names that do not agree; `t` out of range (outside jit).
 
     Example:
         >>> import jax.numpy as jnp
         >>> from mmdiffusion_jax import process
         >>> schedule = process.schedule_from_betas([0.5])
         >>> weights = process.modality_weights(schedule, {"a": [0.0, 2.0]}, given="marginal")
+        >>> forward = process.Process(schedule, weights)
         >>> ones = jnp.ones((1, 2))
-        >>> process.shift(schedule, weights, jnp.array([1]), 5 * ones, {"a": ones}).tolist()
+        >>> process.shift(forward, jnp.array([1]), 5 * ones, {"a": ones}).tolist()
         [[3.0, 3.0]]
     """
+    schedule = expect("process", process, Process, _PROCESS).schedule
     t, z_t = check_state(schedule, t, z_t, "z_t")
-    check_num_steps(schedule, weights)
-    return z_t - weighted_sum(weights.marginal, t, z_t, encodings)
+    return z_t - weighted_sum(process.weights.marginal, t, z_t, encodings)
 
 
 def at(table: jax.Array, t: jax.Array, like: jax.Array) -> jax.Array:

@@ -149,22 +149,24 @@ def check_weights(schedule: Schedule, weights: ModalityWeights) -> None:
     Their tables have its number of steps and, where their values are known (outside jit), follow
     w̄_t = sqrt(r_t) (w̄_{t−1} + w_t) with its retentions.
 
-    Args:
-        schedule: the noise schedule.
-        weights: the modality weights.
-
     Raises:
-        ValueError: weights of another schedule; anything but a schedule and weights.
-
-    Example:
-        >>> from mmdiffusion_jax.process import cosine_schedule
-        >>> weights = modality_weights(cosine_schedule(50), {"label": "bump"})
-        >>> check_weights(cosine_schedule(100), weights)
-        Traceback (most recent call last):
-        ValueError: `weights['label']`: got tables of 51 and 51 values, expected 101, one for each \
-t = 0 … T of the schedule; make the weights from this schedule.
+        ValueError: weights of another schedule; anything but weights.
     """
-    check_num_steps(schedule, weights)
+    expect("weights", weights, ModalityWeights, "make them by process.modality_weights")
+    for name in sorted({*weights.transition, *weights.marginal}):
+        sizes = [
+            int(np.size(table[name])) if name in table else 0
+            for table in (weights.transition, weights.marginal)
+        ]
+        if sizes != [schedule.num_steps + 1] * 2:
+            raise ValueError(
+                errors.message(
+                    f"weights[{name!r}]",
+                    f"tables of {sizes[0]} and {sizes[1]} values",
+                    f"{schedule.num_steps + 1}, one for each t = 0 … T of the schedule",
+                    _ANEW,
+                )
+            )
     tables = jax.tree.leaves((schedule, weights))
     if any(isinstance(table, jax.core.Tracer) for table in tables):
         return
@@ -180,30 +182,6 @@ t = 0 … T of the schedule; make the weights from this schedule.
                     f"weights[{name!r}]",
                     "values of another schedule",
                     "marginal weights that follow from the transition's by this schedule",
-                    _ANEW,
-                )
-            )
-
-
-def check_num_steps(schedule: Schedule, weights: ModalityWeights) -> None:
-    """Checks that weights and schedule have equally many steps, by the shapes of their tables.
-
-    Raises:
-        ValueError: other numbers of steps; anything but a schedule and weights.
-    """
-    expect("schedule", schedule, Schedule)
-    expect("weights", weights, ModalityWeights, "make them by process.modality_weights")
-    for name in sorted({*weights.transition, *weights.marginal}):
-        sizes = [
-            int(np.size(table[name])) if name in table else 0
-            for table in (weights.transition, weights.marginal)
-        ]
-        if sizes != [schedule.num_steps + 1] * 2:
-            raise ValueError(
-                errors.message(
-                    f"weights[{name!r}]",
-                    f"tables of {sizes[0]} and {sizes[1]} values",
-                    f"{schedule.num_steps + 1}, one for each t = 0 … T of the schedule",
                     _ANEW,
                 )
             )

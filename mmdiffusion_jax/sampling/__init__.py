@@ -1,18 +1,5 @@
 """Sampling from a model given as plain functions: steppers, grids, guidance, any-to-any."""
 
-from mmdiffusion_jax.sampling.ancestral import Ancestral
-from mmdiffusion_jax.sampling.any_to_any import Trajectory, sample, sample_trajectory
-from mmdiffusion_jax.sampling.ddim import DDIM
-from mmdiffusion_jax.sampling.denoiser import (
-    ESTIMATES,
-    Decorator,
-    Denoiser,
-    Question,
-    Reading,
-    own_belief,
-    with_known,
-)
-from mmdiffusion_jax.sampling.dpm_solver_pp import DPMSolverPP
 from mmdiffusion_jax.sampling.grids import (
     GRIDS,
     check_grid,
@@ -25,14 +12,29 @@ from mmdiffusion_jax.sampling.guidance import (
     EVERYWHERE,
     classifier_free_guidance,
     decoder_guidance,
+    dynamic_threshold,
+    static_threshold,
 )
-from mmdiffusion_jax.sampling.heun import Heun
-from mmdiffusion_jax.sampling.plan import Clean, Plan, plan
-from mmdiffusion_jax.sampling.request import READS, UNKNOWNS
-from mmdiffusion_jax.sampling.samplers import SAMPLERS
+from mmdiffusion_jax.sampling.method import READS, UNKNOWNS, Method
+from mmdiffusion_jax.sampling.plan import Plan, plan
+from mmdiffusion_jax.sampling.query import (
+    ESTIMATES,
+    Decorator,
+    Query,
+    plain_denoiser,
+    with_given,
+)
+from mmdiffusion_jax.sampling.sample import Trajectory, sample, sample_trajectory
 from mmdiffusion_jax.sampling.separate import sample_separate
-from mmdiffusion_jax.sampling.steppers import Multistep, Stepper
-from mmdiffusion_jax.sampling.thresholding import dynamic_threshold, static_threshold
+from mmdiffusion_jax.sampling.steppers import (
+    DDIM,
+    SAMPLERS,
+    Ancestral,
+    DPMSolverPP,
+    Heun,
+    Multistep,
+    Stepper,
+)
 from mmdiffusion_jax.sampling.walk import walk
 
 __all__ = [
@@ -44,15 +46,13 @@ __all__ = [
     "SAMPLERS",
     "UNKNOWNS",
     "Ancestral",
-    "Clean",
     "DPMSolverPP",
     "Decorator",
-    "Denoiser",
     "Heun",
+    "Method",
     "Multistep",
     "Plan",
-    "Question",
-    "Reading",
+    "Query",
     "Stepper",
     "Trajectory",
     "check_grid",
@@ -61,7 +61,7 @@ __all__ = [
     "dynamic_threshold",
     "karras_grid",
     "log_snr_grid",
-    "own_belief",
+    "plain_denoiser",
     "plan",
     "quadratic_grid",
     "sample",
@@ -70,5 +70,5 @@ __all__ = [
     "static_threshold",
     "uniform_grid",
     "walk",
-    "with_known",
+    "with_given",
 ]

@@ -1,28 +1,16 @@
 """What a grid makes of the process: its tables at the visited steps, in float64 on the host."""
 
 import dataclasses
-from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.process import ModalityWeights, Schedule, check_weights
-from mmdiffusion_jax.process.checks import expect
+from mmdiffusion_jax.model import CleanState
+from mmdiffusion_jax.process import VARIANCES, Process
+from mmdiffusion_jax.process.checks import expect, expect_name
 from mmdiffusion_jax.sampling.grids import check_grid
-
-
-class Clean(NamedTuple):
-    """One thing for each part of the signal in z_t = sqrt(ᾱ_t) z_0 + Σ_i w̄_t^(i) E_i + noise.
-
-    Attributes:
-        z_0: for the clean state.
-        encodings: {secondary: for its encoding}.
-    """
-
-    z_0: Any
-    encodings: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +24,16 @@ class Plan:
         log_snr: λ = log(sqrt(ᾱ) / σ), (n,); half the log of the signal-to-noise ratio.
         all_scale: `scale` at every t = 1 … T.
         all_noise: `noise` at every t = 1 … T.
+        variance: of the model's step back, a name of `process.VARIANCES`.
     """
 
     times: np.ndarray
     noise: np.ndarray
-    scale: Clean
+    scale: CleanState
     log_snr: np.ndarray
-    all_scale: Clean
+    all_scale: CleanState
     all_noise: np.ndarray
+    variance: str = "posterior"
 
     @property
     def gaps(self) -> np.ndarray:
@@ -54,7 +44,7 @@ class Plan:
         """β̃ of each step, σ_s² (1 − e^{−2h}), (n − 1,); the variance of q(z_s | z_t, z_0, X)."""
         return self.noise[1:] ** 2 * -np.expm1(-2 * self.gaps)
 
-    def move(self, variance: ArrayLike = 0.0) -> tuple[np.ndarray, Clean]:
+    def move(self, variance: ArrayLike = 0.0) -> tuple[np.ndarray, CleanState]:
         """One step with the signal's parts held still and noise of this variance added after it.
 
         z_s = κ z_t + Σ_c (c_s − κ c_t) C + noise,   κ = sqrt(σ_s² − variance) / σ_t
@@ -72,7 +62,7 @@ class Plan:
         kept = np.sqrt(self.noise[1:] ** 2 - variance) / self.noise[:-1]
         return kept, jax.tree.map(lambda c: c[1:] - kept * c[:-1], self.scale)
 
-    def moments(self, power: int) -> Clean:
+    def moments(self, power: int) -> CleanState:
         """σ_s ∫ (λ − λ_t)^power d(c/σ) over each step, by the midpoint rule on the steps 1 … T.
 
         What an estimate that grows as (λ − λ_t)^power adds to z_s. The closed form is used for
@@ -92,52 +82,49 @@ class Plan:
 
         def integrate(c: np.ndarray) -> np.ndarray:
             rises = -np.diff(c / self.all_noise)
-            found = np.empty(len(h))
+            integral = np.empty(len(h))
             for k, (start, end) in enumerate(zip(self.times[:-1], self.times[1:], strict=True)):
                 part = slice(end - 1, start - 1)
                 weight = (middle[part] - self.log_snr[k]) ** power
-                found[k] = self.noise[k + 1] * np.sum(weight * rises[part])
-            return found
+                integral[k] = self.noise[k + 1] * np.sum(weight * rises[part])
+            return integral
 
-        return Clean(signal, {name: integrate(c) for name, c in self.all_scale.encodings.items()})
+        encodings = self.all_scale.encodings
+        return CleanState(signal, {name: integrate(c) for name, c in encodings.items()})
 
 
-def plan(schedule: Schedule, weights: ModalityWeights, times: ArrayLike) -> Plan:
+def plan(process: Process, times: ArrayLike, variance: str = "posterior") -> Plan:
     """Reads the process along a grid.
 
     Args:
-        schedule: the noise schedule, known outside jit.
-        weights: the modality weights.
+        process: the forward process, known outside jit.
         times: (n,) integers, strictly decreasing in 1 … T.
+        variance: of the model's step back.
 
     Raises:
-        ValueError: a bad grid, weights of another schedule, or tables that are traced.
+        ValueError: a bad grid, no process, or tables that are traced.
 
     Example:
         >>> from mmdiffusion_jax import process
-        >>> schedule = process.cosine_schedule(8)
-        >>> made = plan(schedule, process.modality_weights(schedule, {}), [8, 4, 1])
-        >>> bool((made.gaps > 0).all())
+        >>> grid = plan(process.Process(process.cosine_schedule(8)), [8, 4, 1])
+        >>> bool((grid.gaps > 0).all())
         True
     """
-    tables = {
-        "schedule": expect("schedule", schedule, Schedule),
-        "weights": expect("weights", weights, ModalityWeights),
-    }
-    for name, value in tables.items():
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
-            raise ValueError(
-                errors.message(name, "traced values", "tables known outside jit", "close over it")
-            )
-    check_weights(schedule, weights)
+    expect("process", process, Process, "make it by process.Process(schedule, weights)")
+    expect_name("variance", variance, VARIANCES)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(process)):
+        raise ValueError(
+            errors.message("process", "traced values", "tables known outside jit", "close over it")
+        )
+    schedule = process.schedule
     grid = check_grid(schedule, times)
     kept, left = (
         np.asarray(table, np.float64)[1:] for table in (schedule.alpha_bar, schedule.noise_variance)
     )
     noise = np.sqrt(left)
-    scale = Clean(
-        np.sqrt(kept),
-        {name: np.asarray(w, np.float64)[1:] for name, w in sorted(weights.marginal.items())},
+    marginal = process.weights.marginal
+    scale = CleanState(
+        np.sqrt(kept), {name: np.asarray(marginal[name], np.float64)[1:] for name in process.names}
     )
     at = grid - 1
     return Plan(
@@ -147,4 +134,5 @@ def plan(schedule: Schedule, weights: ModalityWeights, times: ArrayLike) -> Plan
         log_snr=0.5 * np.log(kept[at] / left[at]),
         all_scale=scale,
         all_noise=noise,
+        variance=variance,
     )

@@ -4,24 +4,21 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
-from mmdiffusion_jax.process import (
+from mmdiffusion_jax.model import (
+    Diffusion,
     ModalityFunctions,
     ModelFunctions,
     Prediction,
-    Schedule,
-    SeparateFunctions,
     ask_modality,
     function_of,
     head_of,
-    modality_weights,
-    to_pivot,
 )
+from mmdiffusion_jax.model.separate import SeparateFunctions
+from mmdiffusion_jax.process import Process, Schedule, to_pivot
 from mmdiffusion_jax.process.checks import expect, expect_number
-from mmdiffusion_jax.sampling.any_to_any import sample
-from mmdiffusion_jax.sampling.request import as_shape, check_given
-from mmdiffusion_jax.sampling.steppers import Stepper
+from mmdiffusion_jax.sampling.method import Method, as_shape, check_given
+from mmdiffusion_jax.sampling.sample import sample
 from mmdiffusion_jax.sampling.walk import fold, normal, sample_keys
 
 _NOISE = 100
@@ -33,9 +30,7 @@ def sample_separate(
     model: SeparateFunctions,
     shape: tuple[int, ...],
     given: Mapping[str, jax.Array] | None = None,
-    *,
-    stepper: Stepper | str | None = None,
-    times: ArrayLike | None = None,
+    method: Method | None = None,
     limit: float | None = None,
 ) -> dict[str, jax.Array]:
     """Generates every modality that is not given.
@@ -52,30 +47,29 @@ def sample_separate(
         model: the model as plain functions.
         shape: (num_samples, *latent).
         given: {name: x (num_samples, …)}, the known modalities; left out, all are generated.
-        stepper: how to go from state to state, or a name of `SAMPLERS`; left out, `Ancestral()`.
-        times: the visited t's, strictly decreasing; left out, T, T − 1, …, 1.
+        method: its stepper and its times count.
         limit: keeps the primary's clean state within ± limit.
 
     Returns:
         {name: the most likely x} for every modality, the given ones as they came.
 
     Raises:
-        ValueError: an unknown modality or stepper, a given array of another batch size, a bad grid
+        ValueError: an unknown modality, a given array of another batch size, a bad grid
             or limit, functions of the model that answer in other shapes, or nothing left to
             generate.
 
     Example:
         >>> import jax
-        >>> from mmdiffusion_jax import process
-        >>> pixels = process.ModalityFunctions(
+        >>> from mmdiffusion_jax import model, process
+        >>> pixels = model.ModalityFunctions(
         ...     encode=lambda x: x, log_prob=lambda m, x: m[:, 0], most_likely=lambda m: m
         ... )
-        >>> model = process.SeparateFunctions(
-        ...     denoise=lambda z, t: process.Prediction(jnp.full_like(z["pixels"], 0.5), {}),
+        >>> functions = SeparateFunctions(
+        ...     denoise=lambda z, t: model.Prediction(jnp.full_like(z["pixels"], 0.5), {}),
         ...     modalities={"pixels": pixels}, primary="pixels", target="z_0",
         ... )
         >>> schedule = process.cosine_schedule(10)
-        >>> sample_separate(jax.random.key(0), schedule, model, (1, 2))["pixels"].tolist()
+        >>> sample_separate(jax.random.key(0), schedule, functions, (1, 2))["pixels"].tolist()
         [[0.5, 0.5]]
     """
     expect("schedule", schedule, Schedule)
@@ -85,7 +79,7 @@ def sample_separate(
     shape = as_shape(shape)
     given = check_given(model, shape, given)
     keys = sample_keys(key, shape[0])
-    hidden = [name for name in (model.primary, *model.secondaries) if name not in given]
+    unknown = [name for name in (model.primary, *model.secondaries) if name not in given]
     dtype = jnp.zeros(()).dtype
     known = {
         name: ask_modality(model, name, "encode", x, shape=shape, dtype=dtype)
@@ -94,11 +88,11 @@ def sample_separate(
     zeros = jnp.zeros(shape[:1], jnp.int32)
 
     def ask(t: jax.Array, z: jax.Array) -> tuple[jax.Array, Prediction]:
-        """The clean states of what is hidden, (batch, hidden, *latent), and the whole answer."""
-        states = {**known, **{name: z[:, index] for index, name in enumerate(hidden)}}
-        answer = model.ask(states, {name: t if name in hidden else zeros for name in states})
+        """The clean states of what is unknown, (batch, unknown, *latent), and the whole answer."""
+        states = {**known, **{name: z[:, index] for index, name in enumerate(unknown)}}
+        answer = model.ask(states, {name: t if name in unknown else zeros for name in states})
         clean = []
-        for name in hidden:
+        for name in unknown:
             if name != model.primary:
                 head = head_of(answer, name)
                 clean.append(
@@ -111,11 +105,11 @@ def sample_separate(
                 clean.append(jnp.where((t > 0).reshape(_column(z)), inside, states[name]))
         return jnp.stack(clean, axis=1), answer
 
-    whole = (shape[0], len(hidden), *shape[1:])
+    whole = (shape[0], len(unknown), *shape[1:])
     if model.primary in given:
         noise = normal(fold(keys, _NOISE), whole)
         _, answer = ask(jnp.full_like(zeros, schedule.num_steps), noise)
-        return {**given, **{name: _most_likely(model, name, answer) for name in hidden}}
+        return {**given, **{name: _most_likely(model, name, answer) for name in unknown}}
 
     state = ModalityFunctions(encode=lambda z: z, log_prob=lambda z, x: x, most_likely=lambda z: z)
     as_one = ModelFunctions(
@@ -124,16 +118,15 @@ def sample_separate(
         primary="state",
         target="z_0",
     )
-    nothing = modality_weights(schedule, {})
-    clean = sample(keys, schedule, nothing, as_one, whole, stepper=stepper, times=times)["state"]
+    clean = sample(keys, Diffusion(Process(schedule), as_one), whole, method=method)["state"]
     _, answer = ask(zeros, clean)
-    made = {name: _most_likely(model, name, answer) for name in hidden if name != model.primary}
+    values = {name: _most_likely(model, name, answer) for name in unknown if name != model.primary}
     reconstruct = function_of(model, model.primary, "reconstruct")
     head = reconstruct(clean[:, 0], answer.heads.get(model.primary))
-    made[model.primary] = ask_modality(
+    values[model.primary] = ask_modality(
         model, model.primary, "most_likely", head, shape=(shape[0], ...)
     )
-    return {**given, **made}
+    return {**given, **values}
 
 
 def _most_likely(model: SeparateFunctions, name: str, answer: Prediction) -> jax.Array:

@@ -1,7 +1,7 @@
 """The one loop that every stepper runs in."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.process import ModelFunctions
+from mmdiffusion_jax.model import CleanState, Denoiser, NoisyState, Roles
 from mmdiffusion_jax.process.checks import (
     as_array,
     as_key,
@@ -19,13 +19,11 @@ from mmdiffusion_jax.process.checks import (
     described,
     expect,
     expect_callable,
-    expect_names,
-    expect_whole,
 )
-from mmdiffusion_jax.sampling.denoiser import Denoiser, Reading, steady, total
-from mmdiffusion_jax.sampling.plan import Clean, Plan
-from mmdiffusion_jax.sampling.samplers import as_stepper
-from mmdiffusion_jax.sampling.steppers import Stepper
+from mmdiffusion_jax.sampling.method import Method
+from mmdiffusion_jax.sampling.plan import Plan
+from mmdiffusion_jax.sampling.query import steady, total
+from mmdiffusion_jax.sampling.steppers import as_stepper
 
 START, DRAW, NOISE, CORRECT, READ = range(5)
 """What an example's key is folded with, so that its draws are independent."""
@@ -33,26 +31,22 @@ START, DRAW, NOISE, CORRECT, READ = range(5)
 
 def walk(
     denoiser: Denoiser,
-    stepper: Stepper,
+    method: Method,
     route: Plan,
-    model: ModelFunctions,
     start: jax.Array,
     keys: jax.Array,
-    carried: Mapping[str, jax.Array],
-    corrections: int = 0,
+    roles: Roles,
     kept: Sequence[int] | np.ndarray | None = None,
 ) -> jax.Array:
     """Takes a state from the first t of a grid to the last, in one scan.
 
     Args:
-        denoiser: reads states.
-        stepper: goes from t to t; or a name of `SAMPLERS`.
+        denoiser: says what states are made of.
+        method: its stepper and its corrections.
         route: the grid.
-        model: the model, for its variance and the names of its modalities.
         start: (batch, *latent), the state at the first t.
         keys: (batch,) typed keys.
-        carried: {secondary: (batch,)}, what the states carry.
-        corrections: Langevin steps at each t that is reached.
+        roles: which part each modality plays.
         kept: the places in the grid, from 0, whose states are wanted, increasing; only these are
             held in memory. Left out, the last alone.
 
@@ -62,10 +56,10 @@ def walk(
     Raises:
         ValueError: arguments of other kinds, or a denoiser that answers in another shape.
     """
-    expect_callable("denoiser", denoiser, "(t, z_t, carried) → Reading")
-    stepper = as_stepper(stepper)
+    expect_callable("denoiser", denoiser, "(t, z_t, roles) → NoisyState")
+    stepper = as_stepper(expect("method", method, Method).stepper)
     expect("route", route, Plan, "make it by sampling.plan")
-    expect("model", model, ModelFunctions)
+    expect("roles", roles, Roles, "make them by model.query_roles")
     start = as_array("start", start, "(batch, *latent) of a floating dtype")
     if not start.ndim or not jnp.issubdtype(start.dtype, jnp.floating):
         raise ValueError(
@@ -74,9 +68,6 @@ def walk(
             )
         )
     keys = sample_keys(keys, start.shape[0])
-    masks = expect_names("carried", carried, "(batch,) of 0 or 1").items()
-    carried = {name: as_array(f"carried[{name!r}]", mask) for name, mask in masks}
-    expect_whole("corrections", corrections, 0)
     places = np.zeros(0, np.int32) if kept is None else as_table("kept", kept, None)
     if (
         (kept is not None and not places.size)
@@ -89,34 +80,33 @@ def walk(
             )
         )
     places = places.astype(np.int32)
-    like = Clean(start, dict.fromkeys(model.secondaries, start))
-    tables, state = stepper.init(route, model, like)
+    like = CleanState(start, dict.fromkeys(route.scale.encodings, start))
+    tables, state = stepper.init(route, like)
     noise = jnp.asarray(route.noise[1:], start.dtype)
     scale = jax.tree.map(lambda c: jnp.asarray(c[1:], start.dtype), route.scale)
-    reached = jnp.asarray(route.times[1:])
     # Where in the kept states each step's result goes; out of range means nowhere.
     slots = np.full(len(route.times), len(places), np.int32)
     slots[places] = np.arange(len(places))
 
-    def ask(t: jax.Array, z: jax.Array) -> Reading:
-        return steady(denoiser)(jnp.full(start.shape[:1], t, jnp.int32), z, carried)
+    def ask(t: jax.Array, z: jax.Array) -> NoisyState:
+        return steady(denoiser)(jnp.full(start.shape[:1], t, jnp.int32), z, roles)
 
-    def correct(here: tuple[Any, ...], index: jax.Array, z: jax.Array) -> jax.Array:
-        t, sigma, factors = here
+    def correct(reached: tuple[Any, ...], index: jax.Array, z: jax.Array) -> jax.Array:
+        t, sigma, factors = reached
         push = z - total(factors, ask(t, z).clean)
         step_keys = fold(fold(fold(keys, CORRECT), t), index)
         return z - 0.5 * push + sigma * normal(step_keys, z.shape, z.dtype)
 
     def step(carry: tuple[jax.Array, Any, jax.Array], entry: Any) -> tuple[Any, None]:
         z, state, states = carry
-        own, here, slot = entry
+        step_tables, end, slot = entry
         fresh = jnp.zeros_like(z)
         if stepper.stochastic:
-            fresh = normal(fold(fold(keys, NOISE), here[0]), z.shape, z.dtype)
-        z, state = stepper.step(own, z, ask, fresh, state)
+            fresh = normal(fold(fold(keys, NOISE), end[0]), z.shape, z.dtype)
+        z, state = stepper.step(step_tables, z, ask, fresh, state)
         z = checked_result("stepper", z, start.shape, start.dtype, "that of the state")
-        if corrections:
-            z = jax.lax.fori_loop(0, corrections, functools.partial(correct, here), z)
+        if method.corrections:
+            z = jax.lax.fori_loop(0, method.corrections, functools.partial(correct, end), z)
         if kept is not None:
             states = states.at[slot].set(z, mode="drop")
         return (z, state, states), None
@@ -124,7 +114,7 @@ def walk(
     states = jnp.zeros((len(places), *start.shape), start.dtype)
     if kept is not None:
         states = states.at[slots[0]].set(start, mode="drop")
-    steps = tables, (reached, noise, scale), jnp.asarray(slots[1:])
+    steps = tables, (jnp.asarray(route.times[1:]), noise, scale), jnp.asarray(slots[1:])
     (last, _, states), _ = jax.lax.scan(step, (start, state, states), steps)
     return last if kept is None else states
 

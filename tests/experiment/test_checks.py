@@ -17,9 +17,9 @@ from mmdiffusion_jax import (
     experiment,
     metrics,
     modalities,
-    objective,
     training,
 )
+from mmdiffusion_jax.model import split_presence
 
 COUNT = 40
 DIGITS = load_digits()
@@ -141,7 +141,7 @@ def test_a_column_that_ends_like_a_mask_may_be_a_modality(tmp_path):
     train, _ = experiment.open_data(config)
     built = experiment.build(config)
     batch = data.select(train.take(np.arange(8)), built.model.modalities)
-    values, presence = objective.split_presence(batch)
+    values, presence = split_presence(batch)
     assert (set(values), set(presence)) == ({"image", "gift_present"}, {"gift_present"})
     params = jax.eval_shape(built.init, jax.random.key(0))
     _, scalars = jax.eval_shape(built.loss, params, jax.random.key(0), batch)
@@ -155,7 +155,7 @@ def test_a_column_that_ends_like_a_mask_may_be_a_modality(tmp_path):
 
 def test_a_pure_batch_names_its_orphan():
     with pytest.raises(ValueError, match=r"`batch`: got 'labels_present'.*mean 'label_present'"):
-        objective.split_presence({"label": LABELS, "labels_present": PRESENT})
+        split_presence({"label": LABELS, "labels_present": PRESENT})
 
 
 def test_extra_columns_and_their_masks_are_left_alone(tmp_path, monkeypatch):

@@ -194,9 +194,7 @@ def test_images_are_clipped_where_they_alone_make_up_the_clean_state(shares, mon
     asked.clear()
     shape = jax.eval_shape(jax.jit(made.init), jax.random.key(0))
     keys = jax.random.split(jax.random.key(0), 2)
-    draw = FORMULATIONS["shared"].make_draw(
-        made.settings, made.schedule, made.weights, made.model, made.sampling
-    )
+    draw = FORMULATIONS["shared"].make_draw(made.settings, made.process, made.model, made.sampling)
     jax.eval_shape(lambda params: draw(keys, params, {}), shape)
     assert bool(asked) == (not shares.get("label"))
 

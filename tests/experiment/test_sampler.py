@@ -117,8 +117,8 @@ def test_states_of_a_known_image_are_read_at_low_noise_alone(small, monkeypatch)
     built, params = small
     visited = []
 
-    def record(*, times, **options):
-        visited.append(np.asarray(times).tolist())
+    def record(*, method, **others):
+        visited.append(np.asarray(method.times).tolist())
         return {"image": np.zeros((2, 8, 8, 1)), "label": np.zeros(2)}
 
     monkeypatch.setattr(sampling, "sample", record)
@@ -142,9 +142,9 @@ def test_guidance_with_a_known_image_is_said_to_have_nothing_to_do(draw, caplog)
 def test_guidance_of_a_modality_that_was_never_left_out(small):
     built, params = small
     options = SamplingOptions(guidance={"label": 2.0})
-    never = dataclasses.replace(built, model=built.model.clone(trained_without=()))
+    never = dataclasses.replace(built, model=built.model.clone(droppable=()))
     generate = never.generator(options)
-    with pytest.raises(ValueError, match="'label', which the model was never trained without"):
+    with pytest.raises(ValueError, match="'label', which training never dropped"):
         generate(jax.random.key(0), params, 2)
 
 

@@ -32,7 +32,7 @@ def test_a_schedule_has_the_parameters_that_a_config_gives(schedule, expected):
     config = smoke.get_config()
     config.process.schedule = schedule
     built = experiment.build(config)
-    np.testing.assert_array_equal(built.schedule.alpha_bar, expected().alpha_bar)
+    np.testing.assert_array_equal(built.process.schedule.alpha_bar, expected().alpha_bar)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import process
 from mmdiffusion_jax.modalities import Features, Modality
+from mmdiffusion_jax.model import ModalityFunctions, ModelFunctions, draw
 
 LATENT = (2, 2, 3)
 NUM_DRAWS = 8192
@@ -82,12 +82,12 @@ def evaluate(case):
             return functools.partial(modality.apply, variables, method=method)
 
         head = case.temper(call("head")(both))
-        functions = process.ModalityFunctions(
+        functions = ModalityFunctions(
             encode=call("encode"), log_prob=modality.log_prob, draw=modality.draw
         )
-        model = process.ModelFunctions(lambda z, t: None, {"x": functions}, primary="x")
+        model = ModelFunctions(lambda z, t: None, {"x": functions}, primary="x")
         many = repeated(head, NUM_DRAWS)
-        draws = process.draw(model, "x", jax.random.split(jax.random.key(2), NUM_DRAWS), many)
+        draws = draw(model, "x", jax.random.split(jax.random.key(2), NUM_DRAWS), many)
         most_likely = modality.most_likely(head)
         several = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf[::-1]]), head)
         judged = {

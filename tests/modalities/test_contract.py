@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from mmdiffusion_jax import process
 from mmdiffusion_jax.modalities import MODALITIES
+from mmdiffusion_jax.model import estimate_encodings
 from mmdiffusion_jax.networks import DiT, MultiModalModel
 from tests.modalities.cases import CASES
 from tests.modalities.contract import CHECKS, LATENT
@@ -31,7 +31,7 @@ def test_one_model_of_all_kinds():
     def nats():
         functions = model.functions(model.init(jax.random.key(0), batch, t)["params"])
         answer = functions.ask(jnp.ones((3, *LATENT)), t)
-        return process.estimate_encodings(functions, answer), {
+        return estimate_encodings(functions, answer), {
             kind: functions.modalities[kind].log_prob(answer.heads[kind], batch[kind])
             for kind in functions.secondaries
         }

@@ -7,6 +7,7 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo
 
 from mmdiffusion_jax.modalities import Image, Label
+from mmdiffusion_jax.model import training_roles
 from mmdiffusion_jax.networks import DiT, MultiModalModel, UViT, attention
 
 LATENT = (8, 8, 1)
@@ -61,7 +62,9 @@ def test_the_network_knows_what_the_state_carries():
     assert params["backbone"]["context"]["kernel"].shape == (1, 16)
     ask = jax.jit(model.functions(params).ask)
     z, t = jnp.ones((2, *LATENT)), jnp.array([5, 5])
-    logits = ask(z, t, {"label": jnp.array([1.0, 0.0])}).heads["label"]
+    batch = {"image": z, "label": z}
+    roles = training_roles(batch, batch, {"label": jnp.array([1.0, 0.0])})
+    logits = ask(z, t, roles).heads["label"]
     assert float(jnp.abs(logits[0] - logits[1]).max()) > 1e-3
     np.testing.assert_allclose(ask(z, t).heads["label"][0], logits[0], rtol=1e-5)
 

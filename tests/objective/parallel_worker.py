@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdiffusion_jax import objective
+from mmdiffusion_jax.model import split_presence
 from tests.linear_world import LinearWorld
 
 DEVICES, EACH = 4, 3
@@ -18,11 +19,11 @@ def main():
     key, scales = jax.random.key(5), {"p": 0.0, "x0": 0.5}
 
     def part_loss(scale, key, batch, axis_name=None):
-        values, presence = objective.split_presence(batch)
+        values, presence = split_presence(batch)
         values = {**values, "p": scale * values["p"]}
         return objective.simple_loss(
-            key, world.schedule, world.weights, world.model(), values, presence,
-            modality_scales=scales, axis_name=axis_name,
+            key, world.diffusion(), values, presence,
+            options=objective.LossOptions(modality_scales=scales), axis_name=axis_name,
         )  # fmt: skip
 
     def over_devices(scale, key, batch):

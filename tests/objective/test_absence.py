@@ -7,11 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import objective, process
-from mmdiffusion_jax.objective import absence
+from mmdiffusion_jax import objective
+from mmdiffusion_jax.model import (
+    Diffusion,
+    ModalityFunctions,
+    Prediction,
+    encode,
+    observe,
+    training_roles,
+)
+from mmdiffusion_jax.model.absence import without_absent
 from tests import plain_model
 
-SCHEDULE, WEIGHTS = plain_model.SCHEDULE, plain_model.WEIGHTS
+PROCESS = plain_model.PROCESS
 KEY = jax.random.key(0)
 X = plain_model.batch(6)["x"]
 COUNTS = jnp.array([3, 0, 1, 7, 2, 4], jnp.int32)
@@ -32,7 +40,7 @@ def counts(params):
         # As SciPy's is −∞ out of the range, with the gradient of ∞ · 0.
         return log_p + params["encoder"] * jnp.log1p(x[:, 0].astype(jnp.float32))
 
-    return process.ModalityFunctions(
+    return ModalityFunctions(
         encode=lambda x: params["encoder"] * jnp.log1p(jnp.repeat(x, 2, 1).astype(jnp.float32)),
         log_prob=log_prob,
         expected_encoding=lambda log_rate: jnp.tanh(log_rate),
@@ -41,18 +49,20 @@ def counts(params):
 
 def shared(params):
     def denoise(z_t, t):
-        return process.Prediction(
+        return Prediction(
             params["noise"] * z_t, {"y": params["rate"][None] * z_t}, jax.nn.sigmoid(z_t)
         )
 
     return plain_model.shared(denoise, counts(params), variance="learned")
 
 
+def diffusion_of(params):
+    return Diffusion(PROCESS, shared(params))
+
+
 def separate(params):
     def denoise(states, times):
-        return process.Prediction(
-            params["noise"] * states["x"], {"y": params["rate"][None] * states["y"]}
-        )
+        return Prediction(params["noise"] * states["x"], {"y": params["rate"][None] * states["y"]})
 
     return plain_model.separate(denoise, counts(params))
 
@@ -60,36 +70,47 @@ def separate(params):
 def of_terms(params, batch, presence):
     """The public parts, put together by hand."""
     model = shared(params)
-    present = objective.present_in(model, batch, presence)
-    clean = objective.encode(model, batch, present)
+    diffusion = Diffusion(PROCESS, model)
+    roles = training_roles(model.modalities, batch, presence)
+    clean = encode(model, batch, roles)
     t = jnp.array([1, 2, 3, 4, 5, 6])
-    state = objective.observe(SCHEDULE, WEIGHTS, model, clean, present, t, X)
-    terms = objective.recovery_terms(model, batch, present, state)
-    terms["L0"] = objective.prior_term(SCHEDULE, WEIGHTS, clean)
-    terms["L1"] = objective.posterior_term(SCHEDULE, WEIGHTS, model, clean, state)
-    terms["L3"] = objective.reconstruction_term(model, batch, present, state)
+    state = observe(diffusion, clean, roles, t, X)
+    terms = objective.recovery_terms(model, batch, roles, state)
+    terms["L0"] = objective.prior_term(PROCESS, clean)
+    terms["L1"] = objective.posterior_term(diffusion, clean, state)
+    terms["L3"] = objective.reconstruction_term(model, batch, roles, state)
     return terms
 
 
 LOSSES = {
     "simple": lambda p, b, m: objective.simple_loss(
-        KEY, SCHEDULE, WEIGHTS, shared(p), b, m, modality_scales={"x": 1.0}, dropout={"y": 0.3}
+        KEY,
+        diffusion_of(p),
+        b,
+        m,
+        options=objective.LossOptions(modality_scales={"x": 1.0}, dropout={"y": 0.3}),
     ),
-    "bound loss": lambda p, b, m: objective.bound_loss(KEY, SCHEDULE, WEIGHTS, shared(p), b, m),
-    "bound": lambda p, b, m: objective.bound(KEY, SCHEDULE, WEIGHTS, shared(p), b, m),
+    "bound loss": lambda p, b, m: objective.bound_loss(KEY, diffusion_of(p), b, m),
+    "bound": lambda p, b, m: objective.bound(KEY, diffusion_of(p), b, m),
     "bound at": lambda p, b, m: objective.bound_at(
-        jnp.array([1, 2, 3, 4, 5, 6]), X, SCHEDULE, WEIGHTS, shared(p), b, m
+        jnp.array([1, 2, 3, 4, 5, 6]), X, diffusion_of(p), b, m
     ),
-    "estimate": lambda p, b, m: objective.bound_estimate(KEY, SCHEDULE, WEIGHTS, shared(p), b, m),
-    "flow": lambda p, b, m: objective.flow_bound(KEY, SCHEDULE, WEIGHTS, shared(p), b, m),
+    "estimate": lambda p, b, m: objective.bound_estimate(KEY, diffusion_of(p), b, m),
+    "flow": lambda p, b, m: objective.flow_bound(KEY, diffusion_of(p), b, m),
     "scoring": lambda p, b, m: objective.candidate_log_probs(
-        KEY, SCHEDULE, WEIGHTS, shared(p), b, "x", X[:2], times=[1, 4], presence=m
+        KEY,
+        diffusion_of(p),
+        b,
+        "x",
+        X[:2],
+        times=[1, 4],
+        presence=m,
     ),
     "prediction of it": lambda p, b, m: objective.prediction_loss(
         shared(p), b, m, given=["x"], target="y"
     ),
     "separate": lambda p, b, m: objective.separate_loss(
-        KEY, SCHEDULE, separate(p), b, m, modality_scales={"x": 1.0}
+        KEY, PROCESS.schedule, separate(p), b, m, modality_scales={"x": 1.0}
     ),
     "terms": of_terms,
 }
@@ -157,7 +178,7 @@ def test_the_loss_of_what_is_present_but_impossible_is_not_hidden():
 def test_what_stands_in_is_a_value_of_the_data(kind):
     x = jnp.array([[0, 1], [1, 0], [1, 1]]).astype(kind)
     mask = jnp.array([0.0, 1.0, 1.0])
-    got = absence.without_absent(mask, x)
+    got = without_absent(mask, x)
     assert got.dtype == x.dtype
     np.testing.assert_array_equal(got, x[jnp.array([1, 1, 2])])
 
@@ -174,4 +195,4 @@ def test_what_stands_in_is_a_value_of_the_data(kind):
 def test_masks_that_are_none(mask, words):
     batch = {"x": X, "y": COUNTS[:, None].astype(jnp.float32)}
     with pytest.raises(ValueError, match=words):
-        objective.simple_loss(KEY, SCHEDULE, WEIGHTS, shared(PARAMS), batch, {"y": mask})
+        objective.simple_loss(KEY, diffusion_of(PARAMS), batch, {"y": mask})

@@ -5,22 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import objective, process
+from mmdiffusion_jax import objective
+from mmdiffusion_jax.model import Diffusion, Prediction, encode, observe, training_roles
 from tests import habits, plain_model
 
-SCHEDULE, WEIGHTS, MODEL = plain_model.SCHEDULE, plain_model.WEIGHTS, plain_model.shared()
+SCHEDULE, PROCESS, MODEL = plain_model.SCHEDULE, plain_model.PROCESS, plain_model.shared()
 KEY, T, BATCH = jax.random.key(0), jnp.array([1, 3, 6]), plain_model.batch()
-NOISE, MASKS = BATCH["y"], {"x": jnp.ones(3), "y": jnp.array([1.0, 0.0, 1.0])}
-CLEAN = objective.encode(MODEL, BATCH, MASKS)
-STATE = objective.observe(SCHEDULE, WEIGHTS, MODEL, CLEAN, MASKS, T, NOISE)
-ALL = {
-    "key": KEY,
-    "schedule": SCHEDULE,
-    "weights": WEIGHTS,
-    "model": MODEL,
-    "batch": BATCH,
-    "presence": {"y": MASKS["y"]},
-}
+NOISE, PRESENCE = BATCH["y"], {"y": jnp.array([1.0, 0.0, 1.0])}
+DIFFUSION, ROLES = Diffusion(PROCESS, MODEL), training_roles(MODEL.modalities, BATCH, PRESENCE)
+CLEAN = encode(MODEL, BATCH, ROLES)
+STATE = observe(DIFFUSION, CLEAN, ROLES, T, NOISE)
+ALL = {"key": KEY, "diffusion": DIFFUSION, "batch": BATCH, "presence": PRESENCE}
 AT = {"t": T, "noise": NOISE, **{name: ALL[name] for name in list(ALL)[1:]}}
 MESH = jax.sharding.Mesh(jax.devices()[:1], ("data",))
 
@@ -36,53 +31,41 @@ CALLS = {
     "bound_loss": {**ALL, "timesteps": "uniform"},
     "candidate_log_probs": {**ALL, "name": "y", "candidates": BATCH["y"], "times": [1, 4]},
     "draw_t_and_noise": {"key": KEY, "schedule": SCHEDULE, "clean": CLEAN, "timesteps": "uniform"},
-    "drop_modalities": {"key": KEY, "present": MASKS, "rates": {"y": 0.5}},
-    "encode": {"model": MODEL, "batch": BATCH, "carried": MASKS},
     "flow_bound": {**ALL, "num_probes": 2},
     "flow_log_density": {
-        "key": KEY, "schedule": SCHEDULE, "weights": WEIGHTS, "model": MODEL, "z": NOISE,
-        "carried": {"y": MASKS["y"]}, "num_probes": None,
+        "key": KEY, "diffusion": DIFFUSION, "z": NOISE, "roles": ROLES, "num_probes": None,
+    },
+    "LossOptions": {
+        "modality_scales": {"x": 1.0}, "weighting": objective.no_weighting,
+        "dropout": {"y": 0.1}, "timesteps": "antithetic", "variance_scale": 0.001,
     },
     "min_snr_weighting": {"gamma": 5.0},
     "no_weighting": {"snr": NOISE[:, 0] ** 2},
-    "observe": {
-        "schedule": SCHEDULE, "weights": WEIGHTS, "model": MODEL, "clean": CLEAN,
-        "carried": MASKS, "t": T, "noise": NOISE,
-    },
     "p2_weighting": {"gamma": 1.0, "k": 1.0},
     "pmap_gradient": {"loss": part, "axis_name": "data"},
-    "posterior_term": {
-        "schedule": SCHEDULE, "weights": WEIGHTS, "model": MODEL, "clean": CLEAN, "state": STATE,
-    },
+    "posterior_term": {"diffusion": DIFFUSION, "clean": CLEAN, "state": STATE},
     "predict": {"model": MODEL, "batch": BATCH, "given": ["x"], "target": "y"},
     "prediction_loss": {
-        "model": MODEL, "batch": BATCH, "presence": ALL["presence"], "given": ["x"], "target": "y",
+        "model": MODEL, "batch": BATCH, "presence": PRESENCE, "given": ["x"], "target": "y",
     },
-    "present_in": {"model": MODEL, "batch": BATCH, "presence": ALL["presence"]},
-    "prior_term": {"schedule": SCHEDULE, "weights": WEIGHTS, "clean": CLEAN},
-    "reconstruction_term": {"model": MODEL, "batch": BATCH, "present": MASKS, "state": STATE},
-    "recovery_terms": {"model": MODEL, "batch": BATCH, "present": MASKS, "state": STATE},
+    "prior_term": {"process": PROCESS, "clean": CLEAN},
+    "reconstruction_term": {"model": MODEL, "batch": BATCH, "roles": ROLES, "state": STATE},
+    "recovery_terms": {"model": MODEL, "batch": BATCH, "roles": ROLES, "state": STATE},
     "separate_loss": {
         "key": KEY, "schedule": SCHEDULE, "model": plain_model.separate(), "batch": BATCH,
-        "presence": ALL["presence"], "modality_scales": {"x": 1.0},
+        "presence": PRESENCE, "modality_scales": {"x": 1.0},
         "weighting": objective.no_weighting,
     },
     "shard_map_loss": {"loss": part, "mesh": MESH, "axis_name": "data"},
-    "simple_loss": {
-        **ALL, "modality_scales": {"x": 1.0}, "weighting": objective.no_weighting,
-        "dropout": {"y": 0.1}, "timesteps": "antithetic", "variance_scale": 0.001,
-    },
-    "split_presence": {"batch": {**BATCH, "y_present": MASKS["y"]}},
+    "simple_loss": {**ALL, "options": objective.LossOptions(dropout={"y": 0.1})},
     "step_noise": {"key": KEY, "t": 3, "like": NOISE},
 }  # fmt: skip
 CALLS |= {
     f"{name}_terms": CALLS[name]
     for name in ("simple_loss", "bound_loss", "separate_loss", "prediction_loss")
 }
-OTHERS = {"BoundTerms", "CleanState", "LossSum", "LossTerm", "LossTerms", "NoisyState"}
-WITH_LISTS = [
-    name for name in CALLS if {"batch", "snr", "z"} & set(CALLS[name]) and name != "split_presence"
-]
+OTHERS = {"BoundTerms", "LossSum", "LossTerm", "LossTerms"}
+WITH_LISTS = [name for name in CALLS if {"batch", "snr", "z"} & set(CALLS[name])]
 
 
 def test_every_public_name_is_tried():
@@ -104,14 +87,11 @@ def test_lists_and_numpy_arrays_are_arrays(name):
     def shapes(change):
         changed = {
             key: value
-            if key in ("clean", "state", "model", "mesh", "loss", "weighting")
+            if key in ("clean", "state", "model", "diffusion", "roles", "mesh", "loss", "options")
             else habits.with_leaves({key: value}, change)[key]
             for key, value in arguments.items()
         }
-        return jax.eval_shape(lambda: jax.tree.map(jnp.asarray, out_of(function(**changed))))
-
-    def out_of(result):
-        return vars(result) if isinstance(result, objective.CleanState) else result
+        return jax.eval_shape(lambda: jax.tree.map(jnp.asarray, function(**changed)))
 
     want = shapes(lambda x: x)
     assert shapes(np.asarray) == want
@@ -126,27 +106,21 @@ def test_lists_and_old_keys_give_the_same_loss():
     np.testing.assert_allclose(objective.simple_loss(**old)[0], want, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", [name for name in CALLS if "schedule" in CALLS[name]])
+@pytest.mark.parametrize(
+    "name", [name for name in CALLS if {"diffusion", "process"} & {*CALLS[name]}]
+)
 def test_a_process_on_the_host(name):
     """As `jax.device_get` leaves it, or a file that it was read from."""
-    host = {
-        key: jax.device_get(CALLS[name][key]) for key in {"schedule", "weights"} & {*CALLS[name]}
-    }
-    assert habits.outcome(getattr(objective, name), {**CALLS[name], **host}) is None
+    host = jax.device_get(PROCESS)
+    changed = {"process": host, "diffusion": Diffusion(host, MODEL)}
+    arguments = {key: changed.get(key, value) for key, value in CALLS[name].items()}
+    assert habits.outcome(getattr(objective, name), arguments) is None
 
 
 @pytest.mark.parametrize("name", [name for name in CALLS if "key" in CALLS[name]])
 def test_keys_of_the_old_style(name):
     function, old = getattr(objective, name), {**CALLS[name], "key": jax.random.PRNGKey(0)}
     assert habits.outcome(function, old) is None
-
-
-@pytest.mark.parametrize("num_steps", [5, 50])
-@pytest.mark.parametrize("name", [name for name in CALLS if "weights" in CALLS[name]])
-def test_weights_of_another_schedule(name, num_steps):
-    other = process.modality_weights(process.cosine_schedule(num_steps), {"y": "bump"})
-    with pytest.raises(ValueError, match=rf"`weights\['y'\]`: got tables of {num_steps + 1} and"):
-        getattr(objective, name)(**{**CALLS[name], "weights": other})
 
 
 LOSSES = ("simple_loss", "bound", "bound_loss", "flow_bound", "candidate_log_probs")
@@ -165,8 +139,11 @@ def test_a_likelihood_of_another_shape(name, wrong, words):
     """(batch, 1) would broadcast to (batch, batch), and be a mean over wrong pairs."""
     y = plain_model.point(**wrong)
     model = plain_model.separate(y=y) if name == "separate_loss" else plain_model.shared(y=y)
+    changed = {"model": model}
+    if "diffusion" in CALLS[name]:
+        changed = {"diffusion": Diffusion(PROCESS, model)}
     with pytest.raises(ValueError, match=rf"`modalities\['y'\]\.{words}"):
-        getattr(objective, name)(**{**CALLS[name], "model": model})
+        getattr(objective, name)(**{**CALLS[name], **changed})
 
 
 @pytest.mark.parametrize(
@@ -180,29 +157,31 @@ def test_a_likelihood_of_another_shape(name, wrong, words):
 def test_an_encoding_of_another_shape(wrong, words):
     model = plain_model.shared(y=plain_model.point(**wrong))
     with pytest.raises(ValueError, match=rf"`modalities\['y'\]\.{words}"):
-        objective.simple_loss(**{**ALL, "model": model})
+        objective.simple_loss(**{**ALL, "diffusion": Diffusion(PROCESS, model)})
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
         (lambda z: z, "`denoise`: got an array of shape .*, expected a value of type Prediction"),
-        (lambda z: process.Prediction(z[:, :1], {"y": z}), r"`prediction.value`: got .*\(3, 1\)"),
-        (lambda z: process.Prediction(z, z), "`prediction.heads`: got an array"),
-        (lambda z: process.Prediction(z, {}), "`modality`: got 'y', expected no entry"),
-        (lambda z: process.Prediction(z, {"y": z}, z[:, :1]), "`prediction.variance_mix`: got"),
+        (lambda z: Prediction(z[:, :1], {"y": z}), r"`prediction.value`: got .*\(3, 1\)"),
+        (lambda z: Prediction(z, z), "`prediction.heads`: got an array"),
+        (lambda z: Prediction(z, {}), "`modality`: got 'y', expected no entry"),
+        (lambda z: Prediction(z, {"y": z}, z[:, :1]), "`prediction.variance_mix`: got"),
     ],
 )
 def test_an_answer_that_does_not_fit(answer, words):
     model = plain_model.shared(lambda z_t, t: answer(z_t))
     with pytest.raises(ValueError, match=words):
-        objective.bound_at(**{**AT, "model": model})
+        objective.bound_at(**{**AT, "diffusion": Diffusion(PROCESS, model)})
 
 
 def test_a_weighting_of_another_shape():
+    wide = objective.LossOptions(weighting=lambda snr: snr[:, None])
     with pytest.raises(ValueError, match=r"`weighting`: got a result of shape \(3, 1\)"):
-        objective.simple_loss(**ALL, weighting=lambda snr: snr[:, None])
-    doubled = objective.simple_loss(**ALL, weighting=lambda snr: 2.0)[1]["x/squared_error"]
+        objective.simple_loss(**ALL, options=wide)
+    two = objective.LossOptions(weighting=lambda snr: 2.0)
+    doubled = objective.simple_loss(**ALL, options=two)[1]["x/squared_error"]
     plain = objective.simple_loss(**ALL)[1]["x/squared_error"]
     np.testing.assert_allclose(doubled, 2 * plain, rtol=1e-6)
 
@@ -214,7 +193,12 @@ def test_known_values_under_jit():
     run = jax.jit(
         lambda batch: (
             objective.bound_at(
-                t, NOISE, SCHEDULE, WEIGHTS, MODEL, batch, presence, recovery_weights=pi
+                t,
+                NOISE,
+                Diffusion(PROCESS, MODEL),
+                batch,
+                presence,
+                recovery_weights=pi,
             ).total
         )
     )
@@ -228,7 +212,7 @@ def test_networks_and_data_of_any_dtype(name, dtype, x64):
     """What comes out is of the dtype of the states, at least float32, with strict promotion."""
 
     def denoise(z_t, t):
-        return process.Prediction(z_t.astype(dtype) / 2, {"y": jnp.tanh(z_t.astype(dtype))})
+        return Prediction(z_t.astype(dtype) / 2, {"y": jnp.tanh(z_t.astype(dtype))})
 
     def denoise_separately(states, times):
         return denoise(states["x"], times["x"])
@@ -238,7 +222,10 @@ def test_networks_and_data_of_any_dtype(name, dtype, x64):
         model = plain_model.separate(denoise_separately)
     with jax.enable_x64(x64), jax.numpy_rank_promotion("raise"):
         data = {name: np.asarray(x).astype(dtype) for name, x in BATCH.items()}
-        arguments = {**CALLS[name], "model": model, "batch": data}
+        changed = {"model": model}
+        if "diffusion" in CALLS[name]:
+            changed = {"diffusion": Diffusion(PROCESS, model)}
+        arguments = {**CALLS[name], **changed, "batch": data}
         out = jax.eval_shape(lambda: getattr(objective, name)(**arguments))
         kinds = {leaf.dtype.name for leaf in jax.tree.leaves(out)}
         assert kinds <= {"float32", "float64"}

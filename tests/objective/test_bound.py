@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from mmdiffusion_jax import objective, process
+from mmdiffusion_jax.model import Diffusion, all_carried, encode, observe
+from mmdiffusion_jax.process import Process
 from tests.linear_world import LinearWorld
 
 
@@ -15,9 +17,7 @@ def mean_bound(count, num_steps, **options):
     world = LinearWorld(count, num_steps)
     batch, exact = world.draw(4000)
     terms = jax.jit(
-        lambda key, batch: objective.bound(
-            key, world.schedule, world.weights, world.model(**options), batch
-        )
+        lambda key, batch: objective.bound(key, world.diffusion(world.model(**options)), batch)
     )(jax.random.key(0), batch)
     return float(terms.total.mean()), float(exact.mean()), float(terms.total.std() / 4000**0.5)
 
@@ -53,7 +53,7 @@ def test_any_recovery_weights_give_a_bound():
     for _ in range(3):
         pi = rng.dirichlet(np.full(16, 0.2)).astype(np.float32)
         terms = objective.bound(
-            jax.random.key(0), world.schedule, world.weights, world.model(), batch,
+            jax.random.key(0), world.diffusion(), batch,
             recovery_weights=pi,
         )  # fmt: skip
         assert float(terms.total.mean()) > exact.mean() - 0.1
@@ -63,12 +63,12 @@ def test_mean_of_the_one_t_estimate_over_t_is_the_full_sum():
     world = LinearWorld(2, 5)
     batch, _ = world.draw(6)
     model, key = world.model(), jax.random.key(3)
-    whole = objective.bound(key, world.schedule, world.weights, model, batch)
+    whole = objective.bound(key, world.diffusion(model), batch)
     parts = []
     for t in range(1, 6):
         noise = objective.step_noise(key, t, batch["p"])
         times = jnp.full((6,), t)
-        parts.append(objective.bound_at(times, noise, world.schedule, world.weights, model, batch))
+        parts.append(objective.bound_at(times, noise, world.diffusion(model), batch))
     for field in dataclasses.fields(whole):
         values = np.stack([getattr(part, field.name) for part in parts])
         np.testing.assert_allclose(values.mean(0), getattr(whole, field.name), rtol=1e-4, atol=1e-5)
@@ -81,9 +81,12 @@ def test_drawn_estimate_is_unbiased():
     model = world.model()
     for draw in ("uniform", "antithetic"):
         estimate = objective.bound_estimate(
-            jax.random.key(0), world.schedule, world.weights, model, many, timesteps=draw
+            jax.random.key(0),
+            world.diffusion(model),
+            many,
+            timesteps=draw,
         )
-        whole = objective.bound(jax.random.key(1), world.schedule, world.weights, model, many)
+        whole = objective.bound(jax.random.key(1), world.diffusion(model), many)
         difference = np.asarray(estimate.total - whole.total).reshape(2, -1)
         error = difference.std(1) / 200
         assert (np.abs(difference.mean(1)) < 4.5 * error).all()
@@ -93,31 +96,30 @@ def test_terms_by_hand():
     """L1 by the noise form of both means, L0 by numerical integration, L3 from its head."""
     world = LinearWorld(2, 6, seed=3)
     batch, _ = world.draw(5)
-    schedule, weights, model = world.schedule, world.weights, world.model()
-    clean = objective.encode(model, batch, {})
+    diffusion, schedule = world.diffusion(), world.schedule
+    roles = all_carried(batch, 5)
+    clean = encode(diffusion.model, batch, roles)
     noise = jax.random.normal(jax.random.key(0), clean.z_0.shape)
     r, bar = (np.asarray(x, np.float64) for x in (schedule.retention, schedule.alpha_bar))
     for t in range(2, 7):
         times = jnp.full((5,), t)
-        state = objective.observe(schedule, weights, model, clean, {}, times, noise)
-        got = objective.posterior_term(schedule, weights, model, clean, state)
+        state = observe(diffusion, clean, roles, times, noise)
+        got = objective.posterior_term(diffusion, clean, state)
         scale = (1 - r[t]) / np.sqrt(1 - bar[t])
         error = scale * (noise - state.prediction.value) / np.sqrt(r[t])
         for name in world.names:
-            drift = clean.drift[name] - state.estimates[name]
-            error = error + float(weights.transition[name][t]) * drift
+            drift = clean.encodings[name] - state.clean.encodings[name]
+            error = error + float(world.process.weights.transition[name][t]) * drift
         variance = (1 - r[t]) * (1 - bar[t - 1]) / (1 - bar[t])
         np.testing.assert_allclose(got, (error**2).sum(1) / (2 * variance), rtol=2e-3, atol=1e-5)
-    first = objective.observe(schedule, weights, model, clean, {}, jnp.ones(5, int), noise)
-    assert (
-        float(jnp.abs(objective.posterior_term(schedule, weights, model, clean, first)).max()) == 0
-    )
+    first = observe(diffusion, clean, roles, jnp.ones(5, int), noise)
+    assert float(jnp.abs(objective.posterior_term(diffusion, clean, first)).max()) == 0
 
-    end = process.marginal(schedule, weights, jnp.full((5,), 6), clean.z_0, clean.drift)
+    end = process.marginal(world.process, jnp.full((5,), 6), clean.z_0, clean.encodings)
     draws = np.random.default_rng(0).normal(size=(400_000, 1, 2))
     z = np.asarray(end.mean) + np.sqrt(np.asarray(end.variance)) * draws
     log_ratio = 0.5 * (z**2 - draws**2) - 0.5 * np.log(np.asarray(end.variance))
-    got = objective.prior_term(schedule, weights, clean)
+    got = objective.prior_term(world.process, clean)
     np.testing.assert_allclose(got, log_ratio.sum(2).mean(0), atol=0.01)
 
 
@@ -134,17 +136,14 @@ def test_learned_variance_has_the_two_fixed_ones_as_ends(variance_mix):
     batch, _ = world.draw(4)
     plain = world.model()
 
-    def denoise(z_t, t, carried):
-        answer = plain.denoise(z_t, t, carried)
+    def denoise(z_t, t, roles):
+        answer = plain.denoise(z_t, t, roles)
         return dataclasses.replace(answer, variance_mix=jnp.full_like(z_t, variance_mix))
 
     learned = dataclasses.replace(plain, denoise=denoise, variance="learned")
     fixed = dataclasses.replace(plain, variance="upper" if variance_mix else "posterior")
     key = jax.random.key(0)
-    a, b = (
-        objective.bound(key, world.schedule, world.weights, model, batch)
-        for model in (learned, fixed)
-    )
+    a, b = (objective.bound(key, world.diffusion(model), batch) for model in (learned, fixed))
     np.testing.assert_allclose(a.posterior, b.posterior, rtol=1e-3)
 
 
@@ -165,14 +164,13 @@ def test_bad_input(change, words):
     batch, _ = world.draw(3)
     with pytest.raises(ValueError, match=words):
         objective.bound_estimate(
-            jax.random.key(0), world.schedule, world.weights, world.model(),
+            jax.random.key(0), world.diffusion(),
             **{"batch": batch, **change},
         )  # fmt: skip
 
 
 def test_weights_for_no_modality():
     world = LinearWorld(1, 5)
-    batch, _ = world.draw(3)
     other = process.modality_weights(world.schedule, {"x1": "bump"})
     with pytest.raises(ValueError, match=r"`weights`: got 'x1'.*did you mean 'x0'"):
-        objective.bound(jax.random.key(0), world.schedule, other, world.model(), batch)
+        Diffusion(Process(world.schedule, other), world.model())

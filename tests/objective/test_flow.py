@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from mmdiffusion_jax import objective, process
+from mmdiffusion_jax.model import denoise as denoise_by_model
 from tests.linear_world import LinearWorld
 
 
@@ -27,7 +28,10 @@ def density(world, z, num_probes=None, model=None):
     model = model or world.model()
     return jax.jit(
         lambda z: objective.flow_log_density(
-            jax.random.key(0), world.schedule, world.weights, model, z, num_probes=num_probes
+            jax.random.key(0),
+            world.diffusion(model),
+            z,
+            num_probes=num_probes,
         )
     )(z)
 
@@ -65,12 +69,11 @@ def test_every_target_flows_alike(target):
     z, _ = first_states(world, 5)
     plain = world.model()
 
-    def denoise(z_t, t, carried):
-        answer = plain.denoise(z_t, t, carried)
-        estimates = process.estimate_encodings(plain, answer)
-        own = process.belief(world.schedule, world.weights, plain, t, z_t, answer, estimates)
+    def denoise(z_t, t, roles):
+        state = denoise_by_model(world.diffusion(plain), t, z_t, roles)
+        own = process.Pivot(state.clean.z_0, state.noise)
         value = process.from_pivot(world.schedule, t, own, target)
-        return dataclasses.replace(answer, value=value)
+        return dataclasses.replace(state.prediction, value=value)
 
     other = dataclasses.replace(plain, denoise=denoise, target=target)
     got = density(world, z, model=other)
@@ -80,7 +83,7 @@ def test_every_target_flows_alike(target):
 def flow_and_exact(count, num_steps, size=1000):
     world = LinearWorld(count, num_steps)
     batch, exact = world.draw(size)
-    arguments = world.schedule, world.weights, world.model(), batch
+    arguments = world.diffusion(), batch
     flow = jax.jit(lambda key: objective.flow_bound(key, *arguments, num_probes=1))
     steps = jax.jit(lambda key: objective.bound(key, *arguments).total)
     return flow(jax.random.key(0)), steps(jax.random.key(1)), exact
@@ -109,22 +112,25 @@ def test_what_is_absent_is_not_in_the_density():
     world, alone = LinearWorld(1, 20), LinearWorld(0, 20)
     batch, _ = world.draw(4)
     plain = alone.model()
-    told = world.model()
+    whole = world.model()
 
-    def denoise(z_t, t, carried):
+    def denoise(z_t, t, roles):
         # Nobody carries x0 here, so that the best answer is that of the smaller world.
-        assert set(carried) == {"x0"}
-        answer = plain.denoise(z_t, t, carried)
+        answer = plain.denoise(z_t, t, roles)
         return dataclasses.replace(
-            answer, heads={**told.denoise(z_t, t, carried).heads, **answer.heads}
+            answer, heads={**whole.denoise(z_t, t, roles).heads, **answer.heads}
         )
 
-    asked = dataclasses.replace(told, denoise=denoise, sees_carried=True)
+    asked = dataclasses.replace(whole, denoise=denoise, sees_roles=True)
 
     def flow_of(world, model, batch, presence):
         return jax.jit(
             lambda key: objective.flow_bound(
-                key, world.schedule, world.weights, model, batch, presence, num_probes=None
+                key,
+                world.diffusion(model),
+                batch,
+                presence,
+                num_probes=None,
             )
         )(jax.random.key(0))
 
@@ -139,15 +145,6 @@ def test_bad_number_of_probes(num_probes):
     batch, _ = world.draw(3)
     with pytest.raises(ValueError, match=f"got {num_probes}, expected 1 or more"):
         objective.flow_bound(
-            jax.random.key(0), world.schedule, world.weights, world.model(), batch,
+            jax.random.key(0), world.diffusion(), batch,
             num_probes=num_probes,
         )  # fmt: skip
-
-
-def test_weights_for_no_modality():
-    world = LinearWorld(1, 5)
-    other = process.modality_weights(world.schedule, {"x1": "bump"})
-    with pytest.raises(ValueError, match=r"`weights`: got 'x1'.*did you mean 'x0'"):
-        objective.flow_log_density(
-            jax.random.key(0), world.schedule, other, world.model(), jnp.zeros((2, 2))
-        )

@@ -8,6 +8,15 @@ import numpy as np
 import pytest
 
 from mmdiffusion_jax import objective, process
+from mmdiffusion_jax.model import (
+    Diffusion,
+    ModalityFunctions,
+    ModelFunctions,
+    Prediction,
+    categorical_log_prob,
+    gaussian_log_prob,
+)
+from mmdiffusion_jax.process import Process
 from tests.linear_world import LinearWorld
 
 
@@ -22,14 +31,15 @@ def test_a_model_that_knows_the_answer_has_no_error(target):
         bar = schedule.alpha_bar[t][:, None]
         noise = (z_t - jnp.sqrt(bar) * 0.5) / jnp.sqrt(schedule.noise_variance[t][:, None])
         pair = process.Pivot(jnp.full_like(z_t, 0.5), noise)
-        return process.Prediction(process.from_pivot(schedule, t, pair, target), {})
+        return Prediction(process.from_pivot(schedule, t, pair, target), {})
 
-    point = process.ModalityFunctions(
-        encode=lambda x: x, log_prob=lambda m, x: -((x - m) ** 2).sum(1)
-    )
-    model = process.ModelFunctions(denoise, {"x": point}, "x", target)
+    point = ModalityFunctions(encode=lambda x: x, log_prob=lambda m, x: -((x - m) ** 2).sum(1))
+    model = ModelFunctions(denoise, {"x": point}, "x", target)
     loss, metrics = objective.simple_loss(
-        jax.random.key(0), schedule, weights, model, {"x": x}, timesteps="stratified"
+        jax.random.key(0),
+        Diffusion(Process(schedule, weights), model),
+        {"x": x},
+        options=objective.LossOptions(timesteps="stratified"),
     )
     assert float(metrics["x/squared_error"]) < 1e-6
     assert float(loss) == float(metrics["loss"])
@@ -41,11 +51,11 @@ def test_squared_error_is_measured_in_the_noise_whatever_the_target(target):
     batch, _ = world.draw(100)
     plain = world.model()
 
-    def denoise(z_t, t, carried):
+    def denoise(z_t, t, roles):
         # The same belief in another target: the model's own shifted state is what it refers to;
         # training measures against the true shifted state, so give both the true drift.
-        answer = plain.denoise(z_t, t, carried)
-        shift = process.shift(world.schedule, world.weights, t, z_t, {"x0": encoding})
+        answer = plain.denoise(z_t, t, roles)
+        shift = process.shift(world.process, t, z_t, {"x0": encoding})
         pair = process.to_pivot(world.schedule, t, shift, answer.value, "noise")
         value = process.from_pivot(world.schedule, t, pair, target)
         return dataclasses.replace(answer, value=value)
@@ -53,9 +63,7 @@ def test_squared_error_is_measured_in_the_noise_whatever_the_target(target):
     encoding = plain.modalities["x0"].encode(batch["x0"])
     model = dataclasses.replace(plain, denoise=denoise, target=target)
     losses = [
-        objective.simple_loss(jax.random.key(1), world.schedule, world.weights, m, batch)[1][
-            "p/squared_error"
-        ]
+        objective.simple_loss(jax.random.key(1), world.diffusion(m), batch)[1]["p/squared_error"]
         for m in (plain, model)
     ]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
@@ -65,7 +73,11 @@ def loss_of(world, batch, presence=None, **options):
     def loss(batch, presence):
         model = world.model()
         return objective.simple_loss(
-            jax.random.key(0), world.schedule, world.weights, model, batch, presence, **options
+            jax.random.key(0),
+            world.diffusion(model),
+            batch,
+            presence,
+            options=objective.LossOptions(**options),
         )
 
     return jax.jit(loss)(batch, presence)
@@ -81,7 +93,10 @@ def test_an_absent_modality_changes_nothing():
         given = {**batch, "x0": x0}
         simple = loss_of(world, given, absent)[0]
         bound = objective.bound(
-            jax.random.key(0), world.schedule, world.weights, world.model(), given, absent
+            jax.random.key(0),
+            world.diffusion(),
+            given,
+            absent,
         )
         return simple, bound.total
 
@@ -98,16 +113,16 @@ def test_a_dropped_modality_leaves_the_state_but_not_the_loss():
     batch, _ = world.draw(8)
     plain, seen = world.model(), []
 
-    def denoise(z_t, t, carried):
+    def denoise(z_t, t, roles):
         seen.append(z_t)
-        return plain.denoise(z_t, t, carried)
+        return plain.denoise(z_t, t, roles)
 
     model = dataclasses.replace(plain, denoise=denoise)
 
     def run(x0):
         return objective.simple_loss(
-            jax.random.key(0), world.schedule, world.weights, model, {**batch, "x0": x0},
-            dropout={"x0": 1.0},
+            jax.random.key(0), world.diffusion(model), {**batch, "x0": x0},
+            options=objective.LossOptions(dropout={"x0": 1.0}),
         )[1]  # fmt: skip
 
     first, second = run(batch["x0"]), run(batch["x0"] + 1)
@@ -140,7 +155,7 @@ def test_scales_add_up():
 def test_bound_loss_is_the_mean_estimate_per_dimension():
     world = LinearWorld(1, 6)
     batch, _ = world.draw(50)
-    arguments = (jax.random.key(2), world.schedule, world.weights, world.model(), batch)
+    arguments = (jax.random.key(2), world.diffusion(), batch)
     loss, metrics = objective.bound_loss(*arguments)
     terms = objective.bound_estimate(*arguments)
     np.testing.assert_allclose(loss, terms.total.mean() / 4, rtol=1e-5)
@@ -161,20 +176,20 @@ def test_a_bare_function_trains():
         def denoise(z_t, t):
             time = (t / 20).astype(jnp.float32)[:, None]
             hidden = jnp.tanh(jnp.concatenate([z_t, time], 1) @ params["in"] + params["bias"])
-            return process.Prediction(hidden @ params["noise"], {"side": hidden @ params["side"]})
+            return Prediction(hidden @ params["noise"], {"side": hidden @ params["side"]})
 
         table = jnp.array([[-1.0, 1.0], [1.0, -1.0]])
-        return process.ModelFunctions(
+        return ModelFunctions(
             denoise=denoise,
             modalities={
-                "point": process.ModalityFunctions(
+                "point": ModalityFunctions(
                     encode=lambda x: x,
-                    log_prob=lambda m, x: process.gaussian_log_prob(m, jnp.full_like(m, -2.0), x),
+                    log_prob=lambda m, x: gaussian_log_prob(m, jnp.full_like(m, -2.0), x),
                     num_dims=2,
                 ),
-                "side": process.ModalityFunctions(
+                "side": ModalityFunctions(
                     encode=lambda k: table[k],
-                    log_prob=process.categorical_log_prob,
+                    log_prob=categorical_log_prob,
                     expected_encoding=lambda logits: jax.nn.softmax(logits) @ table,
                 ),
             },
@@ -189,11 +204,15 @@ def test_a_bare_function_trains():
 
     @jax.jit
     def loss(params, key, batch):
-        return objective.simple_loss(key, schedule, weights, model(params), batch)[0]
+        return objective.simple_loss(
+            key, Diffusion(Process(schedule, weights), model(params)), batch
+        )[0]
 
     @jax.jit
     def bound(params):
-        terms = objective.bound(jax.random.key(7), schedule, weights, model(params), data(100))
+        terms = objective.bound(
+            jax.random.key(7), Diffusion(Process(schedule, weights), model(params)), data(100)
+        )
         return terms.total.mean()
 
     @jax.jit

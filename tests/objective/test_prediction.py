@@ -6,17 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from mmdiffusion_jax import objective, process
+from mmdiffusion_jax import objective
+from mmdiffusion_jax.model import (
+    ModalityFunctions,
+    ModelFunctions,
+    Prediction,
+    categorical_log_prob,
+)
 
 
 def model():
     table = jax.random.normal(jax.random.key(0), (3, 2))
-    point = process.ModalityFunctions(encode=lambda x: x, log_prob=lambda mean, x: x[:, 0])
-    kind = process.ModalityFunctions(
-        encode=lambda k: table[k], log_prob=process.categorical_log_prob
-    )
-    return process.ModelFunctions(
-        denoise=lambda z, t: process.Prediction(z, {"a": 2 * (z @ table.T), "b": z @ table.T}),
+    point = ModalityFunctions(encode=lambda x: x, log_prob=lambda mean, x: x[:, 0])
+    kind = ModalityFunctions(encode=lambda k: table[k], log_prob=categorical_log_prob)
+    return ModelFunctions(
+        denoise=lambda z, t: Prediction(z, {"a": 2 * (z @ table.T), "b": z @ table.T}),
         modalities={"point": point, "a": kind, "b": kind},
         primary="point",
     ), table

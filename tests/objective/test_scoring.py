@@ -12,12 +12,10 @@ from tests.linear_world import LinearWorld
 from tests.mixture_world import MixtureWorld
 
 
-def averaged(schedule, weights, model, batch, name, candidates, num_keys):
+def averaged(diffusion, batch, name, candidates, num_keys):
     """Scores from the mean of several estimates of the bound."""
     scores = jax.jit(
-        lambda key: objective.candidate_log_probs(
-            key, schedule, weights, model, batch, name, candidates
-        )
+        lambda key: objective.candidate_log_probs(key, diffusion, batch, name, candidates)
     )
     found = np.stack([scores(jax.random.key(seed)) for seed in range(num_keys)])
     return log_softmax(found.mean(0), axis=1)
@@ -37,9 +35,8 @@ def linear_scores(count, num_steps, name, num_keys):
     points = np.repeat(points[:, None], 6, axis=1)
     points[:, :, part] = candidates
     exact = log_softmax(law.logpdf(points), axis=1)
-    model = world.model()
     others = {each: x for each, x in batch.items() if each != name} or batch
-    return averaged(world.schedule, world.weights, model, others, name, candidates, num_keys), exact
+    return averaged(world.diffusion(), others, name, candidates, num_keys), exact
 
 
 def test_alone_the_scores_close_on_the_exact_ones():
@@ -67,7 +64,7 @@ def test_labels_by_bayes():
     world = MixtureWorld(64)
     batch = {"x": world.draw(200, seed=0)["x"]}
     exact = world.posterior(np.asarray(batch["x"]))
-    arguments = world.schedule, world.weights, world.model(), batch, "label", jnp.arange(3)
+    arguments = world.diffusion(), batch, "label", jnp.arange(3)
     scores = averaged(*arguments, 8)
     assert (scores.argmax(1) == exact.argmax(1)).mean() > 0.95
     assert np.abs(np.exp(scores) - exact).mean() < 0.05
@@ -78,10 +75,10 @@ def test_labels_by_bayes():
 def test_every_step_is_the_bound_itself_under_the_same_noise():
     world = LinearWorld(1, 5)
     batch, _ = world.draw(4)
-    arguments = world.schedule, world.weights, world.model()
+    diffusion = world.diffusion()
     key, candidates = jax.random.key(7), jax.random.normal(jax.random.key(8), (3, 2))
-    got = objective.candidate_log_probs(key, *arguments, batch, "x0", candidates)
-    total = jax.jit(lambda batch: objective.bound(key, *arguments, batch).total)
+    got = objective.candidate_log_probs(key, diffusion, batch, "x0", candidates)
+    total = jax.jit(lambda batch: objective.bound(key, diffusion, batch).total)
     totals = [total({**batch, "x0": jnp.broadcast_to(value, (4, 2))}) for value in candidates]
     np.testing.assert_allclose(got, log_softmax(-np.stack(totals, 1), axis=1), atol=1e-4)
     np.testing.assert_allclose(np.exp(got).sum(1), 1, rtol=1e-5)
@@ -92,10 +89,10 @@ def test_a_subset_is_scaled_to_the_full_sum(times):
     """T − 1 times the mean of L1's summands above 1, the mean of L2's, and L3 at t = 1."""
     world = LinearWorld(1, 5)
     batch, _ = world.draw(4)
-    arguments = world.schedule, world.weights, world.model()
+    diffusion = world.diffusion()
     key, candidates = jax.random.key(7), jax.random.normal(jax.random.key(8), (2, 2))
-    at = jax.jit(lambda t, noise, batch: objective.bound_at(t, noise, *arguments, batch))
-    got = objective.candidate_log_probs(key, *arguments, batch, "x0", candidates, times)
+    at = jax.jit(lambda t, noise, batch: objective.bound_at(t, noise, diffusion, batch))
+    got = objective.candidate_log_probs(key, diffusion, batch, "x0", candidates, times)
     steps = times if 1 in times else (*times, 1)
     totals = []
     for value in candidates:
@@ -114,11 +111,11 @@ def test_a_subset_is_scaled_to_the_full_sum(times):
 def test_an_absent_modality_does_not_count():
     world = LinearWorld(2, 5)
     batch, _ = world.draw(4)
-    arguments = world.schedule, world.weights, world.model()
+    diffusion = world.diffusion()
     candidates = jnp.eye(2)
     scores = [
         objective.candidate_log_probs(
-            jax.random.key(0), *arguments, {**batch, "x1": value * batch["x1"]}, "x0", candidates,
+            jax.random.key(0), diffusion, {**batch, "x1": value * batch["x1"]}, "x0", candidates,
             presence={"x0": jnp.zeros(4), "x1": jnp.zeros(4)},
         )
         for value in (1, 9)
@@ -146,5 +143,7 @@ def test_bad_input(change, words):
     arguments = {"batch": batch, "name": "x0", "candidates": jnp.eye(2), **change}
     with pytest.raises(ValueError, match=words):
         objective.candidate_log_probs(
-            jax.random.key(0), world.schedule, world.weights, world.model(), **arguments
+            jax.random.key(0),
+            world.diffusion(),
+            **arguments,
         )

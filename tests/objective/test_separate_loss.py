@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mmdiffusion_jax import objective, process
+from mmdiffusion_jax.model.separate import SeparateFunctions
 from tests.gaussian_pair import CORRELATION, optimal_model, pairs
 
 SCHEDULE = process.cosine_schedule(8)
@@ -44,7 +45,7 @@ def test_absent_modalities_are_pure_noise_and_cost_nothing():
         seen.update(times)
         return optimal_model(SCHEDULE).denoise(states, times)
 
-    model = process.SeparateFunctions(denoise, optimal_model(SCHEDULE).modalities, "x", "z_0")
+    model = SeparateFunctions(denoise, optimal_model(SCHEDULE).modalities, "x", "z_0")
     presence = {"y": jnp.zeros(64)}
     _, metrics = objective.separate_loss(jax.random.key(1), SCHEDULE, model, batch, presence)
     assert set(seen["y"].tolist()) == {8}
@@ -64,6 +65,6 @@ def test_unknown_names():
             modality_scales={"z": 1.0},
         )  # fmt: skip
     with pytest.raises(ValueError, match="`primary`: got 'z'"):
-        process.SeparateFunctions(model.denoise, model.modalities, "z")
+        SeparateFunctions(model.denoise, model.modalities, "z")
     with pytest.raises(ValueError, match="`target`: got 'eps'"):
-        process.SeparateFunctions(model.denoise, model.modalities, "x", "eps")
+        SeparateFunctions(model.denoise, model.modalities, "x", "eps")

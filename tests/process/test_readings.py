@@ -8,6 +8,11 @@ import torch
 from scipy import stats
 
 from mmdiffusion_jax import process
+from mmdiffusion_jax.model import (
+    categorical_log_prob,
+    discretised_gaussian_log_prob,
+    gaussian_log_prob,
+)
 
 
 @pytest.mark.parametrize("target", process.TARGETS)
@@ -39,7 +44,7 @@ def test_categorical_against_scipy():
         sum(stats.multinomial.logpmf(np.eye(5)[k], 1, q) for k, q in zip(row, ps, strict=True))
         for row, ps in zip(classes, p, strict=True)
     ]
-    got = process.categorical_log_prob(jnp.asarray(logits, jnp.float32), jnp.asarray(classes))
+    got = categorical_log_prob(jnp.asarray(logits, jnp.float32), jnp.asarray(classes))
     np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
@@ -47,7 +52,7 @@ def test_gaussian_against_scipy():
     rng = np.random.default_rng(1)
     mean, log_std, x = (rng.normal(size=(3, 4)).astype(np.float32) for _ in range(3))
     want = stats.norm.logpdf(x, mean, np.exp(log_std)).sum(1)
-    got = process.gaussian_log_prob(jnp.asarray(mean), jnp.asarray(log_std), jnp.asarray(x))
+    got = gaussian_log_prob(jnp.asarray(mean), jnp.asarray(log_std), jnp.asarray(x))
     np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
@@ -60,7 +65,7 @@ def test_discretised_gaussian_against_scipy(num_levels, log_std):
         edges = np.concatenate([[-np.inf], centres[:-1] + half, [np.inf]])
         cdf, survival = stats.norm.cdf(edges, mean, std), stats.norm.sf(edges, mean, std)
         mass = np.where(edges[:-1] < mean, np.diff(cdf), -np.diff(survival))
-        got = process.discretised_gaussian_log_prob(
+        got = discretised_gaussian_log_prob(
             jnp.full((num_levels, 1), mean),
             jnp.full((num_levels, 1), log_std),
             jnp.asarray(centres)[:, None],
@@ -75,7 +80,7 @@ def test_discretised_gaussian_is_finite_in_float32():
     def total(parameters):
         x = jnp.linspace(-1, 1, 256).reshape(-1, 1)
         mean, log_std = (jnp.broadcast_to(p, x.shape) for p in parameters)
-        return process.discretised_gaussian_log_prob(mean, log_std, x, 256).sum()
+        return discretised_gaussian_log_prob(mean, log_std, x, 256).sum()
 
     for mean in (-1.0, 0.0, 0.4, 1.0):
         for log_std in (-7.0, -2.0, 2.0, 5.0):
@@ -123,7 +128,7 @@ def test_kl_against_torch():
             r"`prediction`: got shape \(1, 3\)",
         ),
         (
-            lambda: process.categorical_log_prob(jnp.ones((1, 3)), jnp.ones((1,))),
+            lambda: categorical_log_prob(jnp.ones((1, 3)), jnp.ones((1,))),
             "`classes`: got .* of float32",
         ),
         (

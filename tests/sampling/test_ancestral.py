@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import process, sampling
+from mmdiffusion_jax import sampling
+from mmdiffusion_jax.model import all_carried
+from mmdiffusion_jax.process import Process
 from tests.mixture_world import MixtureWorld
 from tests.stepping import Walker
 
@@ -34,10 +36,10 @@ def test_ddim_with_all_the_noise_is_ancestral_sampling(grid, pair):
 
 def test_both_draw_the_same_noise_from_the_same_key(pair):
     keys = jax.random.split(jax.random.key(0), 6)
-    route = sampling.plan(WORLD.schedule, WORLD.weights, GRIDS["karras"])
-    start, carried = jnp.ones((6, 2)), {"label": jnp.ones(6)}
+    route = sampling.plan(WORLD.process, GRIDS["karras"])
+    start, roles = jnp.ones((6, 2)), all_carried(["x", "label"], 6)
     ends = [
-        sampling.walk(each.denoiser, each.stepper, route, each.model, start, keys, carried)
+        sampling.walk(each.denoiser, sampling.Method(each.stepper), route, start, keys, roles)
         for each in pair
     ]
     np.testing.assert_allclose(*ends, rtol=1e-5, atol=1e-6)
@@ -46,8 +48,8 @@ def test_both_draw_the_same_noise_from_the_same_key(pair):
 def learned(world, mix):
     inner = world.model()
 
-    def denoise(z_t, t, carried):
-        return dataclasses.replace(inner.denoise(z_t, t, carried), variance_mix=mix)
+    def denoise(z_t, t, roles):
+        return dataclasses.replace(inner.denoise(z_t, t, roles), variance_mix=mix)
 
     return dataclasses.replace(inner, denoise=denoise, variance="learned")
 
@@ -71,7 +73,9 @@ def test_the_learned_variance_lies_between_the_two(times):
 def test_a_model_of_learned_variance_must_give_its_mix():
     with pytest.raises(ValueError, match=r"`prediction.variance_mix`: got None"):
         sampling.sample(
-            jax.random.key(0), WORLD.schedule, WORLD.weights, learned(WORLD, None), (2, 2)
+            jax.random.key(0),
+            WORLD.diffusion(learned(WORLD, None)),
+            (2, 2),
         )
 
 
@@ -92,7 +96,7 @@ def test_steppers_that_are_not(build, words):
 def test_a_schedule_must_be_known_outside_jit():
     def traced(alpha_bar):
         schedule = dataclasses.replace(WORLD.schedule, alpha_bar=alpha_bar)
-        return sampling.plan(schedule, process.modality_weights(WORLD.schedule, {}), [2, 1]).noise
+        return sampling.plan(Process(schedule), [2, 1]).noise
 
-    with pytest.raises(ValueError, match="`schedule`: got traced values"):
+    with pytest.raises(ValueError, match="`process`: got traced values"):
         jax.jit(traced)(WORLD.schedule.alpha_bar)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from mmdiffusion_jax import process, sampling
+from mmdiffusion_jax.model import Diffusion, all_carried
+from mmdiffusion_jax.process import Process
 from tests.linear_world import LinearWorld
 from tests.mixture_world import MixtureWorld
 
@@ -34,9 +36,11 @@ def test_every_conditional_is_the_exact_one(names):
     }
     made = jax.jit(
         lambda key: sampling.sample(
-            key, WORLD.schedule, WORLD.weights, WORLD.model(), (COUNT, 2), given,
-            decorators=[sampling.decoder_guidance(dict.fromkeys(secondaries, 1.0))],
-            unknown="absent", read="draw", corrections=4 if len(secondaries) > 1 else 0,
+            key, WORLD.diffusion(), (COUNT, 2), given,
+            sampling.Method(
+                decorators=[sampling.decoder_guidance(dict.fromkeys(secondaries, 1.0))],
+                unknown="absent", read="draw", corrections=4 if len(secondaries) > 1 else 0,
+            ),
         )
     )(jax.random.key(0))  # fmt: skip
     for name in names:
@@ -53,20 +57,23 @@ def test_every_conditional_is_the_exact_one(names):
     np.testing.assert_allclose(off, 0, atol=7.5 * (2 / COUNT) ** 0.5)
 
 
-def test_known_values_enter_after_the_models_own_belief():
+def test_known_values_enter_after_the_models_plain_denoiser():
     """The trap: a known encoding in place of the model's estimate must not leak into ẑ_0."""
     world = MixtureWorld(60, weight=2.0)
     # Told of no presence, the model takes every state to carry the label.
     model = dataclasses.replace(
         world.model(),
-        denoise=lambda z_t, t: world.model().denoise(z_t, t, {"label": jnp.ones(z_t.shape[:1])}),
-        sees_carried=False,
+        denoise=lambda z_t, t: world.model().denoise(z_t, t, all_carried(["label"], len(t))),
+        sees_roles=False,
     )
     count = 2000
     asked = jnp.arange(count) % 3
     made = jax.jit(
         lambda key: sampling.sample(
-            key, world.schedule, world.weights, model, (count, 2), {"label": asked}
+            key,
+            world.diffusion(model),
+            (count, 2),
+            {"label": asked},
         )
     )(jax.random.key(0))
     np.testing.assert_array_equal(made["label"], asked)
@@ -85,8 +92,8 @@ def test_labels_are_read_from_a_known_primary():
     exact = world.posterior(np.asarray(x))
     for unknown in ("auto", "absent"):
         made = sampling.sample(
-            jax.random.key(0), world.schedule, world.weights, world.model(), x.shape, {"x": x},
-            unknown=unknown,
+            jax.random.key(0), world.diffusion(), x.shape, {"x": x},
+            method=sampling.Method(unknown=unknown),
         )  # fmt: skip
         np.testing.assert_array_equal(made["x"], x)
         sure = exact.max(1) > 0.9
@@ -94,7 +101,7 @@ def test_labels_are_read_from_a_known_primary():
 
 
 @pytest.mark.parametrize(
-    ("unknown", "trained_without", "given", "carried"),
+    ("unknown", "droppable", "given", "carried"),
     [
         ("auto", None, ("p",), ()),
         ("auto", ("x1",), ("p",), ("x0",)),
@@ -107,22 +114,22 @@ def test_labels_are_read_from_a_known_primary():
         ("estimated", None, ("p",), ("x0", "x1")),
     ],
 )
-def test_what_the_states_carry_of_unknown_modalities(unknown, trained_without, given, carried):
+def test_what_the_states_carry_of_unknown_modalities(unknown, droppable, given, carried):
     world = LinearWorld(2, 5)
     inner, seen = world.model(), {}
 
-    def denoise(z_t, t, told):
-        seen.update(told)
-        return inner.denoise(z_t, t, told)
+    def denoise(z_t, t, roles):
+        seen.update({name: roles.carried(name) for name in world.names})
+        return inner.denoise(z_t, t, roles)
 
-    model = dataclasses.replace(inner, denoise=denoise, trained_without=trained_without)
+    model = dataclasses.replace(inner, denoise=denoise, droppable=droppable)
     with jax.disable_jit():
         sampling.sample(
-            jax.random.key(0), world.schedule, world.weights, model, (2, 2),
-            {name: jnp.ones((2, 2)) for name in given}, unknown=unknown,
+            jax.random.key(0), world.diffusion(model), (2, 2),
+            {name: jnp.ones((2, 2)) for name in given}, method=sampling.Method(unknown=unknown),
         )  # fmt: skip
-    assert sorted(name for name, told in seen.items() if told.all()) == sorted(carried)
-    assert all(told.all() or not told.any() for told in seen.values())
+    assert sorted(name for name, mask in seen.items() if mask.all()) == sorted(carried)
+    assert all(mask.all() or not mask.any() for mask in seen.values())
 
 
 @pytest.mark.parametrize(
@@ -136,8 +143,8 @@ def test_an_example_does_not_depend_on_the_others(options):
     @functools.partial(jax.jit, static_argnums=1)
     def made(key, count):
         return sampling.sample(
-            key, world.schedule, world.weights, world.model(), (count, 2),
-            {name: x[:count] for name, x in given.items()}, read="draw", **options,
+            key, world.diffusion(), (count, 2),
+            {name: x[:count] for name, x in given.items()}, sampling.Method(read="draw", **options),
         )  # fmt: skip
 
     key = jax.random.key(3)
@@ -151,15 +158,23 @@ def test_weights_of_zero_are_no_modality_at_all():
     world = LinearWorld(1, 20)
     model = world.model()
     zeros = process.modality_weights(world.schedule, {"x0": np.zeros(21)})
-    without = process.modality_weights(world.schedule, {})
+    absent = all_carried(["x0"], 5).without("x0")
     alone = dataclasses.replace(
         model,
         modalities={"p": model.modalities["p"]},
-        denoise=lambda z_t, t, told: model.denoise(z_t, t, {"x0": jnp.zeros(z_t.shape[:1])}),
+        denoise=lambda z_t, t, _: model.denoise(z_t, t, absent),
     )
     made = [
-        sampling.sample(jax.random.key(0), world.schedule, weights, each, (5, 2), unknown="absent")
-        for weights, each in ((zeros, model), (without, alone))
+        sampling.sample(
+            jax.random.key(0),
+            Diffusion(forward, each),
+            (5, 2),
+            method=sampling.Method(unknown="absent"),
+        )
+        for forward, each in (
+            (Process(world.schedule, zeros), model),
+            (Process(world.schedule), alone),
+        )
     ]
     np.testing.assert_allclose(made[0]["p"], made[1]["p"], rtol=1e-5, atol=1e-6)
 
@@ -172,8 +187,8 @@ def test_moments_bring_few_ancestral_steps_nearer_the_truth():
     for estimate in ("moments", "mean"):
         made = jax.jit(
             lambda key, estimate=estimate: sampling.sample(
-                key, world.schedule, world.weights, world.model(), (COUNT, 2),
-                times=times, estimate=estimate,
+                key, world.diffusion(), (COUNT, 2),
+                method=sampling.Method(times=times, estimate=estimate),
             )
         )(jax.random.key(0))  # fmt: skip
         errors.append(np.abs(np.cov(made["x"].T) - world.covariance).max())
@@ -189,7 +204,7 @@ def test_shares_of_several_encodings_in_the_clean_state():
     z_0 = model.clean_state(encodings)
     np.testing.assert_allclose(z_0, 2.0)
     np.testing.assert_allclose(model.primary_encoding(z_0, encodings), 1.0)
-    samples = sampling.sample(jax.random.key(0), world.schedule, world.weights, model, (3, 2))
+    samples = sampling.sample(jax.random.key(0), world.diffusion(model), (3, 2))
     assert np.isfinite(np.asarray(samples["p"])).all()
 
 
@@ -210,11 +225,14 @@ def test_shares_of_several_encodings_in_the_clean_state():
     ],
 )
 def test_bad_input(options, words):
-    world = LinearWorld(1, 5)
+    options = dict(options)
+    given, diffusion = options.pop("given", None), LinearWorld(1, 5).diffusion()
+
+    def call():
+        sampling.sample(jax.random.key(0), diffusion, (3, 2), given, sampling.Method(**options))
+
     with pytest.raises(ValueError, match=words):
-        sampling.sample(
-            jax.random.key(0), world.schedule, world.weights, world.model(), (3, 2), **options
-        )
+        call()
 
 
 @pytest.mark.parametrize("wanted", ["expected_encoding", "most_likely", "draw"])
@@ -225,6 +243,6 @@ def test_a_function_that_a_modality_lacks(wanted):
     model = dataclasses.replace(model, modalities={**model.modalities, "x0": lacking})
     with pytest.raises(ValueError, match=rf"modalities\['x0'\]\.{wanted}"):
         sampling.sample(
-            jax.random.key(0), world.schedule, world.weights, model, (3, 2),
-            read="draw" if wanted == "draw" else "most_likely",
+            jax.random.key(0), world.diffusion(model), (3, 2),
+            method=sampling.Method(read="draw" if wanted == "draw" else "most_likely"),
         )  # fmt: skip

@@ -1,26 +1,22 @@
 """Lists, NumPy arrays, old keys and arguments of wrong kinds, for every public function."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import process, sampling
+from mmdiffusion_jax import sampling
+from mmdiffusion_jax.model import Diffusion, query_roles
 from tests import habits, plain_model
 
-SCHEDULE, WEIGHTS, MODEL = plain_model.SCHEDULE, plain_model.WEIGHTS, plain_model.shared()
+SCHEDULE, PROCESS, MODEL = plain_model.SCHEDULE, plain_model.PROCESS, plain_model.shared()
 KEY, Y, SHAPE = jax.random.key(0), plain_model.batch()["y"], (3, 2)
-ONES, ROUTE = jnp.ones(3), sampling.plan(SCHEDULE, WEIGHTS, [6, 3, 1])
-QUESTION = sampling.Question(SCHEDULE, WEIGHTS, MODEL, {}, {})
-DENOISER = sampling.own_belief(QUESTION)
-REQUEST = {
-    "key": KEY,
-    "schedule": SCHEDULE,
-    "weights": WEIGHTS,
-    "model": MODEL,
-    "shape": SHAPE,
-    "given": {"y": Y},
-}
+DIFFUSION, ROUTE = Diffusion(PROCESS, MODEL), sampling.plan(PROCESS, [6, 3, 1])
+QUERY = sampling.Query(DIFFUSION, {}, {})
+DENOISER = sampling.plain_denoiser(QUERY)
+REQUEST = {"key": KEY, "diffusion": DIFFUSION, "shape": SHAPE, "given": {"y": Y}}
 OPTIONS = {
     "stepper": "ddim",
     "times": [6, 3, 1],
@@ -30,7 +26,9 @@ OPTIONS = {
     "read": "most_likely",
     "corrections": 0,
 }
+METHOD = sampling.Method(**OPTIONS)
 CALLS = {
+    "Method": OPTIONS,
     "DDIM": {"eta": 0.5},
     "DPMSolverPP": {"order": 2, "sde": False},
     "check_grid": {"schedule": SCHEDULE, "times": [6, 3, 1]},
@@ -43,27 +41,26 @@ CALLS = {
     "dynamic_threshold": {"quantile": 0.9, "bound": 1.0},
     "karras_grid": {"schedule": SCHEDULE, "num_steps": 3, "rho": 7.0, "sigma_max": 80.0},
     "log_snr_grid": {"schedule": SCHEDULE, "num_steps": 3, "sigma_max": 80.0},
-    "own_belief": {"question": QUESTION, "keys": None},
-    "plan": {"schedule": SCHEDULE, "weights": WEIGHTS, "times": [6, 3, 1]},
+    "plain_denoiser": {"query": QUERY, "keys": None},
+    "plan": {"process": PROCESS, "times": [6, 3, 1], "variance": "upper"},
     "quadratic_grid": {"schedule": SCHEDULE, "num_steps": 3},
-    "sample": {**REQUEST, **OPTIONS},
+    "sample": {**REQUEST, "method": METHOD},
     "sample_separate": {
         "key": KEY, "schedule": SCHEDULE, "model": plain_model.separate(), "shape": SHAPE,
-        "given": {"y": Y}, "stepper": "ddim", "times": [6, 3, 1], "limit": 1.0,
+        "given": {"y": Y}, "method": METHOD, "limit": 1.0,
     },
-    "sample_trajectory": {**REQUEST, "num_states": 2, **OPTIONS},
+    "sample_trajectory": {**REQUEST, "method": METHOD, "num_states": 2},
     "static_threshold": {"low": -1.0, "high": 1.0},
     "uniform_grid": {"schedule": SCHEDULE, "num_steps": 3},
     "walk": {
-        "denoiser": DENOISER, "stepper": sampling.DDIM(), "route": ROUTE, "model": MODEL,
-        "start": Y, "keys": KEY, "carried": {"y": ONES}, "corrections": 0, "kept": [0, 2],
+        "denoiser": DENOISER, "method": METHOD, "route": ROUTE, "start": Y, "keys": KEY,
+        "roles": query_roles(MODEL.modalities, 3, ["y"]), "kept": [0, 2],
     },
-    "with_known": {"denoiser": DENOISER, "question": QUESTION, "moments": False},
+    "with_given": {"denoiser": DENOISER, "query": QUERY, "moments": False},
 }  # fmt: skip
 OTHERS = {
-    "ESTIMATES", "EVERYWHERE", "GRIDS", "READS", "SAMPLERS", "UNKNOWNS", "Ancestral", "Clean",
-    "Decorator", "Denoiser", "Heun", "Multistep", "Plan", "Question", "Reading", "Stepper",
-    "Trajectory",
+    "ESTIMATES", "EVERYWHERE", "GRIDS", "READS", "SAMPLERS", "UNKNOWNS", "Ancestral",
+    "Decorator", "Heun", "Multistep", "Plan", "Query", "Stepper", "Trajectory",
 }  # fmt: skip
 SAMPLE = ("sample", "sample_trajectory", "sample_separate")
 
@@ -97,19 +94,26 @@ def test_wrong_kinds_get_one_clear_line(name):
     ],
 )
 def test_a_bad_request(name, change, words):
+    def call():
+        changed = change
+        if {*change} & {*OPTIONS}:
+            changed = {"method": dataclasses.replace(METHOD, **change)}
+        getattr(sampling, name)(**{**CALLS[name], **changed})
+
     with pytest.raises(ValueError, match=words):
-        getattr(sampling, name)(**{**CALLS[name], **change})
+        call()
 
 
 def test_names_lists_and_old_keys_give_the_same_samples():
-    arguments = {**CALLS["sample"], "decorators": ()}
+    method = dataclasses.replace(METHOD, decorators=(), stepper=sampling.DDIM())
+    arguments = {**CALLS["sample"], "method": method}
     habit = {
         "key": jax.random.PRNGKey(0),
         "shape": [3, np.int64(2)],
         "given": {"y": np.asarray(Y).tolist()},
-        "times": np.array([6, 3, 1]),
+        "method": dataclasses.replace(method, stepper="ddim", times=np.array([6, 3, 1])),
     }
-    want = sampling.sample(**{**arguments, "stepper": sampling.DDIM()})
+    want = sampling.sample(**arguments)
     got = sampling.sample(**{**arguments, **habit})
     jax.tree.map(np.testing.assert_array_equal, got, want)
     old = jnp.stack([jax.random.PRNGKey(k) for k in range(3)])
@@ -121,24 +125,18 @@ def test_names_lists_and_old_keys_give_the_same_samples():
 @pytest.mark.parametrize("name", ["sample", "sample_separate", "plan"])
 def test_a_process_on_the_host(name):
     """As `jax.device_get` leaves it, or a file that it was read from."""
-    host = {
-        key: jax.device_get(CALLS[name][key]) for key in {"schedule", "weights"} & {*CALLS[name]}
-    }
-    assert habits.outcome(getattr(sampling, name), {**CALLS[name], **host}) is None
+    host = jax.device_get(PROCESS)
+    changed = {
+        "process": host, "schedule": host.schedule, "diffusion": Diffusion(host, MODEL),
+    }  # fmt: skip
+    arguments = {key: changed.get(key, value) for key, value in CALLS[name].items()}
+    assert habits.outcome(getattr(sampling, name), arguments) is None
 
 
 @pytest.mark.parametrize("name", SAMPLE)
 def test_keys_of_the_old_style(name):
     old = {**CALLS[name], "key": jax.random.PRNGKey(0)}
     assert habits.outcome(getattr(sampling, name), old) is None
-
-
-@pytest.mark.parametrize("num_steps", [5, 50])
-@pytest.mark.parametrize("name", ["sample", "sample_trajectory", "plan"])
-def test_weights_of_another_schedule(name, num_steps):
-    other = process.modality_weights(process.cosine_schedule(num_steps), {"y": "bump"})
-    with pytest.raises(ValueError, match=rf"`weights\['y'\]`: got tables of {num_steps + 1} and"):
-        getattr(sampling, name)(**{**CALLS[name], "weights": other})
 
 
 @pytest.mark.parametrize(
@@ -159,15 +157,20 @@ def test_weights_of_another_schedule(name, num_steps):
 def test_a_function_that_answers_in_another_shape(functions, options, words):
     model = plain_model.shared(y=plain_model.point(**functions))
     with pytest.raises(ValueError, match=rf"`modalities\['y'\]\.{words}"):
-        sampling.sample(KEY, SCHEDULE, WEIGHTS, model, SHAPE, **options)
+        sampling.sample(
+            KEY,
+            Diffusion(PROCESS, model),
+            SHAPE,
+            method=sampling.Method(**options),
+        )
 
 
 def test_a_likelihood_that_guides_by_another_shape():
     y = plain_model.point(condition_log_prob=lambda m, x: m * x)
     with pytest.raises(ValueError, match=r"condition_log_prob`: got a result of shape \(3, 2\)"):
         sampling.sample(
-            KEY, SCHEDULE, WEIGHTS, plain_model.shared(y=y), SHAPE, {"y": Y},
-            decorators=[sampling.decoder_guidance({"y": 1.0})],
+            KEY, Diffusion(PROCESS, plain_model.shared(y=y)), SHAPE, {"y": Y},
+            method=sampling.Method(decorators=[sampling.decoder_guidance({"y": 1.0})]),
         )  # fmt: skip
 
 
@@ -176,11 +179,6 @@ def test_scales_may_be_traced():
 
     def made(scale):
         guide = sampling.classifier_free_guidance("y", scale)
-        return sampling.sample(**{**CALLS["sample"], "decorators": [guide]})["x"]
+        return sampling.sample(**REQUEST, method=sampling.Method(decorators=[guide]))["x"]
 
     np.testing.assert_allclose(jax.jit(made)(1.0), made(1.0), rtol=1e-5)
-
-
-def test_an_unknown_option():
-    with pytest.raises(ValueError, match=r"`options`: got 'steper', .*did you mean 'stepper'"):
-        sampling.sample_trajectory(**REQUEST, steper="ddim")

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from mmdiffusion_jax import sampling
+from mmdiffusion_jax.model import all_carried
 from tests.linear_world import LinearWorld
 from tests.mixture_world import CENTRES, SPREAD, MixtureWorld
 from tests.stepping import Walker
@@ -115,8 +116,8 @@ def test_ancestral_samples_with_drawn_encodings_follow_the_exact_law(name):
     world = world_of(name)
     made = jax.jit(
         lambda key: sampling.sample(
-            key, world.schedule, world.weights, world.model(), (COUNT, 2),
-            estimate="draw", read="draw",
+            key, world.diffusion(), (COUNT, 2),
+            method=sampling.Method(estimate="draw", read="draw"),
         )
     )(jax.random.key(0))  # fmt: skip
     check(world, {each: np.asarray(x, np.float64) for each, x in made.items()})
@@ -133,9 +134,10 @@ def test_the_scan_takes_the_steps_that_are_taken_by_hand(stepper):
     walker = walker_of("gaussian with drift", stepper)
     start = jnp.asarray([[1.0, 0.5], [-0.7, 1.2]])
     times = sampling.log_snr_grid(world.schedule, 20)
-    route = sampling.plan(world.schedule, world.weights, times)
+    route = sampling.plan(world.process, times)
     keys = jax.random.split(jax.random.key(0), 2)
-    carried = dict.fromkeys(walker.model.secondaries, jnp.ones(2))
-    last = sampling.walk(walker.denoiser, stepper, route, walker.model, start, keys, carried)
+    roles = all_carried(walker.model.modalities, 2)
+    method = sampling.Method(stepper)
+    last = sampling.walk(walker.denoiser, method, route, start, keys, roles)
     by_hand = walker.states(times, start, np.zeros((19, 2, 2), np.float32))[-1]
     np.testing.assert_allclose(last, by_hand, rtol=1e-5)

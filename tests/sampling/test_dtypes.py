@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from mmdiffusion_jax import process, sampling
+from mmdiffusion_jax.model import Diffusion, Prediction
+from mmdiffusion_jax.process import Process
 from tests import plain_model
 
 SHAPE = (3, 2)
@@ -23,12 +25,10 @@ def answers_in(dtype):
 
     def denoise(z_t, t):
         z_t = z_t.astype(dtype)
-        return process.Prediction(z_t / 2, {"y": jnp.tanh(z_t)}, variance_mix=jax.nn.sigmoid(z_t))
+        return Prediction(z_t / 2, {"y": jnp.tanh(z_t)}, variance_mix=jax.nn.sigmoid(z_t))
 
     def denoise_separately(states, times):
-        return process.Prediction(
-            states["x"].astype(dtype) / 2, {"y": jnp.tanh(states["y"].astype(dtype))}
-        )
+        return Prediction(states["x"].astype(dtype) / 2, {"y": jnp.tanh(states["y"].astype(dtype))})
 
     return (
         plain_model.shared(denoise, variance="learned"),
@@ -51,12 +51,16 @@ def test_every_stepper_keeps_the_dtype(stepper, dtype, x64):
             for made in (
                 jax.eval_shape(
                     lambda given=given, key=key: sampling.sample(
-                        key, schedule, weights, model, SHAPE, given, stepper=stepper
+                        key,
+                        Diffusion(Process(schedule, weights), model),
+                        SHAPE,
+                        given,
+                        method=sampling.Method(stepper=stepper),
                     )
                 ),
                 jax.eval_shape(
                     lambda given=given, key=key: sampling.sample_separate(
-                        key, schedule, separate, SHAPE, given, stepper=stepper, limit=1.0
+                        key, schedule, separate, SHAPE, given, sampling.Method(stepper), limit=1.0
                     )
                 ),
             ):
@@ -89,7 +93,11 @@ def test_every_option_keeps_the_dtype(options, x64):
         given = {"y": np.ones(SHAPE, np.float32)} if "decorators" in options else {}
         made = jax.eval_shape(
             lambda: sampling.sample(
-                jax.random.key(0), schedule, weights, model, SHAPE, given, **options
+                jax.random.key(0),
+                Diffusion(Process(schedule, weights), model),
+                SHAPE,
+                given,
+                method=sampling.Method(**options),
             )
         )
         assert made["x"].dtype == jnp.zeros(()).dtype
@@ -99,8 +107,8 @@ def test_a_narrow_network_is_as_good_as_its_rounding():
     """No step is computed in its dtype: only its answers are rounded, to 8 bits."""
     made = [
         sampling.sample(
-            jax.random.key(0), plain_model.SCHEDULE, plain_model.WEIGHTS,
-            answers_in(dtype)[0], SHAPE, stepper="dpm_solver_pp",
+            jax.random.key(0), Diffusion(plain_model.PROCESS, answers_in(dtype)[0]), SHAPE,
+            method=sampling.Method(stepper="dpm_solver_pp"),
         )["x"]
         for dtype in ("float32", "bfloat16")
     ]  # fmt: skip
@@ -110,19 +118,18 @@ def test_a_narrow_network_is_as_good_as_its_rounding():
 
 
 def test_a_decorator_of_another_dtype():
-    def halve(denoiser, question):
-        def read(t, z_t, carried):
-            reading = denoiser(t, z_t, carried)
-            z_0 = reading.clean.z_0.astype(jnp.bfloat16)
-            return reading._replace(clean=reading.clean._replace(z_0=z_0))
+    def halve(denoiser, query):
+        def answer(t, z_t, roles):
+            state = denoiser(t, z_t, roles)
+            return state.with_z_0(state.clean.z_0.astype(jnp.bfloat16))
 
-        return read
+        return answer
 
     with jax.numpy_dtype_promotion("standard"):
         made = jax.eval_shape(
             lambda: sampling.sample(
-                jax.random.key(0), plain_model.SCHEDULE, plain_model.WEIGHTS,
-                plain_model.shared(), SHAPE, decorators=[halve], stepper="dpm_solver_pp_3m",
+                jax.random.key(0), Diffusion(plain_model.PROCESS, plain_model.shared()), SHAPE,
+                method=sampling.Method(decorators=[halve], stepper="dpm_solver_pp_3m"),
             )
         )  # fmt: skip
     assert made["x"].dtype == jnp.float32

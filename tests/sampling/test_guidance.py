@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mmdiffusion_jax import sampling
+from mmdiffusion_jax.model import query_roles
 from tests.linear_world import LinearWorld
 from tests.mixture_world import CENTRES, SPREAD, TABLE, MixtureWorld
 
@@ -23,15 +24,16 @@ def _float64():
 
 
 def asked(world, model=None, **given):
-    """What is asked, and the denoiser that guidance decorates."""
-    model = world.model() if model is None else model
-    known = {name: model.modalities[name].encode(x) for name, x in given.items()}
-    question = sampling.Question(world.schedule, world.weights, model, given, known)
-    return question, sampling.own_belief(question)
+    """A query, and the denoiser that guidance decorates."""
+    diffusion = world.diffusion(model)
+    encodings = {name: diffusion.model.modalities[name].encode(x) for name, x in given.items()}
+    query = sampling.Query(diffusion, given, encodings)
+    return query, sampling.plain_denoiser(query)
 
 
-def told(**carried):
-    return {name: jnp.full(TIMES.shape, float(flag)) for name, flag in carried.items()}
+def roles_of(query, **carried):
+    absent = [name for name, flag in carried.items() if not flag]
+    return query_roles(query.diffusion.model.modalities, len(TIMES), query.given, absent)
 
 
 def states(seed=0):
@@ -45,7 +47,7 @@ def clean_of_clusters(world, z_t, carried):
         np.asarray(table)[t][:, None] for table in (world.schedule.alpha_bar,
         world.schedule.noise_variance)
     )  # fmt: skip
-    drift = carried * np.asarray(world.weights.marginal["label"])[t][:, None, None] * TABLE
+    drift = carried * np.asarray(world.process.weights.marginal["label"])[t][:, None, None] * TABLE
     variance = bar * SPREAD**2 + noise
     residual = z_t - np.sqrt(bar)[:, :, None] * CENTRES - drift
     p = world.probabilities * np.exp(-0.5 * (residual**2).sum(-1) / variance)
@@ -59,16 +61,19 @@ def clean_of_clusters(world, z_t, carried):
 def test_classifier_free_by_hand(scale, known):
     world, z_t = MixtureWorld(STEPS, probabilities=(0.5, 0.3, 0.2)), states()
     labels = np.arange(len(TIMES)) % 3
-    question, plain = asked(world, **({"label": jnp.asarray(labels)} if known else {}))
+    query, plain = asked(world, **({"label": jnp.asarray(labels)} if known else {}))
     decorate = sampling.classifier_free_guidance("label", scale)
-    got = decorate(plain, question)(TIMES, z_t, told(label=1))
+    got = decorate(plain, query)(TIMES, z_t, roles_of(query, label=1))
     present, p = clean_of_clusters(world, z_t, 1)
     encoding = TABLE[labels] if known else p @ TABLE
-    drift = np.asarray(world.weights.marginal["label"])[np.asarray(TIMES)][:, None] * encoding
+    drift = (
+        np.asarray(world.process.weights.marginal["label"])[np.asarray(TIMES)][:, None] * encoding
+    )
     absent, _ = clean_of_clusters(world, z_t - drift, 0)
     np.testing.assert_allclose(got.clean.z_0, absent + scale * (present - absent), rtol=1e-9)
     np.testing.assert_array_equal(
-        got.clean.encodings["label"], plain(TIMES, z_t, told(label=1)).clean.encodings["label"]
+        got.clean.encodings["label"],
+        plain(TIMES, z_t, roles_of(query, label=1)).clean.encodings["label"],
     )
 
 
@@ -78,11 +83,9 @@ def test_decoder_at_scale_one_is_bayes_rule(count, carried):
     """E[x_p | z_t, x_0] of the joint Gaussian; of two, the unknown one is not carried."""
     world, z_t = LinearWorld(count, STEPS), states()
     value = jnp.asarray(np.random.default_rng(1).normal(size=(len(TIMES), 2)))
-    question, plain = asked(world, x0=value)
-    denoiser = sampling.with_known(
-        sampling.decoder_guidance({"x0": 1.0})(plain, question), question
-    )
-    got = denoiser(TIMES, z_t, told(x0=carried, **({"x1": 0} if count == 2 else {})))
+    query, plain = asked(world, x0=value)
+    denoiser = sampling.with_given(sampling.decoder_guidance({"x0": 1.0})(plain, query), query)
+    got = denoiser(TIMES, z_t, roles_of(query, x0=carried, **({"x1": 0} if count == 2 else {})))
     for k, t in enumerate(np.asarray(TIMES)):
         rows = np.zeros((4, len(world.mean)))
         rows[:2] = world.by_carried[carried][0][t]
@@ -92,28 +95,29 @@ def test_decoder_at_scale_one_is_bayes_rule(count, carried):
         inside = rows @ world.covariance @ rows.T + noise
         exact = world.mean + world.covariance @ rows.T @ np.linalg.solve(inside, seen)
         np.testing.assert_allclose(got.clean.z_0[k], exact[:2], rtol=1e-6, atol=1e-9)
-    np.testing.assert_array_equal(got.clean.encodings["x0"], question.known["x0"])
+    np.testing.assert_array_equal(got.clean.encodings["x0"], query.encodings["x0"])
 
 
 def read_all(**options):
     """ẑ_0 without guidance, and with either kind of it."""
-    question, plain = asked(LinearWorld(2, STEPS), x0=states(1), x1=states(2))
+    query, plain = asked(LinearWorld(2, STEPS), x0=states(1), x1=states(2))
     denoisers = [
         plain,
-        sampling.classifier_free_guidance("x0", 3.0, **options)(plain, question),
-        sampling.decoder_guidance({"x0": 2.0, "x1": 0.5}, **options)(plain, question),
+        sampling.classifier_free_guidance("x0", 3.0, **options)(plain, query),
+        sampling.decoder_guidance({"x0": 2.0, "x1": 0.5}, **options)(plain, query),
     ]
     before, *after = (
-        np.asarray(denoiser(TIMES, states(), told(x0=1, x1=1)).clean.z_0) for denoiser in denoisers
+        np.asarray(denoiser(TIMES, states(), roles_of(query, x0=1, x1=1)).clean.z_0)
+        for denoiser in denoisers
     )
     return before, after
 
 
 def test_scales_without_effect_leave_the_denoiser_as_it_is():
-    question, plain = asked(LinearWorld(2, STEPS), x0=states(1), x1=states(2))
-    assert sampling.classifier_free_guidance("x0", 1.0)(plain, question) is plain
-    assert sampling.decoder_guidance({"x0": 0.0, "x1": 0.0})(plain, question) is plain
-    assert sampling.decoder_guidance({})(plain, question) is plain
+    query, plain = asked(LinearWorld(2, STEPS), x0=states(1), x1=states(2))
+    assert sampling.classifier_free_guidance("x0", 1.0)(plain, query) is plain
+    assert sampling.decoder_guidance({"x0": 0.0, "x1": 0.0})(plain, query) is plain
+    assert sampling.decoder_guidance({})(plain, query) is plain
 
 
 def test_samples_at_such_scales_are_the_same_bit_for_bit():
@@ -121,8 +125,8 @@ def test_samples_at_such_scales_are_the_same_bit_for_bit():
     given = {"x0": jnp.ones((3, 2))}
     made = [
         sampling.sample(
-            jax.random.key(0), world.schedule, world.weights, world.model(), (3, 2), given,
-            decorators=chosen,
+            jax.random.key(0), world.diffusion(), (3, 2), given,
+            method=sampling.Method(decorators=chosen),
         )["p"]
         for chosen in (
             [],
@@ -133,9 +137,11 @@ def test_samples_at_such_scales_are_the_same_bit_for_bit():
 
 
 def test_a_scale_of_zero_adds_nothing_to_another():
-    question, plain = asked(LinearWorld(2, STEPS), x0=states(1), x1=states(2))
+    query, plain = asked(LinearWorld(2, STEPS), x0=states(1), x1=states(2))
     readings = [
-        sampling.decoder_guidance(scales)(plain, question)(TIMES, states(), told(x0=1, x1=1))
+        sampling.decoder_guidance(scales)(plain, query)(
+            TIMES, states(), roles_of(query, x0=1, x1=1)
+        )
         for scales in ({"x0": 2.0, "x1": 0.0}, {"x0": 2.0})
     ]
     np.testing.assert_array_equal(*(reading.clean.z_0 for reading in readings))
@@ -188,13 +194,13 @@ def test_a_condition_guides_by_what_it_says():
     for modality in (functions, silent):
         modalities = {**model.modalities, "x0": modality}
         changed = dataclasses.replace(model, modalities=modalities)
-        question, plain = asked(world, changed, x0=states(1))
+        query, plain = asked(world, changed, x0=states(1))
         decorate = sampling.decoder_guidance({"x0": 1.0})
-        readings.append(decorate(plain, question)(TIMES, states(), told(x0=1)).clean.z_0)
-    belief = plain(TIMES, states(), told(x0=1)).clean
-    drift = np.asarray(world.weights.marginal["x0"])[np.asarray(TIMES)][:, None]
+        readings.append(decorate(plain, query)(TIMES, states(), roles_of(query, x0=1)).clean.z_0)
+    belief = plain(TIMES, states(), roles_of(query, x0=1)).clean
+    drift = np.asarray(world.process.weights.marginal["x0"])[np.asarray(TIMES)][:, None]
     kept = np.sqrt(np.asarray(world.schedule.alpha_bar))[np.asarray(TIMES)][:, None]
-    news = question.known["x0"] - belief.encodings["x0"]
+    news = query.encodings["x0"] - belief.encodings["x0"]
     np.testing.assert_allclose(readings[1], belief.z_0 - drift * news / kept, rtol=1e-9)
     assert np.abs(readings[0] - readings[1]).max() > 1e-3
 
@@ -227,7 +233,7 @@ def test_bad_options(options, words):
     [
         (sampling.classifier_free_guidance("x00", 2.0), "`guidance`: got 'x00'.*mean 'x0'"),
         (sampling.classifier_free_guidance("p", 2.0), "only the modalities that drive"),
-        (sampling.classifier_free_guidance("x1", 2.0), "never trained without.*'x0'"),
+        (sampling.classifier_free_guidance("x1", 2.0), "training never dropped.*'x0'"),
         (sampling.decoder_guidance({"y": 2.0}), "`guidance`: got 'y'"),
         (sampling.decoder_guidance({"p": 2.0}), "only the modalities that drive"),
         (sampling.decoder_guidance({"x1": 2.0}), "'x1', whose value is not given.*'x0'"),
@@ -236,7 +242,7 @@ def test_bad_options(options, words):
 )
 def test_bad_modalities(decorate, words):
     world = LinearWorld(2, 5)
-    model = dataclasses.replace(world.model(), trained_without=("x0",))
-    question, plain = asked(world, model, x0=states())
+    model = dataclasses.replace(world.model(), droppable=("x0",))
+    query, plain = asked(world, model, x0=states())
     with pytest.raises(ValueError, match=words):
-        decorate(plain, question)
+        decorate(plain, query)

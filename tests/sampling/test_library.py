@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from mmdiffusion_jax import process, sampling
+from mmdiffusion_jax.model import Diffusion, ModalityFunctions, ModelFunctions, Prediction
 from tests.stepping import Walker
 
 # Theirs turns torch tensors into arrays in the old way.
@@ -38,17 +39,20 @@ def walker_of(stepper, variance="posterior", zeros=False):
     """A denoiser that is none of any data; the head of the other modality must not matter."""
     schedule = process.linear_schedule(STEPS)
     weights = process.modality_weights(schedule, {"other": np.zeros(STEPS + 1)} if zeros else {})
-    identity = process.ModalityFunctions(
+    identity = ModalityFunctions(
         encode=lambda x: x, log_prob=lambda m, x: m[:, 0], expected_encoding=lambda m: m
     )
 
     def denoise(z_t, t):
         value = jnp.tanh(z_t) + 0.01 * t.astype(z_t.dtype)[:, None]
-        return process.Prediction(value, {"other": 7 + z_t})
+        return Prediction(value, {"other": 7 + z_t})
 
     modalities = dict.fromkeys(("x", *weights.transition), identity)
-    model = process.ModelFunctions(denoise, modalities, "x", "z_0", variance)
-    world = types.SimpleNamespace(schedule=schedule, weights=weights)
+    model = ModelFunctions(denoise, modalities, "x", "z_0", variance)
+    forward = process.Process(schedule, weights)
+    world = types.SimpleNamespace(
+        schedule=schedule, process=forward, diffusion=lambda model: Diffusion(forward, model)
+    )
     return Walker(world, stepper, model)
 
 

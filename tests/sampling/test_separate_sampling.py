@@ -18,7 +18,7 @@ def draw():
 
     def run(key, given):
         return sampling.sample_separate(
-            key, SCHEDULE, model, (COUNT, 1), given, stepper=sampling.DPMSolverPP()
+            key, SCHEDULE, model, (COUNT, 1), given, sampling.Method(sampling.DPMSolverPP())
         )
 
     return jax.jit(run)
@@ -54,7 +54,7 @@ def test_samples_do_not_depend_on_their_batch():
     times = sampling.uniform_grid(SCHEDULE, 5)
     run = jax.jit(
         lambda keys: sampling.sample_separate(
-            keys, SCHEDULE, model, (keys.shape[0], 1), times=times
+            keys, SCHEDULE, model, (keys.shape[0], 1), method=sampling.Method(times=times)
         )
     )
     np.testing.assert_allclose(run(keys)["x"][2:], run(keys[2:])["x"], rtol=1e-5)

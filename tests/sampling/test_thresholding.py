@@ -4,21 +4,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import process, sampling
+from mmdiffusion_jax import sampling
+from mmdiffusion_jax.model import CleanState, NoisyState, Prediction
 
 Z_0 = np.float32(np.random.default_rng(0).normal(size=(5, 4, 3)) * np.arange(1, 6)[:, None, None])
 
 
 def thresholded(decorate):
     """Asks a decorated denoiser, and checks that all but ẑ_0 is as it was."""
-    reading = sampling.Reading(
-        sampling.Clean(jnp.asarray(Z_0), {"x": jnp.ones(2)}),
-        process.Prediction(jnp.zeros(2), {}),
-        {"x": jnp.ones(2)},
-    )
-    got = decorate(lambda t, z_t, carried: reading, None)(None, None, {})
-    assert got.clean.encodings is reading.clean.encodings
-    assert got[1:] == reading[1:]
+    t, z_t, noise, spread = (jnp.full(2, x) for x in range(4))
+    clean, prediction = CleanState(jnp.asarray(Z_0), {"x": jnp.ones(2)}), Prediction(z_t, {})
+    state = NoisyState(t, z_t, clean, noise, prediction, {"x": spread})
+    got = decorate(lambda t, z_t, roles: state, None)(t, z_t, None)
+    assert got.clean.encodings is clean.encodings
+    for part in ("t", "z_t", "noise", "prediction", "spread"):
+        assert getattr(got, part) is getattr(state, part)
     return got.clean.z_0
 
 

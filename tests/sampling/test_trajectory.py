@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mmdiffusion_jax import sampling
+from mmdiffusion_jax.model import Diffusion
 from tests import plain_model
 from tests.linear_world import LinearWorld
 from tests.stepping import Walker
@@ -15,11 +16,9 @@ TIMES = np.array([12, 9, 5, 2, 1])
 KEY = jax.random.key(0)
 
 
-def trajectory(num_states, **options):
-    return sampling.sample_trajectory(
-        KEY, WORLD.schedule, WORLD.weights, WORLD.model(), (3, 2), num_states=num_states,
-        times=TIMES, **options,
-    )  # fmt: skip
+def trajectory(num_states, given=None, **options):
+    method = sampling.Method(times=TIMES, **options)
+    return sampling.sample_trajectory(KEY, WORLD.diffusion(), (3, 2), given, method, num_states)
 
 
 @pytest.mark.parametrize("stepper", ["dpm_solver_pp", "heun"])
@@ -47,21 +46,25 @@ def test_fewer_states_are_some_of_all(num_states, places):
 
 def test_the_samples_are_those_of_sample():
     options = {"stepper": "dpm_solver_pp_2m_sde", "read": "draw", "corrections": 1}
-    request = KEY, plain_model.SCHEDULE, plain_model.WEIGHTS, plain_model.shared(), (3, 2)
-    with_way, _ = sampling.sample_trajectory(*request, num_states=2, **options)
-    without = sampling.sample(*request, **options)
+    request = KEY, Diffusion(plain_model.PROCESS, plain_model.shared()), (3, 2)
+    with_way, _ = sampling.sample_trajectory(
+        *request, num_states=2, method=sampling.Method(**options)
+    )
+    without = sampling.sample(*request, method=sampling.Method(**options))
     for name, x in without.items():
         np.testing.assert_allclose(with_way[name], x, rtol=1e-4, atol=1e-5)
 
 
 def test_only_the_kept_states_are_held():
     """The loop's buffers, whatever the number of steps, are those of the states that are asked."""
-    schedule, weights = plain_model.SCHEDULE, plain_model.WEIGHTS
 
     def largest(num_states):
         traced = jax.make_jaxpr(
             lambda: sampling.sample_trajectory(
-                KEY, schedule, weights, plain_model.shared(), (3, 2), num_states=num_states
+                KEY,
+                Diffusion(plain_model.PROCESS, plain_model.shared()),
+                (3, 2),
+                num_states=num_states,
             )[1]
         )()
         return max(

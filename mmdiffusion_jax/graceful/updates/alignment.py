@@ -13,9 +13,10 @@ import numpy as np
 import optax
 from flax import traverse_util
 
-from mmdiffusion_jax import data, experiment, objective
+from mmdiffusion_jax import data, experiment
 from mmdiffusion_jax.graceful.updates.bundle import Bundle, encoder_paths
 from mmdiffusion_jax.graceful.updates.deployed import latents_apart
+from mmdiffusion_jax.model import split_presence
 
 _EXAMPLES, _BATCH, _LEARNING_RATE = 2048, 256, 0.03
 
@@ -55,7 +56,7 @@ def aligned_encoders(
     rng = np.random.default_rng(seed)
     count = min(_EXAMPLES, len(source))
     columns = source.take(np.sort(rng.choice(len(source), count, replace=False)))
-    batch = deployed.known_batch(*objective.split_presence(columns))
+    batch = deployed.known_batch(*split_presence(columns))
     optimiser = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, num_steps))
 
     @jax.jit

@@ -4,17 +4,25 @@ Pure functions of models as plain callables, for losses of any kind.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors, objective
-from mmdiffusion_jax.objective.absence import without_absent
+from mmdiffusion_jax.model import (
+    Batch,
+    Diffusion,
+    ModelFunctions,
+    Presence,
+    encode,
+    observe,
+    training_roles,
+)
+from mmdiffusion_jax.model.absence import without_absent
 from mmdiffusion_jax.objective.loss_terms import mean_where
 from mmdiffusion_jax.objective.losses import mean_square
-from mmdiffusion_jax.process import ModalityWeights, ModelFunctions, Schedule
 
 Read = Callable[[jax.Array], jax.Array]
 """A latent of the successor's → as the deployed model reads it."""
@@ -48,26 +56,19 @@ def with_encoders(
 
 def deployed_terms(
     key: jax.Array,
-    schedule: Schedule,
-    weights: ModalityWeights,
-    model: ModelFunctions,
-    batch: objective.state.Batch,
-    presence: objective.state.Masks | None = None,
-    *,
-    modality_scales: Mapping[str, float] | None = None,
-    dropout: Mapping[str, float] | None = None,
+    diffusion: Diffusion,
+    batch: Batch,
+    presence: Presence | None = None,
+    options: objective.LossOptions | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """What the deployed denoiser and the deployed heads lose on the latents of other encoders.
 
     Args:
         key: a typed key.
-        schedule: of the deployed model.
-        weights: of the deployed model.
-        model: from `with_encoders`.
+        diffusion: the deployed process, and the model from `with_encoders`.
         batch: {name: x (batch, …)}.
         presence: {name: (batch,) of 0 or 1}; left out, all is present.
-        modality_scales: λ_i of the deployed model's training.
-        dropout: of the deployed model's training.
+        options: λ_i and dropout of the deployed model's training; left out, the defaults.
 
     Returns:
         (E_t ‖ε − ε_old‖² / dims, Σ_i λ_i · −log p_old(x_i | z_t) / dims_i in nats), two scalars.
@@ -76,25 +77,20 @@ def deployed_terms(
     Raises:
         ValueError: as `objective.simple_loss`.
     """
-    loss, scalars = objective.simple_loss(
-        key,
-        schedule,
-        weights,
-        dataclasses.replace(model, variance="posterior"),
-        batch,
-        presence,
-        modality_scales=modality_scales,
-        dropout=dropout,
+    model = dataclasses.replace(diffusion.model, variance="posterior")
+    terms = objective.simple_loss_terms(
+        key, Diffusion(diffusion.process, model), batch, presence, options
     )
-    error = scalars[f"{model.primary}/squared_error"]
-    return error, loss - error
+    parts = terms.weighted_means()
+    error = parts.pop(f"{model.primary}/squared_error")
+    return error, sum(parts.values(), jnp.zeros_like(error))
 
 
 def latents_apart(
     successor: ModelFunctions,
     deployed: ModelFunctions,
-    batch: objective.state.Batch,
-    presence: objective.state.Masks | None = None,
+    batch: Batch,
+    presence: Presence | None = None,
 ) -> jax.Array:
     """Σ_i E ‖E_i,new(x_i) − E_i,old(x_i)‖² / dims over the deployed modalities, a scalar.
 
@@ -110,24 +106,22 @@ def latents_apart(
     Raises:
         ValueError: masks or batches that do not fit.
     """
-    present = objective.present_in(deployed, batch, presence)
+    roles = training_roles(deployed.modalities, batch, presence)
     total = jnp.zeros(())
     for name, own in deployed.modalities.items():
-        x = without_absent(present[name], batch[name])
+        x = without_absent(roles.present(name), batch[name])
         stored = jax.lax.stop_gradient(own.encode(x))
         error = mean_square(successor.modalities[name].encode(x) - stored)
-        total += mean_where(error, present[name])
+        total += mean_where(error, roles.present(name))
     return total
 
 
 def heads_at_noise(
     key: jax.Array,
-    schedule: Schedule,
-    weights: ModalityWeights,
-    model: ModelFunctions,
-    batch: objective.state.Batch,
+    diffusion: Diffusion,
+    batch: Batch,
     name: str,
-    presence: objective.state.Masks | None = None,
+    presence: Presence | None = None,
 ) -> Any:
     """What a head says of states that do not carry its modality, at one t an example.
 
@@ -136,9 +130,7 @@ def heads_at_noise(
 
     Args:
         key: a typed key.
-        schedule: of the model.
-        weights: of the model.
-        model: the model.
+        diffusion: the process and the model.
         batch: {name: x (batch, …)}.
         name: whose head.
         presence: {name: (batch,) of 0 or 1}; left out, all is present.
@@ -149,13 +141,13 @@ def heads_at_noise(
     Raises:
         ValueError: an unknown name, masks or batches that do not fit.
     """
+    model, schedule = diffusion.model, diffusion.process.schedule
     if name not in model.modalities:
         raise ValueError(errors.unknown("name", name, model.modalities))
-    present = objective.present_in(model, batch, presence)
-    carried = {**present, name: jnp.zeros_like(present[name])}
-    clean = objective.encode(model, batch, carried)
+    roles = training_roles(model.modalities, batch, presence).without(name)
+    clean = encode(model, batch, roles)
     t, noise = objective.draw_t_and_noise(key, schedule, clean, "uniform")
-    state = objective.observe(schedule, weights, model, clean, carried, t, noise)
+    state = observe(diffusion, clean, roles, t, noise)
     return state.prediction.heads[name]
 
 

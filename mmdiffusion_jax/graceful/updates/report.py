@@ -1,7 +1,6 @@
 """What an update would do to those who use what is deployed, and whether to let it happen."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax import data, errors, objective
+from mmdiffusion_jax import data, errors
 from mmdiffusion_jax.graceful.methods.decisions import Flips, flips
 from mmdiffusion_jax.graceful.methods.retrieval import (
     Cells,
@@ -22,7 +21,7 @@ from mmdiffusion_jax.graceful.updates.bundle import Bundle
 from mmdiffusion_jax.graceful.updates.deployed import deployed_terms, with_encoders
 from mmdiffusion_jax.graceful.updates.options import UpdateOptions
 from mmdiffusion_jax.graceful.updates.successor import check_successor, decided_by
-from mmdiffusion_jax.process import ModelFunctions
+from mmdiffusion_jax.model import Diffusion, ModelFunctions, split_presence
 
 _SHOWN = 20
 
@@ -317,24 +316,20 @@ def _denoising(
     columns: Mapping[str, np.ndarray],
     repeats: int,
 ) -> Denoising:
-    values, masks = objective.split_presence({n: jnp.asarray(x) for n, x in columns.items()})
+    values, masks = split_presence({n: jnp.asarray(x) for n, x in columns.items()})
     # Both are asked about the same examples: those without classes that came later.
     theirs = deployed.known_batch(values, masks)
     ours = tuple({**new, **old} for old, new in zip(theirs, successor.known_batch(values, masks)))
 
     def error(reader: Bundle, batch: Any, model: Callable[..., ModelFunctions]) -> float:
-        schedule, weights = reader.built.schedule, reader.built.weights
-
         @jax.jit
         def part(key: jax.Array, params: Any, rows: Any) -> jax.Array:
             old, new = (
                 x.built.model.functions(p)
                 for x, p in zip((deployed, successor), params, strict=True)
             )
-            read = functools.partial(
-                deployed_terms, schedule=schedule, weights=weights, model=model(old, new)
-            )
-            term = lambda key: read(key, batch=rows[0], presence=rows[1])[0]  # noqa: E731
+            diffusion = Diffusion(reader.built.process, model(old, new))
+            term = lambda key: deployed_terms(key, diffusion, *rows)[0]  # noqa: E731
             return jnp.mean(jax.lax.map(term, jax.random.split(key, repeats)))
 
         size = reader.built.evaluation.batch_size

@@ -34,7 +34,7 @@ from mmdiffusion_jax.graceful.updates.deployed import (
     with_encoders,
 )
 from mmdiffusion_jax.graceful.updates.options import UpdateOptions
-from mmdiffusion_jax.process import ModelFunctions
+from mmdiffusion_jax.model import Diffusion, ModelFunctions, split_presence
 
 
 def constraint(
@@ -83,7 +83,7 @@ def constraint(
             batch,
             adapt=lambda own: _mixed(mix_key, own, stored, mix, newest),
         )
-        values, presence = objective.split_presence(batch)
+        values, presence = split_presence(batch)
         functions = built.model.functions(params)
         held = zip(deployed, constants, strict=False) if options.encoders == "compatible" else ()
         for index, (bundle, old) in enumerate(held):
@@ -234,7 +234,7 @@ def check_successor(
                 "or declare how it reads them in a loss of your own: with_encoders(…, read)",
             )
         )
-    steps = old.schedule.num_steps, new.schedule.num_steps
+    steps = old.process.num_steps, new.process.num_steps
     if options.flips and steps[0] != steps[1]:
         raise ValueError(
             errors.message(
@@ -262,15 +262,13 @@ def _terms(
     key: jax.Array, bundle: Bundle, params: Any, successor: ModelFunctions, values: Any, masks: Any
 ) -> tuple[jax.Array, jax.Array]:
     built, section = bundle.built, bundle.built.settings.loss
-    simple = section.kind == "simple"
     return deployed_terms(
         key,
-        built.schedule,
-        built.weights,
-        with_encoders(built.model.functions(params), successor),
+        Diffusion(built.process, with_encoders(built.model.functions(params), successor)),
         *bundle.known_batch(values, masks),
-        modality_scales=section.scales if simple else None,
-        dropout=section.dropout if simple else None,
+        objective.LossOptions(section.scales, dropout=section.dropout)
+        if section.kind == "simple"
+        else None,
     )
 
 
@@ -308,12 +306,10 @@ def _distillation(
 def _heads(
     key: jax.Array, built: experiment.Experiment, params: Any, values: Any, name: str, masks: Any
 ) -> jax.Array:
-    functions, names = built.model.functions(params), built.model.modalities
+    names = built.model.modalities
     return heads_at_noise(
         key,
-        built.schedule,
-        built.weights,
-        functions,
+        Diffusion(built.process, built.model.functions(params)),
         {name: values[name] for name in names},
         name,
         {name: mask for name, mask in masks.items() if name in names},

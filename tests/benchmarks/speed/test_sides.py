@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from benchmarks.speed import ours, rival, sizes
-from mmdiffusion_jax import experiment, objective
+from mmdiffusion_jax import experiment
+from mmdiffusion_jax.model import CleanState
 from mmdiffusion_jax.networks import convert
 from mmdiffusion_jax.networks.embeddings import grid_embedding
 from mmdiffusion_jax.objective.bound import draw_t_and_noise
@@ -115,7 +116,7 @@ def test_the_same_steps(sides, monkeypatch):
     for _ in range(3):
         # As `simple_loss` draws them.
         _, key = jax.random.split(jax.random.fold_in(step.state.key, step.state.step))
-        t, noise = draw_t_and_noise(key, built.schedule, objective.CleanState(x, {}), "uniform")
+        t, noise = draw_t_and_noise(key, built.process.schedule, CleanState(x, {}), "uniform")
         training.step(to_torch(x), torch.tensor(np.asarray(t)).long(), to_torch(noise))
         step(1)
     for got, theirs in ((step.state.params, model), (step.state.ema, training.average)):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mmdiffusion_jax import data, graceful, objective
+from mmdiffusion_jax.model import Diffusion
 from tests.graceful.small import built_with, examples, frozen, source
 from tests.graceful.updates.test_bundle import changed
 
@@ -61,9 +62,7 @@ def test_errors_of_the_noise_are_the_means_over_draws(deployed, report):
     model = built.model.functions(deployed.params)
     key = jax.random.fold_in(jax.random.key(0), 0)
     errors = [
-        objective.simple_loss(k, built.schedule, built.weights, model, batch)[1][
-            "image/squared_error"
-        ]
+        objective.simple_loss(k, Diffusion(built.process, model), batch)[1]["image/squared_error"]
         for k in jax.random.split(key, 2)
     ]
     np.testing.assert_allclose(report.denoising.deployed, np.mean(errors), rtol=1e-5)

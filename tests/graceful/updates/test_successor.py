@@ -12,6 +12,7 @@ from flax import traverse_util
 from mmdiffusion_jax import evaluation, experiment, graceful, objective
 from mmdiffusion_jax.graceful import UpdateOptions
 from mmdiffusion_jax.graceful.updates.bundle import encoder_paths
+from mmdiffusion_jax.model import Diffusion
 from tests.graceful.small import built_with, examples, frozen, source
 from tests.mixture_world import TABLE, MixtureWorld
 
@@ -42,8 +43,8 @@ def test_a_deployed_model_reads_its_own_latents_as_in_training():
     world = MixtureWorld(10)
     batch, model = world.draw(200), world.model()
     same = graceful.with_encoders(model, model)
-    error, heads = graceful.deployed_terms(KEY, world.schedule, world.weights, same, batch)
-    total, scalars = objective.simple_loss(KEY, world.schedule, world.weights, model, batch)
+    error, heads = graceful.deployed_terms(KEY, world.diffusion(same), batch)
+    total, scalars = objective.simple_loss(KEY, world.diffusion(model), batch)
     np.testing.assert_allclose(error, scalars["x/squared_error"], rtol=1e-6)
     np.testing.assert_allclose(heads, scalars["label/loss"], rtol=1e-5)
     np.testing.assert_allclose(error + heads, total, rtol=1e-6)
@@ -61,7 +62,7 @@ def test_the_encoder_finds_the_codes_that_the_deployed_model_reads():
 
     def terms(table, key, count=2000):
         batch = world.draw(count)
-        return graceful.deployed_terms(key, world.schedule, world.weights, hybrid(table), batch)
+        return graceful.deployed_terms(key, world.diffusion(hybrid(table)), batch)
 
     @jax.jit
     def fit(table):
@@ -97,9 +98,7 @@ def test_wider_latents_are_read_as_is_declared():
 
     wide = dataclasses.replace(model, modalities={n: widened(n) for n in model.modalities})
     read = graceful.with_encoders(model, wide, lambda z: graceful.shared_coordinates(z, 2))
-    found, truth = (
-        graceful.deployed_terms(KEY, world.schedule, world.weights, m, batch) for m in (read, model)
-    )
+    found, truth = (graceful.deployed_terms(KEY, world.diffusion(m), batch) for m in (read, model))
     np.testing.assert_allclose(found, truth, rtol=1e-6)
 
 
@@ -191,14 +190,22 @@ def test_a_head_is_asked_about_states_that_do_not_carry_its_modality(deployed):
     def asked(labels, key=KEY):
         values = {**batch, "label": labels}
         return graceful.heads_at_noise(
-            key, built.schedule, built.weights, functions, values, "label"
+            key,
+            Diffusion(built.process, functions),
+            values,
+            "label",
         )
 
     first = asked(batch["label"])
     np.testing.assert_array_equal(first, asked((batch["label"] + 1) % 10))
     assert np.abs(first - asked(batch["label"], jax.random.key(9))).max() > 0
     with pytest.raises(ValueError, match=r"`name`: got .labels.*did you mean .label"):
-        graceful.heads_at_noise(KEY, built.schedule, built.weights, functions, batch, "labels")
+        graceful.heads_at_noise(
+            KEY,
+            Diffusion(built.process, functions),
+            batch,
+            "labels",
+        )
 
 
 def test_a_share_of_one_learns_from_what_is_stored_alone(deployed, deeper):

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.process import ModelFunctions
-from mmdiffusion_jax.sampling.denoiser import Reading
+from mmdiffusion_jax.model import NoisyState
 from mmdiffusion_jax.sampling.plan import Plan
-from mmdiffusion_jax.sampling.steppers import Move, Multistep, drift_factors
+from mmdiffusion_jax.sampling.steppers.multistep import Move, Multistep, drift_factors
 
 
 class _Learned(NamedTuple):
@@ -41,7 +40,7 @@ class Ancestral(Multistep):
         """Always."""
         return True
 
-    def move(self, plan: Plan, model: ModelFunctions) -> Move:
+    def move(self, plan: Plan) -> Move:
         """See `Multistep.move`."""
         lower = plan.posterior_variance()
         upper = -np.expm1(-2 * np.diff(np.log(plan.scale.z_0)))
@@ -50,10 +49,10 @@ class Ancestral(Multistep):
             "posterior": lower,
             "upper": upper,
             "learned": _Learned(np.log(lower), np.log(upper)),
-        }[model.variance]
+        }[plan.variance]
         return Move(plan.times[:-1], kept, (parts,), variance, drift_factors(plan))
 
-    def noise_variance(self, tables: Move, reading: Reading) -> jax.Array:
+    def noise_variance(self, tables: Move, estimate: NoisyState) -> jax.Array:
         """From the tables, or the model's mix of both ends.
 
         Raises:
@@ -61,7 +60,7 @@ class Ancestral(Multistep):
         """
         if not isinstance(tables.variance, _Learned):
             return tables.variance
-        mix = reading.prediction.variance_mix
+        mix = estimate.prediction.variance_mix
         if mix is None:
             raise ValueError(
                 errors.message(

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.model import Denoiser, NoisyState, Roles
 from mmdiffusion_jax.process.checks import expect_number
-from mmdiffusion_jax.sampling.denoiser import Carried, Decorator, Denoiser, Question, Reading
+from mmdiffusion_jax.sampling.query import Decorator, Query
 
 
 def static_threshold(low: float = -1.0, high: float = 1.0) -> Decorator:
@@ -60,13 +61,13 @@ def dynamic_threshold(quantile: float = 0.995, bound: float = 1.0) -> Decorator:
 def _on_clean(function: Callable[[jax.Array], jax.Array]) -> Decorator:
     """Applies a function to every ẑ_0."""
 
-    def decorate(denoiser: Denoiser, question: Question) -> Denoiser:
-        del question
+    def decorate(denoiser: Denoiser, query: Query) -> Denoiser:
+        del query
 
-        def read(t: jax.Array, z_t: jax.Array, carried: Carried) -> Reading:
-            reading = denoiser(t, z_t, carried)
-            return reading._replace(clean=reading.clean._replace(z_0=function(reading.clean.z_0)))
+        def answer(t: jax.Array, z_t: jax.Array, roles: Roles) -> NoisyState:
+            state = denoiser(t, z_t, roles)
+            return state.with_z_0(function(state.clean.z_0))
 
-        return read
+        return answer
 
     return decorate

@@ -1,4 +1,4 @@
-"""What may be asked of the samplers: options, shapes and known values, checked once."""
+"""What may be asked of the samplers: how to sample, shapes and given values, checked once."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.process import Modal
+from mmdiffusion_jax.model import Modal
 from mmdiffusion_jax.process.checks import (
     as_array,
     described,
@@ -19,9 +19,8 @@ from mmdiffusion_jax.process.checks import (
     expect_whole,
 )
 from mmdiffusion_jax.ranges import is_whole
-from mmdiffusion_jax.sampling.denoiser import ESTIMATES, Decorator
-from mmdiffusion_jax.sampling.samplers import as_stepper
-from mmdiffusion_jax.sampling.steppers import Stepper
+from mmdiffusion_jax.sampling.query import ESTIMATES, Decorator
+from mmdiffusion_jax.sampling.steppers import Stepper, as_stepper
 
 UNKNOWNS = ("auto", "absent", "estimated")
 """What the states carry of a secondary modality that is generated."""
@@ -31,11 +30,33 @@ READS = ("most_likely", "draw")
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """How to sample; the fields are arguments of `sample`.
+class Method:
+    """How to sample.
+
+    Attributes:
+        stepper: how to go from state to state, or a name of `SAMPLERS`; left out, `Ancestral()`.
+        times: the visited t's, strictly decreasing; left out, T, T − 1, …, 1.
+        decorators: guidance and thresholding, the first innermost.
+        estimate: of the encoding of a modality that is generated: "mean" under its head, "draw"
+            from it, or "moments", the mean with its variance added to the noise of a stochastic
+            step of order 1.
+        unknown: "estimated" lets the states carry the current estimates of modalities that are
+            generated, refined from t to t; "absent" does not, so that their heads cannot read their
+            own guess back. "auto" is "estimated" while the primary is generated; with a given
+            primary, where an early wrong guess would confirm itself, it is "absent" for the
+            modalities that training dropped at times.
+        read: "most_likely" values under the heads at the last t (or the pooled heads), or a
+            "draw" from the heads at the last t.
+        corrections: Langevin steps at each t after it is reached, z ← z + ½σ² s + σ ξ with the
+            score s = −ε̂ / σ of the guided estimate (Song & Ermon 2019); one call of the model
+            each.
 
     Raises:
         ValueError: an unknown name, or a value of another kind.
+
+    Example:
+        >>> Method(stepper="ddim", times=[100, 50, 1]).read
+        'most_likely'
     """
 
     stepper: Stepper | str | None = None
@@ -108,7 +129,7 @@ def as_shape(shape: Sequence[int]) -> tuple[int, ...]:
 def check_given(
     model: Modal, shape: tuple[int, ...], given: Mapping[str, Any] | None
 ) -> dict[str, jax.Array]:
-    """Checks the known values of a request.
+    """Checks the given values of a query.
 
     Args:
         model: names the modalities.

@@ -1,4 +1,4 @@
-"""DPM-Solver++: multistep solvers that extrapolate the reading of the clean state."""
+"""DPM-Solver++: multistep solvers that extrapolate the estimate of the clean state."""
 
 import dataclasses
 import functools
@@ -8,25 +8,25 @@ import jax
 import numpy as np
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.process import ModelFunctions
+from mmdiffusion_jax.model import CleanState
 from mmdiffusion_jax.process.checks import expect, expect_whole
-from mmdiffusion_jax.sampling.plan import Clean, Plan
-from mmdiffusion_jax.sampling.steppers import Move, Multistep, drift_factors
+from mmdiffusion_jax.sampling.plan import Plan
+from mmdiffusion_jax.sampling.steppers.multistep import Move, Multistep, drift_factors
 
 
 @dataclasses.dataclass(frozen=True)
 class DPMSolverPP(Multistep):
     """DPM-Solver++ 1, 2M, 3M and 2M-SDE (Lu et al. 2022, "DPM-Solver++", algorithm 2, eq. 18).
 
-    The clean state and the encodings are smooth in λ = log(sqrt(ᾱ) / σ), so earlier readings tell
+    The clean state and the encodings are smooth in λ = log(sqrt(ᾱ) / σ), so earlier estimates tell
     how they go on during a step:
 
         z_s = (σ_s / σ_t) z_t + σ_s Σ_c ∫ Ĉ(λ) d(c / σ)
 
-    with Ĉ constant (order 1, the same as DDIM), at the middle of the line through two readings
+    with Ĉ constant (order 1, the same as DDIM), at the middle of the line through two estimates
     (2M), or the parabola through three (3M). Each modality's encoding is extrapolated like the
     clean state, which keeps the order where the drift is estimated. "sde" adds the noise of the
-    posterior (2M only). The first steps are of lower order for want of readings.
+    posterior (2M only). The first steps are of lower order for want of estimates.
 
     The usual code for 3M takes half of the parabola's square term and so is of order 2; here the
     whole term is taken.
@@ -59,13 +59,12 @@ class DPMSolverPP(Multistep):
         """Where `sde` is set."""
         return self.sde
 
-    def move(self, plan: Plan, model: ModelFunctions) -> Move:
+    def move(self, plan: Plan) -> Move:
         """See `Multistep.move`."""
-        del model
         variance = plan.posterior_variance() * float(self.sde)
         kept, area = plan.move(variance)
         h = plan.gaps
-        parts: tuple[Clean, ...] = (area,)
+        parts: tuple[CleanState, ...] = (area,)
         if self.order >= 2:
             parts = _line(area, _scaled(area, h / 2), h)
         if self.order == 3:
@@ -73,19 +72,21 @@ class DPMSolverPP(Multistep):
         return Move(plan.times[:-1], kept, parts, variance, drift_factors(plan))
 
 
-def _scaled(parts: Clean, by: np.ndarray) -> Clean:
+def _scaled(parts: CleanState, by: np.ndarray) -> CleanState:
     return jax.tree.map(lambda factor: factor * by, parts)
 
 
-def _line(area: Clean, first: Clean, h: np.ndarray) -> tuple[Clean, Clean]:
-    """Factors of two readings: area · C_0 + first · (C_0 − C_1) / h_1; C_0 alone at the start."""
+def _line(area: CleanState, first: CleanState, h: np.ndarray) -> tuple[CleanState, CleanState]:
+    """Factors of two estimates: area · C_0 + first · (C_0 − C_1) / h_1; C_0 alone at the start."""
     slope = np.concatenate([[0.0], 1 / h[:-1]])
     newest = jax.tree.map(lambda a, m: a + m * slope, area, first)
     return newest, jax.tree.map(lambda m: -m * slope, first)
 
 
-def _parabola(start: tuple[Clean, ...], area: Clean, plan: Plan) -> tuple[Clean, ...]:
-    """Factors of three readings by Newton's divided differences, from the third step on."""
+def _parabola(
+    start: tuple[CleanState, ...], area: CleanState, plan: Plan
+) -> tuple[CleanState, ...]:
+    """Factors of three estimates by Newton's divided differences, from the third step on."""
     h = plan.gaps
     if len(h) < 3:
         return start

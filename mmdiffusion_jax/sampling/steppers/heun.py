@@ -1,4 +1,4 @@
-"""Heun's second-order method in σ, as EDM takes it: two readings a step."""
+"""Heun's second-order method in σ, as EDM takes it: two estimates a step."""
 
 import dataclasses
 from typing import Any, ClassVar, NamedTuple
@@ -6,10 +6,10 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mmdiffusion_jax.process import ModelFunctions
-from mmdiffusion_jax.sampling.denoiser import total
-from mmdiffusion_jax.sampling.plan import Clean, Plan
-from mmdiffusion_jax.sampling.steppers import Ask
+from mmdiffusion_jax.model import CleanState
+from mmdiffusion_jax.sampling.plan import Plan
+from mmdiffusion_jax.sampling.query import total
+from mmdiffusion_jax.sampling.steppers.multistep import Ask
 
 
 class Trapezoid(NamedTuple):
@@ -17,15 +17,15 @@ class Trapezoid(NamedTuple):
 
     times: Any
     noise: Any
-    scale: tuple[Clean, Clean]
+    scale: tuple[CleanState, CleanState]
 
 
 @dataclasses.dataclass(frozen=True)
 class Heun:
     """Trapezoid rule of dx = ε̂ dς + Σ_i Ê_i d(w̄_i / sqrt(ᾱ)) (Karras et al. 2022, algorithm 1).
 
-    x = z / sqrt(ᾱ) and ς = σ / sqrt(ᾱ): a step with the reading at t leads to a trial state, whose
-    reading at s corrects it.
+    x = z / sqrt(ᾱ) and ς = σ / sqrt(ᾱ): a step with the estimate at t leads to a trial state, whose
+    estimate at s corrects it.
 
     Example:
         >>> Heun().order, Heun().calls
@@ -36,19 +36,18 @@ class Heun:
     calls: ClassVar[int] = 2
     stochastic: ClassVar[bool] = False
 
-    def init(self, plan: Plan, model: ModelFunctions, like: Clean) -> tuple[Trapezoid, None]:
+    def init(self, plan: Plan, like: CleanState) -> tuple[Trapezoid, None]:
         """See `Stepper.init`."""
-        del model
 
         def pair(table: Any) -> tuple[jax.Array, jax.Array]:
             values = jnp.asarray(table, like.z_0.dtype)
             return values[:-1], values[1:]
 
-        here, there = (
+        start, end = (
             jax.tree.map(lambda table, side=side: pair(table)[side], plan.scale) for side in (0, 1)
         )
         times = jnp.asarray(plan.times)
-        return Trapezoid((times[:-1], times[1:]), pair(plan.noise), (here, there)), None
+        return Trapezoid((times[:-1], times[1:]), pair(plan.noise), (start, end)), None
 
     def step(
         self, tables: Trapezoid, z_t: jax.Array, ask: Ask, noise: jax.Array, state: None
@@ -57,13 +56,14 @@ class Heun:
         del noise, state
         signals, sigmas = tables.scale, tables.noise
 
-        def slope(side: int, z: jax.Array) -> Clean:
+        def slope(side: int, z: jax.Array) -> CleanState:
             """ε̂ and Ê_i at one end, in the structure of a signal."""
             clean = ask(tables.times[side], z).clean
-            return clean._replace(z_0=(z - total(signals[side], clean)) / sigmas[side])
+            noise = (z - total(signals[side], clean)) / sigmas[side]
+            return CleanState(noise, clean.encodings)
 
         levels = [
-            Clean(
+            CleanState(
                 sigma / signal.z_0,
                 {name: w / signal.z_0 for name, w in signal.encodings.items()},
             )
@@ -71,7 +71,7 @@ class Heun:
         ]
         rises = jax.tree.map(jnp.subtract, levels[1], levels[0])
 
-        def go(slopes: Clean) -> jax.Array:
+        def go(slopes: CleanState) -> jax.Array:
             return signals[1].z_0 * (z_t / signals[0].z_0 + total(rises, slopes))
 
         first = slope(0, z_t)

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax.process import ModelFunctions
-from mmdiffusion_jax.sampling.denoiser import Reading, total
-from mmdiffusion_jax.sampling.plan import Clean, Plan
+from mmdiffusion_jax.model import CleanState, NoisyState
+from mmdiffusion_jax.sampling.plan import Plan
+from mmdiffusion_jax.sampling.query import total
 
-Ask = Callable[[jax.Array, jax.Array], Reading]
-"""(t, a scalar integer; z_t) → what z_t is made of."""
+Ask = Callable[[jax.Array, jax.Array], NoisyState]
+"""(t, a scalar integer; z_t (batch, *latent)) → what z_t is taken to be made of."""
 
 
 class Stepper(Protocol):
@@ -41,13 +41,12 @@ class Stepper(Protocol):
         """See above."""
         ...
 
-    def init(self, plan: Plan, model: ModelFunctions, like: Clean) -> tuple[Any, Any]:
+    def init(self, plan: Plan, like: CleanState) -> tuple[Any, Any]:
         """What a run needs.
 
         Args:
             plan: the grid with n points.
-            model: the model, for its variance.
-            like: arrays of the shapes that a reading's `clean` will have.
+            like: arrays of the shapes that the clean states will have.
 
         Returns:
             Tables whose leaves have a leading axis n − 1, one entry a step, and the first state.
@@ -78,7 +77,7 @@ class Move(NamedTuple):
     Attributes:
         t: where the step starts.
         kept: κ, the factor of z_t.
-        parts: the factors of the signal's parts at this and at earlier readings, newest first.
+        parts: the factors of the signal's parts at this and at earlier estimates, newest first.
         variance: of the noise that is added.
         drift: {secondary: w_{t→s}²}, what the variance of its encoding adds to the noise's where
             that is asked for; w_{t→s} = w̄_t sqrt(ᾱ_s / ᾱ_t) − w̄_s is the weight from s to t.
@@ -86,14 +85,14 @@ class Move(NamedTuple):
 
     t: Any
     kept: Any
-    parts: tuple[Clean, ...]
+    parts: tuple[CleanState, ...]
     variance: Any
     drift: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Multistep:
-    """z_s = κ z_t + Σ_j Σ_c f_{j,c} C^{(j)} + sqrt(v) ξ over this and earlier readings j.
+    """z_s = κ z_t + Σ_j Σ_c f_{j,c} C^{(j)} + sqrt(v) ξ over this and earlier estimates j.
 
     Everything before the data is known on the host, so a step is one call and a weighted sum. A
     subclass gives the tables in `move`.
@@ -106,18 +105,18 @@ class Multistep:
         """Whether steps add noise."""
         raise NotImplementedError
 
-    def move(self, plan: Plan, model: ModelFunctions) -> Move:
+    def move(self, plan: Plan) -> Move:
         """The tables, in float64."""
         raise NotImplementedError
 
-    def noise_variance(self, tables: Move, reading: Reading) -> jax.Array:
+    def noise_variance(self, tables: Move, estimate: NoisyState) -> jax.Array:
         """The variance of the noise a step adds; from the tables, unless the model learns it."""
-        del reading
+        del estimate
         return tables.variance
 
-    def init(self, plan: Plan, model: ModelFunctions, like: Clean) -> tuple[Move, Any]:
+    def init(self, plan: Plan, like: CleanState) -> tuple[Move, Any]:
         """Tables in the dtype of `like`, and an empty history."""
-        move = self.move(plan, model)
+        move = self.move(plan)
         dtype = like.z_0.dtype
         tables = jax.tree.map(
             lambda x: jnp.asarray(x, jnp.int32 if x.dtype == np.int32 else dtype), move
@@ -129,14 +128,14 @@ class Multistep:
         self, tables: Move, z_t: jax.Array, ask: Ask, noise: jax.Array, state: Any
     ) -> tuple[jax.Array, Any]:
         """See `Stepper.step`."""
-        reading = ask(tables.t, z_t)
-        history = (reading.clean, *state)
+        estimate = ask(tables.t, z_t)
+        history = (estimate.clean, *state)
         z_s = tables.kept * z_t + total(tables.parts, history)
         if self.stochastic:
-            variance = self.noise_variance(tables, reading)
-            if reading.spread:
+            variance = self.noise_variance(tables, estimate)
+            if estimate.spread:
                 variance = variance + total(
-                    {name: tables.drift[name] for name in reading.spread}, reading.spread
+                    {name: tables.drift[name] for name in estimate.spread}, estimate.spread
                 )
             z_s = z_s + jnp.sqrt(variance) * noise
         return z_s, history[:-1]

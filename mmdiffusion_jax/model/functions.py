@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.model.roles import Roles, all_carried
 from mmdiffusion_jax.process.checks import (
     at_least,
     checked_result,
@@ -92,6 +92,13 @@ class ModalityFunctions:
         expect_whole("num_dims", self.num_dims, 1)
 
 
+class Denoise(Protocol):
+    """The shared denoiser of a model as a plain function."""
+
+    def __call__(self, z_t: jax.Array, t: jax.Array, roles: Roles, /) -> Prediction:
+        """What it says about states z_t (batch, *latent) at t (batch,); see `ModelFunctions`."""
+
+
 class Modal(Protocol):
     """What has modalities, one of them the primary: any formulation of a model."""
 
@@ -109,22 +116,22 @@ class ModelFunctions:
     """A multi-modal diffusion model as plain functions.
 
     Attributes:
-        denoise: (z_t (batch, *latent), t (batch,)) → Prediction; a third argument where
-            `sees_carried` is set.
+        denoise: (z_t (batch, *latent), t (batch,)) → Prediction; `Roles` are its third argument
+            where `sees_roles` is set.
         modalities: {name: its functions}.
         primary: the modality that z_0 encodes; the others drive the process.
         target: what `Prediction.value` is: "noise", "z_0" or "v" of the shifted state.
         variance: of the step back: "posterior", "upper" or "learned".
-        sees_carried: whether `denoise` is also told which secondary modalities z_t carries, as
-            {name: (batch,) of 0 or 1}. Without it a network trained with dropped modalities cannot
-            tell a state without drift from one with another value, and averages the two.
+        sees_roles: whether `denoise` also gets the roles of the modalities. Without them a network
+            trained with dropped modalities cannot tell a state without drift from one with another
+            value, and averages the two.
         shares: {name: a_i}, z_0 = Σ a_i E_i(x_i) / Σ a_i; left out, z_0 is the primary's encoding.
-        trained_without: the secondary modalities that training left out of some states, so that a
-            state without them is nothing new to the model; left out, all of them are taken to be.
+        droppable: the secondary modalities that training dropped from some states, so that a state
+            that does not carry them is nothing new to the model; left out, all of them.
 
     Raises:
         ValueError: `denoise` is no function or `modalities` no dictionary of `ModalityFunctions`;
-            an unknown primary, target, variance or name in `shares` or `trained_without`.
+            an unknown primary, target, variance or name in `shares` or `droppable`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -138,14 +145,14 @@ class ModelFunctions:
         ()
     """
 
-    denoise: Callable[..., Prediction]
+    denoise: Denoise | Callable[[jax.Array, jax.Array], Prediction]
     modalities: Mapping[str, ModalityFunctions]
     primary: str
     target: str = "noise"
     variance: str = "posterior"
     shares: Mapping[str, float] | None = None
-    sees_carried: bool = False
-    trained_without: tuple[str, ...] | None = None
+    sees_roles: bool = False
+    droppable: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_parts(self.denoise, self.modalities, self.primary, self.target)
@@ -153,10 +160,8 @@ class ModelFunctions:
         for name, share in expect_names("shares", self.shares or {}, "share").items():
             expect_name("shares", name, self.modalities)
             expect_number(f"shares[{name!r}]", share)
-        for name in self.trained_without or ():
-            expect_name(
-                "trained_without", name, self.secondaries, none="the model has no secondary"
-            )
+        for name in self.droppable or ():
+            expect_name("droppable", name, self.secondaries, none="the model has no secondary")
         if self.shares is not None and not self.shares.get(self.primary, 0.0) > 0:
             raise ValueError(
                 errors.message(
@@ -167,24 +172,22 @@ class ModelFunctions:
                 )
             )
 
-    def may_leave_out(self, name: str) -> bool:
-        """Whether a state without this secondary modality is nothing new to the model."""
-        return self.trained_without is None or name in self.trained_without
+    def can_drop(self, name: str) -> bool:
+        """Whether a state that does not carry this secondary modality is nothing new to it."""
+        return self.droppable is None or name in self.droppable
 
     @property
     def secondaries(self) -> tuple[str, ...]:
         """The modalities that drive the process, sorted by name."""
         return tuple(sorted(name for name in self.modalities if name != self.primary))
 
-    def ask(
-        self, z_t: jax.Array, t: jax.Array, carried: Mapping[str, jax.Array] | None = None
-    ) -> Prediction:
-        """Calls `denoise`, and tells it what z_t carries if it wants to know.
+    def ask(self, z_t: jax.Array, t: jax.Array, roles: Roles | None = None) -> Prediction:
+        """Calls `denoise`, with the roles of the modalities where it sees them.
 
         Args:
             z_t: (batch, *latent).
             t: (batch,).
-            carried: {secondary: (batch,) of 0 or 1}; a name left out is carried.
+            roles: which part each modality plays; left out, z_t carries all of them.
 
         Returns:
             The answer in the dtype of z_t, whatever the network computes in; floating parameters of
@@ -193,11 +196,11 @@ class ModelFunctions:
         Raises:
             ValueError: an answer that is no `Prediction`, or of another shape than z_t.
         """
-        if not self.sees_carried:
-            return checked_answer(self.denoise(z_t, t), z_t)
-        ones = jnp.ones(z_t.shape[:1], z_t.dtype)
-        told = {name: (carried or {}).get(name, ones) for name in self.secondaries}
-        return checked_answer(self.denoise(z_t, t, told), z_t)
+        denoise: Any = self.denoise
+        if not self.sees_roles:
+            return checked_answer(denoise(z_t, t), z_t)
+        roles = all_carried(self.modalities, z_t.shape[0]) if roles is None else roles
+        return checked_answer(denoise(z_t, t, expect("roles", roles, Roles)), z_t)
 
     def normalised_shares(self) -> dict[str, float]:
         """{name: a_i / Σ a}, what each encoding gives to z_0."""
@@ -248,7 +251,7 @@ def checked_answer(answer: Any, like: jax.Array) -> Prediction:
     Raises:
         ValueError: no `Prediction`, or one of another shape.
     """
-    expect("denoise", answer, Prediction, "return process.Prediction(value, heads)")
+    expect("denoise", answer, Prediction, "return model.Prediction(value, heads)")
     heads = expect_names("prediction.heads", answer.heads, "parameters of its distribution")
     values = {"value": answer.value, "variance_mix": answer.variance_mix}
     given = {

@@ -7,7 +7,11 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from mmdiffusion_jax import process
+from mmdiffusion_jax.model import (
+    von_mises_fisher_draw,
+    von_mises_fisher_log_prob,
+    von_mises_fisher_resultant,
+)
 
 KAPPAS = np.array([0.0, 1e-3, 0.1, 1.0, 7.0, 50.0, 300.0, 2000.0, 3e4], np.float32)
 DIMS = (2, 3, 16, 257, 1024)
@@ -34,10 +38,10 @@ def test_normaliser_and_mean_by_quadrature(dims):
     @jax.jit
     def run(kappa):
         def at_mu(kappa):
-            return process.von_mises_fisher_log_prob(mu, kappa, mu)
+            return von_mises_fisher_log_prob(mu, kappa, mu)
 
         slope = jax.grad(lambda kappa: at_mu(kappa).sum())(kappa)
-        return at_mu(kappa), process.von_mises_fisher_resultant(dims, kappa), slope
+        return at_mu(kappa), von_mises_fisher_resultant(dims, kappa), slope
 
     log_prob, resultant, slope = run(jnp.asarray(KAPPAS))
     want = np.array([quadrature(dims, float(kappa)) for kappa in KAPPAS])
@@ -55,7 +59,7 @@ def test_bessel_functions_of_scipy():
         kappa = np.array([0.5, 5.0, 80.0])
         order = dims / 2 - 1
         ratio = scipy.special.ive(order + 1, kappa) / scipy.special.ive(order, kappa)
-        got = process.von_mises_fisher_resultant(dims, jnp.asarray(kappa, jnp.float32))
+        got = von_mises_fisher_resultant(dims, jnp.asarray(kappa, jnp.float32))
         np.testing.assert_allclose(got, ratio, rtol=1e-5)
 
 
@@ -63,7 +67,7 @@ def test_bessel_functions_of_scipy():
 def test_draws_have_the_density(dims, kappa):
     """The share along μ by a Kolmogorov–Smirnov test; the rest has no direction of its own."""
     mu = jnp.ones((8_000, dims)) / jnp.sqrt(float(dims))
-    x = jax.jit(process.von_mises_fisher_draw)(
+    x = jax.jit(von_mises_fisher_draw)(
         jax.random.key(0), mu, jnp.full((8_000,), kappa, jnp.float32)
     )
     x = np.asarray(x, np.float64)

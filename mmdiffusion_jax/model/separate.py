@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from mmdiffusion_jax.process.checks import as_array
-from mmdiffusion_jax.process.contract import (
+from mmdiffusion_jax.model.functions import (
     ModalityFunctions,
     Prediction,
     check_parts,
     checked_answer,
 )
+from mmdiffusion_jax.process.checks import as_array
 from mmdiffusion_jax.process.forward import at, check_same_shape, check_state
 from mmdiffusion_jax.process.schedules import Schedule
 

@@ -9,9 +9,9 @@ from types import EllipsisType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.model.functions import Modal, ModelFunctions, Prediction
 from mmdiffusion_jax.process.checks import (
     as_array,
     as_key,
@@ -19,13 +19,7 @@ from mmdiffusion_jax.process.checks import (
     described,
     expect,
     expect_name,
-    expect_names,
 )
-from mmdiffusion_jax.process.contract import Modal, ModelFunctions, Prediction
-from mmdiffusion_jax.process.forward import shift
-from mmdiffusion_jax.process.parameterisation import Pivot, to_pivot
-from mmdiffusion_jax.process.schedules import Schedule
-from mmdiffusion_jax.process.weights import ModalityWeights
 
 ANSWERS: Mapping[str, str] = {
     "encode": "the encoding E(x) of each example in the one latent shape",
@@ -39,34 +33,6 @@ ANSWERS: Mapping[str, str] = {
     "condition_log_prob": "log p(x | z_t) of each example",
 }
 """What each function of a modality answers, in words for the errors."""
-
-
-def check_model(weights: ModalityWeights, model: ModelFunctions) -> None:
-    """Checks that every secondary modality has its weights and no other name has.
-
-    Raises:
-        ValueError: naming the modality on one side only; anything but weights and a model.
-    """
-    expect("weights", weights, ModalityWeights)
-    expect("model", model, ModelFunctions)
-    for name in weights.transition:
-        expect_name(
-            "weights",
-            name,
-            model.secondaries,
-            "weights go with the secondary modalities",
-            none="the model has no secondary modality",
-        )
-    for name in model.secondaries:
-        if name not in weights.transition:
-            raise ValueError(
-                errors.message(
-                    "weights",
-                    f"nothing for {name!r}",
-                    "weights for each secondary modality",
-                    "add them; all zeros switch its drift off",
-                )
-            )
 
 
 def estimate_encodings(
@@ -215,107 +181,15 @@ def ask_modality(
         ValueError: a missing function, or a result of another shape.
 
     Example:
-        >>> from mmdiffusion_jax import process
-        >>> point = process.ModalityFunctions(encode=lambda x: x, log_prob=lambda mean, x: x - mean)
-        >>> model = process.ModelFunctions(lambda z_t, t: None, {"x": point}, "x")
+        >>> import jax.numpy as jnp
+        >>> from mmdiffusion_jax import model
+        >>> point = model.ModalityFunctions(encode=lambda x: x, log_prob=lambda mean, x: x - mean)
+        >>> functions = model.ModelFunctions(lambda z_t, t: None, {"x": point}, "x")
         >>> x = jnp.ones((8, 1))
-        >>> ask_modality(model, "x", "log_prob", 0 * x, x, shape=(8,))
+        >>> ask_modality(functions, "x", "log_prob", 0 * x, x, shape=(8,))
         Traceback (most recent call last):
         ValueError: `modalities['x'].log_prob`: got a result of shape (8, 1), expected shape (8,), \
 log p(x | z_t) of each example; correct what the function returns.
     """
     result = function_of(model, name, wanted)(*arguments)
     return checked_result(f"modalities[{name!r}].{wanted}", result, shape, dtype, ANSWERS[wanted])
-
-
-def belief(
-    schedule: Schedule,
-    weights: ModalityWeights,
-    model: ModelFunctions,
-    t: jax.Array,
-    z_t: jax.Array,
-    prediction: Prediction,
-    estimates: Mapping[str, jax.Array],
-) -> Pivot:
-    """The model's own reading of z_t: ẑ_0 and ε from its prediction and its own estimates Ê_i.
-
-    ẑ_0 = ( z_t − Σ_i w̄_t^(i) Ê_i − sqrt(1 − ᾱ_t) ε_θ ) / sqrt(ᾱ_t)
-
-    The network's prediction averages over all it does not know, so this reading must use the
-    model's estimates even for a modality that is known; what is known enters afterwards.
-
-    Args:
-        schedule: the noise schedule.
-        weights: the modality weights.
-        model: the model, for its target.
-        t: (batch,) integers in 1 … T.
-        z_t: (batch, *latent).
-        prediction: what the model said about z_t.
-        estimates: {secondary: (batch, *latent)}, zero for a modality known to be absent.
-
-    Returns:
-        The pair (ẑ_0, ε̂), each (batch, *latent).
-
-    Raises:
-        ValueError: shapes or names that do not agree.
-    """
-    expect("model", model, ModelFunctions)
-    expect("prediction", prediction, Prediction)
-    y_t = shift(schedule, weights, t, z_t, estimates)
-    return to_pivot(schedule, t, y_t, prediction.value, model.target)
-
-
-def gate(encodings: Mapping[str, jax.Array], carried: Mapping[str, jax.Array]) -> dict[str, Any]:
-    """Sets the encodings of absent or dropped modalities to zero.
-
-    Args:
-        encodings: {name: (batch, *latent)}.
-        carried: {name: (batch,) of 0 or 1}; a name left out counts as carried.
-
-    Returns:
-        {name: (batch, *latent)}; what is not carried is zero whatever its encoding is.
-
-    Raises:
-        ValueError: a mask of another length than the encoding.
-
-    Example:
-        >>> encodings = {"label": jnp.array([[1.0], [jnp.nan]])}
-        >>> gate(encodings, {"label": jnp.array([1.0, 0.0])})["label"].tolist()
-        [[1.0], [0.0]]
-    """
-    gated = {}
-    expect_names("carried", carried, "(batch,) of 0 or 1")
-    for name, encoding in expect_names("encodings", encodings, "(batch, *latent)").items():
-        encoding = as_array(f"encodings[{name!r}]", encoding)
-        if name in carried:
-            encoding = where_present(as_array(f"carried[{name!r}]", carried[name]), encoding)
-        gated[name] = encoding
-    return gated
-
-
-def where_present(mask: jax.Array, values: jax.Array) -> jax.Array:
-    """The values where the mask is 1, and zeros elsewhere, whatever stands there.
-
-    Args:
-        mask: (batch,) of 0 or 1.
-        values: (batch, …).
-
-    Raises:
-        ValueError: a mask of another length.
-
-    Example:
-        >>> where_present(jnp.array([0.0, 1.0]), jnp.array([jnp.inf, 2.0])).tolist()
-        [0.0, 2.0]
-    """
-    mask, values = as_array("mask", mask), as_array("values", values)
-    if values.shape[: mask.ndim] != mask.shape:
-        raise ValueError(
-            errors.message(
-                "mask",
-                f"shape {mask.shape}",
-                f"the leading axes of the values, whose shape is {values.shape}",
-                "give one 0 or 1 an example",
-            )
-        )
-    here = mask.astype(bool).reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
-    return jnp.where(here, values, jnp.zeros((), values.dtype))

@@ -8,11 +8,11 @@ from mmdiffusion_jax.process.checks import (
     described,
     expect_name,
 )
-from mmdiffusion_jax.sampling.ancestral import Ancestral
-from mmdiffusion_jax.sampling.ddim import DDIM
-from mmdiffusion_jax.sampling.dpm_solver_pp import DPMSolverPP
-from mmdiffusion_jax.sampling.heun import Heun
-from mmdiffusion_jax.sampling.steppers import Stepper
+from mmdiffusion_jax.sampling.steppers.ancestral import Ancestral
+from mmdiffusion_jax.sampling.steppers.ddim import DDIM
+from mmdiffusion_jax.sampling.steppers.dpm_solver_pp import DPMSolverPP
+from mmdiffusion_jax.sampling.steppers.heun import Heun
+from mmdiffusion_jax.sampling.steppers.multistep import Stepper
 
 SAMPLERS: Mapping[str, Callable[..., Stepper]] = {
     "ancestral": Ancestral,

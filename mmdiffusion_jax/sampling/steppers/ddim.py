@@ -1,12 +1,11 @@
-"""Denoising diffusion implicit models: one reading a step, with as much noise as is wanted."""
+"""Denoising diffusion implicit models: one estimate a step, with as much noise as is wanted."""
 
 import dataclasses
 from typing import ClassVar
 
-from mmdiffusion_jax.process import ModelFunctions
 from mmdiffusion_jax.process.checks import expect_number
 from mmdiffusion_jax.sampling.plan import Plan
-from mmdiffusion_jax.sampling.steppers import Move, Multistep, drift_factors
+from mmdiffusion_jax.sampling.steppers.multistep import Move, Multistep, drift_factors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +36,8 @@ class DDIM(Multistep):
         """Where η is above 0."""
         return self.eta > 0
 
-    def move(self, plan: Plan, model: ModelFunctions) -> Move:
+    def move(self, plan: Plan) -> Move:
         """See `Multistep.move`."""
-        del model
         variance = self.eta**2 * plan.posterior_variance()
         kept, parts = plan.move(variance)
         return Move(plan.times[:-1], kept, (parts,), variance, drift_factors(plan))

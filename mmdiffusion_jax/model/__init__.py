@@ -1,0 +1,86 @@
+"""What a model is to the maths: its functions, the roles of modalities, clean and noisy states."""
+
+from mmdiffusion_jax.model.answers import (
+    ask_modality,
+    draw,
+    estimate_encodings,
+    function_of,
+    head_of,
+    modalities_of,
+)
+from mmdiffusion_jax.model.backbone import Backbone, Features
+from mmdiffusion_jax.model.diffusion import Diffusion
+from mmdiffusion_jax.model.functions import (
+    Denoise,
+    Modal,
+    ModalityFunctions,
+    ModelFunctions,
+    Prediction,
+)
+from mmdiffusion_jax.model.likelihoods import (
+    categorical_log_prob,
+    discretised_gaussian_log_prob,
+    gaussian_log_prob,
+)
+from mmdiffusion_jax.model.roles import (
+    Batch,
+    Presence,
+    Role,
+    Roles,
+    all_carried,
+    query_roles,
+    split_presence,
+    training_roles,
+    where_present,
+)
+from mmdiffusion_jax.model.state import (
+    CleanState,
+    Denoiser,
+    NoisyState,
+    denoise,
+    encode,
+    observe,
+)
+from mmdiffusion_jax.model.von_mises_fisher import (
+    von_mises_fisher_draw,
+    von_mises_fisher_log_prob,
+    von_mises_fisher_resultant,
+)
+
+__all__ = [
+    "Backbone",
+    "Batch",
+    "CleanState",
+    "Denoise",
+    "Denoiser",
+    "Diffusion",
+    "Features",
+    "Modal",
+    "ModalityFunctions",
+    "ModelFunctions",
+    "NoisyState",
+    "Prediction",
+    "Presence",
+    "Role",
+    "Roles",
+    "all_carried",
+    "ask_modality",
+    "categorical_log_prob",
+    "denoise",
+    "discretised_gaussian_log_prob",
+    "draw",
+    "encode",
+    "estimate_encodings",
+    "function_of",
+    "gaussian_log_prob",
+    "head_of",
+    "modalities_of",
+    "observe",
+    "query_roles",
+    "split_presence",
+    "training_roles",
+    "von_mises_fisher_draw",
+    "von_mises_fisher_log_prob",
+    "von_mises_fisher_resultant",
+    "where_present",
+]

@@ -1,0 +1,37 @@
+"""The contract between a backbone and the decoder heads."""
+
+from typing import NamedTuple, Protocol
+
+import jax
+
+
+class Features(NamedTuple):
+    """What a backbone hands to the decoder heads.
+
+    Attributes:
+        grid: (batch, rows, columns, width), the last hidden map; rows and columns divide the
+            latent's height and width.
+        condition: (batch, width), the embedding of t.
+    """
+
+    grid: jax.Array
+    condition: jax.Array
+
+
+class Backbone(Protocol):
+    """The shared denoiser of all modalities: one network, whatever its kind."""
+
+    def __call__(
+        self, z_t: jax.Array, t: jax.Array, context: jax.Array | None
+    ) -> tuple[Features, jax.Array]:
+        """What the heads get, and the prediction about z_t.
+
+        Args:
+            z_t: (batch, *latent).
+            t: (batch,) integers in 0 … T.
+            context: (batch, k), what else it is told of each example; None where there is nothing.
+
+        Returns:
+            The last hidden map, and (batch, rows, columns, channels); twice the latent's channels
+            where the variance is learned.
+        """

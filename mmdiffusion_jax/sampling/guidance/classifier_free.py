@@ -1,0 +1,74 @@
+"""Classifier-free guidance: the difference that a modality makes, overstated."""
+
+import math
+
+import jax
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.model import Denoiser, NoisyState, Roles
+from mmdiffusion_jax.process.checks import expect_number
+from mmdiffusion_jax.process.forward import at
+from mmdiffusion_jax.sampling.guidance.shape import EVERYWHERE, Shape, check_modality
+from mmdiffusion_jax.sampling.query import Decorator, Query
+
+
+def classifier_free_guidance(
+    name: str,
+    scale: float,
+    interval: tuple[float, float] = EVERYWHERE,
+    rescale: float = 0.0,
+    limit: float = math.inf,
+) -> Decorator:
+    """ẑ_0 ← ẑ_0(without i) + scale · ( ẑ_0(with i) − ẑ_0(without i) ) (Ho & Salimans 2022).
+
+    "Without" is the same state with modality i taken out of the drift, z_t − w̄_t^(i) E_i, and of
+    the roles; E_i is the given encoding, or the model's estimate where i is generated too. It costs
+    a second call of the model and asks for training with that modality dropped now and then.
+
+    Args:
+        name: a secondary modality that training dropped from some states.
+        scale: 1 is no guidance, 0 leaves the modality unused, above 1 overstates it.
+        interval: the noise levels σ = sqrt((1 − ᾱ_t) / ᾱ_t) at which to guide, both ends included
+            (Kynkäänniemi et al. 2024).
+        rescale: φ in [0, 1]; how far the guided ẑ_0 is brought back to the standard deviation it
+            had with i, per example (Lin et al. 2024, section 3.4).
+        limit: the greatest RMS, per example, of what guidance adds to ẑ_0; more is scaled down.
+
+    Raises:
+        ValueError: a scale that is no finite number, an interval that is empty, φ or a limit out of
+            range; when sampling, a modality the model lacks or that is the primary, or that
+            training never dropped.
+
+    Example:
+        >>> decorate = classifier_free_guidance("label", 2.0, interval=(0.3, 5.0))
+    """
+    shape = Shape(interval, rescale, limit)
+    expect_number("scale", scale)
+
+    def decorate(denoiser: Denoiser, query: Query) -> Denoiser:
+        check_modality(query, name)
+        if not query.diffusion.model.can_drop(name):
+            raise ValueError(
+                errors.message(
+                    "guidance",
+                    f"{name!r}, which training never dropped",
+                    f"one of {sorted(query.diffusion.model.droppable or ())}",
+                    "train with some dropout of that modality, or guide by its decoder head",
+                )
+            )
+        if not isinstance(scale, jax.core.Tracer) and scale == 1:
+            return denoiser
+
+        process = query.diffusion.process
+
+        def answer(t: jax.Array, z_t: jax.Array, roles: Roles) -> NoisyState:
+            plain = denoiser(t, z_t, roles)
+            encoding = query.encodings.get(name, plain.clean.encodings[name])
+            drift = at(process.weights.marginal[name], t, z_t) * encoding
+            without = denoiser(t, z_t - drift, roles.without(name)).clean.z_0
+            guided = without + scale * (plain.clean.z_0 - without)
+            return shape.replace(process.schedule, plain, guided)
+
+        return answer
+
+    return decorate

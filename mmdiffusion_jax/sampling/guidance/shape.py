@@ -1,0 +1,81 @@
+"""What all kinds of guidance share: where they act, and how far."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.model import NoisyState
+from mmdiffusion_jax.process import Schedule
+from mmdiffusion_jax.process.checks import described, expect_name, expect_number
+from mmdiffusion_jax.process.forward import at
+from mmdiffusion_jax.sampling.query import Query
+
+EVERYWHERE = (0.0, math.inf)
+"""The interval of all noise levels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """How a guided ẑ_0 takes the place of the plain one: limited, rescaled, within an interval.
+
+    Attributes:
+        interval: the noise levels σ = sqrt((1 − ᾱ_t) / ᾱ_t) at which to guide, both ends included
+            (Kynkäänniemi et al. 2024).
+        rescale: φ in [0, 1]; how far the guided ẑ_0 is brought back to the standard deviation of
+            the plain one, per example (Lin et al. 2024, section 3.4).
+        limit: the greatest RMS, per example, of what guidance adds to ẑ_0; more is scaled down.
+    """
+
+    interval: tuple[float, float]
+    rescale: float
+    limit: float
+
+    def __post_init__(self) -> None:
+        expected = "(low, high) with 0 <= low < high, in σ"
+        if not isinstance(self.interval, tuple | list) or len(self.interval) != 2:
+            raise ValueError(
+                errors.message("interval", described(self.interval), expected, "give two numbers")
+            )
+        low, high = (expect_number("interval", x, expected, lambda _: True) for x in self.interval)
+        if not 0 <= low < high:
+            raise ValueError(
+                errors.message("interval", self.interval, expected, "swap or widen it")
+            )
+        expect_number("rescale", self.rescale, "a number in [0, 1]", lambda x: 0 <= x <= 1)
+        expect_number("limit", self.limit, "a number above 0", lambda x: x > 0, "raise it")
+
+    def replace(self, schedule: Schedule, plain: NoisyState, guided: jax.Array) -> NoisyState:
+        """The plain estimate with the guided ẑ_0 in its place."""
+        z_0, t = plain.clean.z_0, plain.t
+        axes = tuple(range(1, z_0.ndim))
+        if self.limit < math.inf:
+            added = guided - z_0
+            size = jnp.sqrt(jnp.mean(added**2, axis=axes, keepdims=True))
+            guided = z_0 + added * jnp.minimum(1, self.limit / jnp.maximum(size, 1e-12))
+        if self.rescale:
+            before, after = (jnp.std(x, axis=axes, keepdims=True) for x in (z_0, guided))
+            ratio = before / jnp.maximum(after, 1e-12)
+            guided = guided * (self.rescale * ratio + (1 - self.rescale))
+        if tuple(self.interval) != EVERYWHERE:
+            sigma = jnp.sqrt(1 / at(schedule.snr, t, z_0))
+            inside = (sigma >= self.interval[0]) & (sigma <= self.interval[1])
+            guided = jnp.where(inside, guided, z_0)
+        return plain.with_z_0(guided)
+
+
+def check_modality(query: Query, name: str) -> None:
+    """Checks that a modality can guide.
+
+    Raises:
+        ValueError: a name that is no secondary modality of the model.
+    """
+    expect_name(
+        "guidance",
+        name,
+        query.diffusion.model.secondaries,
+        "only the modalities that drive the process can guide it",
+        none="the model has no secondary modality",
+    )

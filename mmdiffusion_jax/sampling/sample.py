@@ -1,0 +1,297 @@
+"""Any modality from any other."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.model import (
+    Diffusion,
+    ModelFunctions,
+    Roles,
+    ask_modality,
+    draw,
+    estimate_encodings,
+    function_of,
+    head_of,
+    query_roles,
+)
+from mmdiffusion_jax.model.diffusion import expect_diffusion
+from mmdiffusion_jax.process import marginal
+from mmdiffusion_jax.process.checks import expect, expect_callable, expect_whole
+from mmdiffusion_jax.sampling.grids import uniform_grid
+from mmdiffusion_jax.sampling.method import Method, as_shape, check_given
+from mmdiffusion_jax.sampling.plan import Plan, plan
+from mmdiffusion_jax.sampling.query import Query, plain_denoiser, with_given
+from mmdiffusion_jax.sampling.walk import DRAW, NOISE, READ, START, fold, normal, sample_keys, walk
+
+
+def sample(
+    key: jax.Array,
+    diffusion: Diffusion,
+    shape: tuple[int, ...],
+    given: Mapping[str, jax.Array] | None = None,
+    method: Method | None = None,
+) -> dict[str, jax.Array]:
+    """Generates every modality that is not given.
+
+    At each visited t the model's own ẑ_0 is read with its own estimates Ê_i of all encodings; only
+    then do the given encodings E_i(x_i) enter, and the stepper moves the shifted state
+    y_t = z_t − Σ_i w̄_t^(i) E_i. States are of JAX's default float type, whatever the network
+    computes in. Where the primary modality is given, z_t is drawn anew from the marginal of its z_0
+    at every visited t, the heads of all these t are pooled, Σ_t log p(x_i | z_t) / n, as in the
+    bound's L2, and there is nothing for steppers and decorators to do.
+
+    Args:
+        key: a typed key, example k then uses `fold_in(key, k)`; or (num_samples,) typed keys, one
+            an example. An example does not depend on the others in its batch.
+        diffusion: the process and the model.
+        shape: (num_samples, *latent).
+        given: {name: x (num_samples, …)}; left out, all modalities are generated.
+        method: how to sample; left out, all steps of ancestral sampling.
+
+    Returns:
+        {name: x} for every modality, the given ones as they came.
+
+    Raises:
+        ValueError: an unknown modality, a given array of another batch size, a bad grid, functions
+            of the model that answer in other shapes, or nothing left to generate.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from mmdiffusion_jax import model, process, sampling
+        >>> pixels = model.ModalityFunctions(
+        ...     encode=lambda x: x,
+        ...     log_prob=lambda mean, x: mean[:, 0],
+        ...     most_likely=lambda mean: mean,
+        ... )
+        >>> functions = model.ModelFunctions(
+        ...     denoise=lambda z_t, t: model.Prediction(jnp.full_like(z_t, 0.5), {}),
+        ...     modalities={"pixels": pixels}, primary="pixels", target="z_0",
+        ... )
+        >>> schedule = process.cosine_schedule(100)
+        >>> diffusion = model.Diffusion(process.Process(schedule), functions)
+        >>> times = sampling.uniform_grid(schedule, 10)
+        >>> samples = sampling.sample(
+        ...     jax.random.key(0), diffusion, (1, 2),
+        ...     method=sampling.Method(stepper=sampling.DPMSolverPP(), times=times),
+        ... )
+        >>> samples["pixels"].tolist()
+        [[0.5, 0.5]]
+    """
+    return _generate(key, diffusion, shape, given, method)[0]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+    """States on the way from noise to data, n of them, evenly spread over the visited t's.
+
+    Attributes:
+        times: (n,), from noise to data.
+        states: z_t, (n, batch, *latent).
+        clean: ẑ_0 as read from each, guidance and thresholds included, (n, batch, *latent).
+        values: {name: (n, batch, …)}, what would be returned if sampling ended there: the clean
+            estimate in data units.
+    """
+
+    times: jax.Array
+    states: jax.Array
+    clean: jax.Array
+    values: dict[str, jax.Array]
+
+
+def sample_trajectory(
+    key: jax.Array,
+    diffusion: Diffusion,
+    shape: tuple[int, ...],
+    given: Mapping[str, jax.Array] | None = None,
+    method: Method | None = None,
+    num_states: int = 10,
+) -> tuple[dict[str, jax.Array], Trajectory]:
+    """`sample`, and some of the states that it went through.
+
+    Only these states are held in memory, num_states times as much as the samples need: ask for the
+    few samples that are to be looked at. Each costs one more call of the model.
+
+    Args:
+        key: as in `sample`.
+        diffusion: the process and the model.
+        shape: (num_samples, *latent).
+        given: {name: x (num_samples, …)}, without the primary.
+        method: how to sample; left out, all steps of ancestral sampling.
+        num_states: how many states are returned, at most as many as are visited; the first and the
+            last are among them where there are two or more, else the last.
+
+    Returns:
+        What `sample` returns, and the trajectory; its last values are those.
+
+    Raises:
+        ValueError: as `sample`; the primary given, for then no state is denoised; a number of
+            states out of range.
+
+    Example:
+        >>> from mmdiffusion_jax import model, process
+        >>> pixels = model.ModalityFunctions(
+        ...     encode=lambda x: x, log_prob=lambda m, x: m[:, 0], most_likely=lambda m: m
+        ... )
+        >>> functions = model.ModelFunctions(
+        ...     lambda z_t, t: model.Prediction(jnp.full_like(z_t, 0.5), {}),
+        ...     {"pixels": pixels}, "pixels", target="z_0",
+        ... )
+        >>> diffusion = model.Diffusion(process.Process(process.cosine_schedule(100)), functions)
+        >>> values, way = sample_trajectory(
+        ...     jax.random.key(0), diffusion, (1, 2), method=Method("ddim"), num_states=3
+        ... )
+        >>> way.times.tolist(), way.states.shape, way.values["pixels"][-1].tolist()
+        ([100, 50, 1], (3, 1, 2), [[0.5, 0.5]])
+    """
+    expect_whole("num_states", num_states, 1)
+    return _generate(key, diffusion, shape, given, method, num_states)
+
+
+def _generate(
+    key: jax.Array,
+    diffusion: Diffusion,
+    shape: tuple[int, ...],
+    given: Mapping[str, jax.Array] | None,
+    method: Method | None,
+    num_states: int | None = None,
+) -> tuple[dict[str, jax.Array], Any]:
+    """Values of all modalities, and the trajectory where states are asked for."""
+    process, model = expect_diffusion(diffusion).process, diffusion.model
+    method = expect("method", Method() if method is None else method, Method)
+    shape = as_shape(shape)
+    given = check_given(model, shape, given)
+    times = method.times
+    if times is None:
+        times = uniform_grid(process.schedule, process.num_steps)
+    route = plan(process, times, model.variance)
+    places = _spread(len(route.times), num_states)
+    keys = sample_keys(key, shape[0])
+    dtype = jnp.zeros(()).dtype
+    encodings = {
+        name: ask_modality(model, name, "encode", x, shape=shape, dtype=dtype)
+        for name, x in given.items()
+    }
+    query = Query(diffusion, given, encodings)
+    generated = [name for name in model.secondaries if name not in given]
+    absent = _absent(model, generated, method.unknown, model.primary in given)
+    roles = query_roles(model.modalities, shape[0], given, absent)
+    draw_keys = fold(keys, DRAW) if method.estimate == "draw" else None
+    read_keys = fold(keys, READ) if method.read == "draw" else None
+    if model.primary in given:
+        if places is not None:
+            raise ValueError(
+                errors.message(
+                    "given",
+                    f"the primary {model.primary!r}",
+                    "other modalities alone where a trajectory is asked for",
+                    "leave it out, or use sample: no state is denoised where it is known",
+                )
+            )
+        heads = _read_noisy(query, route, keys, draw_keys, roles)
+        values = {name: _value(model, name, heads[name], read_keys) for name in generated}
+        return {**given, **values}, None
+
+    denoiser = plain_denoiser(query, draw_keys)
+    for decorate in method.decorators:
+        denoiser = decorate(denoiser, query)
+        expect_callable("decorators", denoiser, "when asked to decorate a denoiser")
+    denoiser = with_given(denoiser, query, moments=method.estimate == "moments")
+
+    def read(t: jax.Array, z_t: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """ẑ_0 and the values of what is not given, if sampling ends at this state."""
+        state = denoiser(jnp.full(shape[:1], t, jnp.int32), z_t, roles)
+        z_0, prediction = state.clean.z_0, state.prediction
+        values = {
+            name: _value(model, name, _alone(head_of(prediction, name)), read_keys)
+            for name in generated
+        }
+        head = function_of(model, model.primary, "reconstruct")(
+            model.primary_encoding(z_0, state.clean.encodings), prediction.heads.get(model.primary)
+        )
+        values[model.primary] = _value(model, model.primary, _alone(head), read_keys)
+        return z_0, values
+
+    start = normal(fold(keys, START), shape)
+    way = walk(denoiser, method, route, start, keys, roles, kept=places)
+    if places is None:
+        return {**given, **read(jnp.asarray(route.times[-1]), way)[1]}, None
+    visited = jnp.asarray(route.times[places])
+    clean, values = jax.lax.map(lambda pair: read(*pair), (visited, way))
+    last = {name: x[-1] for name, x in values.items()}
+    return {**given, **last}, Trajectory(visited, way, clean, values)
+
+
+def _spread(num_places: int, num_states: int | None) -> np.ndarray | None:
+    """The places of the states that are kept, evenly spread, the last one always among them."""
+    if num_states is None:
+        return None
+    expect_whole("num_states", num_states, 1, num_places)
+    ends = np.linspace(num_places - 1, 0, num_states) if num_states > 1 else [num_places - 1]
+    return np.round(ends).astype(np.int32)[::-1]
+
+
+def _read_noisy(
+    query: Query, route: Plan, keys: jax.Array, draw_keys: jax.Array | None, roles: Roles
+) -> dict[str, Any]:
+    """The heads of all visited t, leading axis t, when the primary is given."""
+    process, model = query.diffusion.process, query.diffusion.model
+    encodings = query.encodings
+    like = encodings[model.primary]
+    nothing = {name: jnp.zeros_like(like) for name in model.secondaries}
+
+    def refine(estimates: dict[str, jax.Array], t: jax.Array) -> tuple[Any, Any]:
+        times = jnp.full(like.shape[:1], t, jnp.int32)
+        drift = {name: encodings.get(name, estimates[name]) for name in model.secondaries}
+        z_0 = model.clean_state({**drift, model.primary: like})
+        state = marginal(process, times, z_0, drift)
+        fresh = normal(fold(fold(keys, NOISE), t), like.shape, like.dtype)
+        prediction = model.ask(state.mean + jnp.sqrt(state.variance) * fresh, times, roles)
+        at_t = None if draw_keys is None else fold(draw_keys, t)
+        refined = roles.gate(estimate_encodings(model, prediction, at_t))
+        return refined, {name: head_of(prediction, name) for name in model.secondaries}
+
+    return jax.lax.scan(refine, nothing, jnp.asarray(route.times))[1]
+
+
+def _value(model: ModelFunctions, name: str, heads: Any, keys: jax.Array | None) -> jax.Array:
+    """One modality's value from its heads, leading axis t from noise to data."""
+    last = jax.tree.map(lambda leaf: leaf[-1], heads)
+    if keys is not None:
+        # By name, so that the values of modalities are drawn independently.
+        index = sorted(model.modalities).index(name)
+        return draw(model, name, fold(keys, index), last)
+    if model.modalities[name].pool is not None:
+        pooled = function_of(model, name, "pool")(heads)
+        shapes = [jax.tree.map(jnp.shape, parameters) for parameters in (pooled, last)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                errors.message(
+                    f"modalities[{name!r}].pool",
+                    f"parameters of shapes {shapes[0]}",
+                    f"one set of them, of shapes {shapes[1]}",
+                    "reduce the leading axis, and that alone",
+                )
+            )
+        last = pooled
+    sizes = sorted({jnp.shape(leaf)[0] for leaf in jax.tree.leaves(last) if jnp.ndim(leaf)})
+    return ask_modality(model, name, "most_likely", last, shape=(*sizes[:1], ...))
+
+
+def _alone(head: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], head)
+
+
+def _absent(
+    model: ModelFunctions, generated: Sequence[str], unknown: str, primary_given: bool
+) -> list[str]:
+    """The generated secondaries that the states do not carry; see `Method.unknown`."""
+    if unknown == "auto":
+        return [name for name in generated if primary_given and model.can_drop(name)]
+    return list(generated) if unknown == "absent" else []
