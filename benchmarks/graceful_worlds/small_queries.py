@@ -18,7 +18,7 @@ from benchmarks.graceful_worlds.worlds import (
     worlds,
 )
 from mmdiffusion_jax import graceful
-from mmdiffusion_jax.networks import product_flops
+from mmdiffusion_jax.training import product_flops
 
 LARGE = Mlp((512, 512, DIMS))
 SPACE = {"width": (2, 3, 4, 6, 8, 12), "hidden": (0, 1, 2)}

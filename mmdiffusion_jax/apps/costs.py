@@ -35,11 +35,10 @@ def measure_costs(
         step, state = experiment.make_step_and_state(built, mesh)
         layout = training.batch_sharding(mesh, len_of(columns))
         batch = jax.device_put(data.select(columns, built.model.modalities), layout)
-        compiled = step.lower(state, batch).compile()  # type: ignore[attr-defined]
-        counted = compiled.cost_analysis() or {}
+        compiled, cost = training.compile_step(step, state, batch)
         size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         state, _ = compiled(state, batch)
-        running[name] = [compiled, state, batch, float(counted.get("flops", 0.0)), size]
+        running[name] = [compiled, state, batch, cost.flops, size]
     seconds: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(_ROUNDS):
         for name, entry in running.items():

@@ -22,7 +22,7 @@ class Plan:
         batch_size: of all devices together.
         parameters: of the model.
         flops: of one step of all devices together, as XLA counts them before it optimises:
-            products, sums and elementwise work.
+            products, sums and elementwise work; with `scan_layers` the products alone.
         state_bytes: of a device: parameters, their average, the optimiser's state.
         gathered_bytes: of a device: the parameters in use, where fsdp splits the stored ones.
         gradient_bytes: of a device, before they are added up.
@@ -184,7 +184,8 @@ def _bytes(tree: Any, layout: Any = None) -> int:
 def _flops(built: experiment.Experiment, params: Any, batch: Any) -> float:
     """Of loss and gradient of one part of a batch."""
     gradient = jax.jit(jax.grad(lambda p, b: built.loss(p, jax.random.key(0), b)[0]))
-    return float((gradient.lower(params, batch).cost_analysis() or {}).get("flops", 0.0))
+    traced = gradient.trace(params, batch)
+    return training.program_flops(traced, traced.lower(), num_devices=1)
 
 
 def _saved_bytes(built: experiment.Experiment, params: Any, batch: Any) -> int:

@@ -4,7 +4,6 @@ from mmdiffusion_jax.networks.blocks import stack_layers, unstack_layers
 from mmdiffusion_jax.networks.dit import DIT_SIZES, DiT
 from mmdiffusion_jax.networks.multimodal import MultiModalModel
 from mmdiffusion_jax.networks.separate import SeparateModel
-from mmdiffusion_jax.networks.traced import product_flops
 from mmdiffusion_jax.networks.unet import ADM_IMAGENET_64, UNet
 from mmdiffusion_jax.networks.uvit import UVIT_SIZES, UViT
 
@@ -17,7 +16,6 @@ __all__ = [
     "SeparateModel",
     "UNet",
     "UViT",
-    "product_flops",
     "stack_layers",
     "unstack_layers",
 ]

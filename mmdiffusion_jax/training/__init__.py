@@ -3,6 +3,7 @@
 from mmdiffusion_jax.training.best import BestCheckpoint
 from mmdiffusion_jax.training.checkpoints import CheckpointError, Checkpoints, Restored
 from mmdiffusion_jax.training.export import read_safetensors, tree_digest, write_safetensors
+from mmdiffusion_jax.training.flops import product_flops, program_flops
 from mmdiffusion_jax.training.loop import Monitor, train
 from mmdiffusion_jax.training.options import TrainingOptions
 from mmdiffusion_jax.training.sharding import (
@@ -12,7 +13,7 @@ from mmdiffusion_jax.training.sharding import (
     make_mesh,
     state_sharding,
 )
-from mmdiffusion_jax.training.speed import peak_flops
+from mmdiffusion_jax.training.speed import compile_step, peak_flops
 from mmdiffusion_jax.training.state import TrainState, abstract_state, create_state
 from mmdiffusion_jax.training.step import make_optimiser, make_step, take_step
 from mmdiffusion_jax.training.wandb_mirror import WandbMirror
@@ -31,6 +32,7 @@ __all__ = [
     "WandbMirror",
     "abstract_state",
     "batch_sharding",
+    "compile_step",
     "create_state",
     "local_rows",
     "make_mesh",
@@ -38,6 +40,8 @@ __all__ = [
     "make_step",
     "mirrored",
     "peak_flops",
+    "product_flops",
+    "program_flops",
     "read_metrics",
     "read_safetensors",
     "state_sharding",

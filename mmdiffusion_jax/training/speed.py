@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from mmdiffusion_jax.training.flops import program_flops
+
 PEAK_FLOPS: Mapping[str, float] = {
     "A100": 312e12,
     "A10G": 70e12,
@@ -64,7 +66,7 @@ class StepCost:
     """What one step costs one device, as its compiled program says.
 
     Attributes:
-        flops: operations, recomputed ones included; 0 where the compiler does not count.
+        flops: operations, recomputed ones included, as `program_flops` counts them.
         memory_bytes: what it takes at once: state, batch and what lies between.
         compile_seconds: to compile it, or to load it from the cache.
     """
@@ -89,9 +91,11 @@ def compile_step(step: Any, *arguments: Any) -> tuple[Any, StepCost]:
         ((2, 4), True)
     """
     begun = time.monotonic()
-    compiled = step.lower(*arguments).compile()
+    traced = step.trace(*arguments)
+    compiled = traced.lower().compile()
     seconds = time.monotonic() - begun
-    counted = compiled.cost_analysis() or {}
+    layouts = jax.tree.leaves(compiled.input_shardings)
+    num_devices = max(layout.num_devices for layout in layouts)
     sizes = compiled.memory_analysis()
     memory = 0.0
     if sizes is not None:
@@ -101,7 +105,7 @@ def compile_step(step: Any, *arguments: Any) -> tuple[Any, StepCost]:
             + sizes.output_size_in_bytes
             - sizes.alias_size_in_bytes
         )
-    return compiled, StepCost(float(counted.get("flops", 0.0)), float(memory), seconds)
+    return compiled, StepCost(program_flops(traced, compiled, num_devices), float(memory), seconds)
 
 
 class Stopwatch:

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from configs import digits
+from mmdiffusion_jax import apps
 from tests.apps.small import launch, run_python
 
 
@@ -17,6 +19,13 @@ def test_a_plan_is_what_the_compiler_makes_of_it():
             assert abs(planned - compiled) <= tolerance * compiled, (name, key, planned, compiled)
         planned, compiled = found["temporary"]
         assert 0.9 * compiled <= planned <= 2.5 * compiled, (name, planned, compiled)
+
+
+def test_a_plan_counts_every_layer_of_a_scan():
+    plain, scanned = digits.get_config(), digits.get_config()
+    scanned.backbone.scan_layers = True
+    plain, scanned = (apps.plan(config, 1) for config in (plain, scanned))
+    assert scanned.flops == pytest.approx(plain.flops, rel=0.05)
 
 
 def test_a_plan_is_printed_for_devices_that_are_not_there():

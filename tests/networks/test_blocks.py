@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmdiffusion_jax.networks import DiT, product_flops, stack_layers, unstack_layers
+from mmdiffusion_jax.networks import DiT, stack_layers, unstack_layers
 from mmdiffusion_jax.networks.blocks import REMATS
+from mmdiffusion_jax.training import product_flops
 from tests.networks.small_nets import arguments, parameters, plain_step, shapes, small, step
 
 SCANNED = (("dit", 2), ("uvit", 5))

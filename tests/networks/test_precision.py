@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmdiffusion_jax.networks.precision import linear
-from mmdiffusion_jax.networks.traced import equations
+from mmdiffusion_jax.training.flops import equations
 from tests.networks.small_nets import KINDS, answer, arguments, plain_step, shapes, small, step
 
 PRODUCTS = ("dot_general", "conv_general_dilated")

@@ -50,7 +50,7 @@ def search(
 
     Args:
         space: {name of a choice: its values}.
-        cost: counts multiply-adds, such as half of `networks.product_flops`.
+        cost: counts multiply-adds, such as half of `training.product_flops`.
         reward: trains the small encoder against the large one's gallery and gives M(small, large)
             on validation data.
         budget: the greatest cost.

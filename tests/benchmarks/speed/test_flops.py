@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks.speed.flops import forward_flops
-from mmdiffusion_jax.networks import DiT, UNet, UViT, product_flops
+from mmdiffusion_jax.networks import DiT, UNet, UViT
+from mmdiffusion_jax.training import product_flops
 from tests.networks.small_nets import CONTEXT, arguments, shapes, step
 
 FIELDS = {"width": 16, "num_heads": 2}

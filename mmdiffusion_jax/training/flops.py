@@ -1,4 +1,4 @@
-"""What a traced function computes, read from its jaxpr."""
+"""Floating-point operations, counted by the compiler and, where there are loops, in the trace."""
 
 import itertools
 import math
@@ -47,7 +47,34 @@ def product_flops(function: Callable[..., Any], *arguments: Any) -> int:
         48
     """
     jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
-    return sum(count * _flops(equation) for equation, count in equations(jaxpr))
+    return sum(times * _flops(equation) for equation, times in equations(jaxpr))
+
+
+def program_flops(
+    traced: jax.stages.Traced, program: jax.stages.Lowered | jax.stages.Compiled, num_devices: int
+) -> float:
+    """FLOPs of a program on one device; 0 where the compiler does not count them.
+
+    They are what the compiler counts. But it counts the body of a loop once, however often the loop
+    runs; of a program with loops they are those of all matrix products and convolutions, as
+    `product_flops` counts them.
+
+    Args:
+        traced: the function, `jax.jit(f).trace(…)`.
+        program: lowered or compiled from it.
+        num_devices: that share the work of what was traced, if the compiler counts that of one.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> power = jax.jit(lambda w: jax.lax.fori_loop(0, 10, lambda _, x: x @ w, w))
+        >>> traced = power.trace(jnp.ones((4, 4)))
+        >>> program_flops(traced, traced.lower().compile(), num_devices=1)  # 10 · 2 · 4³
+        1280.0
+    """
+    counts = [(_flops(equation), times) for equation, times in equations(traced.jaxpr.jaxpr)]
+    if any(flops and times > 1 for flops, times in counts):
+        return sum(flops * times for flops, times in counts) / num_devices
+    return float((program.cost_analysis() or {}).get("flops", 0.0))
 
 
 def _inner(equation: Any) -> list[core.Jaxpr]:
