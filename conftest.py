@@ -22,7 +22,7 @@ import jax
 import pytest
 from absl import flags
 
-_PURE = ("process", "objective", "sampling")
+_PURE = ("process", "objective", "sampling", "baselines")
 
 _cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/mmdiffusion_jax/xla")
 jax.config.update("jax_compilation_cache_dir", os.path.expanduser(_cache))

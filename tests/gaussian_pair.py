@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from mmdiffusion_jax.baselines import SeparateFunctions
 from mmdiffusion_jax.model import ModalityFunctions, Prediction, gaussian_log_prob
-from mmdiffusion_jax.model.separate import SeparateFunctions
 
 CORRELATION = 0.8
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import process
+from mmdiffusion_jax.baselines import SeparateFunctions
 from mmdiffusion_jax.model import ModalityFunctions, ModelFunctions, Prediction, gaussian_log_prob
-from mmdiffusion_jax.model.separate import SeparateFunctions
 
 SCHEDULE = process.cosine_schedule(6)
 WEIGHTS = process.modality_weights(SCHEDULE, {"y": "bump"}, given="marginal")

@@ -23,6 +23,7 @@ FLOORS = (
     "metrics",
     "modalities",
     "networks",
+    "baselines",
     "data",
     "training",
     "experiment",

@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import data, errors, evaluation, experiment, files, metrics
+from mmdiffusion_jax import baselines, data, errors, evaluation, experiment, files, metrics
 from mmdiffusion_jax.apps.costs import measure_costs
 from mmdiffusion_jax.apps.train import load, train
 from mmdiffusion_jax.evaluation import ArmRun, Cost, RealData
@@ -63,7 +63,8 @@ def compare_arms(
     folder = files.writable_folder(workdir, "workdir")
     if steps is not None:
         config.training.num_steps = steps
-    plans = {arm: experiment.make_arm(config, arm) for arm in arms}
+    experiment.check_config(config)
+    plans = {arm: baselines.make_arm(config, arm) for arm in arms}
     splits = experiment.open_data(config)
     real = _real_data(config, splits, folder / "features.safetensors")
     batch = splits[0].take(np.arange(config.training.batch_size) % len(splits[0]))

@@ -50,7 +50,7 @@ def evaluate(
         real = RealData(experiment, train, test)
     if real is not None:
         real.check()
-    if experiment.evaluation.num_scored and experiment.has_bound:
+    if experiment.evaluation.num_scored and experiment.formulation.has_bound:
         yield from likelihood_figures(experiment, params, test)
     if real is None:
         primary = experiment.model.primary
@@ -60,7 +60,7 @@ def evaluate(
     key = jax.random.key(experiment.evaluation.seed)
     count = experiment.evaluation.num_samples
     modalities = experiment.model.modalities
-    if not experiment.predicts_from:
+    if not experiment.formulation.predicts_from:
         samples = experiment.generate(jax.random.fold_in(key, 0), params, count)
         if look is not None:
             look("joint", samples)
@@ -86,6 +86,6 @@ def evaluate(
 
 
 def _may_be_given_alone(experiment: Experiment, name: str) -> bool:
-    if experiment.predicts_from:
-        return experiment.predicts_from == (name,)
+    if experiment.formulation.predicts_from:
+        return experiment.formulation.predicts_from == (name,)
     return len(experiment.model.modalities) > 1

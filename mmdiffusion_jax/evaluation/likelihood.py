@@ -28,7 +28,7 @@ def loss_on(experiment: Experiment, source: data.Source) -> Callable[[Any], dict
         parameters → {name: mean}.
     """
     names = experiment.model.modalities
-    compiled = jax.jit(lambda *arguments: experiment.loss_terms(*arguments).sums())
+    compiled = jax.jit(lambda *arguments: experiment.formulation.loss(*arguments).sums())
 
     def evaluate_loss(params: Any) -> dict[str, float]:
         key = jax.random.key(experiment.evaluation.seed)
@@ -61,7 +61,7 @@ def loss_names(experiment: Experiment, source: data.Source) -> set[str]:
     names = experiment.model.modalities
     params = jax.eval_shape(experiment.init, jax.random.key(0))
     one = data.select(source.take(np.zeros(1, np.int64)), names)
-    terms = jax.eval_shape(experiment.loss_terms, params, jax.random.key(0), one).terms
+    terms = jax.eval_shape(experiment.formulation.loss, params, jax.random.key(0), one).terms
     nowhere = {f"{name}/loss" for name in names if not len(data.rows_with(source, [name], 1))}
     return {"loss", *terms} - nowhere
 

@@ -36,7 +36,7 @@ def monitor(
 
     def picture(params: Any) -> np.ndarray:
         # A network that only predicts is shown what it makes of test examples.
-        shown = experiment.predicts_from
+        shown = experiment.formulation.predicts_from
         rows = data.rows_with(test, shown, _SHEET)
         given = {name: x for name, x in test.take(rows).items() if name in shown}
         samples = experiment.generate(jax.random.key(experiment.seed), params, len(rows), given)

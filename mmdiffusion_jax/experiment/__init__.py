@@ -1,6 +1,5 @@
 """Experiments: the only readers of configs, what they build, and the folders that keep them."""
 
-from mmdiffusion_jax.experiment.arms import ARMS, make_arm
 from mmdiffusion_jax.experiment.build import Experiment, build, check_config
 from mmdiffusion_jax.experiment.checks import check_opened, check_source
 from mmdiffusion_jax.experiment.config_file import call_in_file, import_root, read_config_file
@@ -12,6 +11,7 @@ from mmdiffusion_jax.experiment.fit import (
     make_step_and_state,
     share_batch,
 )
+from mmdiffusion_jax.experiment.formulation import Formulation, Shared
 from mmdiffusion_jax.experiment.overrides import config_place, unknown_override
 from mmdiffusion_jax.experiment.paths import local_paths
 from mmdiffusion_jax.experiment.sampler import Generator, distinct
@@ -27,13 +27,14 @@ from mmdiffusion_jax.experiment.workdir import (
 )
 
 __all__ = [
-    "ARMS",
     "Constraint",
     "EvaluationOptions",
     "Experiment",
+    "Formulation",
     "Generator",
     "SamplingOptions",
     "Settings",
+    "Shared",
     "abstract_state",
     "build",
     "call_in_file",
@@ -50,7 +51,6 @@ __all__ = [
     "hold_workdir",
     "import_root",
     "local_paths",
-    "make_arm",
     "make_step_and_state",
     "open_data",
     "read_config",

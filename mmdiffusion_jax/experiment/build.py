@@ -11,7 +11,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.experiment.formulations import FORMULATIONS, Terms, check_formulation
+from mmdiffusion_jax.experiment.formulation import Formulation
+from mmdiffusion_jax.experiment.formulations import formulation_of
 from mmdiffusion_jax.experiment.sampler import Generator
 from mmdiffusion_jax.experiment.sections import EvaluationOptions, SamplingOptions
 from mmdiffusion_jax.experiment.sections.reading import under
@@ -31,13 +32,11 @@ class Experiment:
         settings: what it was built from.
         process: the forward process.
         model: the Flax model.
-        loss_terms: (parameters, key, batch) → the terms of the loss.
     """
 
     settings: Settings
     process: Process
     model: MultiModalModel
-    loss_terms: Terms
 
     @property
     def seed(self) -> int:
@@ -64,26 +63,16 @@ class Experiment:
         """How much is evaluated."""
         return self.settings.evaluation
 
-    @property
-    def formulation(self) -> str:
-        """What is asked of the model: "shared", "separate" or "predict"."""
-        return self.settings.formulation
-
-    @property
-    def has_bound(self) -> bool:
-        """Whether its model has the bound of one diffusion space, and so likelihoods."""
-        return self.formulation == "shared"
-
-    @property
-    def predicts_from(self) -> tuple[str, ...]:
-        """The modalities that it predicts from without diffusion; empty where it generates."""
-        return tuple(self.settings.predict.given) if self.formulation == "predict" else ()
+    @functools.cached_property
+    def formulation(self) -> Formulation:
+        """How the model is trained and used."""
+        return self._formulation(self.settings)
 
     def loss(
-        self, params: Any, key: jax.Array, batch: Any, **options: Any
+        self, params: Any, key: jax.Array, batch: Mapping[str, jax.Array]
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The loss of a batch and its scalars, the terms reduced."""
-        return self.loss_terms(params, key, batch, **options).reduce()
+        """The loss of a batch and its scalars, the terms of the formulation reduced."""
+        return self.formulation.loss(params, key, batch).reduce()
 
     @functools.cached_property
     def generate(self) -> Generator:
@@ -91,11 +80,18 @@ class Experiment:
         return self.generator(self.sampling)
 
     def generator(self, options: SamplingOptions) -> Generator:
-        """Draws samples with this experiment's model and other options."""
-        formulation = FORMULATIONS[self.formulation]
-        draw = formulation.make_draw(self.settings, self.process, self.model, options)
-        prior = self.process if formulation.has_prior else None
-        return Generator(self.model, draw, options, prior)
+        """Draws samples with this experiment's model and other options.
+
+        Raises:
+            ValueError: more steps than the schedule has, or options that the formulation lacks.
+        """
+        options.reading_times(self.process.schedule)
+        formulation = self._formulation(dataclasses.replace(self.settings, sampling=options))
+        prior = self.process if formulation.has_bound else None
+        return Generator(self.model, formulation.sample, options, prior)
+
+    def _formulation(self, settings: Settings) -> Formulation:
+        return formulation_of(settings).make(settings, self.process, self.model)
 
     def trajectory(
         self,
@@ -120,12 +116,12 @@ class Experiment:
             ValueError: a formulation without one diffusion space, the primary given, more states
                 than are visited, or bad values.
         """
-        make = FORMULATIONS[self.formulation].make_trajectory
-        if make is None:
+        follow = self.formulation.trajectory
+        if follow is None:
             raise ValueError(
                 errors.message(
                     "trajectory",
-                    f"a run of the formulation {self.formulation!r}",
+                    f"a run of the formulation {self.settings.formulation!r}",
                     "one of 'shared', whose samples walk through one diffusion space",
                     "leave it out",
                 )
@@ -141,7 +137,6 @@ class Experiment:
                 )
             )
         self.generate.check(num_samples, given)
-        follow = make(self.settings, self.process, self.model, self.sampling)
         keys = sample_keys(key, num_samples)
         known = {name: jnp.asarray(x) for name, x in given.items()}
         return jax.jit(follow, static_argnums=3)(keys, params, known, num_states)
@@ -194,7 +189,7 @@ def check_config(config: ConfigDict) -> Settings:
     """
     settings = read_settings(config)
     with under("config"):
-        check_formulation(settings)
+        formulation_of(settings)
     return settings
 
 
@@ -207,17 +202,14 @@ def build(config: ConfigDict) -> Experiment:
     """
     settings = check_config(config)
     modalities = settings.make_modalities()
-    formulation = FORMULATIONS[settings.formulation]
     with under("config"):
-        schedule = settings.process.make_schedule()
+        process = settings.process.make()
     with under("config.sampling"):
-        settings.sampling.reading_times(schedule)
-    process = Process(schedule, settings.process.make_weights(schedule))
-    model = formulation.model_type(
+        settings.sampling.reading_times(process.schedule)
+    kind = formulation_of(settings)
+    model = kind.model_type(
         modalities=modalities,
-        backbone=settings.make_backbone(
-            formulation.state_channels(settings.latent[2], len(modalities))
-        ),
+        backbone=settings.make_backbone(settings.latent[2] * kind.num_states(len(modalities))),
         primary=settings.primary,
         target=settings.process.target,
         variance=settings.process.variance,
@@ -225,8 +217,7 @@ def build(config: ConfigDict) -> Experiment:
         droppable=_droppable(settings),
         sees_augmented=settings.augmentation.rate > 0,
     )
-    loss_terms = formulation.make_terms(settings, process, model)
-    return Experiment(settings, process, model, loss_terms)
+    return Experiment(settings, process, model)
 
 
 def _droppable(settings: Settings) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from mmdiffusion_jax.networks.blocks import stack_layers, unstack_layers
 from mmdiffusion_jax.networks.dit import DIT_SIZES, DiT
 from mmdiffusion_jax.networks.multimodal import MultiModalModel
-from mmdiffusion_jax.networks.separate import SeparateModel
 from mmdiffusion_jax.networks.unet import ADM_IMAGENET_64, UNet
 from mmdiffusion_jax.networks.uvit import UVIT_SIZES, UViT
 
@@ -13,7 +12,6 @@ __all__ = [
     "UVIT_SIZES",
     "DiT",
     "MultiModalModel",
-    "SeparateModel",
     "UNet",
     "UViT",
     "stack_layers",

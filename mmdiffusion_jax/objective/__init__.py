@@ -21,9 +21,7 @@ from mmdiffusion_jax.objective.losses import (
     simple_loss_terms,
 )
 from mmdiffusion_jax.objective.parallel import pmap_gradient, shard_map_loss
-from mmdiffusion_jax.objective.prediction import predict, prediction_loss, prediction_loss_terms
 from mmdiffusion_jax.objective.scoring import candidate_log_probs
-from mmdiffusion_jax.objective.separate import separate_loss, separate_loss_terms
 from mmdiffusion_jax.objective.terms import (
     posterior_term,
     prior_term,
@@ -51,14 +49,9 @@ __all__ = [
     "p2_weighting",
     "pmap_gradient",
     "posterior_term",
-    "predict",
-    "prediction_loss",
-    "prediction_loss_terms",
     "prior_term",
     "reconstruction_term",
     "recovery_terms",
-    "separate_loss",
-    "separate_loss_terms",
     "shard_map_loss",
     "simple_loss",
     "simple_loss_terms",

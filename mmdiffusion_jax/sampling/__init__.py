@@ -25,7 +25,6 @@ from mmdiffusion_jax.sampling.query import (
     with_given,
 )
 from mmdiffusion_jax.sampling.sample import Trajectory, sample, sample_trajectory
-from mmdiffusion_jax.sampling.separate import sample_separate
 from mmdiffusion_jax.sampling.steppers import (
     DDIM,
     SAMPLERS,
@@ -65,7 +64,6 @@ __all__ = [
     "plan",
     "quadratic_grid",
     "sample",
-    "sample_separate",
     "sample_trajectory",
     "static_threshold",
     "uniform_grid",

@@ -100,7 +100,7 @@ def test_the_loss_is_the_mean_of_the_data_not_of_batches():
     stub = types.SimpleNamespace(
         model=types.SimpleNamespace(modalities=("image", "label")),
         evaluation=EvaluationOptions(batch_size=5),
-        loss_terms=terms,
+        formulation=types.SimpleNamespace(loss=terms),
     )
     figures = loss_on(stub, source)(None)
     assert set(figures) == {"loss", "image/squared_error", "label/loss"}

@@ -32,7 +32,8 @@ def test_a_model_that_predicts_is_shown_examples(digits, split):
     """Each with what is predicted from it; only as many as there are."""
     model = types.SimpleNamespace(modalities=digits[1])
     stub = types.SimpleNamespace(
-        seed=0, model=model, predicts_from=("image",), evaluation=None,
+        seed=0, model=model, evaluation=None,
+        formulation=types.SimpleNamespace(predicts_from=("image",)),
         training=types.SimpleNamespace(best_metric=""),
         generate=lambda key, params, count, given: {**given, "label": np.zeros(count, int)},
     )  # fmt: skip

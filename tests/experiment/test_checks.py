@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 from configs import smoke
 from mmdiffusion_jax import (
     apps,
+    baselines,
     data,
     evaluation,
     experiment,
@@ -187,8 +188,8 @@ def test_every_arm_of_a_comparison_takes_a_set_with_masks(tmp_path):
     arrays = {"image": IMAGES, "label": np.where(PRESENT, LABELS, -1), "label_present": PRESENT}
     config = config_of(tmp_path, arrays, label=KINDS["label"][0])
     train, _ = experiment.open_data(config)
-    for arm in experiment.ARMS:
-        for part, part_config in experiment.make_arm(config, arm).items():
+    for arm in baselines.ARMS:
+        for part, part_config in baselines.make_arm(config, arm).items():
             built = experiment.build(part_config)
             batch = data.select(train.take(np.arange(8)), built.model.modalities)
             params = jax.eval_shape(built.init, jax.random.key(0))

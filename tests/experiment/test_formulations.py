@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 
 from configs import smoke
-from mmdiffusion_jax import experiment, objective, sampling
+from mmdiffusion_jax import baselines, experiment, sampling
 from mmdiffusion_jax.experiment import SamplingOptions
-from mmdiffusion_jax.experiment.augmentation import hide_squares
-from mmdiffusion_jax.experiment.formulations import FORMULATIONS
 
 
 def config_of(formulation):
@@ -48,7 +46,7 @@ def test_gradients_reach_what_is_trained(built):
     assert sizes["backbone"] > 0
     assert sizes["modalities_label"] > 0
     # Who only predicts labels learns nothing about how images are spread.
-    assert (sizes["modalities_image"] > 0) == (made.formulation != "predict")
+    assert (sizes["modalities_image"] > 0) == (not made.formulation.predicts_from)
 
 
 def test_labels_of_images(built):
@@ -61,7 +59,7 @@ def test_labels_of_images(built):
 
 def test_images(built):
     made, params = built
-    if made.formulation == "predict":
+    if made.formulation.predicts_from:
         with pytest.raises(ValueError, match=r"`given`: got .*all it predicts from"):
             made.generate(jax.random.key(2), params, 3)
         return
@@ -92,7 +90,7 @@ def test_a_restorer_makes_whole_images():
     assert set(found) == {"image", "masked_image"}
     np.testing.assert_array_equal(found["masked_image"], x)
     functions = made.model.functions(params)
-    head = objective.predict(functions, {"masked_image": x}, ["masked_image"], "masked_image")
+    head = baselines.predict(functions, {"masked_image": x}, ["masked_image"], "masked_image")
     want = np.clip(127.5 * (np.asarray(head["mean"]) + 1), 0, 255)
     np.testing.assert_allclose(found["image"], want, atol=0.51)
     assert want.std() > 1
@@ -119,23 +117,6 @@ def test_augmented_examples_are_told_apart():
     told = jax.jit(values)(jnp.array([0.0, 1.0]))
     assert float(jnp.abs(told[0] - told[1]).max()) > 1e-3
     np.testing.assert_allclose(jax.jit(lambda: values(None))()[0], told[0], rtol=1e-5)
-
-
-def test_squares_hide_a_share_of_the_images():
-    images = jnp.full((4000, 6, 6, 1), 7, jnp.uint8)
-    hidden, squared = jax.jit(hide_squares, static_argnums=(2, 3, 4))(
-        jax.random.key(0), images, 0.3, 2, 2
-    )
-    black = np.asarray(squared[..., 0]) == 0
-    assert abs(float(hidden.mean()) - 0.3) < 0.03
-    np.testing.assert_array_equal(black.any((1, 2)), np.asarray(hidden) == 1)
-    # Two squares of four pixels each, that may overlap.
-    counts = black.sum((1, 2))[np.asarray(hidden) == 1]
-    assert counts.min() >= 4
-    assert counts.max() == 8
-    # A corner is covered by one of 25 places of each square.
-    share = black[np.asarray(hidden) == 1, 0, 0].mean()
-    assert abs(share - (1 - (24 / 25) ** 2)) < 0.03
 
 
 @pytest.mark.parametrize(
@@ -194,8 +175,7 @@ def test_images_are_clipped_where_they_alone_make_up_the_clean_state(shares, mon
     asked.clear()
     shape = jax.eval_shape(jax.jit(made.init), jax.random.key(0))
     keys = jax.random.split(jax.random.key(0), 2)
-    draw = FORMULATIONS["shared"].make_draw(made.settings, made.process, made.model, made.sampling)
-    jax.eval_shape(lambda params: draw(keys, params, {}), shape)
+    jax.eval_shape(lambda params: made.formulation.sample(keys, params, {}), shape)
     assert bool(asked) == (not shares.get("label"))
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import objective
+from mmdiffusion_jax import baselines, objective
 from mmdiffusion_jax.model import (
     Diffusion,
     ModalityFunctions,
@@ -106,10 +106,10 @@ LOSSES = {
         times=[1, 4],
         presence=m,
     ),
-    "prediction of it": lambda p, b, m: objective.prediction_loss(
+    "prediction of it": lambda p, b, m: baselines.prediction_loss(
         shared(p), b, m, given=["x"], target="y"
     ),
-    "separate": lambda p, b, m: objective.separate_loss(
+    "separate": lambda p, b, m: baselines.separate_loss(
         KEY, PROCESS.schedule, separate(p), b, m, modality_scales={"x": 1.0}
     ),
     "terms": of_terms,

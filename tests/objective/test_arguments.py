@@ -44,26 +44,14 @@ CALLS = {
     "p2_weighting": {"gamma": 1.0, "k": 1.0},
     "pmap_gradient": {"loss": part, "axis_name": "data"},
     "posterior_term": {"diffusion": DIFFUSION, "clean": CLEAN, "state": STATE},
-    "predict": {"model": MODEL, "batch": BATCH, "given": ["x"], "target": "y"},
-    "prediction_loss": {
-        "model": MODEL, "batch": BATCH, "presence": PRESENCE, "given": ["x"], "target": "y",
-    },
     "prior_term": {"process": PROCESS, "clean": CLEAN},
     "reconstruction_term": {"model": MODEL, "batch": BATCH, "roles": ROLES, "state": STATE},
     "recovery_terms": {"model": MODEL, "batch": BATCH, "roles": ROLES, "state": STATE},
-    "separate_loss": {
-        "key": KEY, "schedule": SCHEDULE, "model": plain_model.separate(), "batch": BATCH,
-        "presence": PRESENCE, "modality_scales": {"x": 1.0},
-        "weighting": objective.no_weighting,
-    },
     "shard_map_loss": {"loss": part, "mesh": MESH, "axis_name": "data"},
     "simple_loss": {**ALL, "options": objective.LossOptions(dropout={"y": 0.1})},
     "step_noise": {"key": KEY, "t": 3, "like": NOISE},
 }  # fmt: skip
-CALLS |= {
-    f"{name}_terms": CALLS[name]
-    for name in ("simple_loss", "bound_loss", "separate_loss", "prediction_loss")
-}
+CALLS |= {f"{name}_terms": CALLS[name] for name in ("simple_loss", "bound_loss")}
 OTHERS = {"BoundTerms", "LossSum", "LossTerm", "LossTerms"}
 WITH_LISTS = [name for name in CALLS if {"batch", "snr", "z"} & set(CALLS[name])]
 
@@ -126,7 +114,7 @@ def test_keys_of_the_old_style(name):
 LOSSES = ("simple_loss", "bound", "bound_loss", "flow_bound", "candidate_log_probs")
 
 
-@pytest.mark.parametrize("name", [*LOSSES, "separate_loss", "prediction_loss", "recovery_terms"])
+@pytest.mark.parametrize("name", [*LOSSES, "recovery_terms"])
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
@@ -137,8 +125,7 @@ LOSSES = ("simple_loss", "bound", "bound_loss", "flow_bound", "candidate_log_pro
 )
 def test_a_likelihood_of_another_shape(name, wrong, words):
     """(batch, 1) would broadcast to (batch, batch), and be a mean over wrong pairs."""
-    y = plain_model.point(**wrong)
-    model = plain_model.separate(y=y) if name == "separate_loss" else plain_model.shared(y=y)
+    model = plain_model.shared(y=plain_model.point(**wrong))
     changed = {"model": model}
     if "diffusion" in CALLS[name]:
         changed = {"diffusion": Diffusion(PROCESS, model)}
@@ -207,19 +194,14 @@ def test_known_values_under_jit():
 
 @pytest.mark.parametrize("x64", [False, True], ids=["", "x64"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
-@pytest.mark.parametrize("name", [*LOSSES, "prediction_loss", "separate_loss"])
+@pytest.mark.parametrize("name", LOSSES)
 def test_networks_and_data_of_any_dtype(name, dtype, x64):
     """What comes out is of the dtype of the states, at least float32, with strict promotion."""
 
     def denoise(z_t, t):
         return Prediction(z_t.astype(dtype) / 2, {"y": jnp.tanh(z_t.astype(dtype))})
 
-    def denoise_separately(states, times):
-        return denoise(states["x"], times["x"])
-
     model = plain_model.shared(denoise)
-    if name == "separate_loss":
-        model = plain_model.separate(denoise_separately)
     with jax.enable_x64(x64), jax.numpy_rank_promotion("raise"):
         data = {name: np.asarray(x).astype(dtype) for name, x in BATCH.items()}
         changed = {"model": model}

@@ -45,10 +45,6 @@ CALLS = {
     "plan": {"process": PROCESS, "times": [6, 3, 1], "variance": "upper"},
     "quadratic_grid": {"schedule": SCHEDULE, "num_steps": 3},
     "sample": {**REQUEST, "method": METHOD},
-    "sample_separate": {
-        "key": KEY, "schedule": SCHEDULE, "model": plain_model.separate(), "shape": SHAPE,
-        "given": {"y": Y}, "method": METHOD, "limit": 1.0,
-    },
     "sample_trajectory": {**REQUEST, "method": METHOD, "num_states": 2},
     "static_threshold": {"low": -1.0, "high": 1.0},
     "uniform_grid": {"schedule": SCHEDULE, "num_steps": 3},
@@ -62,7 +58,7 @@ OTHERS = {
     "ESTIMATES", "EVERYWHERE", "GRIDS", "READS", "SAMPLERS", "UNKNOWNS", "Ancestral",
     "Decorator", "Heun", "Multistep", "Plan", "Query", "Stepper", "Trajectory",
 }  # fmt: skip
-SAMPLE = ("sample", "sample_trajectory", "sample_separate")
+SAMPLE = ("sample", "sample_trajectory")
 
 
 def test_every_public_name_is_tried():
@@ -122,7 +118,7 @@ def test_names_lists_and_old_keys_give_the_same_samples():
     np.testing.assert_array_equal(*several)
 
 
-@pytest.mark.parametrize("name", ["sample", "sample_separate", "plan"])
+@pytest.mark.parametrize("name", ["sample", "plan"])
 def test_a_process_on_the_host(name):
     """As `jax.device_get` leaves it, or a file that it was read from."""
     host = jax.device_get(PROCESS)

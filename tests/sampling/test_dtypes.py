@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import process, sampling
+from mmdiffusion_jax import baselines, process, sampling
 from mmdiffusion_jax.model import Diffusion, Prediction
 from mmdiffusion_jax.process import Process
 from tests import plain_model
@@ -59,7 +59,7 @@ def test_every_stepper_keeps_the_dtype(stepper, dtype, x64):
                     )
                 ),
                 jax.eval_shape(
-                    lambda given=given, key=key: sampling.sample_separate(
+                    lambda given=given, key=key: baselines.sample_separate(
                         key, schedule, separate, SHAPE, given, sampling.Method(stepper), limit=1.0
                     )
                 ),

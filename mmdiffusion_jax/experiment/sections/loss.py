@@ -56,6 +56,12 @@ class LossOptions:
         for name, rate in self.dropout.items():
             ranges.check_real(f"loss.dropout.{name}", rate, 0, 1)
 
+    def of_simple_loss(self) -> objective.LossOptions:
+        """As `objective.simple_loss` takes them."""
+        return objective.LossOptions(
+            self.scales, self.make_weighting(), self.dropout, self.timesteps
+        )
+
     def make_weighting(self) -> Callable[[jax.Array], jax.Array]:
         """The weighting: SNR (batch,) → weight of the noise's error (batch,)."""
         with under("loss.weighting"):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from mmdiffusion_jax import errors, process, ranges
 from mmdiffusion_jax.experiment.sections.choices import Choice, complete, make
 from mmdiffusion_jax.experiment.sections.reading import under
+from mmdiffusion_jax.process import Process
 
 SCHEDULES: Mapping[str, Callable[..., process.Schedule]] = {
     "linear": process.linear_schedule,
@@ -66,16 +67,13 @@ class ProcessOptions:
         for name, share in self.shares.items():
             ranges.check_real(f"process.shares.{name}", share, 0)
 
-    def make_schedule(self) -> process.Schedule:
-        """The noise schedule.
+    def make(self) -> Process:
+        """The forward process.
 
         Raises:
             ValueError: parameters that make no schedule of so many steps.
         """
         with under("process.schedule"):
-            return make(self.schedule, SCHEDULES, self.num_steps)
-
-    def make_weights(self, schedule: process.Schedule) -> process.ModalityWeights:
-        """The modality weights on a schedule."""
+            schedule = make(self.schedule, SCHEDULES, self.num_steps)
         rules = {name: make(x, process.RULES, key="rule") for name, x in self.weights.items()}
-        return process.modality_weights(schedule, rules, given=self.given)
+        return Process(schedule, process.modality_weights(schedule, rules, given=self.given))

@@ -126,7 +126,9 @@ class SamplingOptions:
         times = self.times(schedule)
         if not self.read_noise:
             return times
-        sigma = np.sqrt(1 / np.asarray(schedule.snr, np.float64)[times])
+        tables = schedule.noise_variance, schedule.alpha_bar
+        noise, signal = (np.asarray(table, np.float64)[times] for table in tables)
+        sigma = np.sqrt(noise / signal)
         if sigma[-1] > self.read_noise:
             raise ValueError(
                 errors.message(

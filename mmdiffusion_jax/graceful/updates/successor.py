@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
-from mmdiffusion_jax import data, errors, experiment, objective, training
+from mmdiffusion_jax import data, errors, experiment, training
 from mmdiffusion_jax.graceful.methods.compatibility import mix_stored
 from mmdiffusion_jax.graceful.methods.decisions import ensemble_logits, focal_distillation
 from mmdiffusion_jax.graceful.updates.alignment import aligned_encoders
@@ -34,7 +34,9 @@ from mmdiffusion_jax.graceful.updates.deployed import (
     with_encoders,
 )
 from mmdiffusion_jax.graceful.updates.options import UpdateOptions
+from mmdiffusion_jax.modalities import Modality
 from mmdiffusion_jax.model import Diffusion, ModelFunctions, split_presence
+from mmdiffusion_jax.networks import MultiModalModel
 
 
 def constraint(
@@ -77,12 +79,9 @@ def constraint(
         flat = traverse_util.flatten_dict(params)
         params = _replaced(params, {path: jax.lax.stop_gradient(flat[path]) for path in kept})
         stored = newest.built.model.functions(constants[count - 1])
-        total, metrics = built.loss(
-            params,
-            own_key,
-            batch,
-            adapt=lambda own: _mixed(mix_key, own, stored, mix, newest),
-        )
+        mixed = _MixedModel(built.model, mix_key, newest, stored, mix)
+        learning = dataclasses.replace(built.formulation, model=mixed) if mix else built.formulation
+        total, metrics = learning.loss(params, own_key, batch).reduce()
         values, presence = split_presence(batch)
         functions = built.model.functions(params)
         held = zip(deployed, constants, strict=False) if options.encoders == "compatible" else ()
@@ -216,14 +215,25 @@ def check_successor(
     """
     options = options or UpdateOptions(flips=0)
     old, new = bundle.built, built
-    one_space = "only models of one diffusion space are updated"
-    for argument, expected, got, mend in (
-        ("formulation", "shared", old.formulation, one_space),
-        ("formulation", "shared", new.formulation, one_space),
-        ("primary", old.model.primary, new.model.primary, "generate the same modality"),
-    ):
-        if got != expected:
-            raise ValueError(errors.message(f"config.{argument}", got, repr(expected), mend))
+    for one in (old, new):
+        if not one.formulation.has_bound:
+            raise ValueError(
+                errors.message(
+                    "config.formulation",
+                    one.settings.formulation,
+                    "one with a single diffusion space, 'shared'",
+                    "only such models are updated",
+                )
+            )
+    if new.model.primary != old.model.primary:
+        raise ValueError(
+            errors.message(
+                "config.primary",
+                new.model.primary,
+                repr(old.model.primary),
+                "generate the same modality",
+            )
+        )
     was, now = old.settings.latent, new.settings.latent
     if was != now:
         raise ValueError(
@@ -266,9 +276,7 @@ def _terms(
         key,
         Diffusion(built.process, with_encoders(built.model.functions(params), successor)),
         *bundle.known_batch(values, masks),
-        objective.LossOptions(section.scales, dropout=section.dropout)
-        if section.kind == "simple"
-        else None,
+        section.of_simple_loss() if section.kind == "simple" else None,
     )
 
 
@@ -316,27 +324,57 @@ def _heads(
     )
 
 
-def _mixed(
-    key: jax.Array, own: ModelFunctions, deployed: ModelFunctions, share: float, bundle: Bundle
-) -> ModelFunctions:
-    """A model that takes what is stored in place of some encodings of its own."""
-    if not share:
-        return own
+@dataclasses.dataclass(frozen=True)
+class _MixedModel:
+    """A model that takes what is stored in place of some encodings of its own.
 
-    def mixing(name: str, encode: Read, key: jax.Array) -> Read:
+    Attributes:
+        model: the successor's.
+        key: of the draw which examples are taken.
+        bundle: what is deployed.
+        deployed: its functions, with parameters that may be traced.
+        share: of the examples that are taken.
+    """
+
+    model: MultiModalModel
+    key: jax.Array
+    bundle: Bundle
+    deployed: ModelFunctions
+    share: float
+
+    @property
+    def modalities(self) -> Mapping[str, Modality]:
+        """Those of the successor."""
+        return self.model.modalities
+
+    @property
+    def primary(self) -> str:
+        """That of the successor."""
+        return self.model.primary
+
+    @property
+    def shares(self) -> Mapping[str, float] | None:
+        """Those of the successor."""
+        return self.model.shares
+
+    def functions(self, params: Any, augmented: jax.Array | None = None) -> ModelFunctions:
+        """The successor's functions, with encoders that mix."""
+        functions = self.model.functions(params, augmented)
+        modalities = dict(functions.modalities)
+        for index, name in enumerate(sorted(self.deployed.modalities)):
+            key = jax.random.fold_in(self.key, index)
+            encode = self._mixing(name, modalities[name].encode, key)
+            modalities[name] = dataclasses.replace(modalities[name], encode=encode)
+        return dataclasses.replace(functions, modalities=modalities)
+
+    def _mixing(self, name: str, encode: Read, key: jax.Array) -> Read:
         def mixed(x: jax.Array) -> jax.Array:
             new = encode(x)
-            known, fits = bundle.built.model.modalities[name].readable(x)
-            taken = mix_stored(key, new, deployed.modalities[name].encode(known), share)
+            known, fits = self.bundle.built.model.modalities[name].readable(x)
+            taken = mix_stored(key, new, self.deployed.modalities[name].encode(known), self.share)
             return jnp.where(fits.reshape(-1, *[1] * (new.ndim - 1)), taken, new)
 
         return mixed
-
-    modalities = dict(own.modalities)
-    for index, name in enumerate(sorted(deployed.modalities)):
-        encode = mixing(name, modalities[name].encode, jax.random.fold_in(key, index))
-        modalities[name] = dataclasses.replace(modalities[name], encode=encode)
-    return dataclasses.replace(own, modalities=modalities)
 
 
 def _check_kept(

@@ -320,7 +320,11 @@ def test_where_it_begins(deployed, options, from_old):
 @pytest.mark.parametrize(
     ("successor", "options", "words"),
     [
-        ({"formulation": "separate"}, {}, "`config.formulation`: got separate, expected 'shared'"),
+        (
+            {"formulation": "separate"},
+            {},
+            "`config.formulation`: got separate, expected .*'shared'",
+        ),
         ({"num_steps": 9}, {}, "`config.process.num_steps`: got 9, expected 8, as deployed"),
         (
             {"modalities": {"label": {"kind": "label", "num_classes": 9}}},

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from mmdiffusion_jax.baselines.separate.functions import SeparateFunctions, separate_state
 from mmdiffusion_jax.model import Batch, Presence, function_of, head_of, training_roles
 from mmdiffusion_jax.model.absence import encode_present, nats_present
 from mmdiffusion_jax.model.roles import column
-from mmdiffusion_jax.model.separate import SeparateFunctions, separate_state
 from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
 from mmdiffusion_jax.objective.losses import (
     Weighting,

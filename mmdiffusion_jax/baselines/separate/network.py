@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mmdiffusion_jax.baselines.separate.functions import SeparateFunctions
 from mmdiffusion_jax.model import Prediction
-from mmdiffusion_jax.model.separate import SeparateFunctions
 from mmdiffusion_jax.networks.embeddings import time_embedding
 from mmdiffusion_jax.networks.multimodal import MultiModalModel
 

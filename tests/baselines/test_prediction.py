@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmdiffusion_jax import objective
+from mmdiffusion_jax import baselines
 from mmdiffusion_jax.model import (
     ModalityFunctions,
     ModelFunctions,
@@ -31,7 +31,7 @@ def test_equals_torch_cross_entropy_over_what_is_present():
     x = jax.random.normal(jax.random.key(1), (5, 2))
     batch = {"point": x, "a": jnp.arange(5) % 3, "b": jnp.array([2, 0, 1, 0, 2])}
     presence = {"a": jnp.array([1, 1, 0, 1, 1]), "b": jnp.array([1, 1, 1, 1, 0])}
-    loss, metrics = objective.prediction_loss(
+    loss, metrics = baselines.prediction_loss(
         functions, batch, presence, given=("point", "b"), target="a"
     )
     rows = [0, 1, 3]
@@ -54,4 +54,4 @@ def test_equals_torch_cross_entropy_over_what_is_present():
 )
 def test_bad_requests(given, target, words):
     with pytest.raises(ValueError, match=words):
-        objective.predict(model()[0], {"point": jnp.zeros((1, 2))}, given, target)
+        baselines.predict(model()[0], {"point": jnp.zeros((1, 2))}, given, target)

@@ -1,21 +1,27 @@
-"""The loss of a network that predicts one modality from others and generates nothing."""
+"""Prediction alone: a network that predicts one modality from others and generates nothing."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.modalities import restored
 from mmdiffusion_jax.model import (
     Batch,
     ModelFunctions,
     Presence,
+    function_of,
     head_of,
     query_roles,
+    split_presence,
     training_roles,
 )
 from mmdiffusion_jax.model.absence import encode_present, nats_present
 from mmdiffusion_jax.model.roles import column
+from mmdiffusion_jax.networks import MultiModalModel
 from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
 from mmdiffusion_jax.process.checks import (
     described,
@@ -23,6 +29,58 @@ from mmdiffusion_jax.process.checks import (
     expect_name,
     widest,
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """Trains and uses a model that predicts one modality from others.
+
+    Attributes:
+        model: joins the parts.
+        predicts_from: the modalities that the network sees.
+        target: the modality that it predicts.
+    """
+
+    model: MultiModalModel
+    predicts_from: tuple[str, ...]
+    target: str
+    has_bound: ClassVar[bool] = False
+    trajectory: ClassVar[None] = None
+
+    def loss(self, params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> LossTerms:
+        """The terms of `prediction_loss`."""
+        del key
+        functions = self.model.functions(params)
+        values, presence = split_presence(batch)
+        return prediction_loss_terms(
+            functions, values, presence, given=self.predicts_from, target=self.target
+        )
+
+    def sample(
+        self, keys: jax.Array, params: Any, given: Mapping[str, jax.Array]
+    ) -> dict[str, jax.Array]:
+        """The most likely value of the target; one restored from itself is named by its origin.
+
+        Raises:
+            ValueError: given values of other modalities than the network sees.
+        """
+        del keys
+        if set(given) != set(self.predicts_from):
+            raise ValueError(
+                errors.message(
+                    "given",
+                    sorted(given),
+                    f"{sorted(self.predicts_from)}, all it predicts from",
+                    "give these",
+                )
+            )
+        functions = self.model.functions(params)
+        head = predict(functions, given, self.predicts_from, self.target)
+        value = function_of(functions, self.target, "most_likely")(head)
+        origin = self.model.modalities[self.target].derived_from
+        if self.target in self.predicts_from and origin is not None:
+            return {origin: restored(value)}
+        return {self.target: value}
 
 
 def predict(model: ModelFunctions, batch: Batch, given: Sequence[str], target: str) -> object:

@@ -4,7 +4,7 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import experiment
+from mmdiffusion_jax import baselines, experiment
 
 
 def config():
@@ -28,7 +28,7 @@ def config():
 
 @pytest.fixture(scope="module")
 def arms():
-    return {name: experiment.make_arm(config(), name) for name in experiment.ARMS}
+    return {name: baselines.make_arm(config(), name) for name in baselines.ARMS}
 
 
 def test_the_parts(arms):
@@ -60,8 +60,8 @@ def test_the_same_blocks_in_every_part(arms):
 
 def test_the_config_is_left_alone():
     before = config()
-    for name in experiment.ARMS:
-        experiment.make_arm(before, name)
+    for name in baselines.ARMS:
+        baselines.make_arm(before, name)
     assert before == config()
 
 
@@ -78,4 +78,4 @@ def test_nothing_to_compare(change, name, words):
     for key, value in change.items():
         made[key] = ConfigDict(value) if isinstance(value, dict) else value
     with pytest.raises(ValueError, match=words):
-        experiment.make_arm(made, name)
+        baselines.make_arm(made, name)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from mmdiffusion_jax.baselines.separate.functions import SeparateFunctions
 from mmdiffusion_jax.model import (
     Diffusion,
     ModalityFunctions,
@@ -14,7 +15,6 @@ from mmdiffusion_jax.model import (
     function_of,
     head_of,
 )
-from mmdiffusion_jax.model.separate import SeparateFunctions
 from mmdiffusion_jax.process import Process, Schedule, to_pivot
 from mmdiffusion_jax.process.checks import expect, expect_number
 from mmdiffusion_jax.sampling.method import Method, as_shape, check_given

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import process, sampling
+from mmdiffusion_jax import baselines, process, sampling
 from tests.gaussian_pair import CORRELATION, optimal_model
 
 SCHEDULE = process.cosine_schedule(100)
@@ -17,7 +17,7 @@ def draw():
     model = optimal_model(SCHEDULE)
 
     def run(key, given):
-        return sampling.sample_separate(
+        return baselines.sample_separate(
             key, SCHEDULE, model, (COUNT, 1), given, sampling.Method(sampling.DPMSolverPP())
         )
 
@@ -53,7 +53,7 @@ def test_samples_do_not_depend_on_their_batch():
     keys = jax.random.split(jax.random.key(3), 4)
     times = sampling.uniform_grid(SCHEDULE, 5)
     run = jax.jit(
-        lambda keys: sampling.sample_separate(
+        lambda keys: baselines.sample_separate(
             keys, SCHEDULE, model, (keys.shape[0], 1), method=sampling.Method(times=times)
         )
     )
@@ -68,4 +68,4 @@ def test_bad_requests():
         ({"x": jnp.zeros((2, 1)), "y": jnp.zeros((2, 1))}, "one modality left to generate"),
     ):
         with pytest.raises(ValueError, match=words):
-            sampling.sample_separate(jax.random.key(0), SCHEDULE, model, (2, 1), given)
+            baselines.sample_separate(jax.random.key(0), SCHEDULE, model, (2, 1), given)

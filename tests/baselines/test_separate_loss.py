@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import objective, process
-from mmdiffusion_jax.model.separate import SeparateFunctions
+from mmdiffusion_jax import baselines, process
+from mmdiffusion_jax.baselines import SeparateFunctions
 from tests.gaussian_pair import CORRELATION, optimal_model, pairs
 
 SCHEDULE = process.cosine_schedule(8)
@@ -16,7 +16,7 @@ def test_the_optimum_pays_the_posterior_variances():
     """E‖ε − ε_θ‖² is then SNR_t · Var[x | z^x_t, z^y_s], averaged over t ≥ 1 and s ≥ 0."""
     batch = pairs(jax.random.key(0), 200_000)
     model = optimal_model(SCHEDULE)
-    run = jax.jit(lambda key: objective.separate_loss(key, SCHEDULE, model, batch)[1])
+    run = jax.jit(lambda key: baselines.separate_loss(key, SCHEDULE, model, batch)[1])
     found = run(jax.random.key(1))
     signal = np.sqrt(np.asarray(SCHEDULE.alpha_bar, np.float64))
     variance = 1 - signal**2
@@ -47,20 +47,20 @@ def test_absent_modalities_are_pure_noise_and_cost_nothing():
 
     model = SeparateFunctions(denoise, optimal_model(SCHEDULE).modalities, "x", "z_0")
     presence = {"y": jnp.zeros(64)}
-    _, metrics = objective.separate_loss(jax.random.key(1), SCHEDULE, model, batch, presence)
+    _, metrics = baselines.separate_loss(jax.random.key(1), SCHEDULE, model, batch, presence)
     assert set(seen["y"].tolist()) == {8}
     assert set(seen["x"].tolist()) == set(range(9))
     assert float(metrics["y/loss"]) == 0
     other = {**batch, "y": batch["y"] + 5}
-    again = objective.separate_loss(jax.random.key(1), SCHEDULE, model, batch, presence)[0]
-    moved = objective.separate_loss(jax.random.key(1), SCHEDULE, model, other, presence)[0]
+    again = baselines.separate_loss(jax.random.key(1), SCHEDULE, model, batch, presence)[0]
+    moved = baselines.separate_loss(jax.random.key(1), SCHEDULE, model, other, presence)[0]
     assert float(again) == pytest.approx(float(moved), rel=1e-6)
 
 
 def test_unknown_names():
     model = optimal_model(SCHEDULE)
     with pytest.raises(ValueError, match="`modality_scales`: got 'z'"):
-        objective.separate_loss(
+        baselines.separate_loss(
             jax.random.key(0), SCHEDULE, model, pairs(jax.random.key(0), 2),
             modality_scales={"z": 1.0},
         )  # fmt: skip

@@ -1,0 +1,36 @@
+"""The rivals that a shared space is compared with, and the arms of a comparison with them."""
+
+from mmdiffusion_jax.baselines.arms import ARMS, make_arm
+from mmdiffusion_jax.baselines.augmentation import hide_squares
+from mmdiffusion_jax.baselines.prediction import (
+    Predict,
+    predict,
+    prediction_loss,
+    prediction_loss_terms,
+)
+from mmdiffusion_jax.baselines.separate import (
+    Separate,
+    SeparateFunctions,
+    SeparateModel,
+    sample_separate,
+    separate_loss,
+    separate_loss_terms,
+    separate_state,
+)
+
+__all__ = [
+    "ARMS",
+    "Predict",
+    "Separate",
+    "SeparateFunctions",
+    "SeparateModel",
+    "hide_squares",
+    "make_arm",
+    "predict",
+    "prediction_loss",
+    "prediction_loss_terms",
+    "sample_separate",
+    "separate_loss",
+    "separate_loss_terms",
+    "separate_state",
+]

@@ -1,0 +1,187 @@
+"""One way to train and to use a model, and that of one shared diffusion space."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol
+
+import jax
+
+from mmdiffusion_jax import objective, sampling
+from mmdiffusion_jax.experiment.sections import LossOptions, SamplingOptions
+from mmdiffusion_jax.modalities import Modality
+from mmdiffusion_jax.model import Diffusion, ModelFunctions, split_presence
+from mmdiffusion_jax.process import Process
+from mmdiffusion_jax.sampling import Trajectory
+
+Follow = Callable[[jax.Array, Any, Mapping[str, jax.Array], int], Trajectory]
+"""(keys (batch,), parameters, {name: given x (batch, …)}, how many states) → states on the way."""
+
+Augment = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+"""(key, images) → (which are changed (batch,), 1 where one is; the images)."""
+
+
+class Model(Protocol):
+    """What the shared formulation asks of a model; `networks.MultiModalModel` is one."""
+
+    @property
+    def modalities(self) -> Mapping[str, Modality]:
+        """By name."""
+
+    @property
+    def primary(self) -> str:
+        """The modality that z_0 encodes."""
+
+    @property
+    def shares(self) -> Mapping[str, float] | None:
+        """{name: share in z_0}, or None for the primary alone."""
+
+    def functions(self, params: Any, augmented: jax.Array | None = None) -> ModelFunctions:
+        """The model with these parameters as plain functions.
+
+        Args:
+            params: the tree that training changes.
+            augmented: (batch,) of 0 or 1, which examples are augmented; None where none are.
+        """
+
+
+class Formulation(Protocol):
+    """One way to train and to use a model; frozen dataclasses fulfil it.
+
+    Attributes:
+        model: joins encoders, backbone and heads.
+        has_bound: whether it has one diffusion space, and with it the bound, likelihoods, and
+            samples that start from the noise at t = T.
+        predicts_from: the modalities that it predicts from without diffusion; empty where it
+            generates.
+        trajectory: follows samples on their way; None where it cannot.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field]]
+
+    @property
+    def model(self) -> Any:
+        """See the class."""
+
+    @property
+    def has_bound(self) -> bool:
+        """See the class."""
+
+    @property
+    def predicts_from(self) -> tuple[str, ...]:
+        """See the class."""
+
+    @property
+    def trajectory(self) -> Follow | None:
+        """See the class."""
+
+    def loss(
+        self, params: Any, key: jax.Array, batch: Mapping[str, jax.Array]
+    ) -> objective.LossTerms:
+        """The terms of the training loss.
+
+        Args:
+            params: the model's parameters.
+            key: a typed key.
+            batch: {name: x (batch, …)}, with masks `<name>_present` (batch,) of some.
+
+        Raises:
+            ValueError: bad masks or batches; each names what is wrong.
+        """
+
+    def sample(
+        self, keys: jax.Array, params: Any, given: Mapping[str, jax.Array]
+    ) -> dict[str, jax.Array]:
+        """Draws what is not given.
+
+        Args:
+            keys: (batch,) typed keys, one an example.
+            params: the model's parameters.
+            given: {name: x (batch, …)} in data units.
+
+        Returns:
+            {name: x (batch, …)} in data units, of what is drawn alone.
+
+        Raises:
+            ValueError: given values that it cannot draw from.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class Shared:
+    """One diffusion space of all modalities.
+
+    Attributes:
+        process: the forward process.
+        model: joins the parts.
+        latent: the shape of a state.
+        options: what training minimises.
+        sampling: how samples are drawn.
+        augment: changes some training images, which the network is told of; None for none.
+    """
+
+    process: Process
+    model: Model
+    latent: tuple[int, ...]
+    options: LossOptions
+    sampling: SamplingOptions
+    augment: Augment | None = None
+    has_bound: ClassVar[bool] = True
+    predicts_from: ClassVar[tuple[str, ...]] = ()
+
+    def loss(
+        self, params: Any, key: jax.Array, batch: Mapping[str, jax.Array]
+    ) -> objective.LossTerms:
+        """The terms of `objective.simple_loss`, or of the bound."""
+        values, presence = split_presence(batch)
+        augmented = None
+        if self.augment is not None:
+            key, augment_key = jax.random.split(key)
+            primary = self.model.primary
+            augmented, values[primary] = self.augment(augment_key, values[primary])
+        diffusion = Diffusion(self.process, self.model.functions(params, augmented))
+        if self.options.kind == "simple":
+            options = self.options.of_simple_loss()
+            return objective.simple_loss_terms(key, diffusion, values, presence, options)
+        return objective.bound_loss_terms(
+            key, diffusion, values, presence, timesteps=self.options.timesteps
+        )
+
+    def sample(
+        self, keys: jax.Array, params: Any, given: Mapping[str, jax.Array]
+    ) -> dict[str, jax.Array]:
+        """Draws what is not given, by `sampling.sample`."""
+        drawn = sampling.sample(**self._request(keys, params, given))
+        return {name: x for name, x in drawn.items() if name not in given}
+
+    def trajectory(
+        self, keys: jax.Array, params: Any, given: Mapping[str, jax.Array], num_states: int
+    ) -> Trajectory:
+        """The samples that `sample` draws with the same keys, on their way from the noise."""
+        request = self._request(keys, params, given)
+        return sampling.sample_trajectory(**request, num_states=num_states)[1]
+
+    def _request(
+        self, keys: jax.Array, params: Any, given: Mapping[str, jax.Array]
+    ) -> dict[str, Any]:
+        options, schedule = self.sampling, self.process.schedule
+        reads_given = self.model.primary in given
+        return {
+            "key": keys,
+            "diffusion": Diffusion(self.process, self.model.functions(params)),
+            "shape": (keys.shape[0], *self.latent),
+            "given": given,
+            "method": sampling.Method(
+                stepper=options.stepper(),
+                times=options.reading_times(schedule) if reads_given else options.times(schedule),
+                decorators=options.decorators(given, self._is_bounded()),
+                estimate=options.estimate,
+                unknown=options.unknown,
+                read=options.read,
+                corrections=options.corrections,
+            ),
+        }
+
+    def _is_bounded(self) -> bool:
+        """Whether z_0, a mean of the encodings that have a share in it, lies within [−1, 1]."""
+        shares = self.model.shares or {self.model.primary: 1.0}
+        return all(self.model.modalities[name].is_bounded for name, x in shares.items() if x)
