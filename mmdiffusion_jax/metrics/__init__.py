@@ -12,7 +12,7 @@ from mmdiffusion_jax.metrics.features import (
 from mmdiffusion_jax.metrics.frechet import frechet_distance
 from mmdiffusion_jax.metrics.inception_score import PredictionStatistics, inception_score
 from mmdiffusion_jax.metrics.kernel import kernel_distance, kernel_distance_of_subsets
-from mmdiffusion_jax.metrics.labels import CalibrationStatistics, agreement, bits_per_dimension
+from mmdiffusion_jax.metrics.labels import CalibrationStatistics, agreement
 from mmdiffusion_jax.metrics.neighbours import density_coverage, precision_recall
 from mmdiffusion_jax.metrics.reconstruction import SSIM_WINDOW, psnr, ssim
 from mmdiffusion_jax.metrics.segmentation import ConfusionStatistics
@@ -31,7 +31,6 @@ __all__ = [
     "PredictionStatistics",
     "SmallClassifier",
     "agreement",
-    "bits_per_dimension",
     "cosine_similarity",
     "density_coverage",
     "fit_classifier",

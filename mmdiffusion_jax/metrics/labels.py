@@ -109,21 +109,6 @@ class CalibrationStatistics(Sums):
         return float(np.abs(self.correct - self.confidence).sum() / self.count.sum())
 
 
-def bits_per_dimension(nats: np.ndarray, num_dims: int) -> np.ndarray:
-    """Nats of whole examples in bits a dimension, nats / (ln 2 · dims).
-
-    Raises:
-        ValueError: fewer than one dimension.
-
-    Example:
-        >>> bits_per_dimension(np.log(2.0) * np.array([6.0]), num_dims=3)
-        array([2.])
-    """
-    if num_dims < 1:
-        raise ValueError(errors.message("num_dims", num_dims, "1 or more", "count those of x"))
-    return np.asarray(nats, np.float64) / (np.log(2.0) * num_dims)
-
-
 def checked_probabilities(probabilities: np.ndarray) -> np.ndarray:
     """The rows in float64.
 

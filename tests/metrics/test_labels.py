@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy.stats import norm
 from sklearn.metrics import accuracy_score
 
 from mmdiffusion_jax import metrics
@@ -42,15 +41,6 @@ def test_agreement():
     assert metrics.agreement(predicted, LABELS) == accuracy_score(LABELS, predicted)
     with pytest.raises(ValueError, match=r"`labels`: got shape \(200, 1\), expected \(200,\)"):
         metrics.agreement(predicted, LABELS[:, None])
-
-
-def test_bits_of_a_density():
-    x = RNG.normal(size=(5, 4))
-    bits = -np.log2(norm.pdf(x)).mean(axis=1)
-    nats = -norm.logpdf(x).sum(axis=1)
-    np.testing.assert_allclose(metrics.bits_per_dimension(nats, 4), bits)
-    with pytest.raises(ValueError, match="`num_dims`: got 0"):
-        metrics.bits_per_dimension(nats, 0)
 
 
 @pytest.mark.parametrize(
