@@ -190,7 +190,7 @@ def _dims(experiment: Experiment) -> int:
 
 
 def _means_over(
-    function: Callable[..., Mapping[str, jax.Array]],
+    function: Callable[[jax.Array, Any, Mapping[str, jax.Array]], Mapping[str, jax.Array]],
     experiment: Experiment,
     params: Any,
     source: data.Source,
