@@ -2,6 +2,7 @@
 
 import ast
 import re
+import re
 import statistics
 import subprocess
 import sys
@@ -70,6 +71,12 @@ def upward_imports(package: Path) -> list[str]:
 
 def test_imports_run_downward():
     assert upward_imports(PACKAGE) == []
+
+
+def test_the_page_has_the_floors_in_their_order():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    floors = re.findall(r"^\| `(\w+)` \|", page, re.M)
+    assert floors == [floor for floor in FLOORS if (PACKAGE / floor).is_dir()]
 
 
 @pytest.mark.parametrize(
