@@ -8,7 +8,7 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
-from mmdiffusion_jax import apps
+from mmdiffusion_jax import apps, experiment
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
 flags.mark_flag_as_required("config")
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
     apps.join(_PROCESSES())
     with _WANDB(_CONFIG.value):
         state = apps.train(_CONFIG.value, _WORKDIR.value, window)
-    if int(state.step) < _CONFIG.value.training.num_steps:
+    if int(state.step) < experiment.read_settings(_CONFIG.value).training.num_steps:
         sys.exit(apps.RESTART_CODE)
 
 

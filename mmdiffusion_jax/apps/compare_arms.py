@@ -63,20 +63,20 @@ def compare_arms(
     folder = files.writable_folder(workdir, "workdir")
     if steps is not None:
         config.training.num_steps = steps
-    experiment.check_config(config)
+    settings = experiment.check_config(config)
     plans = {arm: baselines.make_arm(config, arm) for arm in arms}
     splits = experiment.open_data(config)
     real = _real_data(config, splits, folder / "features.safetensors")
-    batch = splits[0].take(np.arange(config.training.batch_size) % len(splits[0]))
+    batch = splits[0].take(np.arange(settings.training.batch_size) % len(splits[0]))
     costs = _costs(plans, batch)
-    whole: int = config.training.num_steps
+    whole = settings.training.num_steps
     counts = {
         "steps": dict.fromkeys(arms, whole),
         "flops": evaluation.equal_steps(costs, arms[0], whole),
     }
     runs: list[ArmRun] = []
     table = ""
-    for seed in range(config.seed, config.seed + num_seeds):
+    for seed in range(settings.seed, settings.seed + num_seeds):
         for budget in budgets:
             for arm, parts in plans.items():
                 wanted = counts[budget][arm]
@@ -103,14 +103,18 @@ def _real_data(config: ConfigDict, splits: Splits, kept: Path) -> RealData:
         ValueError: an earlier call fitted them to other data.
     """
     config = config.copy_and_resolve_references()
-    ours = {"judge_steps": config.evaluation.judge_steps, **config.data}
+    settings = experiment.read_settings(config)
+    ours = {
+        "judge_steps": settings.evaluation.judge_steps,
+        **dataclasses.asdict(settings.data),
+    }
     for place in ("path", "embedder", "folder"):
         del ours[place]
     # Of files what they hold, as they may move; a record of before has their names.
     digests = experiment.data_digests(config)
     record = ours | {key.removeprefix("data."): digest for key, digest in digests.items()}
     origin = kept.with_suffix(".json")
-    if config.evaluation.features == evaluation.CLASSIFIER and kept.exists():
+    if settings.evaluation.features == evaluation.CLASSIFIER and kept.exists():
         # A network that was put there by hand has no record.
         theirs = json.loads(origin.read_text(encoding="utf-8")) if origin.exists() else _plain(ours)
         names = _plain(ours)
@@ -162,9 +166,10 @@ def _run(
     # Evaluated in the end, and by the same judges as the others.
     config.training.eval_every = config.training.sample_every = 0
     # By name, not by the file that they may have come from.
+    settings = experiment.read_settings(config)
     key = {
-        "evaluation": config.evaluation.to_dict() | {"features": real.features_name},
-        "sampling": config.sampling.to_dict(),
+        "evaluation": dataclasses.asdict(settings.evaluation) | {"features": real.features_name},
+        "sampling": dataclasses.asdict(settings.sampling),
     }
     file = Path(workdir) / "figures.json"
     if file.exists():

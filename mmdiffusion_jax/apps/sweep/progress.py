@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mmdiffusion_jax import training
+from mmdiffusion_jax import experiment, training
 from mmdiffusion_jax.apps.sweep.expand import SweepRun
 
 # Holds the exit code of a run that failed on this machine, until it is started again.
@@ -59,7 +59,10 @@ def progress_of(run: SweepRun) -> Progress:
     file = run.workdir / "metrics.jsonl"
     lines = training.read_metrics(file) if file.exists() else []
     steps = [line["step"] for line in lines if "train/loss" in line]
-    step, num_steps = (steps[-1] if steps else 0), run.config.training.num_steps
+    step, num_steps = (
+        (steps[-1] if steps else 0),
+        experiment.read_settings(run.config).training.num_steps,
+    )
     metrics = {name: value for line in lines for name, value in line.items() if name != "step"}
     failure = run.workdir / EXIT_CODE_FILE
     return Progress(
