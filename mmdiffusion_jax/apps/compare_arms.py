@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 from mmdiffusion_jax import baselines, data, errors, evaluation, experiment, files, metrics
 from mmdiffusion_jax.apps.costs import measure_costs
 from mmdiffusion_jax.apps.train import load, train
-from mmdiffusion_jax.evaluation import ArmRun, Cost, RealData
+from mmdiffusion_jax.baselines import ArmRun, Cost
+from mmdiffusion_jax.evaluation import HIGHER_IS_BETTER, RealData
 from mmdiffusion_jax.networks import MultiModalModel
 
 # Budgets that differ by less are one and the same run.
@@ -29,7 +30,7 @@ def compare_arms(
     arms: Sequence[str],
     num_seeds: int,
     steps: int | None = None,
-    budgets: Sequence[str] = evaluation.BUDGETS,
+    budgets: Sequence[str] = baselines.BUDGETS,
 ) -> str:
     """Trains every arm with every seed, evaluates all in one way, and prints the table.
 
@@ -46,7 +47,7 @@ def compare_arms(
         arms: names of `experiment.ARMS`.
         num_seeds: runs an arm; seeds count up from the config's.
         steps: of training, in place of the config's.
-        budgets: names of `evaluation.BUDGETS`.
+        budgets: names of `baselines.BUDGETS`.
 
     Returns:
         The table.
@@ -58,7 +59,7 @@ def compare_arms(
     """
     if num_seeds < 1:
         raise ValueError(errors.message("seeds", num_seeds, "1 or more", "raise it"))
-    evaluation.check_budgets(budgets)
+    baselines.check_budgets(budgets)
     config = experiment.local_paths(config)
     folder = files.writable_folder(workdir, "workdir")
     if steps is not None:
@@ -72,7 +73,7 @@ def compare_arms(
     whole = settings.training.num_steps
     counts = {
         "steps": dict.fromkeys(arms, whole),
-        "flops": evaluation.equal_steps(costs, arms[0], whole),
+        "flops": baselines.equal_steps(costs, arms[0], whole),
     }
     runs: list[ArmRun] = []
     table = ""
@@ -215,7 +216,7 @@ def _write(
     real: RealData,
 ) -> str:
     arms = list(costs)
-    table = evaluation.arms_table(runs, costs, arms[0])
+    table = baselines.arms_table(runs, costs, arms[0], HIGHER_IS_BETTER)
     table += f"\n\nFeatures and judges: {real.features_name}."
     try:
         floor: float | None = real.floor
@@ -231,5 +232,5 @@ def _write(
     }
     files.write_text(folder / "comparison.json", json.dumps(found, indent=1))
     files.write_text(folder / "comparison.md", table + "\n")
-    evaluation.plot_arms(runs, arms, folder / "comparison.png")
+    baselines.plot_arms(runs, arms, HIGHER_IS_BETTER, folder / "comparison.png")
     return table

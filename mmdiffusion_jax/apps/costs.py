@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mmdiffusion_jax import data, experiment, training
-from mmdiffusion_jax.evaluation import Cost
+from mmdiffusion_jax.baselines import Cost
 
 _ROUNDS, _STEPS = 5, 4
 

@@ -2,6 +2,15 @@
 
 from mmdiffusion_jax.baselines.arms import ARMS, make_arm
 from mmdiffusion_jax.baselines.augmentation import hide_squares
+from mmdiffusion_jax.baselines.comparison import (
+    BUDGETS,
+    ArmRun,
+    Cost,
+    arms_table,
+    check_budgets,
+    equal_steps,
+    plot_arms,
+)
 from mmdiffusion_jax.baselines.prediction import (
     Predict,
     predict,
@@ -20,12 +29,19 @@ from mmdiffusion_jax.baselines.separate import (
 
 __all__ = [
     "ARMS",
+    "BUDGETS",
+    "ArmRun",
+    "Cost",
     "Predict",
     "Separate",
     "SeparateFunctions",
     "SeparateModel",
+    "arms_table",
+    "check_budgets",
+    "equal_steps",
     "hide_squares",
     "make_arm",
+    "plot_arms",
     "predict",
     "prediction_loss",
     "prediction_loss_terms",

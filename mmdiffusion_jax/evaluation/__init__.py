@@ -1,14 +1,5 @@
 """Judging a trained model on the test split: likelihoods, labels, samples, samplers."""
 
-from mmdiffusion_jax.evaluation.arms import (
-    BUDGETS,
-    ArmRun,
-    Cost,
-    arms_table,
-    check_budgets,
-    equal_steps,
-    plot_arms,
-)
 from mmdiffusion_jax.evaluation.conditional import conditional_figures
 from mmdiffusion_jax.evaluation.evaluate import evaluate
 from mmdiffusion_jax.evaluation.figure import HIGHER_IS_BETTER, Figure, counts_of, values_of
@@ -27,21 +18,15 @@ from mmdiffusion_jax.evaluation.samplers import compare_samplers, plot_samplers,
 from mmdiffusion_jax.evaluation.sheet import contact_sheet
 
 __all__ = [
-    "BUDGETS",
     "CLASSIFIER",
     "HIGHER_IS_BETTER",
-    "ArmRun",
-    "Cost",
     "Figure",
     "RealData",
-    "arms_table",
     "bound_on",
-    "check_budgets",
     "compare_samplers",
     "conditional_figures",
     "contact_sheet",
     "counts_of",
-    "equal_steps",
     "evaluate",
     "flow_on",
     "joint_figures",
@@ -51,7 +36,6 @@ __all__ = [
     "loss_names",
     "loss_on",
     "monitor",
-    "plot_arms",
     "plot_samplers",
     "sampler_table",
     "values_of",

@@ -59,10 +59,8 @@ def progress_of(run: SweepRun) -> Progress:
     file = run.workdir / "metrics.jsonl"
     lines = training.read_metrics(file) if file.exists() else []
     steps = [line["step"] for line in lines if "train/loss" in line]
-    step, num_steps = (
-        (steps[-1] if steps else 0),
-        experiment.read_settings(run.config).training.num_steps,
-    )
+    step = steps[-1] if steps else 0
+    num_steps = experiment.read_settings(run.config).training.num_steps
     metrics = {name: value for line in lines for name, value in line.items() if name != "step"}
     failure = run.workdir / EXIT_CODE_FILE
     return Progress(

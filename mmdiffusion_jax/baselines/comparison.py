@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from mmdiffusion_jax import errors, files
-from mmdiffusion_jax.evaluation.figure import HIGHER_IS_BETTER
+
+HigherIsBetter = Mapping[str, bool | None]
+"""{last part of a figure's name: which way it goes}; None for neither."""
 
 BUDGETS = ("steps", "flops")
 """What every arm has the same of: steps of each training run, or operations in all."""
@@ -77,12 +79,17 @@ def equal_steps(
     }
 
 
-def shown_figures(runs: Sequence[ArmRun]) -> list[str]:
-    """The figures of samples that two arms have, or the one arm there is."""
+def shown_figures(runs: Sequence[ArmRun], higher_is_better: HigherIsBetter) -> list[str]:
+    """The figures of samples that two arms have, or the one arm there is.
+
+    Args:
+        runs: all runs.
+        higher_is_better: of the figures that are shown.
+    """
     arms: dict[str, set[str]] = {}
     for run in runs:
         for name in run.figures:
-            if name.split("/")[-1] in HIGHER_IS_BETTER and not name.startswith("judge/"):
+            if _last(name) in higher_is_better and not name.startswith("judge/"):
                 arms.setdefault(name, set()).add(run.arm)
     several = len({run.arm for run in runs}) > 1
     return [name for name, found in arms.items() if len(found) > 1 or not several]
@@ -117,7 +124,10 @@ def verdict(ours: Sequence[float], theirs: Sequence[float], higher_is_better: bo
 
 
 def arms_table(
-    runs: Sequence[ArmRun], costs: Mapping[str, Mapping[str, Cost]], reference: str
+    runs: Sequence[ArmRun],
+    costs: Mapping[str, Mapping[str, Cost]],
+    reference: str,
+    higher_is_better: HigherIsBetter,
 ) -> str:
     """Mean ± standard deviation over the seeds, a row a figure and a column an arm.
 
@@ -129,6 +139,7 @@ def arms_table(
         runs: all runs.
         costs: {arm: {part: cost}}.
         reference: the arm that the others are compared with.
+        higher_is_better: of the figures that are shown.
 
     Returns:
         A table in Markdown for each budget.
@@ -145,10 +156,11 @@ def arms_table(
             "| figure | examples | " + " | ".join(arms) + " |",
             "|---|---:|" + "---:|" * len(arms),
         ]
-        for name in shown_figures(rows):
+        for name in shown_figures(rows, higher_is_better):
             values = {arm: _values(rows, arm, name) for arm in arms}
-            cells = [_cell(values, arm, reference, _higher(name)) for arm in arms]
-            lines.append(f"| {_title(name)} | {_counts(rows, name)} | " + " | ".join(cells) + " |")
+            cells = [_cell(values, arm, reference, higher_is_better[_last(name)]) for arm in arms]
+            row = (_title(name, higher_is_better), _counts(rows, name), *cells)
+            lines.append("| " + " | ".join(row) + " |")
         taken = {run.arm: run.steps for run in rows}
         steps = [" + ".join(str(n) for n in taken.get(arm, {}).values()) or "–" for arm in arms]
         lines += ["| steps | | " + " | ".join(steps) + " |"]
@@ -177,17 +189,24 @@ def arms_table(
     return "\n".join(lines)
 
 
-def plot_arms(runs: Sequence[ArmRun], arms: Sequence[str], file: str | Path) -> None:
+def plot_arms(
+    runs: Sequence[ArmRun],
+    arms: Sequence[str],
+    higher_is_better: HigherIsBetter,
+    file: str | Path,
+) -> None:
     """Draws each figure of each arm: dots are seeds, bars their mean.
 
     Args:
         runs: all runs.
         arms: in this order.
+        higher_is_better: of the figures that are drawn.
         file: the picture to write.
     """
     from matplotlib.figure import Figure
 
-    names, budgets = shown_figures(runs), list(dict.fromkeys(run.budget for run in runs))
+    names = shown_figures(runs, higher_is_better)
+    budgets = list(dict.fromkeys(run.budget for run in runs))
     columns = min(4, max(1, len(names)))
     rows = max(1, -(-len(names) // columns))
     figure = Figure(figsize=(3.2 * columns, 2.7 * rows), layout="constrained")
@@ -202,7 +221,7 @@ def plot_arms(runs: Sequence[ArmRun], arms: Sequence[str], file: str | Path) -> 
                 axes.bar(at, np.mean(values), 0.3, color=f"C{place}", alpha=0.5)
                 axes.plot([at] * len(values), values, "k.", markersize=4)
         axes.set_xticks(range(len(arms)), arms, rotation=20, fontsize="small")
-        axes.set_title(_title(name), fontsize="small")
+        axes.set_title(_title(name, higher_is_better), fontsize="small")
         axes.grid(axis="y", alpha=0.3)
     for axes in panels[len(names) :]:
         axes.set_visible(False)
@@ -240,13 +259,14 @@ def _counts(runs: Sequence[ArmRun], name: str) -> str:
     return "–" if not counts else f"{counts[0]:,}" + (f" … {counts[-1]:,}" if counts[1:] else "")
 
 
-def _higher(name: str) -> bool | None:
-    return HIGHER_IS_BETTER[name.split("/")[-1]]
+def _last(name: str) -> str:
+    """The part of a figure's name that says what kind of figure it is."""
+    return name.split("/")[-1]
 
 
-def _title(name: str) -> str:
+def _title(name: str, higher_is_better: HigherIsBetter) -> str:
     """A figure's name and which way it goes."""
-    higher = _higher(name)
+    higher = higher_is_better[_last(name)]
     return name if higher is None else f"{name} {'↑' if higher else '↓'}"
 
 

@@ -5,8 +5,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mmdiffusion_jax.evaluation import ArmRun, Cost, arms_table, check_budgets, equal_steps
-from mmdiffusion_jax.evaluation.arms import plot_arms, shown_figures, verdict
+from mmdiffusion_jax.baselines import (
+    ArmRun,
+    Cost,
+    arms_table,
+    check_budgets,
+    equal_steps,
+    plot_arms,
+)
+from mmdiffusion_jax.baselines.comparison import shown_figures, verdict
+from mmdiffusion_jax.evaluation import HIGHER_IS_BETTER
 
 COSTS = {
     "multi": {"joint": Cost(4e9, 0.2, 1000)},
@@ -53,11 +61,14 @@ def test_a_verdict_needs_two_standard_errors():
 
 
 def test_only_what_can_be_compared_is_shown():
-    assert shown_figures(runs()) == ["label_given_image/accuracy", "joint/frechet"]
+    assert shown_figures(runs(), HIGHER_IS_BETTER) == [
+        "label_given_image/accuracy",
+        "joint/frechet",
+    ]
 
 
 def test_the_table():
-    lines = arms_table(runs(), COSTS, "multi").splitlines()
+    lines = arms_table(runs(), COSTS, "multi", HIGHER_IS_BETTER).splitlines()
     row = next(line for line in lines if line.startswith("| label_given_image/accuracy ↑"))
     assert row.split("|")[2:5] == [" 180 ", " 0.910 ± 0.010 ", " 0.810 ± 0.010 (better) "]
     row = next(line for line in lines if line.startswith("| joint/frechet ↓"))
@@ -72,7 +83,7 @@ def test_the_table():
 def test_a_figure_that_goes_neither_way_has_no_verdict():
     name = "joint/image_embedding/cosine_of_strangers"
     rows = [dataclasses.replace(run, figures={name: 0.5 + run.seed}) for run in runs()]
-    lines = arms_table(rows, COSTS, "multi").splitlines()
+    lines = arms_table(rows, COSTS, "multi", HIGHER_IS_BETTER).splitlines()
     row = next(line for line in lines if name in line)
     assert row.startswith(f"| {name} | – | ")
     assert "better" not in row
@@ -82,7 +93,7 @@ def test_a_figure_that_goes_neither_way_has_no_verdict():
 def test_the_plot(tmp_path):
     from PIL import Image
 
-    plot_arms(runs(), list(COSTS), tmp_path / "arms.png")
+    plot_arms(runs(), list(COSTS), HIGHER_IS_BETTER, tmp_path / "arms.png")
     with Image.open(tmp_path / "arms.png") as picture:
         assert picture.size[0] > 400
         assert len(np.unique(np.asarray(picture))) > 20
