@@ -1,4 +1,4 @@
-"""The house itself: imports run downward, modules stay short, every public name is documented."""
+"""The house itself: imports run downward, modules stay short."""
 
 import ast
 import re
@@ -38,7 +38,6 @@ ALONE = {
     "training": BELOW,
     "graceful.methods": BELOW | {"metrics"},
 }
-MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def upward_imports(package: Path) -> list[str]:
@@ -161,15 +160,3 @@ def test_modules_stay_short():
     launch = {file: count for file, count in lines.items() if file.parts[0] == "launch"}
     assert launch
     assert max(launch.values()) <= 60, launch
-
-
-@pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_public_names_are_documented(file):
-    tree = ast.parse(file.read_text())
-    assert ast.get_docstring(tree), "the module"
-    for outer in ast.walk(tree):
-        if not isinstance(outer, ast.Module | ast.ClassDef):
-            continue
-        for node in outer.body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-                assert ast.get_docstring(node), node.name

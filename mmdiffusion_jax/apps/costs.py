@@ -33,7 +33,7 @@ def measure_costs(
     for name, config in parts.items():
         built = experiment.build(config)
         step, state = experiment.make_step_and_state(built, mesh)
-        layout = training.batch_sharding(mesh, len_of(columns))
+        layout = training.batch_sharding(mesh, len(next(iter(columns.values()))))
         batch = jax.device_put(data.select(columns, built.model.modalities), layout)
         compiled, cost = training.compile_step(step, state, batch)
         size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
@@ -53,13 +53,3 @@ def measure_costs(
         name: Cost(entry[3], statistics.median(seconds[name]), entry[4])
         for name, entry in running.items()
     }
-
-
-def len_of(columns: Mapping[str, np.ndarray]) -> int:
-    """The number of examples in a batch.
-
-    Example:
-        >>> len_of({"label": np.arange(3)})
-        3
-    """
-    return len(next(iter(columns.values())))
