@@ -252,7 +252,7 @@ class Embedding(Modality):
     def measures_of_primary(self) -> Sequence[Measure]:
         """The same of the primary's own embeddings and x."""
         names = tuple(self.figures)
-        return (Measure(names, lambda made, x, networks: _cosines(networks.embed(made), x)),)
+        return (Measure(names, lambda images, x, networks: _cosines(networks.embed(images), x)),)
 
     def encode(self, x: jax.Array) -> jax.Array:
         """Vectors (batch, dims) → (batch, *latent), unit RMS each."""
