@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from mmdiffusion_jax import apps
+from mmdiffusion_jax import apps, training
 from tests.apps.small import launch
+from tests.experiment.before import in_the_old_form
 
 
 def test_the_file_holds_the_averaged_parameters(finished, tmp_path):
@@ -33,6 +34,14 @@ def test_the_file_holds_the_averaged_parameters(finished, tmp_path):
         out.write_bytes(harmed)
         with pytest.raises(ValueError, match=r"`path`: got .*which cannot be read"):
             apps.load_export(out)
+
+
+def test_an_export_of_before_samplers_and_schedules_had_fields(finished, tmp_path):
+    config, built, params = apps.load(str(finished))
+    out = tmp_path / "model.safetensors"
+    training.write_safetensors(out, params, {"config": in_the_old_form(built.settings)})
+    again, read, _ = apps.load_export(out)
+    assert (again, read.settings) == (config, built.settings)
 
 
 def test_bad_requests(finished, tmp_path):

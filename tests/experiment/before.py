@@ -44,3 +44,12 @@ def config_today():
     config.process.schedule = "linear"
     config.sampling.sampler = {"kind": "ddim", "eta": 0.5}
     return config
+
+
+def in_the_old_form(settings):
+    """The values of settings as they were written then: choices by their names alone."""
+    values = settings.to_dict()
+    for section, key in (("process", "schedule"), ("sampling", "sampler"), ("loss", "weighting")):
+        values[section] = {**values[section], key: values[section][key]["kind"]}
+    values["sampling"]["eta"] = settings.sampling.sampler.get("eta", 0.0)
+    return values

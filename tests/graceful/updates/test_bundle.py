@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mmdiffusion_jax import experiment, graceful, training
+from tests.experiment.before import in_the_old_form
 from tests.graceful.small import built_with
 
 
@@ -35,6 +36,16 @@ def test_a_bundle_comes_back_whole(bundle, tmp_path):
     assert again.built.settings == bundle.built.settings
     chex.assert_trees_all_equal(again.params, bundle.params)
     np.testing.assert_array_equal(again.prototypes["label"], bundle.prototypes["label"])
+
+
+def test_a_bundle_of_before_samplers_and_schedules_had_fields(bundle, tmp_path, monkeypatch):
+    file = tmp_path / "deployed.safetensors"
+    old = in_the_old_form(bundle.built.settings)
+    with monkeypatch.context() as patched:
+        patched.setattr(experiment.Settings, "to_dict", lambda self: old)
+        graceful.write_bundle(file, bundle)
+    again = graceful.read_bundle(file)
+    assert (again.built.settings, again.encoders) == (bundle.built.settings, bundle.encoders)
 
 
 def changed(params, *path):
