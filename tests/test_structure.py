@@ -15,6 +15,7 @@ FLOORS = (
     "errors",
     "files",
     "ranges",
+    "means",
     "tensors",
     "process",
     "model",
@@ -35,7 +36,7 @@ BELOW = {"errors", "files", "ranges"}
 ALONE = {
     "metrics": BELOW | {"tensors"},
     "data": BELOW,
-    "training": BELOW,
+    "training": BELOW | {"means"},
     "graceful.methods": BELOW | {"metrics"},
 }
 

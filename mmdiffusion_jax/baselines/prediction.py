@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.means import Scalar
 from mmdiffusion_jax.modalities import restored
 from mmdiffusion_jax.model import (
     Batch,
@@ -170,7 +171,7 @@ def prediction_loss(
     *,
     given: Sequence[str],
     target: str,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+) -> tuple[jax.Array, dict[str, Scalar]]:
     """−log p(x_target | x_given) / dims, the mean over the examples that have all of them.
 
     Args:
@@ -181,8 +182,8 @@ def prediction_loss(
         target: the modality it predicts.
 
     Returns:
-        The loss, a scalar in nats per dimension, and {"loss", "<target>/loss"}, with the number of
-        examples in "count/<target>/loss".
+        The loss, a scalar in nats per dimension, and scalars: `loss` and the `Mean` of
+        `<target>/loss`.
 
     Raises:
         ValueError: as `predict`, and for bad masks or batches.

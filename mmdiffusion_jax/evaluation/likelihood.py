@@ -11,6 +11,7 @@ import numpy as np
 from mmdiffusion_jax import data, objective
 from mmdiffusion_jax.evaluation.figure import Figure, figures_of
 from mmdiffusion_jax.experiment import Experiment
+from mmdiffusion_jax.means import join, values
 from mmdiffusion_jax.model import Diffusion, split_presence
 
 
@@ -28,25 +29,22 @@ def loss_on(experiment: Experiment, source: data.Source) -> Callable[[Any], dict
         parameters → {name: mean}.
     """
     names = experiment.model.modalities
-    compiled = jax.jit(lambda *arguments: experiment.formulation.loss(*arguments).sums())
+    compiled = jax.jit(lambda *arguments: experiment.formulation.loss(*arguments).means())
 
     def evaluate_loss(params: Any) -> dict[str, float]:
         key = jax.random.key(experiment.evaluation.seed)
-        parts: dict[str, list[objective.LossSum]] = {}
+        parts = []
         size = min(experiment.evaluation.batch_size, len(source))
         for index, (batch, valid) in enumerate(data.eval_batches(source, size)):
             batch = {name: x[valid] for name, x in data.select(batch, names).items()}
-            sums = jax.device_get(compiled(params, jax.random.fold_in(key, index), batch))
-            for name, part in sums.items():
-                parts.setdefault(name, []).append(part)
-        means: dict[str, float] = {}
-        loss = 0.0
-        for name, each in parts.items():
-            count = sum(float(part.count) for part in each)
-            if count:
-                means[name] = sum(float(part.total) for part in each) / count
-                loss += each[0].scale * means[name]
-        return {"loss": loss, **means} if means else {}
+            parts.append(compiled(params, jax.random.fold_in(key, index), batch))
+        stacked = jax.tree.map(lambda *each: np.array(each, np.float64), *jax.device_get(parts))
+        counted = {name: mean for name, mean in join(stacked).items() if mean.count}
+        if not counted:
+            return {}
+        terms = jax.eval_shape(experiment.formulation.loss, params, key, batch)
+        scalars = {"loss": terms.weigh(counted), **values(counted)}
+        return {name: float(x) for name, x in scalars.items()}
 
     return evaluate_loss
 

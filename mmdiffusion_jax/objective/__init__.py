@@ -9,7 +9,7 @@ from mmdiffusion_jax.objective.bound import (
     step_noise,
 )
 from mmdiffusion_jax.objective.flow import flow_bound, flow_log_density
-from mmdiffusion_jax.objective.loss_terms import LossSum, LossTerm, LossTerms
+from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
 from mmdiffusion_jax.objective.losses import (
     LossOptions,
     bound_loss,
@@ -32,7 +32,6 @@ from mmdiffusion_jax.objective.terms import (
 __all__ = [
     "BoundTerms",
     "LossOptions",
-    "LossSum",
     "LossTerm",
     "LossTerms",
     "bound",

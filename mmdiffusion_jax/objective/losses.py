@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
+from mmdiffusion_jax.means import Scalar
 from mmdiffusion_jax.model import (
     Batch,
     Diffusion,
@@ -131,7 +132,7 @@ def simple_loss(
     options: LossOptions | None = None,
     *,
     axis_name: str | None = None,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+) -> tuple[jax.Array, dict[str, Scalar]]:
     """E_t [ weight(SNR_t) · ‖ε − ε_θ‖² / dims + Σ_i λ_i · ℓ_i(x_i, D_i(z_t, t)) / dims_i ].
 
     The squared error is a mean over the latent's dimensions, measured in the noise whatever the
@@ -151,10 +152,10 @@ def simple_loss(
             devices of loss, scalars and gradients is that of the whole batch.
 
     Returns:
-        The loss, a scalar, and a dictionary of scalars: `loss`, `<primary>/squared_error`,
-        `<name>/loss` for every modality, `variance/loss` where the variance is learned; for each of
-        these means `count/…`, how many examples it counts; and `worst_t`, the t of the example that
-        is not finite or else has the largest loss.
+        The loss, a scalar, and scalars by name: `loss`; a `Mean` of what counts for
+        `<primary>/squared_error`, `<name>/loss` of every modality and `variance/loss` where the
+        variance is learned; and `worst_t`, the t of the example that is not finite or else has the
+        largest loss. `means.values` makes plain scalars of them.
 
     Raises:
         ValueError: bad masks, batches, scales or rates; each names what is wrong.
@@ -205,7 +206,7 @@ def bound_loss(
     presence: Presence | None = None,
     *,
     timesteps: str = "uniform",
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+) -> tuple[jax.Array, dict[str, Scalar]]:
     """The bound itself as a loss: the mean of the one-t estimate, in nats per dimension of X.
 
     Args:
@@ -216,9 +217,8 @@ def bound_loss(
         timesteps: how t is drawn: "uniform", "antithetic" or "stratified".
 
     Returns:
-        The loss, a scalar, and a dictionary of scalars: `loss` and, in nats per example,
-        `bound/prior`, `bound/posterior`, `bound/recovery` and `bound/reconstruction`; for each of
-        these means `count/…`, how many examples it counts.
+        The loss, a scalar, and scalars by name: `loss` and, in nats per example, a `Mean` for
+        `bound/prior`, `bound/posterior`, `bound/recovery` and `bound/reconstruction`.
 
     Raises:
         ValueError: as `bound_estimate`.

@@ -4,8 +4,7 @@ All of it happens on the devices; the loop reads the counts when it reads the me
 """
 
 import dataclasses
-import math
-from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +34,22 @@ class Guard:
     variance: jax.Array
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What the guard says of a step; scalars.
+
+    Attributes:
+        skipped: 1 where it was left out, else 0.
+        in_row: steps left out one after another, up to it.
+        spike: 1 where its loss is a spike, else 0.
+    """
+
+    skipped: Any
+    in_row: Any
+    spike: Any
+
+
 def fresh_guard() -> Guard:
     """A guard that has seen nothing.
 
@@ -47,7 +62,7 @@ def fresh_guard() -> Guard:
     return Guard(count(), count(), count(), number(), number())
 
 
-def watch(guard: Guard, loss: jax.Array, finite: jax.Array) -> tuple[Guard, dict[str, jax.Array]]:
+def watch(guard: Guard, loss: jax.Array, finite: jax.Array) -> tuple[Guard, Verdict]:
     """Takes one step's loss in.
 
     A spike is a finite loss more than six standard deviations above the moving average of those
@@ -60,15 +75,14 @@ def watch(guard: Guard, loss: jax.Array, finite: jax.Array) -> tuple[Guard, dict
         finite: whether loss and gradients are, a scalar.
 
     Returns:
-        The guard after the step, and scalars: `skipped` (0 or 1), `skipped_in_row`, `spike` (0 or
-        1).
+        The guard after the step, and its verdict.
 
     Example:
         >>> guard = fresh_guard()
         >>> for value in (1.0, float("nan"), float("nan")):
         ...     loss = jnp.asarray(value)
-        ...     guard, counts = watch(guard, loss, jnp.isfinite(loss))
-        >>> int(guard.seen), int(counts["skipped_in_row"])
+        ...     guard, verdict = watch(guard, loss, jnp.isfinite(loss))
+        >>> int(guard.seen), int(verdict.in_row)
         (1, 2)
     """
     loss = loss.astype(jnp.float32)
@@ -88,37 +102,4 @@ def watch(guard: Guard, loss: jax.Array, finite: jax.Array) -> tuple[Guard, dict
         mean=jnp.where(finite, mean, guard.mean),
         variance=jnp.where(finite, variance, guard.variance),
     )
-    counts = {"skipped": bad, "skipped_in_row": after.in_row, "spike": spike.astype(jnp.int32)}
-    return after, counts
-
-
-def diagnose(step: int, metrics: Mapping[str, float]) -> str:
-    """Says of a step that was not finite where it began: in the data, a modality or the gradients.
-
-    Args:
-        step: its number.
-        metrics: its scalars, as `take_step` gives them.
-
-    Example:
-        >>> diagnose(7, {"loss": float("nan"), "label/loss": float("nan"), "image/loss": 0.5,
-        ...              "worst_t": 93.0, "finite/image": 1, "gradient_norm": 1.0})
-        "loss nan at step 7; not finite: 'label/loss'; at t = 93"
-    """
-    words = [f"loss {metrics['loss']} at step {step}"]
-    columns = [
-        name.partition("/")[2]
-        for name, value in metrics.items()
-        if name.startswith("finite/") and not value
-    ]
-    if columns:
-        words.append(f"numbers that are not finite in the data: {', '.join(map(repr, columns))}")
-    where = [
-        repr(name)
-        for name, value in metrics.items()
-        if name not in ("loss", "worst_t") and not math.isfinite(value)
-    ]
-    if where:
-        words.append(f"not finite: {', '.join(where)}")
-    if "worst_t" in metrics and math.isfinite(metrics["worst_t"]):
-        words.append(f"at t = {metrics['worst_t']:.0f}")
-    return "; ".join(words)
+    return after, Verdict(bad, after.in_row, spike.astype(jnp.int32))

@@ -16,10 +16,9 @@ from tqdm import tqdm
 from mmdiffusion_jax import errors, files
 from mmdiffusion_jax.training.best import BestCheckpoint
 from mmdiffusion_jax.training.checkpoints import Checkpoints
-from mmdiffusion_jax.training.guard import diagnose
 from mmdiffusion_jax.training.options import TrainingOptions
 from mmdiffusion_jax.training.preemption import StopSignal
-from mmdiffusion_jax.training.scalars import COUNT, mean_scalars
+from mmdiffusion_jax.training.report import StepReport, diagnose, summarise
 from mmdiffusion_jax.training.sharding import on_this_process
 from mmdiffusion_jax.training.speed import ProfileWindow, Stopwatch, compile_step
 from mmdiffusion_jax.training.state import TrainState
@@ -56,7 +55,7 @@ def train(
 ) -> TrainState:
     """Trains from the newest checkpoint in `workdir`, or from `state`, to the last step.
 
-    Between two log intervals metrics stay on the devices; a checkpoint takes those along that are
+    Between two log intervals reports stay on the devices; a checkpoint takes those along that are
     not logged yet, so that a run which goes on from it logs the same means. SIGTERM or Ctrl-C ends
     the run after a step, with a checkpoint. A step whose loss or gradient is not finite is left
     out. No checkpoint is lost to what comes with it: an evaluation that fails ends the run after
@@ -91,10 +90,12 @@ def train(
     ):
         restored = checkpoints.restore(state)
         start = 0
-        pending: list[Mapping[str, jax.Array | float]] = []
+        pending: list[StepReport] = []
         if restored is not None:
             start, state = restored.step, restored.state
-            pending = _from_json(restored.position.get("unlogged", []))
+            unlogged = restored.position.get("unlogged", [])
+            # An earlier version wrote them otherwise; then the next means are of fewer steps.
+            pending = [StepReport.from_json(report) for report in unlogged if "scalars" in report]
             logging.info("Resuming from step %d.", start)
         lacks_picture = _lacks_picture(options, workdir, start)
         if start >= options.num_steps:
@@ -127,22 +128,23 @@ def train(
                     batch = watch.fetch(batches)
                 window.before(index)
                 with jax.transfer_guard("disallow"):
-                    state, metrics = compiled(state, batch, *constants)
-                watch.count(metrics["loss"])
-                pending.append(metrics)
-                ahead.append(metrics["loss"])
+                    state, report = compiled(state, batch, *constants)
+                loss = report.scalars["loss"]
+                watch.count(loss)
+                pending.append(report)
+                ahead.append(loss)
                 if len(ahead) > _AHEAD:
                     ahead.popleft().block_until_ready()
-                window.after(index, metrics)
+                window.after(index, loss)
                 bar.update()
                 # Read once: a signal that comes later ends the next step, which then is saved.
                 stopping = stop.asked(index)
                 last = index == options.num_steps or stopping
                 if index == options.num_steps or index % options.log_every == 0:
-                    values = jax.device_get(pending)
-                    means = _summary(values)
+                    reports = jax.device_get(pending)
+                    means = summarise(reports)
                     writer.write(index, {**_prefixed("train", means), **watch.lap()})
-                    _require_progress(options, index, values)
+                    _require_progress(options, index, reports)
                     bar.set_postfix(loss=f"{means['loss']:.4f}")
                     checkpoints.poll()
                     best.poll()
@@ -151,7 +153,7 @@ def train(
                 saving = last or _due(index, options.checkpoint_every, options.num_steps)
                 position: dict[str, Any] = {"next_example": index * options.batch_size}
                 if saving and pending:
-                    position["unlogged"] = _to_json(jax.device_get(pending))
+                    position["unlogged"] = [x.to_json() for x in jax.device_get(pending)]
                 if _due(index, options.eval_every, options.num_steps):
                     try:
                         figures = monitor.evaluate(on_this_process(state.ema))
@@ -204,61 +206,20 @@ def _draw(
         writer.write_image(index, "samples", image)
 
 
-# What a step says for the guard's eyes, not for a mean over steps.
-_SILENT = ("finite/", "skipped", "spike", "worst_t")
-
-
-def _summary(values: list[Mapping[str, np.ndarray]]) -> dict[str, float]:
-    """Means over the steps that were not left out, and how many were left out or spikes.
-
-    What no example of these steps counts in has no mean and is left out.
-    """
-    taken = [value for value in values if not value["skipped"]] or values[-1:]
-    # In double precision, whether a value comes from a device or from a checkpoint's JSON.
-    stacked = {
-        name: np.array([value[name] for value in taken], np.float64)
-        for name in values[0]
-        if not name.startswith(_SILENT)
-    }
-    means = mean_scalars(stacked, np)
-    counted = {
-        name: float(mean)
-        for name, mean in means.items()
-        if not name.startswith(COUNT) and means.get(COUNT + name, 1)
-    }
-    counts = {
-        "skipped_steps": float(sum(value["skipped"] for value in values)),
-        "loss_spikes": float(sum(value["spike"] for value in values)),
-    }
-    return counted | counts
-
-
-def _to_json(values: list[Mapping[str, np.ndarray]]) -> list[dict[str, str]]:
-    # Strings, as JSON has no NaN; they give back every digit.
-    return [{name: repr(float(x)) for name, x in value.items()} for value in values]
-
-
-def _from_json(values: list[dict[str, str]]) -> list[Mapping[str, jax.Array | float]]:
-    return [{name: float(x) for name, x in value.items()} for value in values]
-
-
 def _prefixed(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
     return {f"{prefix}/{name}": value for name, value in values.items()}
 
 
-def _require_progress(
-    options: TrainingOptions, index: int, values: list[Mapping[str, np.ndarray]]
-) -> None:
-    for number, value in enumerate(values, start=index - len(values) + 1):
-        if value["skipped"]:
-            scalars = {name: float(x) for name, x in value.items()}
-            logging.warning("A step was left out: %s.", diagnose(number, scalars))
-        if value["skipped_in_row"] >= options.max_skipped:
+def _require_progress(options: TrainingOptions, index: int, reports: list[StepReport]) -> None:
+    for number, report in enumerate(reports, start=index - len(reports) + 1):
+        if report.verdict.skipped:
+            logging.warning("A step was left out: %s.", diagnose(number, report))
+        if report.verdict.in_row >= options.max_skipped:
             raise FloatingPointError(
                 errors.message(
                     "loss",
                     f"{options.max_skipped} steps in a row that were left out, the last with "
-                    + diagnose(number, scalars),
+                    + diagnose(number, report),
                     "a finite number",
                     "correct the data or lower training.learning_rate, then run again: it goes on "
                     "from the last checkpoint",

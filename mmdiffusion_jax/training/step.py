@@ -10,19 +10,20 @@ import optax
 from jax.sharding import NamedSharding
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.means import Scalar, join
 from mmdiffusion_jax.training.guard import watch
-from mmdiffusion_jax.training.scalars import mean_scalars
+from mmdiffusion_jax.training.report import StepReport
 from mmdiffusion_jax.training.sharding import gathered
 from mmdiffusion_jax.training.state import TrainState
 
-Metrics = dict[str, jax.Array]
-Loss = Callable[..., tuple[jax.Array, Metrics]]
+Scalars = Mapping[str, Scalar]
+Loss = Callable[..., tuple[jax.Array, Scalars]]
 """(parameters, key, batch, *constants) → (loss, scalars)."""
 
 _Kept = tuple[Any, Any, Any]
 
-Step = Callable[..., tuple[TrainState, Metrics]]
-"""(state, batch, *constants) → (state, scalars)."""
+Step = Callable[..., tuple[TrainState, StepReport]]
+"""(state, batch, *constants) → (state, report)."""
 
 
 def make_optimiser(
@@ -77,7 +78,7 @@ def take_step(
     optimiser: optax.GradientTransformation,
     ema_decay: float,
     accumulate: int = 1,
-) -> tuple[TrainState, Metrics]:
+) -> tuple[TrainState, StepReport]:
     """One step of training, as a pure function.
 
     Where the loss or a gradient is not finite, parameters, averages and the optimiser's state stay
@@ -86,7 +87,7 @@ def take_step(
     Args:
         state: the state before.
         batch: {column: (batch, …)}.
-        loss: (parameters, key, batch) → (loss, scalars).
+        loss: (parameters, key, batch) → (loss, scalars by name, `loss` among them).
         optimiser: from `make_optimiser` or any other.
         ema_decay: of the moving average; in its first steps the decay is min(d, (1 + k)/(10 + k)),
             so that the average forgets its initialisation.
@@ -95,19 +96,18 @@ def take_step(
             key `fold_in(key, i)`.
 
     Returns:
-        The state after, and scalars: the loss's own (of the parts of a batch their means, weighed
-        by `count/<name>` where the loss says how many examples `<name>` counts), `gradient_norm`
-        and, for each entry at the top of the parameters, `gradient_norm/<entry>`; those of
-        `guard.watch`; for each column of floats `finite/<column>`, 0 or 1.
+        The state after, and a report. Its scalars are the loss's own (of the parts of a batch they
+        are joined, see `means.join`), `gradient_norm` and, for each entry at the top of the
+        parameters, `gradient_norm/<entry>`.
 
     Raises:
         ValueError: parts that do not divide the batch.
     """
     key = jax.random.fold_in(state.key, state.step)
-    gradients, metrics = _gradients(loss, state.params, key, batch, accumulate)
+    gradients, scalars = _gradients(loss, state.params, key, batch, accumulate)
     norms = {name: optax.tree.norm(part) for name, part in _parts(gradients).items()}
     norm = jnp.sqrt(sum(part**2 for part in norms.values()))
-    finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
+    finite = jnp.isfinite(scalars["loss"]) & jnp.isfinite(norm)
 
     count = state.step.astype(jnp.float32)
     decay = jnp.minimum(ema_decay, (1 + count) / (10 + count))
@@ -125,13 +125,15 @@ def take_step(
     before = (state.params, state.ema, state.opt_state)
     params, ema, opt_state = _where(finite, update, before, (gradients, decay))
 
-    guard, counts = watch(state.guard, metrics["loss"], finite)
-    metrics = {**metrics, **counts, "gradient_norm": norm}
-    metrics |= {f"gradient_norm/{name}": part for name, part in norms.items()}
-    for column, x in batch.items():
-        if jnp.issubdtype(x.dtype, jnp.floating):
-            metrics[f"finite/{column}"] = jnp.isfinite(x).all()
-    return TrainState(state.step + 1, params, ema, opt_state, state.key, guard), metrics
+    guard, verdict = watch(state.guard, scalars["loss"], finite)
+    norms = {f"gradient_norm/{name}": part for name, part in norms.items()}
+    finite_columns = {
+        column: jnp.isfinite(x).all()
+        for column, x in batch.items()
+        if jnp.issubdtype(x.dtype, jnp.floating)
+    }
+    report = StepReport({**scalars, "gradient_norm": norm, **norms}, verdict, finite_columns)
+    return TrainState(state.step + 1, params, ema, opt_state, state.key, guard), report
 
 
 def make_step(
@@ -158,7 +160,7 @@ def make_step(
             parameters of other networks; each device has a copy of them.
 
     Returns:
-        (state, batch, *constants) → (state, scalars); the state passed in is given up.
+        (state, batch, *constants) → (state, report); the state passed in is given up.
     """
     stored, used = state_layout.params, gathered(state_layout.params)
 
@@ -168,7 +170,7 @@ def make_step(
         params = jax.lax.with_sharding_constraint(params, stored)
         return loss(jax.lax.with_sharding_constraint(params, used), key, batch, *constants)
 
-    def step(state: TrainState, batch: Any, *constants: Any) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Any, *constants: Any) -> tuple[TrainState, StepReport]:
         own = functools.partial(constrained, constants)
         return take_step(state, batch, own, optimiser, ema_decay, accumulate)
 
@@ -197,7 +199,7 @@ def _where(condition: jax.Array, update: Callable[..., _Kept], before: _Kept, ne
 
 def _gradients(
     loss: Loss, params: Any, key: jax.Array, batch: Mapping[str, jax.Array], accumulate: int
-) -> tuple[Any, Metrics]:
+) -> tuple[Any, Scalars]:
     gradient = jax.grad(loss, has_aux=True)
     if accumulate == 1:
         return gradient(params, key, batch)
@@ -212,18 +214,14 @@ def _gradients(
         for column, x in batch.items()
     }
 
-    def add(sums: Any, part: Any) -> tuple[Any, Metrics]:
+    def add(sums: Any, part: Any) -> tuple[Any, Scalars]:
         index, rows = part
-        new, metrics = gradient(params, jax.random.fold_in(key, index), rows)
-        return jax.tree.map(jnp.add, sums, new), metrics
+        new, scalars = gradient(params, jax.random.fold_in(key, index), rows)
+        return jax.tree.map(jnp.add, sums, new), scalars
 
     zeros = jax.tree.map(jnp.zeros_like, params)
-    sums, metrics = jax.lax.scan(add, zeros, (jnp.arange(accumulate), parts))
-    mean = jax.tree.map(lambda total: total / accumulate, sums)
-    # What is asked of one example is asked of the first part that is not finite.
-    worst = jnp.argmax(~jnp.isfinite(metrics["loss"]))
-    asked = {name: value[worst] for name, value in metrics.items() if name.startswith("worst_")}
-    return mean, mean_scalars(metrics, jnp) | asked
+    sums, stacked = jax.lax.scan(add, zeros, (jnp.arange(accumulate), parts))
+    return jax.tree.map(lambda total: total / accumulate, sums), join(stacked)
 
 
 def _parts(tree: Any) -> Mapping[str, Any]:

@@ -40,7 +40,7 @@ def test_equals_torch_cross_entropy_over_what_is_present():
         torch.tensor(logits[rows]), torch.tensor(np.asarray(batch["a"])[rows], dtype=torch.int64)
     )
     np.testing.assert_allclose(loss, want.numpy(), rtol=1e-5)
-    assert metrics["a/loss"] == loss
+    assert metrics["a/loss"].value == loss
 
 
 @pytest.mark.parametrize(

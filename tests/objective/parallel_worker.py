@@ -35,8 +35,8 @@ def main():
             rows = {n: x[index * EACH : (index + 1) * EACH] for n, x in batch.items()}
             parts.append(part_loss(scale, jax.random.fold_in(key, index), rows)[1])
         counts = batch["x0_present"].reshape(DEVICES, EACH).sum(1)
-        heads = sum(c * part["x0/loss"] for c, part in zip(counts, parts)) / counts.sum()
-        errors = sum(part["p/squared_error"] for part in parts) / DEVICES
+        heads = sum(c * part["x0/loss"].value for c, part in zip(counts, parts)) / counts.sum()
+        errors = sum(part["p/squared_error"].value for part in parts) / DEVICES
         return errors + scales["x0"] * heads, {"x0/loss": heads, "p/squared_error": errors}
 
     gradient, truth = jax.grad(one_by_one, has_aux=True)(1.1)
@@ -51,12 +51,12 @@ def main():
     np.testing.assert_allclose(found, gradient, rtol=1e-4)
     np.testing.assert_allclose(replicas, [gradient] * DEVICES, rtol=1e-4)
     for name, value in truth.items():
-        np.testing.assert_allclose(metrics[name], value, rtol=1e-4)
-        np.testing.assert_allclose(replica_metrics[name], [value] * DEVICES, rtol=1e-4)
+        np.testing.assert_allclose(metrics[name].value, value, rtol=1e-4)
+        np.testing.assert_allclose(replica_metrics[name].value, [value] * DEVICES, rtol=1e-4)
     # A mean of the parts' means would be something else.
     assert abs(float(truth["x0/loss"]) - np.mean([
         part_loss(1.1, jax.random.fold_in(key, i),
-                  {n: x[i * EACH : (i + 1) * EACH] for n, x in batch.items()})[1]["x0/loss"]
+                  {n: x[i * EACH : (i + 1) * EACH] for n, x in batch.items()})[1]["x0/loss"].value
         for i in range(DEVICES)
     ])) > 1e-3  # fmt: skip
 

@@ -52,7 +52,7 @@ CALLS = {
     "step_noise": {"key": KEY, "t": 3, "like": NOISE},
 }  # fmt: skip
 CALLS |= {f"{name}_terms": CALLS[name] for name in ("simple_loss", "bound_loss")}
-OTHERS = {"BoundTerms", "LossSum", "LossTerm", "LossTerms"}
+OTHERS = {"BoundTerms", "LossTerm", "LossTerms"}
 WITH_LISTS = [name for name in CALLS if {"batch", "snr", "z"} & set(CALLS[name])]
 
 
@@ -168,8 +168,8 @@ def test_a_weighting_of_another_shape():
     with pytest.raises(ValueError, match=r"`weighting`: got a result of shape \(3, 1\)"):
         objective.simple_loss(**ALL, options=wide)
     two = objective.LossOptions(weighting=lambda snr: 2.0)
-    doubled = objective.simple_loss(**ALL, options=two)[1]["x/squared_error"]
-    plain = objective.simple_loss(**ALL)[1]["x/squared_error"]
+    doubled = objective.simple_loss(**ALL, options=two)[1]["x/squared_error"].value
+    plain = objective.simple_loss(**ALL)[1]["x/squared_error"].value
     np.testing.assert_allclose(doubled, 2 * plain, rtol=1e-6)
 
 

@@ -41,7 +41,7 @@ def test_a_model_that_knows_the_answer_has_no_error(target):
         {"x": x},
         options=objective.LossOptions(timesteps="stratified"),
     )
-    assert float(metrics["x/squared_error"]) < 1e-6
+    assert float(metrics["x/squared_error"].value) < 1e-6
     assert float(loss) == float(metrics["loss"])
 
 
@@ -63,7 +63,9 @@ def test_squared_error_is_measured_in_the_noise_whatever_the_target(target):
     encoding = plain.modalities["x0"].encode(batch["x0"])
     model = dataclasses.replace(plain, denoise=denoise, target=target)
     losses = [
-        objective.simple_loss(jax.random.key(1), world.diffusion(m), batch)[1]["p/squared_error"]
+        objective.simple_loss(jax.random.key(1), world.diffusion(m), batch)[1][
+            "p/squared_error"
+        ].value
         for m in (plain, model)
     ]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
@@ -127,8 +129,8 @@ def test_a_dropped_modality_leaves_the_state_but_not_the_loss():
 
     first, second = run(batch["x0"]), run(batch["x0"] + 1)
     np.testing.assert_array_equal(seen[0], seen[1])
-    assert float(first["x0/loss"]) != float(second["x0/loss"])
-    assert float(first["p/squared_error"]) == float(second["p/squared_error"])
+    assert float(first["x0/loss"].value) != float(second["x0/loss"].value)
+    assert float(first["p/squared_error"].value) == float(second["p/squared_error"].value)
 
 
 def test_weightings():
@@ -139,16 +141,20 @@ def test_weightings():
     )
     world = LinearWorld(0, 6)
     batch, _ = world.draw(50)
-    plain = loss_of(world, batch)[1]["p/squared_error"]
+    plain = loss_of(world, batch)[1]["p/squared_error"].value
     doubled = loss_of(world, batch, weighting=lambda snr: 2 * jnp.ones_like(snr))[1]
-    np.testing.assert_allclose(2 * plain, doubled["p/squared_error"], rtol=1e-6)
+    np.testing.assert_allclose(2 * plain, doubled["p/squared_error"].value, rtol=1e-6)
 
 
 def test_scales_add_up():
     world = LinearWorld(1, 6)
     batch, _ = world.draw(50)
     loss, metrics = loss_of(world, batch, modality_scales={"x0": 0.3, "p": 0.2})
-    want = metrics["p/squared_error"] + 0.3 * metrics["x0/loss"] + 0.2 * metrics["p/loss"]
+    want = (
+        metrics["p/squared_error"].value
+        + 0.3 * metrics["x0/loss"].value
+        + 0.2 * metrics["p/loss"].value
+    )
     np.testing.assert_allclose(loss, want, rtol=1e-5)
 
 
@@ -159,7 +165,7 @@ def test_bound_loss_is_the_mean_estimate_per_dimension():
     loss, metrics = objective.bound_loss(*arguments)
     terms = objective.bound_estimate(*arguments)
     np.testing.assert_allclose(loss, terms.total.mean() / 4, rtol=1e-5)
-    np.testing.assert_allclose(metrics["bound/recovery"], terms.recovery.mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["bound/recovery"].value, terms.recovery.mean(), rtol=1e-5)
 
 
 def test_a_bare_function_trains():

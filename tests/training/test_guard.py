@@ -38,14 +38,14 @@ def test_a_bad_step_changes_nothing_but_the_count():
     state, step = make()
     state, _ = step(state, batch(1.0))
     before = learned(state)
-    state, metrics = step(state, batch(jnp.nan))
-    assert (int(state.step), int(metrics["skipped"]), int(metrics["finite/x"])) == (2, 1, 0)
+    state, report = step(state, batch(jnp.nan))
+    assert (int(state.step), int(report.verdict.skipped), int(report.finite["x"])) == (2, 1, 0)
     chex.assert_trees_all_equal(learned(state), before)
     # The gradient alone overflows: the square of 1e25 does, its loss in between.
-    state, metrics = step(state, batch(1e25))
-    assert int(metrics["skipped_in_row"]) == 2
-    state, metrics = step(state, batch(1.0))
-    assert (int(metrics["skipped_in_row"]), int(state.guard.skipped)) == (0, 2)
+    state, report = step(state, batch(1e25))
+    assert int(report.verdict.in_row) == 2
+    state, report = step(state, batch(1.0))
+    assert (int(report.verdict.in_row), int(state.guard.skipped)) == (0, 2)
     assert not np.array_equal(state.params["w"], before[0]["w"])
 
 
@@ -99,8 +99,8 @@ def test_spikes_are_what_lies_six_deviations_above():
     values[300] = 5.0 + 0.5 * 3
     follow = jax.jit(lambda guard, value: watch(guard, value, jnp.isfinite(value)))
     for index, value in enumerate(values):
-        guard, counts = follow(guard, value)
-        if counts["spike"]:
+        guard, verdict = follow(guard, value)
+        if verdict.spike:
             spikes.append(index)
     assert spikes == [400, 401, 500]
     assert abs(float(guard.mean) - 5.0) < 0.3

@@ -7,7 +7,6 @@ import optax
 import pytest
 
 from mmdiffusion_jax import training
-from mmdiffusion_jax.training.loop import _summary
 
 PICTURE = np.zeros((2, 2, 3), np.uint8)
 
@@ -96,15 +95,3 @@ def test_an_interval_of_zero_is_off_at_the_end_too(tmp_path):
     assert pictures(tmp_path) == []
     lines = training.read_metrics(tmp_path / "metrics.jsonl")
     assert all(not name.startswith("eval/") for line in lines for name in line)
-
-
-def test_means_over_steps_weigh_each_by_the_examples_that_count():
-    """Three batches with 3, 0 and 1 labels: the mean is that of the four labels."""
-    plain = {"loss": 1.0, "skipped": 0, "spike": 0, "mask/loss": 0.0, "count/mask/loss": 0}
-    labels = [[1.0, 2.0, 3.0], [], [10.0]]
-    steps = [
-        plain | {"label/loss": np.mean(x) if x else 0.0, "count/label/loss": len(x)} for x in labels
-    ]
-    means = _summary(steps)
-    assert means["label/loss"] == pytest.approx(np.mean([1, 2, 3, 10]))
-    assert set(means) == {"loss", "label/loss", "skipped_steps", "loss_spikes"}

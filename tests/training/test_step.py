@@ -52,11 +52,11 @@ def test_steps_are_adamw_behind_a_clip_and_the_average_of_what_they_give():
         noise = np.asarray(jax.random.normal(jax.random.fold_in(state.key, count), (8, 3)))
         gradient = gradient_of(params, BATCH, noise)
         norm = np.sqrt(sum(np.sum(g**2) for g in gradient.values()))
-        state, metrics = take(state)
-        np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-4)
+        state, report = take(state)
+        np.testing.assert_allclose(report.scalars["gradient_norm"], norm, rtol=1e-4)
         for name, g in gradient.items():
             each = np.sqrt(np.sum(g**2))
-            np.testing.assert_allclose(metrics[f"gradient_norm/{name}"], each, rtol=1e-4)
+            np.testing.assert_allclose(report.scalars[f"gradient_norm/{name}"], each, rtol=1e-4)
         gradient = {name: g * min(1, CLIP / norm) for name, g in gradient.items()}
         first = {name: 0.9 * first[name] + 0.1 * g for name, g in gradient.items()}
         second = {name: 0.999 * second[name] + 0.001 * g**2 for name, g in gradient.items()}
@@ -78,7 +78,7 @@ def test_steps_are_adamw_behind_a_clip_and_the_average_of_what_they_give():
 def test_parts_of_a_batch_are_rows_a_stride_apart_with_keys_of_their_own():
     optimiser = training.make_optimiser(RATE, 0, STEPS, 0.0, 1e9)
     state = begin(optimiser)
-    _, metrics = training.take_step(state, single(BATCH), loss, optimiser, AVERAGE, accumulate=2)
+    _, report = training.take_step(state, single(BATCH), loss, optimiser, AVERAGE, accumulate=2)
     key = jax.random.fold_in(state.key, 0)
     gradients = []
     for part in range(2):
@@ -87,7 +87,7 @@ def test_parts_of_a_batch_are_rows_a_stride_apart_with_keys_of_their_own():
         gradients.append(gradient_of(PARAMS, rows, noise))
     mean = jax.tree.map(lambda *parts: np.mean(parts, axis=0), *gradients)
     norm = np.sqrt(sum(np.sum(g**2) for g in mean.values()))
-    np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-4)
+    np.testing.assert_allclose(report.scalars["gradient_norm"], norm, rtol=1e-4)
     with pytest.raises(ValueError, match=r"^`accumulate`: got 3, expected a divisor of"):
         training.take_step(state, single(BATCH), loss, optimiser, AVERAGE, accumulate=3)
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax.baselines.separate.functions import SeparateFunctions, separate_state
+from mmdiffusion_jax.means import Scalar
 from mmdiffusion_jax.model import Batch, Presence, function_of, head_of, training_roles
 from mmdiffusion_jax.model.absence import encode_present, nats_present
 from mmdiffusion_jax.model.roles import column
@@ -29,7 +30,7 @@ def separate_loss(
     *,
     modality_scales: Mapping[str, float] | None = None,
     weighting: Weighting = no_weighting,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+) -> tuple[jax.Array, dict[str, Scalar]]:
     """E_{t_1 … t_N} [ weight(SNR_t) · ‖ε − ε_θ‖² / dims + Σ_i λ_i · ℓ_i(x_i, D_i) / dims_i ].
 
     Each t_i is drawn on its own and uniformly from 0 … T, so that one network learns the joint
@@ -51,7 +52,7 @@ def separate_loss(
         weighting: the primary's signal-to-noise ratio (batch,) → weight (batch,).
 
     Returns:
-        The loss, a scalar, and a dictionary of scalars with the names of `simple_loss`.
+        The loss, a scalar, and scalars with the names of `simple_loss`.
 
     Raises:
         ValueError: bad masks, batches or scales; each names what is wrong.

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from mmdiffusion_jax import errors, objective
 from mmdiffusion_jax.model import (
@@ -21,7 +20,6 @@ from mmdiffusion_jax.model import (
     training_roles,
 )
 from mmdiffusion_jax.model.absence import without_absent
-from mmdiffusion_jax.objective.loss_terms import mean_where
 from mmdiffusion_jax.objective.losses import mean_square
 
 Read = Callable[[jax.Array], jax.Array]
@@ -81,9 +79,9 @@ def deployed_terms(
     terms = objective.simple_loss_terms(
         key, Diffusion(diffusion.process, model), batch, presence, options
     )
-    parts = terms.weighted_means()
-    error = parts.pop(f"{model.primary}/squared_error")
-    return error, sum(parts.values(), jnp.zeros_like(error))
+    means = terms.means()
+    error = means.pop(f"{model.primary}/squared_error").value
+    return error, terms.weigh(means)
 
 
 def latents_apart(
@@ -107,13 +105,13 @@ def latents_apart(
         ValueError: masks or batches that do not fit.
     """
     roles = training_roles(deployed.modalities, batch, presence)
-    total = jnp.zeros(())
+    terms = {}
     for name, own in deployed.modalities.items():
         x = without_absent(roles.present(name), batch[name])
         stored = jax.lax.stop_gradient(own.encode(x))
         error = mean_square(successor.modalities[name].encode(x) - stored)
-        total += mean_where(error, roles.present(name))
-    return total
+        terms[name] = objective.LossTerm(error, roles.present(name))
+    return objective.LossTerms(terms).reduce()[0]
 
 
 def heads_at_noise(

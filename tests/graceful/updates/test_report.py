@@ -62,7 +62,9 @@ def test_errors_of_the_noise_are_the_means_over_draws(deployed, report):
     model = built.model.functions(deployed.params)
     key = jax.random.fold_in(jax.random.key(0), 0)
     errors = [
-        objective.simple_loss(k, Diffusion(built.process, model), batch)[1]["image/squared_error"]
+        objective.simple_loss(k, Diffusion(built.process, model), batch)[1][
+            "image/squared_error"
+        ].value
         for k in jax.random.split(key, 2)
     ]
     np.testing.assert_allclose(report.denoising.deployed, np.mean(errors), rtol=1e-5)
