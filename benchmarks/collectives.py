@@ -117,11 +117,9 @@ def _group_size(line: str) -> int:
         return len(listed[1].split(","))
     if "source_target_pairs" in line:
         return 2
-    raise ValueError(
-        errors.message(
-            "program",
-            f"{line.strip()[:200]!r}",
-            "devices in one of the known ways of writing them",
-            "use the jax version of constraints.txt",
-        )
+    raise errors.invalid(
+        "program",
+        f"{line.strip()[:200]!r}",
+        "devices in one of the known ways of writing them",
+        "use the jax version of constraints.txt",
     )

@@ -15,7 +15,7 @@ def choose(forms: Mapping[str, Callable[[], ConfigDict]], form: str) -> ConfigDi
         ValueError: an unknown form.
     """
     if form not in forms:
-        raise ValueError(errors.unknown("config form", form, forms))
+        raise errors.unknown("config form", form, forms)
     return forms[form]()
 
 

@@ -85,10 +85,21 @@ def message(argument: str, got: object, expected: str, mend: str) -> str:
     return f"`{argument}`: got {shown}, expected {expected}; {mend}{end}"
 
 
+def invalid(argument: str, got: object, expected: str, mend: str) -> ValueError:
+    """The error for a bad argument, ready to be raised; arguments as `message`.
+
+    Example:
+        >>> raise invalid("num_steps", 0, "a whole number of at least 1", "raise it")
+        Traceback (most recent call last):
+        ValueError: `num_steps`: got 0, expected a whole number of at least 1; raise it.
+    """
+    return ValueError(message(argument, got, expected, mend))
+
+
 def unknown(
     argument: str, got: object, known: Iterable[str], mend: str = "", none: str = ""
-) -> str:
-    """Words the error for a name that is not among the known ones, with the nearest of them.
+) -> ValueError:
+    """The error for a name that is not among the known ones, with the nearest of them.
 
     What other libraries call a thing is nearer than a name of similar letters.
 
@@ -100,14 +111,14 @@ def unknown(
         none: why there are no known names at all, where that can be.
 
     Returns:
-        A single sentence, ready to be raised.
+        The error, ready to be raised; its text is a single sentence.
 
     Example:
-        >>> unknown("target", "nose", ["noise", "z_0", "v"])
+        >>> str(unknown("target", "nose", ["noise", "z_0", "v"]))
         "`target`: got 'nose', expected one of 'noise', 'v', 'z_0'; did you mean 'noise'?"
-        >>> unknown("backbone", "precision", ["dtype", "positions"])
+        >>> str(unknown("backbone", "precision", ["dtype", "positions"]))
         "`backbone`: got 'precision', expected one of 'dtype', 'positions'; did you mean 'dtype'?"
-        >>> unknown("weights", "x", [], none="the model has no secondary")
+        >>> str(unknown("weights", "x", [], none="the model has no secondary"))
         "`weights`: got 'x', expected no entry, as the model has no secondary; leave it out."
     """
     names = sorted(known)
@@ -117,8 +128,8 @@ def unknown(
     near = nearest(str(got), names)
     if near:
         text = message(argument, repr(got), expected, f"did you mean {near[0]!r}?")
-        return text + (f" {mend}." if mend else "")
-    return message(
+        return ValueError(text + (f" {mend}." if mend else ""))
+    return invalid(
         argument, repr(got), expected, mend or ("use one of these" if names else "leave it out")
     )
 

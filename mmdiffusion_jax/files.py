@@ -50,27 +50,21 @@ def local_path(path: str | os.PathLike[str], argument: str) -> Path:
     """
     text = os.fspath(path)
     if not text:
-        raise ValueError(
-            errors.message(argument, "nothing", "a path", "name one, or leave the flag out")
-        )
+        raise errors.invalid(argument, "nothing", "a path", "name one, or leave the flag out")
     if _URL.match(text):
-        raise ValueError(
-            errors.message(
-                argument,
-                repr(text),
-                "a path of a mounted file system, as URLs are not supported",
-                "mount it and name its folder, such as /mnt/runs",
-            )
+        raise errors.invalid(
+            argument,
+            repr(text),
+            "a path of a mounted file system, as URLs are not supported",
+            "mount it and name its folder, such as /mnt/runs",
         )
     expanded = os.path.expanduser(text)
     if expanded.startswith("~"):
-        raise ValueError(
-            errors.message(
-                argument,
-                f"{text!r}, and there is no such user",
-                "~ or ~name of a user, then a path",
-                f"write ./{text} for what has this name",
-            )
+        raise errors.invalid(
+            argument,
+            f"{text!r}, and there is no such user",
+            "~ or ~name of a user, then a path",
+            f"write ./{text} for what has this name",
         )
     return Path(expanded)
 
@@ -132,24 +126,18 @@ def writable_file(
     """
     file = local_path(path, argument)
     if os.path.isdir(file):
-        raise ValueError(
-            errors.message(argument, f"{file}, which is a folder", "a file", "name a file in it")
-        )
+        raise errors.invalid(argument, f"{file}, which is a folder", "a file", "name a file in it")
     nearest, missing = _nearest_folder(file)
     if len(missing) > 1 and nearest.is_dir() and not make_folder:
-        raise ValueError(
-            errors.message(
-                argument,
-                f"{file}, whose folder is not there",
-                "a file in a folder that exists",
-                f"make {file.parent} first, or choose another",
-            )
+        raise errors.invalid(
+            argument,
+            f"{file}, whose folder is not there",
+            "a file in a folder that exists",
+            f"make {file.parent} first, or choose another",
         )
     _try_to_write(file, argument, file)
     if suffix and file.suffix != suffix:
-        raise ValueError(
-            errors.message(argument, repr(str(path)), f"a file *{suffix}", "rename it")
-        )
+        raise errors.invalid(argument, repr(str(path)), f"a file *{suffix}", "rename it")
     return file
 
 
@@ -182,13 +170,11 @@ def _try_to_write(file: Path, argument: str, shown: Path) -> None:
         reason = error.strerror or str(error)
         if not folder.is_dir():
             reason = f"{folder} is not a folder"
-        raise ValueError(
-            errors.message(
-                argument,
-                f"{shown}, which cannot be written ({reason})",
-                "a place on a disk with room, where this user may write",
-                "choose another, or mend its permissions",
-            )
+        raise errors.invalid(
+            argument,
+            f"{shown}, which cannot be written ({reason})",
+            "a place on a disk with room, where this user may write",
+            "choose another, or mend its permissions",
         ) from error
 
 
@@ -380,13 +366,11 @@ def locked(folder: str | os.PathLike[str], argument: str) -> Iterator[None]:
             )
             is_ours = True
         if not is_ours:
-            raise ValueError(
-                errors.message(
-                    argument,
-                    f"{folder}, which {_holder(stream)} is writing to",
-                    "a folder of its own for every run at a time",
-                    "wait for that one, stop it, or choose another folder",
-                )
+            raise errors.invalid(
+                argument,
+                f"{folder}, which {_holder(stream)} is writing to",
+                "a folder of its own for every run at a time",
+                "wait for that one, stop it, or choose another folder",
             )
         stream.truncate(0)
         stream.write(json.dumps({"process": os.getpid(), "host": socket.gethostname()}) + "\n")

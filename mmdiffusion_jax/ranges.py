@@ -61,7 +61,7 @@ def check_whole(argument: str, value: object, least: int = 0, most: int = INT32)
         return
     expected = f"{least} or more" if most == INT32 and number <= most else f"{least} … {most}"
     expected = expected if whole else f"a whole number, {expected}"
-    raise ValueError(errors.message(argument, _shown(value), expected, "change it"))
+    raise errors.invalid(argument, _shown(value), expected, "change it")
 
 
 def check_real(
@@ -98,10 +98,8 @@ def check_real(
         below = number < most if ends[1] == ")" else number <= most
         if math.isfinite(number) and above and below:
             return
-    raise ValueError(
-        errors.message(
-            argument, _shown(value), expected or _interval(least, most, ends), "change it"
-        )
+    raise errors.invalid(
+        argument, _shown(value), expected or _interval(least, most, ends), "change it"
     )
 
 

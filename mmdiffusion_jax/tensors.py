@@ -38,9 +38,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     file = Path(path)
     if not file.is_file():
-        raise ValueError(
-            errors.message("path", str(file), "a checkpoint's file", "check its name and folder")
-        )
+        raise errors.invalid("path", str(file), "a checkpoint's file", "check its name and folder")
     if file.suffix == ".safetensors":
         try:
             tensors: Mapping[str, Any] = load_file(file)
@@ -49,13 +47,11 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     elif file.suffix in (".pt", ".pth", ".bin"):
         tensors = _read_torch(file)
     else:
-        raise ValueError(
-            errors.message(
-                "path",
-                str(file),
-                "a file ending in .safetensors, .pt, .pth or .bin",
-                "rename or convert it",
-            )
+        raise errors.invalid(
+            "path",
+            str(file),
+            "a file ending in .safetensors, .pt, .pth or .bin",
+            "rename or convert it",
         )
     return {name: np.asarray(value, np.float32) for name, value in tensors.items()}
 
@@ -64,13 +60,11 @@ def _read_torch(file: Path) -> dict[str, Any]:
     try:
         torch = importlib.import_module("torch")
     except ImportError as error:
-        raise ValueError(
-            errors.message(
-                "path",
-                str(file),
-                "a .safetensors file, as PyTorch is not installed",
-                "install torch, or convert the file",
-            )
+        raise errors.invalid(
+            "path",
+            str(file),
+            "a .safetensors file, as PyTorch is not installed",
+            "install torch, or convert the file",
         ) from error
     try:
         values = torch.load(file, map_location="cpu", weights_only=True)
@@ -81,16 +75,12 @@ def _read_torch(file: Path) -> dict[str, Any]:
         if isinstance(values, Mapping) and isinstance(values.get(section), Mapping):
             values = values[section]
     if not isinstance(values, Mapping) or not all(map(torch.is_tensor, values.values())):
-        raise ValueError(
-            errors.message("path", str(file), "tensors by name", "save a state_dict alone")
-        )
+        raise errors.invalid("path", str(file), "tensors by name", "save a state_dict alone")
     return {name: value.float().numpy() for name, value in values.items()}
 
 
 def _damaged(file: Path, error: Exception) -> ValueError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return ValueError(
-        errors.message(
-            "path", f"{file}, which cannot be read ({reason})", "plain tensors", "fetch it anew"
-        )
+    return errors.invalid(
+        "path", f"{file}, which cannot be read ({reason})", "plain tensors", "fetch it anew"
     )

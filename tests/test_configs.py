@@ -71,8 +71,8 @@ def test_two_steps(name, form):
     before = jax.device_get(state.params)
     losses = []
     for _ in range(2):
-        state, scalars = step(state, jax.device_put(batch_of(built, 2)))
-        losses.append(float(scalars["loss"]))
+        state, report = step(state, jax.device_put(batch_of(built, 2)))
+        losses.append(float(report.scalars["loss"]))
     assert np.isfinite(losses).all()
     assert int(state.step) == 2
     moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), before, state.params)

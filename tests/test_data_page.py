@@ -28,5 +28,5 @@ def test_vectors_of_numbers(tmp_path, monkeypatch):
     )
     step, state = experiment.make_step_and_state(built, training.make_mesh())
     batch = next(data.train_batches(train, batch_size=8, seed=0))
-    state, scalars = step(state, jax.device_put(data.select(batch, built.model.modalities)))
-    assert np.isfinite(scalars["loss"])
+    state, report = step(state, jax.device_put(data.select(batch, built.model.modalities)))
+    assert np.isfinite(report.scalars["loss"])

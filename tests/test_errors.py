@@ -18,7 +18,7 @@ from mmdiffusion_jax import errors
 )
 def test_meaning_goes_before_letters(got, known, meant):
     assert errors.nearest(got, known) == [meant]
-    assert f"did you mean {meant!r}?" in errors.unknown("x", got, known)
+    assert f"did you mean {meant!r}?" in str(errors.unknown("x", got, known))
 
 
 def test_a_name_is_never_suggested_to_itself():

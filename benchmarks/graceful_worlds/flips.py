@@ -106,10 +106,7 @@ def _update(
     # The same start and batches for all arms: what differs is what they are held to.
     start = NEW.init(new_key, x[:1])
     found = {"old": jnp.argmax(OLD.of(old, world["x_test"]), axis=-1)}
-    for net, some, begin, teachers in (
-        (NEW, arms, start, members),
-        (OLD, warm_arms, old, None),
-    ):
+    for net, some, begin, teachers in ((NEW, arms, start, members), (OLD, warm_arms, old, None)):
         if not some:
             continue
         numbers = jax.tree.map(lambda *x: jnp.array(x), *some.values())

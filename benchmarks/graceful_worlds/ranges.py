@@ -9,14 +9,7 @@ import numpy as np
 
 from benchmarks.graceful_worlds.encoders import train_encoder
 from benchmarks.graceful_worlds.flips import Arm, arm_rows
-from benchmarks.graceful_worlds.worlds import (
-    Mlp,
-    World,
-    accuracy,
-    keys_of,
-    precision,
-    worlds,
-)
+from benchmarks.graceful_worlds.worlds import Mlp, World, accuracy, keys_of, precision, worlds
 from mmdiffusion_jax import graceful
 
 WIDTHS, SCALES = (8, 16, 32), (4.0, 8.0, 16.0, 32.0)

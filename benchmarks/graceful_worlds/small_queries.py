@@ -9,14 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.graceful_worlds.encoders import DIMS, train_encoder
-from benchmarks.graceful_worlds.worlds import (
-    NUM_PIXELS,
-    Mlp,
-    World,
-    keys_of,
-    precision,
-    worlds,
-)
+from benchmarks.graceful_worlds.worlds import NUM_PIXELS, Mlp, World, keys_of, precision, worlds
 from mmdiffusion_jax import graceful
 from mmdiffusion_jax.training import product_flops
 

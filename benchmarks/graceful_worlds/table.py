@@ -86,9 +86,9 @@ def graceful_benchmark(num_seeds: int, first_seed: int, out: str, ranges: bool =
         ValueError: fewer than 2 seeds, a negative one, or a file that cannot be written.
     """
     if num_seeds < 2:
-        raise ValueError(errors.message("seeds", num_seeds, "2 or more", "a spread needs them"))
+        raise errors.invalid("seeds", num_seeds, "2 or more", "a spread needs them")
     if first_seed < 0:
-        raise ValueError(errors.message("first_seed", first_seed, "0 or more", "raise it"))
+        raise errors.invalid("first_seed", first_seed, "0 or more", "raise it")
     file = files.writable_file(out, "out", make_folder=True)
     seeds = range(first_seed, first_seed + num_seeds)
     rows: dict[str, np.ndarray] = {}

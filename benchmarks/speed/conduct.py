@@ -69,6 +69,6 @@ def chosen(benchmarks: Mapping[str, Benchmark], only: Collection[str]) -> dict[s
     rows = {row: name for name, benchmark in benchmarks.items() for row in benchmark.goals}
     for name in only:
         if name not in rows and name not in benchmarks:
-            raise ValueError(errors.unknown("only", name, [*benchmarks, *rows]))
+            raise errors.unknown("only", name, [*benchmarks, *rows])
     wanted = {rows.get(name, name) for name in only} or set(benchmarks)
     return {name: benchmark for name, benchmark in benchmarks.items() if name in wanted}

@@ -47,9 +47,7 @@ def forward_flops(net: nn.Module, context_features: int = 0) -> int:
         return _uvit(net, context_features)
     if isinstance(net, UNet):
         return _unet(net, context_features)
-    raise ValueError(
-        errors.message("net", net, "a DiT, a UViT or a UNet", "count it with product_flops")
-    )
+    raise errors.invalid("net", net, "a DiT, a UViT or a UNet", "count it with product_flops")
 
 
 def _dit(net: DiT, context: int) -> int:

@@ -32,10 +32,8 @@ def peak_flops(device: str) -> float:
     """
     if (peak := speed.peak_flops(device)) is not None:
         return peak
-    raise ValueError(
-        errors.message(
-            "device", repr(device), f"one of {', '.join(speed.PEAK_FLOPS)}", "add its peak"
-        )
+    raise errors.invalid(
+        "device", repr(device), f"one of {', '.join(speed.PEAK_FLOPS)}", "add its peak"
     )
 
 

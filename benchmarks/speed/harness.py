@@ -201,12 +201,7 @@ class Row:
     details: Mapping[str, Any]
 
 
-def ratio(
-    ours: str,
-    theirs: str,
-    measured: Measured,
-    **details: Any,
-) -> Row:
+def ratio(ours: str, theirs: str, measured: Measured, **details: Any) -> Row:
     """Our time over theirs, round by round.
 
     Args:
@@ -223,9 +218,7 @@ def ratio(
         if times
     }
     return Row(
-        statistics.median(rounds),
-        spread(rounds),
-        {"rounds": len(rounds), **medians, **details},
+        statistics.median(rounds), spread(rounds), {"rounds": len(rounds), **medians, **details}
     )
 
 

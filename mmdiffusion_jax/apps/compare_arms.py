@@ -58,7 +58,7 @@ def compare_arms(
         KeyboardInterrupt: a signal stopped a run; it has a checkpoint, and no figures yet.
     """
     if num_seeds < 1:
-        raise ValueError(errors.message("seeds", num_seeds, "1 or more", "raise it"))
+        raise errors.invalid("seeds", num_seeds, "1 or more", "raise it")
     baselines.check_budgets(budgets)
     config = experiment.local_paths(config)
     folder = files.writable_folder(workdir, "workdir")
@@ -105,10 +105,7 @@ def _real_data(config: ConfigDict, splits: Splits, kept: Path) -> RealData:
     """
     config = config.copy_and_resolve_references()
     settings = experiment.read_settings(config)
-    ours = {
-        "judge_steps": settings.evaluation.judge_steps,
-        **dataclasses.asdict(settings.data),
-    }
+    ours = {"judge_steps": settings.evaluation.judge_steps, **dataclasses.asdict(settings.data)}
     for place in ("path", "embedder", "folder"):
         del ours[place]
     # Of files what they hold, as they may move; a record of before has their names.
@@ -125,14 +122,12 @@ def _real_data(config: ConfigDict, splits: Splits, kept: Path) -> RealData:
             if theirs.get(key) not in (value, names.get(key, value))
         ]
         if different:
-            raise ValueError(
-                errors.message(
-                    "workdir",
-                    f"{kept.parent}, whose features were fitted with another {different[0]}, "
-                    f"{theirs.get(different[0])!r}",
-                    f"features fitted with {record[different[0]]!r}, or none",
-                    "choose another workdir",
-                )
+            raise errors.invalid(
+                "workdir",
+                f"{kept.parent}, whose features were fitted with another {different[0]}, "
+                f"{theirs.get(different[0])!r}",
+                f"features fitted with {record[different[0]]!r}, or none",
+                "choose another workdir",
             )
         config.evaluation.features = str(kept)
     real = RealData(experiment.build(config), *splits)
@@ -210,10 +205,7 @@ def _draw(model: MultiModalModel, samples: Mapping[str, np.ndarray], file: Path)
 
 
 def _write(
-    folder: Path,
-    runs: Sequence[ArmRun],
-    costs: Mapping[str, Mapping[str, Cost]],
-    real: RealData,
+    folder: Path, runs: Sequence[ArmRun], costs: Mapping[str, Mapping[str, Cost]], real: RealData
 ) -> str:
     arms = list(costs)
     table = baselines.arms_table(runs, costs, arms[0], HIGHER_IS_BETTER)

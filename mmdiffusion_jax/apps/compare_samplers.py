@@ -38,9 +38,7 @@ def compare_samplers(
     """
     for name, mend in (("sampler", "samplers"), ("num_steps", "steps"), ("eta", "samplers")):
         if name in options:
-            raise ValueError(
-                errors.message(name, options[name], "nothing, as all are compared", f"see {mend}")
-            )
+            raise errors.invalid(name, options[name], "nothing, as all are compared", f"see {mend}")
     folder = files.writable_folder(out, "out")
     runs = []
     for workdir in workdirs:

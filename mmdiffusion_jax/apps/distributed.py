@@ -47,23 +47,16 @@ class Processes:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise ValueError(errors.unknown("distributed", self.mode, MODES))
+            raise errors.unknown("distributed", self.mode, MODES)
         named = ("coordinator", "num_processes", "process_id")
         missing = [name for name in named if getattr(self, name) is None]
         if missing and len(missing) < len(named):
-            raise ValueError(
-                errors.message(
-                    missing[0],
-                    "nothing",
-                    f"all of {', '.join(named)}, or none of them",
-                    "add it",
-                )
+            raise errors.invalid(
+                missing[0], "nothing", f"all of {', '.join(named)}, or none of them", "add it"
             )
         count, index = self.num_processes or 1, self.process_id or 0
         if not 0 <= index < count:
-            raise ValueError(
-                errors.message("process_id", index, f"0 … {count - 1} of {count}", "correct it")
-            )
+            raise errors.invalid("process_id", index, f"0 … {count - 1} of {count}", "correct it")
 
 
 def how_to_join(
@@ -123,13 +116,11 @@ def join(processes: Processes) -> None:
         )
     except (ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(
-            errors.message(
-                "distributed",
-                f"{processes.mode!r} with {arguments or 'nothing but the environment'} ({first})",
-                "processes that find each other",
-                "name coordinator, num_processes and process_id, or use --distributed=off",
-            )
+        raise errors.invalid(
+            "distributed",
+            f"{processes.mode!r} with {arguments or 'nothing but the environment'} ({first})",
+            "processes that find each other",
+            "name coordinator, num_processes and process_id, or use --distributed=off",
         ) from error
     logging.info("Process %d of %d.", jax.process_index(), jax.process_count())
 

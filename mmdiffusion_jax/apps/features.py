@@ -64,13 +64,11 @@ def fit_features(
     held_out = rest[0] if rest else None
     for name, ours, theirs in zip((where.image, where.label), train, held_out or train):
         if ours.shape[1:] != theirs.shape[1:]:
-            raise ValueError(
-                errors.message(
-                    "test",
-                    f"{name!r} of shape (n, *{theirs.shape[1:]})",
-                    f"(n, *{ours.shape[1:]}), as in {where.path}",
-                    "prepare both files in the same way",
-                )
+            raise errors.invalid(
+                "test",
+                f"{name!r} of shape (n, *{theirs.shape[1:]})",
+                f"(n, *{ours.shape[1:]}), as in {where.path}",
+                "prepare both files in the same way",
             )
     network = metrics.fit_classifier(*train, num_steps=num_steps, seed=seed)
     network.save(file)
@@ -89,16 +87,14 @@ def _columns(
     image, label = where.image, where.label
     for flag, column in (("image", image), ("label", label)):
         if column not in source.columns:
-            raise ValueError(errors.unknown(flag, column, source.columns, "the data have these"))
+            raise errors.unknown(flag, column, source.columns, "the data have these")
     rows = data.rows_with(source, (image, label))
     if not len(rows):
-        raise ValueError(
-            errors.message(
-                "data",
-                f"no example of {name} in which {image!r} and {label!r} are present",
-                "two examples or more with both",
-                "name other columns",
-            )
+        raise errors.invalid(
+            "data",
+            f"no example of {name} in which {image!r} and {label!r} are present",
+            "two examples or more with both",
+            "name other columns",
         )
     columns = source.take(rows)
     return columns[image], columns[label]

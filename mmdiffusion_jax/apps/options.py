@@ -89,7 +89,5 @@ def parse_window(text: str | None) -> tuple[int, int] | None:
         return None
     first, _, last = text.partition(":")
     if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
-        raise ValueError(
-            errors.message("profile", repr(text), "FIRST:LAST, two steps from 1 on", "as 100:110")
-        )
+        raise errors.invalid("profile", repr(text), "FIRST:LAST, two steps from 1 on", "as 100:110")
     return int(first), int(last)

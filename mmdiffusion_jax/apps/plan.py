@@ -112,20 +112,16 @@ def plan(config: ConfigDict, num_devices: int) -> Plan:
     others = options.fsdp * options.tensor
     data = options.data or num_devices // others
     if data * others != num_devices:
-        raise ValueError(
-            errors.message(
-                "devices", num_devices, f"a multiple of fsdp × tensor, {others}", "change either"
-            )
+        raise errors.invalid(
+            "devices", num_devices, f"a multiple of fsdp × tensor, {others}", "change either"
         )
     replicas = data * options.fsdp
     if steps.batch_size % (replicas * steps.accumulate):
-        raise ValueError(
-            errors.message(
-                "config.training.batch_size",
-                steps.batch_size,
-                f"a multiple of {replicas} replicas × {steps.accumulate} parts",
-                "change it",
-            )
+        raise errors.invalid(
+            "config.training.batch_size",
+            steps.batch_size,
+            f"a multiple of {replicas} replicas × {steps.accumulate} parts",
+            "change it",
         )
     mesh = AbstractMesh((data, options.fsdp, options.tensor), sharding.AXES)
     params = jax.eval_shape(built.init, jax.random.key(0))

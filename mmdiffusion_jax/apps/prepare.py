@@ -33,9 +33,9 @@ def prepare(
     groups = {"images": images, "masks": masks, "values": values}
     names = {kind: _names(kind, texts) for kind, texts in groups.items()}
     if not size and any(names.values()):
-        raise ValueError(errors.message("size", "none", "height,width", "as in --size=64,64"))
+        raise errors.invalid("size", "none", "height,width", "as in --size=64,64")
     if size and (len(size) != 2 or not all(side.isdecimal() for side in size)):
-        raise ValueError(errors.message("size", ",".join(size), "height,width", "as in 64,64"))
+        raise errors.invalid("size", ",".join(size), "height,width", "as in 64,64")
     out = str(files.writable_folder(out, "out"))
     folder = data.fixed_size.prepare_tfds(dataset, out)
     if size:
@@ -50,10 +50,8 @@ def _names(kind: str, texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         ours, colon, theirs = text.partition(":")
         if not ours or (colon and not theirs) or ours in names:
-            raise ValueError(
-                errors.message(
-                    kind, repr(text), "column or column:feature, each once", "as in mask:labels"
-                )
+            raise errors.invalid(
+                kind, repr(text), "column or column:feature, each once", "as in mask:labels"
             )
         names[ours] = theirs or ours
     return names

@@ -52,7 +52,7 @@ def parse_given(request: Request, names: Collection[str]) -> tuple[dict[str, np.
     for text in request.given:
         name, value = _given_value(text, names)
         if name in asked:
-            raise ValueError(errors.message("given", f"{name!r} twice", "each once", "drop one"))
+            raise errors.invalid("given", f"{name!r} twice", "each once", "drop one")
         asked[name] = value
     lengths = [len(x) for x in asked.values() if isinstance(x, np.ndarray)]
     num_samples = request.num_samples
@@ -86,11 +86,9 @@ def parse_scales(argument: str, texts: Sequence[str]) -> dict[str, float]:
         try:
             scale = float(number)
         except ValueError:
-            raise ValueError(
-                errors.message(argument, repr(text), "name:scale", "as in label:2.0")
-            ) from None
+            raise errors.invalid(argument, repr(text), "name:scale", "as in label:2.0") from None
         if name in scales:
-            raise ValueError(errors.message(argument, f"{name!r} twice", "each once", "drop one"))
+            raise errors.invalid(argument, f"{name!r} twice", "each once", "drop one")
         scales[name] = scale
     return scales
 
@@ -108,8 +106,8 @@ def parse_interval(texts: Sequence[str]) -> tuple[float, ...]:
     try:
         return tuple(map(float, texts))
     except ValueError:
-        raise ValueError(
-            errors.message("guidance_interval", ",".join(texts), "low,high", "as in 0.3,5")
+        raise errors.invalid(
+            "guidance_interval", ",".join(texts), "low,high", "as in 0.3,5"
         ) from None
 
 
@@ -117,22 +115,18 @@ def _given_value(text: str, names: Collection[str]) -> tuple[str, int | np.ndarr
     place = min((text.index(mark) for mark in "=@" if mark in text), default=len(text))
     name, mark, value = text[:place], text[place : place + 1], text[place + 1 :]
     if not value:
-        raise ValueError(
-            errors.message(
-                "given", repr(text), "name=value or name@FILE", "as in label=3 or image@test.npz"
-            )
+        raise errors.invalid(
+            "given", repr(text), "name=value or name@FILE", "as in label=3 or image@test.npz"
         )
     if name not in names:
-        raise ValueError(errors.unknown("given", name, names))
+        raise errors.unknown("given", name, names)
     if mark == "@":
         return name, _read_file(name, value)
     try:
         return name, int(np.array(int(value), np.int32))
     except (ValueError, OverflowError):
-        raise ValueError(
-            errors.message(
-                f"given {name}", repr(value), "a whole number", f"for a file write {name}@{value}"
-            )
+        raise errors.invalid(
+            f"given {name}", repr(value), "a whole number", f"for a file write {name}@{value}"
         ) from None
 
 
@@ -142,28 +136,24 @@ def _read_file(name: str, path: str) -> np.ndarray:
         try:
             values = np.load(file, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise ValueError(
-                errors.message(f"given {name}", f"{path!r} ({error})", "an .npy file", "check it")
+            raise errors.invalid(
+                f"given {name}", f"{path!r} ({error})", "an .npy file", "check it"
             ) from error
         if not values.ndim:
-            raise ValueError(
-                errors.message(
-                    f"given {name}", f"{path!r} with one number", "one a sample", "wrap it"
-                )
+            raise errors.invalid(
+                f"given {name}", f"{path!r} with one number", "one a sample", "wrap it"
             )
         return values
     source = data.open_npz(file)
     if name not in source.columns:
-        raise ValueError(errors.unknown(f"given {name}", name, source.columns))
+        raise errors.unknown(f"given {name}", name, source.columns)
     columns = source.take(np.arange(len(source)))
     mask = columns.get(f"{name}_present")
     if mask is not None and mask.dtype == np.bool_ and not mask.all():
-        raise ValueError(
-            errors.message(
-                f"given {name}",
-                f"{path!r}, where {name}_present is False for {int((~mask).sum())} of {len(mask)}",
-                "a value for every sample",
-                f"store {name}[{name}_present] alone",
-            )
+        raise errors.invalid(
+            f"given {name}",
+            f"{path!r}, where {name}_present is False for {int((~mask).sum())} of {len(mask)}",
+            "a value for every sample",
+            f"store {name}[{name}_present] alone",
         )
     return columns[name]

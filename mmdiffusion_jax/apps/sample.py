@@ -64,13 +64,11 @@ def sample(
     known, count = parse_given(request, built.model.modalities)
     for name in options.get("decoder_guidance", {}):
         if name not in known:
-            raise ValueError(
-                errors.message(
-                    "decoder_guidance",
-                    f"{name!r}, whose value is not given",
-                    f"one of the given modalities {sorted(known)}",
-                    "give it, or use the classifier-free form",
-                )
+            raise errors.invalid(
+                "decoder_guidance",
+                f"{name!r}, whose value is not given",
+                f"one of the given modalities {sorted(known)}",
+                "give it, or use the classifier-free form",
             )
     shard_size = 10 * built.sampling.batch_size if shard_size is None else shard_size
     record = {

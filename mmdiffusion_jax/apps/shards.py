@@ -45,7 +45,7 @@ class Shards:
         for name in ("num_samples", "shard_size"):
             value = getattr(self, name)
             if value < 1:
-                raise ValueError(errors.message(name, value, "1 or more", "raise it"))
+                raise errors.invalid(name, value, "1 or more", "raise it")
 
     def __len__(self) -> int:
         """How many files."""
@@ -151,20 +151,16 @@ def open_shards(folder: str | os.PathLike[str]) -> Shards:
         request = json.loads((folder / _REQUEST).read_text(encoding="utf-8"))
         shards = Shards(folder, request["num_samples"], request["shard_size"])
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(
-            errors.message(
-                "out",
-                f"{folder}, which has no readable {_REQUEST}",
-                "a folder of samples",
-                "draw them first",
-            )
+        raise errors.invalid(
+            "out",
+            f"{folder}, which has no readable {_REQUEST}",
+            "a folder of samples",
+            "draw them first",
         ) from error
     missing = next((file.name for file in shards if not file.is_file()), None)
     if missing:
-        raise ValueError(
-            errors.message(
-                "out", f"{folder}, which lacks {missing}", "all samples", "draw them again to go on"
-            )
+        raise errors.invalid(
+            "out", f"{folder}, which lacks {missing}", "all samples", "draw them again to go on"
         )
     return shards
 
@@ -179,13 +175,11 @@ def _check_folder(folder: Path, request: Mapping[str, Any]) -> None:
     except (OSError, ValueError, TypeError):
         different = [f"no readable {_REQUEST}"]
     if different:
-        raise ValueError(
-            errors.message(
-                "out",
-                f"{folder}, which has something else in it ({', '.join(different)})",
-                "a new folder, or one with a part of the same request",
-                "choose another folder, or empty this one",
-            )
+        raise errors.invalid(
+            "out",
+            f"{folder}, which has something else in it ({', '.join(different)})",
+            "a new folder, or one with a part of the same request",
+            "choose another folder, or empty this one",
         )
 
 

@@ -40,13 +40,11 @@ def train(
     experiment.share_batch(built)
     experiment.check_workdir(workdir, config)
     if (Path(workdir) / UPDATE_FILE).exists():
-        raise ValueError(
-            errors.message(
-                "workdir",
-                f"{workdir}, which holds an update of a deployed model",
-                "an empty folder or an ordinary run",
-                "go on with launch/update.py",
-            )
+        raise errors.invalid(
+            "workdir",
+            f"{workdir}, which holds an update of a deployed model",
+            "an empty folder or an ordinary run",
+            "go on with launch/update.py",
         )
     require_writable(workdir)
     source, test = open_data(config)
@@ -118,7 +116,7 @@ def load(
         ValueError: bad options, no experiment or no usable checkpoint in `workdir`.
     """
     if checkpoint not in CHECKPOINTS:
-        raise ValueError(errors.unknown("checkpoint", checkpoint, CHECKPOINTS))
+        raise errors.unknown("checkpoint", checkpoint, CHECKPOINTS)
     workdir = str(files.local_path(workdir, "workdir"))
     values = experiment.local_paths(experiment.read_config(workdir)).to_dict()
     values["sampling"] |= sampling or {}
@@ -133,8 +131,6 @@ def load(
         mend = "train there first"
         if checkpoint == "best":
             mend = "train with config.training.best_metric"
-        raise ValueError(
-            errors.message("workdir", workdir, f"a checkpoint in {folder.name!r} in it", mend)
-        )
+        raise errors.invalid("workdir", workdir, f"a checkpoint in {folder.name!r} in it", mend)
     logging.info("Parameters of step %d.", restored.step)
     return config, built, restored.state.ema

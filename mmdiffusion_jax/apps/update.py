@@ -55,10 +55,8 @@ def update(
     built = experiment.build(own)
     for path in (*deployed, *ensemble):
         if Path(path).resolve() == Path(workdir).resolve():
-            raise ValueError(
-                errors.message(
-                    "workdir", workdir, "another folder than the deployed model's", "name a new one"
-                )
+            raise errors.invalid(
+                "workdir", workdir, "another folder than the deployed model's", "name a new one"
             )
     require_writable(workdir)
     bundles = [freeze(path) for path in deployed]
@@ -132,10 +130,8 @@ def compare_update(
         name = f"deployed-{record['num_deployed'] - 1}.safetensors"
         bundle = graceful.read_bundle(Path(workdir) / name)
     else:
-        raise ValueError(
-            errors.message(
-                "from", "nothing", "the workdir of what is deployed", "this is no trained update"
-            )
+        raise errors.invalid(
+            "from", "nothing", "the workdir of what is deployed", "this is no trained update"
         )
     _, test = open_moved_data(workdir, ConfigDict(successor.built.settings.to_dict()), places)
     report = graceful.compare(
@@ -162,13 +158,11 @@ def split_config(config: ConfigDict) -> tuple[ConfigDict, graceful.UpdateOptions
     values = config.to_dict()
     section = values.pop("graceful", None)
     if not isinstance(section, Mapping):
-        raise ValueError(
-            errors.message(
-                "config.graceful",
-                "nothing",
-                "the fields of graceful.UpdateOptions",
-                "start from configs/graceful_update.py",
-            )
+        raise errors.invalid(
+            "config.graceful",
+            "nothing",
+            "the fields of graceful.UpdateOptions",
+            "start from configs/graceful_update.py",
         )
     options = experiment.read_section(graceful.UpdateOptions, section, "config.graceful")
     return ConfigDict(values), options
@@ -200,8 +194,8 @@ def _read_record(workdir: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ValueError(
-            errors.message("workdir", f"a damaged {file}", "valid JSON", "restore that file")
+        raise errors.invalid(
+            "workdir", f"a damaged {file}", "valid JSON", "restore that file"
         ) from error
 
 
@@ -210,22 +204,18 @@ def _check_record(workdir: str, record: Mapping[str, Any]) -> None:
     theirs = _read_record(workdir)
     if theirs is None:
         if (Path(workdir) / "checkpoints").exists():
-            raise ValueError(
-                errors.message(
-                    "workdir",
-                    f"{workdir}, which holds a run that is no update",
-                    "an empty folder or this update",
-                    "choose another workdir",
-                )
+            raise errors.invalid(
+                "workdir",
+                f"{workdir}, which holds a run that is no update",
+                "an empty folder or this update",
+                "choose another workdir",
             )
         return
     different = [key for key in record if record[key] != theirs.get(key)]
     if different:
-        raise ValueError(
-            errors.message(
-                "workdir",
-                f"{workdir}, which holds an update that differs in {', '.join(different)}",
-                "an empty folder or this update of the same deployed parameters",
-                "choose another workdir",
-            )
+        raise errors.invalid(
+            "workdir",
+            f"{workdir}, which holds an update that differs in {', '.join(different)}",
+            "an empty folder or this update of the same deployed parameters",
+            "choose another workdir",
         )

@@ -88,15 +88,13 @@ def make_arm(config: ConfigDict, name: str) -> dict[str, ConfigDict]:
         ['generate', 'predict_label']
     """
     if name not in ARMS:
-        raise ValueError(errors.unknown("arms", name, ARMS))
+        raise errors.unknown("arms", name, ARMS)
     if len(config.modalities) < 2 or config.formulation != "shared":
-        raise ValueError(
-            errors.message(
-                "config",
-                f"{len(config.modalities)} modalities in the formulation {config.formulation!r}",
-                "two modalities or more in one shared space",
-                "compare the config of a multi-task model",
-            )
+        raise errors.invalid(
+            "config",
+            f"{len(config.modalities)} modalities in the formulation {config.formulation!r}",
+            "two modalities or more in one shared space",
+            "compare the config of a multi-task model",
         )
     return ARMS[name](config)
 

@@ -175,10 +175,7 @@ def arms_table(
             cells = [f"× {of_steps[arm] / base:.2f}" if base else "–" for arm in arms]
             lines.append(f"| {title} of training | | " + " | ".join(cells) + " |")
         lines.append("")
-    lines += [
-        "| part | parameters | operations a step | time a step |",
-        "|---|---:|---:|---:|",
-    ]
+    lines += ["| part | parameters | operations a step | time a step |", "|---|---:|---:|---:|"]
     first = next(iter(costs[reference].values()))
     for arm, parts in costs.items():
         for part, cost in parts.items():
@@ -190,10 +187,7 @@ def arms_table(
 
 
 def plot_arms(
-    runs: Sequence[ArmRun],
-    arms: Sequence[str],
-    higher_is_better: HigherIsBetter,
-    file: str | Path,
+    runs: Sequence[ArmRun], arms: Sequence[str], higher_is_better: HigherIsBetter, file: str | Path
 ) -> None:
     """Draws each figure of each arm: dots are seeds, bars their mean.
 
@@ -246,7 +240,7 @@ def check_budgets(budgets: Sequence[str]) -> None:
     """
     for budget in budgets:
         if budget not in BUDGETS:
-            raise ValueError(errors.unknown("budgets", budget, BUDGETS))
+            raise errors.unknown("budgets", budget, BUDGETS)
 
 
 def _values(runs: Sequence[ArmRun], arm: str, name: str) -> list[float]:

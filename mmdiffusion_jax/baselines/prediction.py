@@ -24,12 +24,7 @@ from mmdiffusion_jax.model.absence import encode_present, nats_present
 from mmdiffusion_jax.model.roles import column
 from mmdiffusion_jax.networks import MultiModalModel
 from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
-from mmdiffusion_jax.process.checks import (
-    described,
-    expect,
-    expect_name,
-    widest,
-)
+from mmdiffusion_jax.process.checks import described, expect, expect_name, widest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,13 +62,11 @@ class Predict:
         """
         del keys
         if set(given) != set(self.predicts_from):
-            raise ValueError(
-                errors.message(
-                    "given",
-                    sorted(given),
-                    f"{sorted(self.predicts_from)}, all it predicts from",
-                    "give these",
-                )
+            raise errors.invalid(
+                "given",
+                sorted(given),
+                f"{sorted(self.predicts_from)}, all it predicts from",
+                "give these",
             )
         functions = self.model.functions(params)
         head = predict(functions, given, self.predicts_from, self.target)
@@ -122,21 +115,17 @@ def _names(model: ModelFunctions, given: Sequence[str], target: str) -> tuple[st
     """What is given, once all names are checked."""
     expect("model", model, ModelFunctions)
     if isinstance(given, str) or not isinstance(given, Sequence):
-        raise ValueError(
-            errors.message(
-                "given", described(given), "a list of modalities", "put the name in a list"
-            )
+        raise errors.invalid(
+            "given", described(given), "a list of modalities", "put the name in a list"
         )
     for name in (*given, target):
         expect_name("given, target", name, model.modalities)
     if not given or target == model.primary:
-        raise ValueError(
-            errors.message(
-                "given, target",
-                (tuple(given), target),
-                "at least one given modality and a secondary as the target",
-                "change them",
-            )
+        raise errors.invalid(
+            "given, target",
+            (tuple(given), target),
+            "at least one given modality and a secondary as the target",
+            "change them",
         )
     return tuple(given)
 
@@ -148,13 +137,11 @@ def _predict(
     encodings = {name: encode_present(model, name, x, mask) for name, x in values.items()}
     (first, *_), latents = encodings, {name: x.shape for name, x in encodings.items()}
     if len(set(latents.values())) > 1:
-        raise ValueError(
-            errors.message(
-                "batch",
-                f"encodings of shapes {latents}",
-                f"one latent shape and as many examples each as {first!r} has",
-                "give every modality the same leading axis, and encode into one shape",
-            )
+        raise errors.invalid(
+            "batch",
+            f"encodings of shapes {latents}",
+            f"one latent shape and as many examples each as {first!r} has",
+            "give every modality the same leading axis, and encode into one shape",
         )
     dtype = widest(jnp.zeros((), jnp.float32), *encodings.values())
     state = jnp.sum(jnp.stack([x.astype(dtype) for x in encodings.values()]), 0)

@@ -34,23 +34,19 @@ def log_mel(waveform: np.ndarray, sample_rate: int, num_frames: int, num_mels: i
         (2, 32, 32)
     """
     if waveform.ndim != 2 or not (waveform.dtype == np.int16 or waveform.dtype.kind == "f"):
-        raise ValueError(
-            errors.message(
-                "waveform",
-                f"shape {waveform.shape} and dtype {waveform.dtype}",
-                "(examples, samples) of int16 or floats",
-                "cast or reshape it",
-            )
+        raise errors.invalid(
+            "waveform",
+            f"shape {waveform.shape} and dtype {waveform.dtype}",
+            "(examples, samples) of int16 or floats",
+            "cast or reshape it",
         )
     samples = waveform.shape[1]
     if not 1 <= num_frames <= samples or num_mels < 1 or sample_rate <= 0:
-        raise ValueError(
-            errors.message(
-                "sample_rate, num_frames, num_mels",
-                (sample_rate, num_frames, num_mels),
-                f"numbers of 1 or more, and at most {samples} frames",
-                "change them",
-            )
+        raise errors.invalid(
+            "sample_rate, num_frames, num_mels",
+            (sample_rate, num_frames, num_mels),
+            f"numbers of 1 or more, and at most {samples} frames",
+            "change them",
         )
     # Imported late: few commands read sounds, and none should wait for SciPy.
     from scipy.signal import ShortTimeFFT, windows
@@ -99,12 +95,10 @@ def mel_filters(sample_rate: int, num_fft: int, num_mels: int) -> np.ndarray:
     rise, fall = (frequencies - low) / (centre - low), (high - frequencies) / (high - centre)
     filters = np.maximum(np.minimum(rise, fall), 0).astype(np.float32)
     if not filters.any(axis=1).all():
-        raise ValueError(
-            errors.message(
-                "num_mels",
-                num_mels,
-                f"so few that each holds one of {num_fft // 2 + 1} frequencies",
-                "ask for fewer bands, or for fewer frames and so longer windows",
-            )
+        raise errors.invalid(
+            "num_mels",
+            num_mels,
+            f"so few that each holds one of {num_fft // 2 + 1} frequencies",
+            "ask for fewer bands, or for fewer frames and so longer windows",
         )
     return filters

@@ -49,22 +49,18 @@ class Derived:
     def __init__(self, source: Source, derivations: Derivations, seed: int) -> None:
         for name, (origin, _) in derivations.items():
             if origin not in source.columns:
-                raise ValueError(
-                    errors.unknown(
-                        "derivations", origin, source.columns, f"{name!r} is derived from it"
-                    )
+                raise errors.unknown(
+                    "derivations", origin, source.columns, f"{name!r} is derived from it"
                 )
             if name in source.columns:
-                raise ValueError(
-                    errors.message(
-                        "derivations",
-                        f"{name!r}, which the source has",
-                        "names of new columns",
-                        "rename it or leave it out",
-                    )
+                raise errors.invalid(
+                    "derivations",
+                    f"{name!r}, which the source has",
+                    "names of new columns",
+                    "rename it or leave it out",
                 )
         if seed < 0:
-            raise ValueError(errors.message("seed", seed, "0 or more", "raise it"))
+            raise errors.invalid("seed", seed, "0 or more", "raise it")
         self.source = source
         self.derivations = derivations
         self._seed = seed
@@ -149,10 +145,8 @@ def derive(
         rng = np.random.default_rng((*stream, zlib.crc32(name.encode())))
         values = function(rng, block)
         if len(values) != size:
-            raise ValueError(
-                errors.message(
-                    f"derivations[{name!r}]", f"{len(values)} rows", f"{size}", "keep every row"
-                )
+            raise errors.invalid(
+                f"derivations[{name!r}]", f"{len(values)} rows", f"{size}", "keep every row"
             )
         derived[name] = values[rows]
         if f"{origin}_present" in batch:

@@ -170,12 +170,10 @@ def _open_whole(folder: Path) -> dict[str, Source] | None:
     ]
     # What is made anew is deleted first, so it has to be ours beyond doubt.
     if strange or different:
-        raise ValueError(
-            errors.message(
-                "data_dir",
-                f"{str(folder)!r} with " + (f"{strange[0]!r}" if strange else "other examples"),
-                "nothing there, or these digits",
-                "choose another folder for the data",
-            )
+        raise errors.invalid(
+            "data_dir",
+            f"{str(folder)!r} with " + (f"{strange[0]!r}" if strange else "other examples"),
+            "nothing there, or these digits",
+            "choose another folder for the data",
         )
     return None

@@ -59,7 +59,7 @@ def prepare_tfds(dataset: str, folder: str | os.PathLike[str]) -> str:
         # TFDS has more names than an error can list.
         near = difflib.get_close_matches(name, known, n=1)
         mend = f"did you mean {near[0]!r}?" if near else "see tensorflow.org/datasets/catalog"
-        raise ValueError(errors.message("dataset", repr(dataset), "a name that TFDS knows", mend))
+        raise errors.invalid("dataset", repr(dataset), "a name that TFDS knows", mend)
     parent = Path(folder).expanduser()
     try:
         builder = tfds.builder(dataset, data_dir=str(parent), file_format="array_record")
@@ -68,8 +68,8 @@ def prepare_tfds(dataset: str, folder: str | os.PathLike[str]) -> str:
             builder.download_and_prepare()
     # Builders are other people's code, and raise whatever they meet.
     except Exception as error:
-        raise ValueError(
-            errors.message("dataset", f"{dataset!r} ({_first_line(error)})", *_mend(error, parent))
+        raise errors.invalid(
+            "dataset", f"{dataset!r} ({_first_line(error)})", *_mend(error, parent)
         ) from error
     return str(builder.data_path)
 
@@ -99,10 +99,8 @@ def resize_tfds(folder: str | os.PathLike[str], out: str | os.PathLike[str], lay
         ((4, 4, 1), dtype('uint8'))
     """
     if not (Path(folder) / "dataset_info.json").is_file():
-        raise ValueError(
-            errors.message(
-                "folder", repr(str(folder)), "the folder of a prepared data set", "prepare it first"
-            )
+        raise errors.invalid(
+            "folder", repr(str(folder)), "the folder of a prepared data set", "prepare it first"
         )
     tfds.disable_progress_bar()
     original = tfds.builder_from_directory(folder)
@@ -114,13 +112,11 @@ def resize_tfds(folder: str | os.PathLike[str], out: str | os.PathLike[str], lay
     if path.exists():
         found = tfds.builder_from_directory(path).info.description
         if found != contents:
-            raise ValueError(
-                errors.message(
-                    "out",
-                    f"{str(path)!r} with {found}",
-                    f"{contents}, or nothing there",
-                    "choose another folder",
-                )
+            raise errors.invalid(
+                "out",
+                f"{str(path)!r} with {found}",
+                f"{contents}, or nothing there",
+                "choose another folder",
             )
         return str(path)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -177,16 +173,14 @@ def _origins(layout: Layout) -> dict[str, str]:
 def _features(original: tfds.features.FeaturesDict, layout: Layout) -> tfds.features.FeaturesDict:
     count = sum(map(len, (layout.values, layout.images, layout.masks)))
     if not count or count > len(_origins(layout)):
-        raise ValueError(
-            errors.message(
-                "images, masks, values",
-                "a column twice" if count else "no columns",
-                "each column once, and at least one",
-                "name them",
-            )
+        raise errors.invalid(
+            "images, masks, values",
+            "a column twice" if count else "no columns",
+            "each column once, and at least one",
+            "name them",
         )
     if len(layout.size) != 2 or min(layout.size) < 1:
-        raise ValueError(errors.message("size", layout.size, "(height, width)", "change it"))
+        raise errors.invalid("size", layout.size, "(height, width)", "change it")
     features: dict[str, Any] = {}
     for kind, names, allowed in (("images", layout.images, (1, 3)), ("masks", layout.masks, (1,))):
         for ours, theirs in names.items():
@@ -215,7 +209,7 @@ def _kind(info: tfds.features.TensorInfo) -> str:
 
 def _feature(features: tfds.features.FeaturesDict, kind: str, name: str) -> Any:
     if name not in features:
-        raise ValueError(errors.unknown(kind, name, list(features)))
+        raise errors.unknown(kind, name, list(features))
     return features[name]
 
 
@@ -225,9 +219,7 @@ def _unsuitable(kind: str, name: str, feature: Any) -> ValueError:
         "masks": "8-bit images of 1 channel",
         "values": "numbers of one shape",
     }
-    return ValueError(
-        errors.message(kind, f"{name!r}, which is {feature}", wanted[kind], "leave it out")
-    )
+    return errors.invalid(kind, f"{name!r}, which is {feature}", wanted[kind], "leave it out")
 
 
 def _first_line(error: Exception) -> str:

@@ -96,11 +96,9 @@ def cache_latents(
             not finite or not as many as the images.
     """
     if column not in source.columns:
-        raise ValueError(errors.unknown("column", column, source.columns))
+        raise errors.unknown("column", column, source.columns)
     if not identity:
-        raise ValueError(
-            errors.message("identity", "nothing", "what names the autoencoder", "name it")
-        )
+        raise errors.invalid("identity", "nothing", "what names the autoencoder", "name it")
     manifest = _manifest(source, column, identity)
     key = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
     path = Path(folder) / key[:32]
@@ -147,14 +145,12 @@ def _encode(
         latents = np.asarray(encode(batch[column]))
         shown = present(batch, [column])
         if len(latents) != batch_size or not np.isfinite(latents[shown]).all():
-            raise ValueError(
-                errors.message(
-                    "encode",
-                    f"latents of shape {latents.shape} with "
-                    f"{np.count_nonzero(~np.isfinite(latents))} not finite",
-                    f"{batch_size} finite ones",
-                    "correct the autoencoder",
-                )
+            raise errors.invalid(
+                "encode",
+                f"latents of shape {latents.shape} with "
+                f"{np.count_nonzero(~np.isfinite(latents))} not finite",
+                f"{batch_size} finite ones",
+                "correct the autoencoder",
             )
         found.append(latents[valid])
     return np.concatenate(found)

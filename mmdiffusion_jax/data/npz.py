@@ -103,13 +103,11 @@ def write_npz(path: str | os.PathLike[str], columns: Mapping[str, np.ndarray]) -
     ArraySource(arrays, name=str(file))
     for name, array in arrays.items():
         if array.dtype.hasobject:
-            raise ValueError(
-                errors.message(
-                    f"{file}[{name!r}]",
-                    f"dtype {array.dtype}",
-                    "numbers, booleans or text",
-                    "store plain arrays",
-                )
+            raise errors.invalid(
+                f"{file}[{name!r}]",
+                f"dtype {array.dtype}",
+                "numbers, booleans or text",
+                "store plain arrays",
             )
     with files.replacing(file) as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
@@ -154,13 +152,11 @@ def _existing(path: str | os.PathLike[str]) -> Path:
         file.name,
         [p.name for p in file.parent.iterdir() if p.is_file()] if file.parent.is_dir() else [],
     )
-    raise ValueError(
-        errors.message(
-            "path",
-            f"{str(file)!r}, {what}",
-            "an .npz file",
-            f"did you mean {near[0]!r}?" if near else "check the path",
-        )
+    raise errors.invalid(
+        "path",
+        f"{str(file)!r}, {what}",
+        "an .npz file",
+        f"did you mean {near[0]!r}?" if near else "check the path",
     )
 
 
@@ -169,13 +165,11 @@ def _readable(file: Path) -> Iterator[None]:
     try:
         yield
     except UNREADABLE as error:
-        raise ValueError(
-            errors.message(
-                "path",
-                f"{str(file)!r} ({file.stat().st_size} bytes), which cannot be read ({error})",
-                "a whole .npz file of plain arrays",
-                "write it anew with numpy.savez",
-            )
+        raise errors.invalid(
+            "path",
+            f"{str(file)!r} ({file.stat().st_size} bytes), which cannot be read ({error})",
+            "a whole .npz file of plain arrays",
+            "write it anew with numpy.savez",
         ) from error
 
 

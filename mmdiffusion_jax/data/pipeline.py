@@ -60,20 +60,18 @@ def train_batches(
         [0, 1, 2, 3]
     """
     if batch_size < 1:
-        raise ValueError(errors.message("batch_size", batch_size, "1 or more", "raise it"))
+        raise errors.invalid("batch_size", batch_size, "1 or more", "raise it")
     if start_example < 0 or start_example % batch_size:
-        raise ValueError(
-            errors.message(
-                "start_example",
-                start_example,
-                f"a multiple of the batch size {batch_size}",
-                "a resumed run keeps its batch size",
-            )
+        raise errors.invalid(
+            "start_example",
+            start_example,
+            f"a multiple of the batch size {batch_size}",
+            "a resumed run keeps its batch size",
         )
     rows = np.arange(batch_size) if rows is None else np.asarray(rows)
     if not len(rows) or rows[0] < 0 or rows[-1] >= batch_size or (np.diff(rows) < 1).any():
         expected = f"some of 0 … {batch_size - 1}, rising"
-        raise ValueError(errors.message("rows", rows, expected, "correct them"))
+        raise errors.invalid("rows", rows, expected, "correct them")
     return _read(source, batch_size, seed, start_example // batch_size, rows, num_threads)
 
 
@@ -151,7 +149,7 @@ def eval_batches(
         [[True, True], [True, False]]
     """
     if batch_size < 1:
-        raise ValueError(errors.message("batch_size", batch_size, "1 or more", "raise it"))
+        raise errors.invalid("batch_size", batch_size, "1 or more", "raise it")
     for start in range(0, len(source), batch_size):
         rows = np.arange(start, start + batch_size)
         yield source.take(np.minimum(rows, len(source) - 1)), rows < len(source)

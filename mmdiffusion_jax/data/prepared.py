@@ -75,13 +75,11 @@ class RecordSource:
             }
         # The reader's errors share no type of their own.
         except Exception as error:
-            raise ValueError(
-                errors.message(
-                    self._name,
-                    f"records that cannot be read ({error})",
-                    f"{len(self)} whole examples",
-                    "prepare the data set again",
-                )
+            raise errors.invalid(
+                self._name,
+                f"records that cannot be read ({error})",
+                f"{len(self)} whole examples",
+                "prepare the data set again",
             ) from error
 
 
@@ -117,7 +115,7 @@ def open_tfds(
     builder = _builder(path)
     splits = dict(builder.info.splits)
     if split not in splits:
-        raise ValueError(errors.unknown("split", split, splits))
+        raise errors.unknown("split", split, splits)
     columns, left_out = _fixed_columns(builder.info.features, path)
     name = f"{path}, split {split!r}"
     try:
@@ -125,13 +123,11 @@ def open_tfds(
         records = builder.as_data_source(split=split)
     # Both TFDS and the record reader raise whatever they meet.
     except Exception as error:
-        raise ValueError(
-            errors.message(
-                "folder",
-                f"{str(path)!r}, whose split {split!r} cannot be read ({error})",
-                f"{splits[split].num_examples} whole examples",
-                "prepare it again",
-            )
+        raise errors.invalid(
+            "folder",
+            f"{str(path)!r}, whose split {split!r} cannot be read ({error})",
+            f"{splits[split].num_examples} whole examples",
+            "prepare it again",
         ) from error
     source = RecordSource(records, columns, name, left_out)
     size = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in columns.values())
@@ -173,10 +169,8 @@ def tfds_digest(folder: str | os.PathLike[str], splits: Sequence[str]) -> str:
             for file in sorted(path.glob(f"*-{split}.array_record-*"))
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            errors.message(
-                "folder", f"{str(path)!r} ({error})", "readable metadata", "prepare it again"
-            )
+        raise errors.invalid(
+            "folder", f"{str(path)!r} ({error})", "readable metadata", "prepare it again"
         ) from error
     listing = json.dumps([stated["name"], features, kept, sizes], sort_keys=True)
     return hashlib.sha256(listing.encode()).hexdigest()
@@ -186,13 +180,11 @@ def _check_prepared(path: Path) -> None:
     if (path / "dataset_info.json").is_file():
         return
     inner = sorted(p.parent.name for p in path.glob("*/dataset_info.json"))
-    raise ValueError(
-        errors.message(
-            "folder",
-            f"{str(path)!r}, which has no dataset_info.json",
-            "the folder of a prepared TFDS data set",
-            f"did you mean its folder {inner[-1]!r}?" if inner else "prepare the data set first",
-        )
+    raise errors.invalid(
+        "folder",
+        f"{str(path)!r}, which has no dataset_info.json",
+        "the folder of a prepared TFDS data set",
+        f"did you mean its folder {inner[-1]!r}?" if inner else "prepare the data set first",
     )
 
 
@@ -204,20 +196,16 @@ def _builder(path: Path) -> "tfds.core.DatasetBuilder":
         builder = tfds.builder_from_directory(path)
     # Damaged metadata make TFDS raise errors of many kinds.
     except Exception as error:
-        raise ValueError(
-            errors.message(
-                "folder", f"{str(path)!r} ({error})", "readable metadata", "prepare it again"
-            )
+        raise errors.invalid(
+            "folder", f"{str(path)!r} ({error})", "readable metadata", "prepare it again"
         ) from error
     file_format = builder.info.file_format
     if file_format is None or file_format.value != "array_record":
-        raise ValueError(
-            errors.message(
-                "folder",
-                f"{str(path)!r} in the format {file_format and file_format.value!r}",
-                "the format 'array_record'",
-                "prepare it with file_format='array_record'",
-            )
+        raise errors.invalid(
+            "folder",
+            f"{str(path)!r} in the format {file_format and file_format.value!r}",
+            "the format 'array_record'",
+            "prepare it with file_format='array_record'",
         )
     return builder
 
@@ -238,13 +226,11 @@ def _fixed_columns(features: Mapping[str, Any], path: Path) -> tuple[Columns, di
             continue
         columns[column] = (tuple(info.shape), np.dtype(info.np_dtype))
     if not columns:
-        raise ValueError(
-            errors.message(
-                "folder",
-                f"{str(path)!r} with the features {sorted(features)}",
-                "a feature that is numbers of one fixed shape",
-                "prepare the data set with one",
-            )
+        raise errors.invalid(
+            "folder",
+            f"{str(path)!r} with the features {sorted(features)}",
+            "a feature that is numbers of one fixed shape",
+            "prepare the data set with one",
         )
     return columns, left_out
 

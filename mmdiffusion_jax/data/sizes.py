@@ -82,11 +82,6 @@ def _plan(
             low, high = (more // 2 for more in extra), (more - more // 2 for more in extra)
             rows, columns = zip(low, high)
             return factor, (rows, columns)
-    raise ValueError(
-        errors.message(
-            "size",
-            tuple(size),
-            f"{expected} after padding by a quarter at most",
-            "choose another size",
-        )
+    raise errors.invalid(
+        "size", tuple(size), f"{expected} after padding by a quarter at most", "choose another size"
     )

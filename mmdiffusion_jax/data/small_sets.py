@@ -150,13 +150,11 @@ def open_spoken_digits(
     highs = {f"{split}_digit": 10, f"{split}_speaker": 6, f"{split}_mnist_pair": len(images)}
     waveforms, digits, speakers, pairs = _read_members(file, shapes, highs).values()
     if (labels[pairs] != digits).any():
-        raise ValueError(
-            errors.message(
-                "path",
-                f"{str(file)!r}, whose digits are paired with other digits in mnist.npz",
-                "the same digit on both sides",
-                "restore the two files",
-            )
+        raise errors.invalid(
+            "path",
+            f"{str(file)!r}, whose digits are paired with other digits in mnist.npz",
+            "the same digit on both sides",
+            "restore the two files",
         )
     return ArraySource(
         {
@@ -188,7 +186,7 @@ def _read_mnist(path: Folder, split: str) -> tuple[np.ndarray, np.ndarray, Path]
 
 def _check_split(split: str, known: Collection[str]) -> None:
     if split not in known:
-        raise ValueError(errors.unknown("split", split, known))
+        raise errors.unknown("split", split, known)
 
 
 def _read_idx(file: Path, shape: tuple[int, ...], high: int = 256) -> np.ndarray:
@@ -232,14 +230,12 @@ def _read_members(
 
 def _read(file: Path, read: Callable[[io.BufferedReader], Any]) -> Any:
     if not file.is_file():
-        raise ValueError(
-            errors.message(
-                "path",
-                f"{str(file.parent.parent)!r}, where there is no "
-                f"{file.relative_to(file.parent.parent).as_posix()}",
-                "the folder of the small data sets",
-                "set config.data.path to the folder that holds it",
-            )
+        raise errors.invalid(
+            "path",
+            f"{str(file.parent.parent)!r}, where there is no "
+            f"{file.relative_to(file.parent.parent).as_posix()}",
+            "the folder of the small data sets",
+            "set config.data.path to the folder that holds it",
         )
     try:
         with file.open("rb") as stream:
@@ -269,6 +265,4 @@ def _check(
 
 
 def _damaged(file: Path, got: str, expected: str) -> ValueError:
-    return ValueError(
-        errors.message("path", f"{str(file)!r}, {got}", expected, "restore that file")
-    )
+    return errors.invalid("path", f"{str(file)!r}, {got}", expected, "restore that file")

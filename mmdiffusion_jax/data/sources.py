@@ -70,16 +70,14 @@ class ArraySource:
             column: len(array) if array.ndim else None for column, array in self._arrays.items()
         }
         if len(set(lengths.values())) > 1 or None in lengths.values():
-            raise ValueError(
-                errors.message(
-                    name,
-                    f"arrays of lengths {lengths}",
-                    "as many examples in every array",
-                    "give every modality the same leading axis",
-                )
+            raise errors.invalid(
+                name,
+                f"arrays of lengths {lengths}",
+                "as many examples in every array",
+                "give every modality the same leading axis",
             )
         if not len(self):
-            raise ValueError(errors.message(name, "no examples", "at least one", "add data"))
+            raise errors.invalid(name, "no examples", "at least one", "add data")
 
     @property
     def columns(self) -> Columns:
@@ -117,22 +115,18 @@ class Subset:
         self._source = source
         self._indices = np.asarray(indices)
         if self._indices.ndim != 1 or self._indices.dtype.kind not in "iu" or not len(self):
-            raise ValueError(
-                errors.message(
-                    "indices",
-                    f"shape {self._indices.shape} and dtype {self._indices.dtype}",
-                    "a vector of at least one whole number",
-                    "correct them",
-                )
+            raise errors.invalid(
+                "indices",
+                f"shape {self._indices.shape} and dtype {self._indices.dtype}",
+                "a vector of at least one whole number",
+                "correct them",
             )
         if self._indices.min() < 0 or self._indices.max() >= len(source):
-            raise ValueError(
-                errors.message(
-                    "indices",
-                    f"{self._indices.min()} … {self._indices.max()}",
-                    f"0 … {len(source) - 1}",
-                    "the source has no other examples",
-                )
+            raise errors.invalid(
+                "indices",
+                f"{self._indices.min()} … {self._indices.max()}",
+                f"0 … {len(source) - 1}",
+                "the source has no other examples",
             )
 
     @property
@@ -170,21 +164,16 @@ def split_off(source: Source, fraction: float, seed: int) -> tuple[Subset, Subse
     count = len(source)
     held_out = round(count * fraction) if 0 < fraction < 1 else 0
     if not 0 < held_out < count:
-        raise ValueError(
-            errors.message(
-                "fraction",
-                fraction,
-                f"a share of {count} examples that leaves neither part empty",
-                "choose it between 0 and 1, or bring more examples",
-            )
+        raise errors.invalid(
+            "fraction",
+            fraction,
+            f"a share of {count} examples that leaves neither part empty",
+            "choose it between 0 and 1, or bring more examples",
         )
     if seed < 0:
-        raise ValueError(errors.message("seed", seed, "0 or more", "raise it"))
+        raise errors.invalid("seed", seed, "0 or more", "raise it")
     order = np.random.default_rng(seed).permutation(count)
-    return (
-        Subset(source, np.sort(order[held_out:])),
-        Subset(source, np.sort(order[:held_out])),
-    )
+    return (Subset(source, np.sort(order[held_out:])), Subset(source, np.sort(order[:held_out])))
 
 
 def _usual(dtype: np.dtype) -> np.dtype:
@@ -194,10 +183,6 @@ def _usual(dtype: np.dtype) -> np.dtype:
 
 def _no_columns(name: str, left_out: Mapping[str, str]) -> ValueError:
     if not left_out:
-        return ValueError(
-            errors.message(name, "no arrays", "an array for each modality", "add them")
-        )
+        return errors.invalid(name, "no arrays", "an array for each modality", "add them")
     column, why = next(iter(left_out.items()))
-    return ValueError(
-        errors.message(f"{name}[{column!r}]", why, "numbers or booleans", "store plain arrays")
-    )
+    return errors.invalid(f"{name}[{column!r}]", why, "numbers or booleans", "store plain arrays")

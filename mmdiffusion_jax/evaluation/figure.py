@@ -48,13 +48,11 @@ class Figure:
 
     def __post_init__(self) -> None:
         if (self.value is None) != bool(self.reason):
-            raise ValueError(
-                errors.message(
-                    "reason",
-                    repr(self.reason),
-                    "a reason where there is no value, and only there",
-                    "give one of both",
-                )
+            raise errors.invalid(
+                "reason",
+                repr(self.reason),
+                "a reason where there is no value, and only there",
+                "give one of both",
             )
 
     def line(self, width: int) -> str:
@@ -102,11 +100,7 @@ def figures_of(
 
 
 def measured(
-    prefix: str,
-    measures: Iterable[Measure],
-    x: np.ndarray,
-    other: np.ndarray,
-    networks: Networks,
+    prefix: str, measures: Iterable[Measure], x: np.ndarray, other: np.ndarray, networks: Networks
 ) -> Iterator[Figure]:
     """The figures of measures.
 

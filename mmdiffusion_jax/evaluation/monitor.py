@@ -28,10 +28,8 @@ def monitor(
     """
     metric = experiment.training.best_metric
     if metric and metric not in (names := loss_names(experiment, test)):
-        raise ValueError(
-            errors.unknown(
-                "training.best_metric", metric, names, "the evaluation on the test split has these"
-            )
+        raise errors.unknown(
+            "training.best_metric", metric, names, "the evaluation on the test split has these"
         )
 
     def picture(params: Any) -> np.ndarray:

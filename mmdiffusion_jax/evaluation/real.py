@@ -44,13 +44,11 @@ class RealData:
 
     def __init__(self, experiment: Experiment, train: data.Source, test: data.Source) -> None:
         if not self.serves(experiment):
-            raise ValueError(
-                errors.message(
-                    "workdir",
-                    f"the primary modality {experiment.model.primary!r}, which is no image",
-                    "an image, whose features can be compared",
-                    "evaluate an experiment with a primary image",
-                )
+            raise errors.invalid(
+                "workdir",
+                f"the primary modality {experiment.model.primary!r}, which is no image",
+                "an image, whose features can be compared",
+                "evaluate an experiment with a primary image",
             )
         self.primary = experiment.model.primary
         self.modalities = experiment.model.modalities
@@ -127,13 +125,11 @@ class RealData:
             ValueError: none is named.
         """
         if not self._embedder_file:
-            raise ValueError(
-                errors.message(
-                    "config.data.embedder",
-                    "nothing",
-                    "the file of the network that the embeddings come from",
-                    "name it to have samples judged by it",
-                )
+            raise errors.invalid(
+                "config.data.embedder",
+                "nothing",
+                "the file of the network that the embeddings come from",
+                "name it to have samples judged by it",
             )
         return metrics.SmallClassifier.load(self._embedder_file)
 
@@ -159,13 +155,11 @@ class RealData:
             ValueError: both splits hold the same images, so that there is no floor.
         """
         if self.floor <= _SAME * float(self._test_features.var(axis=0).sum()):
-            raise ValueError(
-                errors.message(
-                    "test data",
-                    "the images of the training data",
-                    "others, whose distance to the training images is the floor",
-                    "hold out a test split",
-                )
+            raise errors.invalid(
+                "test data",
+                "the images of the training data",
+                "others, whose distance to the training images is the floor",
+                "hold out a test split",
             )
         return distance / self.floor
 
@@ -226,13 +220,11 @@ class RealData:
             images, values = _together(self._train, self.primary, name)
             if (classes := modality.classes_in(values)) is not None:
                 return images, classes
-        raise ValueError(
-            errors.message(
-                "evaluation.features",
-                f"{CLASSIFIER!r}, with neither labels nor masks in the data",
-                "something to tell images apart by",
-                f"give the data a column {_LABEL!r}, or choose {PIXELS!r}",
-            )
+        raise errors.invalid(
+            "evaluation.features",
+            f"{CLASSIFIER!r}, with neither labels nor masks in the data",
+            "something to tell images apart by",
+            f"give the data a column {_LABEL!r}, or choose {PIXELS!r}",
         )
 
 
@@ -242,13 +234,11 @@ def _naming(option: str, value: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(
-            errors.message(
-                f"config.{option}",
-                f"{value!r} ({error})",
-                "what reads the images of these data",
-                "choose another",
-            )
+        raise errors.invalid(
+            f"config.{option}",
+            f"{value!r} ({error})",
+            "what reads the images of these data",
+            "choose another",
         ) from error
 
 

@@ -19,12 +19,7 @@ from mmdiffusion_jax.experiment.sections import EvaluationOptions, SamplingOptio
 from mmdiffusion_jax.experiment.sections.reading import read as read_section
 from mmdiffusion_jax.experiment.settings import Settings, default_config, read_settings
 from mmdiffusion_jax.experiment.sources import open_data
-from mmdiffusion_jax.experiment.workdir import (
-    check_workdir,
-    config_of,
-    hold_workdir,
-    read_config,
-)
+from mmdiffusion_jax.experiment.workdir import check_workdir, config_of, hold_workdir, read_config
 
 __all__ = [
     "Constraint",

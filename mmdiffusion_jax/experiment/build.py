@@ -118,23 +118,19 @@ class Experiment:
         """
         follow = self.formulation.trajectory
         if follow is None:
-            raise ValueError(
-                errors.message(
-                    "trajectory",
-                    f"a run of the formulation {self.settings.formulation!r}",
-                    "one of 'shared', whose samples walk through one diffusion space",
-                    "leave it out",
-                )
+            raise errors.invalid(
+                "trajectory",
+                f"a run of the formulation {self.settings.formulation!r}",
+                "one of 'shared', whose samples walk through one diffusion space",
+                "leave it out",
             )
         visited = len(self.sampling.times(self.process.schedule))
         if not 1 <= num_states <= visited:
-            raise ValueError(
-                errors.message(
-                    "trajectory",
-                    num_states,
-                    f"a whole number in 1 … {visited}, the states that are visited",
-                    "change it, or num_steps",
-                )
+            raise errors.invalid(
+                "trajectory",
+                num_states,
+                f"a whole number in 1 … {visited}, the states that are visited",
+                "change it, or num_steps",
             )
         self.generate.check(num_samples, given)
         keys = sample_keys(key, num_samples)
@@ -171,13 +167,11 @@ class Experiment:
         )
         for name in sorted({*ours, *theirs}):
             if ours.get(name) != theirs.get(name):
-                raise ValueError(
-                    errors.message(
-                        argument,
-                        f"{theirs.get(name, 'nothing')} for {name}",
-                        f"{ours.get(name, 'nothing')}, as its config says",
-                        "export it anew",
-                    )
+                raise errors.invalid(
+                    argument,
+                    f"{theirs.get(name, 'nothing')} for {name}",
+                    f"{ours.get(name, 'nothing')}, as its config says",
+                    "export it anew",
                 )
 
 

@@ -30,13 +30,11 @@ def check_opened(source: data.Source, modalities: Mapping[str, Modality], split:
     left_out = getattr(source, "left_out", {})
     for name in modalities:
         if name in left_out:
-            raise ValueError(
-                errors.message(
-                    f"{split} data, {name}",
-                    left_out[name],
-                    "numbers, as a modality of this name reads the column",
-                    "store class numbers or embeddings of it in its stead",
-                )
+            raise errors.invalid(
+                f"{split} data, {name}",
+                left_out[name],
+                "numbers, as a modality of this name reads the column",
+                "store class numbers or embeddings of it in its stead",
             )
     origins = {modality.derived_from for modality in modalities.values()}
     for column, (shape, dtype) in source.columns.items():
@@ -46,15 +44,13 @@ def check_opened(source: data.Source, modalities: Mapping[str, Modality], split:
         if name not in {*source.columns, *left_out, *modalities}:
             _check_orphan(column, dtype, {*source.columns, *modalities}, split)
         elif name in {*modalities, *origins} and (shape != () or dtype != np.bool_):
-            raise ValueError(
-                errors.message(
-                    f"{split} data, {column}",
-                    f"examples of shape {tuple(shape)} and dtype {np.dtype(dtype)}",
-                    f"one boolean an example, True where {name!r} is there",
-                    f"store {column}.reshape(len({column})).astype(bool)"
-                    if int(np.prod(shape)) == 1
-                    else "store a vector of booleans",
-                )
+            raise errors.invalid(
+                f"{split} data, {column}",
+                f"examples of shape {tuple(shape)} and dtype {np.dtype(dtype)}",
+                f"one boolean an example, True where {name!r} is there",
+                f"store {column}.reshape(len({column})).astype(bool)"
+                if int(np.prod(shape)) == 1
+                else "store a vector of booleans",
             )
 
 
@@ -75,23 +71,19 @@ def check_source(source: data.Source, modalities: Mapping[str, Modality], split:
     """
     for name, modality in modalities.items():
         if name not in source.columns:
-            raise ValueError(
-                errors.message(
-                    f"{split} data",
-                    "the arrays " + ", ".join(map(repr, sorted(source.columns))),
-                    f"an array {name!r} too, for the modality of this name",
-                    "add it, or take the modality out of the config",
-                )
+            raise errors.invalid(
+                f"{split} data",
+                "the arrays " + ", ".join(map(repr, sorted(source.columns))),
+                f"an array {name!r} too, for the modality of this name",
+                "add it, or take the modality out of the config",
             )
         (shape, dtype), (expected, kind) = source.columns[name], modality.columns
         if tuple(shape) != tuple(expected) or not np.issubdtype(dtype, getattr(np, kind)):
-            raise ValueError(
-                errors.message(
-                    f"{split} data, {name}",
-                    f"examples of shape {tuple(shape)} and dtype {np.dtype(dtype)}",
-                    f"shape {tuple(expected)} and {kind} values",
-                    modality.conversion(_some_rows(source, name)),
-                )
+            raise errors.invalid(
+                f"{split} data, {name}",
+                f"examples of shape {tuple(shape)} and dtype {np.dtype(dtype)}",
+                f"shape {tuple(expected)} and {kind} values",
+                modality.conversion(_some_rows(source, name)),
             )
     highest: dict[str, float] = {}
     for name, x in present_values(source, modalities):
@@ -105,13 +97,11 @@ def check_source(source: data.Source, modalities: Mapping[str, Modality], split:
             logging.warning("%s data, %s: %s", split, name, suspicion)
         # Of what is derived not all is read; it is absent with its origin.
         if _reads_all(stored) and name in stored.columns and name not in highest:
-            raise ValueError(
-                errors.message(
-                    f"{split} data, {name}",
-                    f"{name}{SUFFIX} with no True in it",
-                    "an example to learn from",
-                    "correct the mask, or take the modality out of the config",
-                )
+            raise errors.invalid(
+                f"{split} data, {name}",
+                f"{name}{SUFFIX} with no True in it",
+                "an example to learn from",
+                "correct the mask, or take the modality out of the config",
             )
 
 
@@ -165,13 +155,11 @@ def _check_orphan(column: str, dtype: np.dtype, known: set[str], split: str) -> 
     near = difflib.get_close_matches(name, others, n=1, cutoff=0.5)
     if not near and dtype != np.bool_:
         return
-    raise ValueError(
-        errors.message(
-            f"{split} data",
-            f"the mask {column!r} without a column {name!r}",
-            f"a mask named after one of the columns {', '.join(map(repr, others))}",
-            f"did you mean '{near[0]}{SUFFIX}', of the column {near[0]!r}?"
-            if near
-            else "rename it, or leave it out",
-        )
+    raise errors.invalid(
+        f"{split} data",
+        f"the mask {column!r} without a column {name!r}",
+        f"a mask named after one of the columns {', '.join(map(repr, others))}",
+        f"did you mean '{near[0]}{SUFFIX}', of the column {near[0]!r}?"
+        if near
+        else "rename it, or leave it out",
     )

@@ -34,13 +34,11 @@ def read_config_file(place: str) -> ConfigDict:
     """
     config = call_in_file(place, "get_config", "return a ConfigDict")
     if not isinstance(config, ConfigDict):
-        raise ValueError(
-            errors.message(
-                "config",
-                f"{type(config).__name__} from get_config() in {place}",
-                "a ConfigDict",
-                "return one; experiment.default_config() has every key",
-            )
+        raise errors.invalid(
+            "config",
+            f"{type(config).__name__} from get_config() in {place}",
+            "a ConfigDict",
+            "return one; experiment.default_config() has every key",
         )
     return config
 
@@ -81,33 +79,27 @@ def call_in_file(place: str, name: str, mend: str, form_is_optional: bool = Fals
     path = files.local_path(file, "config")
     if not path.is_file():
         what = "which is a folder" if path.is_dir() else "where there is no file"
-        raise ValueError(
-            errors.message("config", f"{file!r}, {what}", "a config file *.py", "mend its path")
-        )
+        raise errors.invalid("config", f"{file!r}, {what}", "a config file *.py", "mend its path")
     with _neighbours_importable(path):
         names = _guarded(path, lambda: runpy.run_path(str(path)))
         function = names.get(name)
         if not callable(function):
-            raise ValueError(
-                errors.message(
-                    "config",
-                    f"{file} without a function {name}",
-                    f"def {name}() in it",
-                    f"write it, and let it {mend}",
-                )
+            raise errors.invalid(
+                "config",
+                f"{file} without a function {name}",
+                f"def {name}() in it",
+                f"write it, and let it {mend}",
             )
         takes_form = not form_is_optional or inspect.signature(function).parameters
         arguments = [form] if form and takes_form else []
         try:
             inspect.signature(function).bind(*arguments)
         except TypeError as error:
-            raise ValueError(
-                errors.message(
-                    "config",
-                    f"the form {form!r} of {file}" if form else f"{file} without a form",
-                    f"what {name}({', '.join(inspect.signature(function).parameters)}) takes",
-                    "leave the form out" if form else "write FILE:FORM",
-                )
+            raise errors.invalid(
+                "config",
+                f"the form {form!r} of {file}" if form else f"{file} without a form",
+                f"what {name}({', '.join(inspect.signature(function).parameters)}) takes",
+                "leave the form out" if form else "write FILE:FORM",
             ) from error
         return _guarded(path, lambda: function(*arguments))
 
@@ -140,11 +132,9 @@ def _guarded(path: Path, call: Callable[[], Any]) -> Any:
         if isinstance(error, SyntaxError):
             lines, error = [error.lineno], SyntaxError(error.msg)
         line = f", line {lines[-1]}" if lines else ""
-        raise ValueError(
-            errors.message(
-                "config",
-                f"{path}{line} ({type(error).__name__}: {error})",
-                "a config file that runs",
-                "mend it there",
-            )
+        raise errors.invalid(
+            "config",
+            f"{path}{line} ({type(error).__name__}: {error})",
+            "a config file that runs",
+            "mend it there",
         ) from error

@@ -96,9 +96,7 @@ def share_batch(
 
 
 def make_step_and_state(
-    built: Experiment,
-    mesh: jax.sharding.Mesh,
-    constraint: Constraint | None = None,
+    built: Experiment, mesh: jax.sharding.Mesh, constraint: Constraint | None = None
 ) -> tuple[training.step.Step, training.TrainState]:
     """The compiled train step of an experiment and the state that it begins with.
 

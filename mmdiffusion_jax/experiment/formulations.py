@@ -74,10 +74,8 @@ def _check_separate(settings: Settings) -> None:
 
 def _require_plain(path: str, value: Any, plain: Any) -> None:
     if value != plain:
-        raise ValueError(
-            errors.message(
-                path, value, f"{plain!r} where modalities diffuse separately", "change it"
-            )
+        raise errors.invalid(
+            path, value, f"{plain!r} where modalities diffuse separately", "change it"
         )
 
 
@@ -90,14 +88,12 @@ def _check_predict(settings: Settings) -> None:
     names, section = set(settings.modalities), settings.predict
     for name in section.given:
         if name not in names:
-            raise ValueError(errors.unknown("predict.given", name, names))
+            raise errors.unknown("predict.given", name, names)
     targets = names - {settings.primary}
     if section.target not in targets:
-        raise ValueError(errors.unknown("predict.target", section.target, targets))
+        raise errors.unknown("predict.target", section.target, targets)
     if not section.given:
-        raise ValueError(
-            errors.message("predict.given", "nothing", "the modalities it sees", "name them")
-        )
+        raise errors.invalid("predict.given", "nothing", "the modalities it sees", "name them")
 
 
 FORMULATIONS: Mapping[str, Kind] = {
@@ -115,7 +111,7 @@ def formulation_of(settings: Settings) -> Kind:
         ValueError: an unknown formulation, or settings that it cannot take.
     """
     if settings.formulation not in FORMULATIONS:
-        raise ValueError(errors.unknown("formulation", settings.formulation, FORMULATIONS))
+        raise errors.unknown("formulation", settings.formulation, FORMULATIONS)
     kind = FORMULATIONS[settings.formulation]
     kind.check(settings)
     return kind

@@ -84,4 +84,4 @@ def _unknown_key(path: str, key: str, section: Mapping[str, Any]) -> str:
             for place in [key] if key in inner else errors.nearest(key, inner, cutoff=1.0):
                 mend = f"did you mean '{name}.{place}'?"
                 return errors.message(path, repr(key), "the key's section too", mend)
-    return errors.unknown(path, key, section)
+    return str(errors.unknown(path, key, section))

@@ -109,7 +109,7 @@ class Generator:
             ValueError: as drawing would.
         """
         if num_samples < 1:
-            raise ValueError(errors.message("num_samples", num_samples, "1 or more", "raise it"))
+            raise errors.invalid("num_samples", num_samples, "1 or more", "raise it")
         for name, x in given.items():
             _check_given(self._model, name, x, num_samples)
 
@@ -160,16 +160,14 @@ def _words(numbers: np.ndarray) -> np.ndarray:
 
 def _check_given(model: MultiModalModel, name: str, x: np.ndarray, num_samples: int) -> None:
     if name not in model.modalities:
-        raise ValueError(errors.unknown("given", name, model.modalities))
+        raise errors.unknown("given", name, model.modalities)
     shape, kind = model.modalities[name].columns
     if x.shape != (num_samples, *shape) or not np.issubdtype(x.dtype, getattr(np, kind)):
-        raise ValueError(
-            errors.message(
-                f"given {name}",
-                f"shape {x.shape} and dtype {x.dtype}",
-                f"shape {(num_samples, *shape)} and {kind} values",
-                "give one value in data units for each sample",
-            )
+        raise errors.invalid(
+            f"given {name}",
+            f"shape {x.shape} and dtype {x.dtype}",
+            f"shape {(num_samples, *shape)} and {kind} values",
+            "give one value in data units for each sample",
         )
     values = distinct(x)
     for start in range(0, len(values), _CHUNK):

@@ -79,21 +79,14 @@ class Settings:
         check_whole_numbers("config.latent", self.latent, 3, 1)
         size = self.latent[0] * self.latent[1] * self.latent[2]
         if size > ranges.INT32:
-            raise ValueError(
-                errors.message(
-                    "config.latent",
-                    self.latent,
-                    f"at most {ranges.INT32} entries",
-                    "make it smaller",
-                )
+            raise errors.invalid(
+                "config.latent", self.latent, f"at most {ranges.INT32} entries", "make it smaller"
             )
         most = min(self.latent[:2])
         ranges.check_whole("augmentation.square_size", self.augmentation.square_size, 1, most)
         object.__setattr__(self, "backbone", complete("backbone", self.backbone, BACKBONES))
         if not self.modalities:
-            raise ValueError(
-                errors.message("modalities", "none", "at least one modality", "name them")
-            )
+            raise errors.invalid("modalities", "none", "at least one modality", "name them")
         whole = {
             name: complete(f"modalities.{name}", value, MODALITIES)
             for name, value in self.modalities.items()
@@ -106,16 +99,14 @@ class Settings:
         names = set(self.modalities)
         for name in names:
             if name.removesuffix("_present") in names - {name}:
-                raise ValueError(
-                    errors.message(
-                        f"modalities.{name}",
-                        f"a name that stands for the mask of {name.removesuffix('_present')!r}",
-                        "a name that no mask has",
-                        "rename the modality and its column",
-                    )
+                raise errors.invalid(
+                    f"modalities.{name}",
+                    f"a name that stands for the mask of {name.removesuffix('_present')!r}",
+                    "a name that no mask has",
+                    "rename the modality and its column",
                 )
         if self.primary not in names:
-            raise ValueError(errors.unknown("primary", self.primary, names))
+            raise errors.unknown("primary", self.primary, names)
         check_names("process.weights", self.process.weights, names)
         check_names("process.shares", self.process.shares, names)
         check_names("loss.scales", self.loss.scales, names)
@@ -123,22 +114,18 @@ class Settings:
         check_names("sampling.guidance", self.sampling.guidance, names)
         check_names("sampling.decoder_guidance", self.sampling.decoder_guidance, names)
         for name in sorted(names - {self.primary} - set(self.process.weights)):
-            raise ValueError(
-                errors.message(
-                    "process.weights",
-                    f"nothing for {name!r}",
-                    "a rule for each modality but the primary",
-                    f"add {name}=dict(rule='bump', scale=1.0)",
-                )
+            raise errors.invalid(
+                "process.weights",
+                f"nothing for {name!r}",
+                "a rule for each modality but the primary",
+                f"add {name}=dict(rule='bump', scale=1.0)",
             )
         if self.primary in self.process.weights:
-            raise ValueError(
-                errors.message(
-                    f"process.weights.{self.primary}",
-                    "weights for the primary",
-                    "secondaries only",
-                    "remove them",
-                )
+            raise errors.invalid(
+                f"process.weights.{self.primary}",
+                "weights for the primary",
+                "secondaries only",
+                "remove them",
             )
 
     def make_modalities(self) -> dict[str, Modality]:

@@ -8,11 +8,7 @@ from ml_collections import ConfigDict
 
 from mmdiffusion_jax import data, errors, metrics
 from mmdiffusion_jax.experiment.build import build
-from mmdiffusion_jax.experiment.checks import (
-    check_opened,
-    check_source,
-    present_values,
-)
+from mmdiffusion_jax.experiment.checks import check_opened, check_source, present_values
 from mmdiffusion_jax.modalities import Modality
 
 _MOVED = (
@@ -56,7 +52,7 @@ def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
 def _open(section: ConfigDict, split: str, digits: Mapping[str, data.Source]) -> data.Source:
     if section.source == "digits":
         if split not in digits:
-            raise ValueError(errors.unknown("config.data", split, digits))
+            raise errors.unknown("config.data", split, digits)
         return digits[split]
     if section.source == "npz":
         try:
@@ -83,13 +79,11 @@ def _add_embeddings(
     if not missing or not config.data.embedder:
         return source
     if not isinstance(source, data.ArraySource):
-        raise ValueError(
-            errors.message(
-                "config.data.embedder",
-                f"{config.data.embedder!r} for {split} data that are not held in memory",
-                f"a column {missing[0]!r} in the data",
-                "store the embeddings with the data",
-            )
+        raise errors.invalid(
+            "config.data.embedder",
+            f"{config.data.embedder!r} for {split} data that are not held in memory",
+            f"a column {missing[0]!r} in the data",
+            "store the embeddings with the data",
         )
     columns = source.take(np.arange(len(source)))
     network = metrics.SmallClassifier.load(config.data.embedder)
@@ -120,6 +114,6 @@ def add_derived(
             continue
         if origin not in source.columns:
             mend = f"the modality {name!r} is derived from it"
-            raise ValueError(errors.unknown(f"{split} data", origin, source.columns, mend))
+            raise errors.unknown(f"{split} data", origin, source.columns, mend)
         derivations[name] = origin, modality.derive
     return data.Derived(source, derivations, seed) if derivations else source

@@ -65,13 +65,11 @@ def hold_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> Iterato
             if digests := data_digests(config):
                 files.write_text(path / contents.FILE, json.dumps(digests, indent=2) + "\n")
         except OSError as error:
-            raise ValueError(
-                errors.message(
-                    "workdir",
-                    f"{path}, which cannot be written to ({error.strerror or error})",
-                    "a folder on a disk with room, where this user may write",
-                    "choose another, or mend its permissions",
-                )
+            raise errors.invalid(
+                "workdir",
+                f"{path}, which cannot be written to ({error.strerror or error})",
+                "a folder on a disk with room, where this user may write",
+                "choose another, or mend its permissions",
             ) from error
         yield path
 
@@ -98,34 +96,28 @@ def check_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> None:
         ]
         if different:
             key = different[0]
-            raise ValueError(
-                errors.message(
-                    "workdir",
-                    f"{path}, which holds an experiment that differs in {', '.join(different)} "
-                    f"({key} is {_look_up(theirs, key)!r} there, {_look_up(ours, key)!r} here)",
-                    "an empty folder or the same experiment",
-                    "choose another workdir",
-                )
+            raise errors.invalid(
+                "workdir",
+                f"{path}, which holds an experiment that differs in {', '.join(different)} "
+                f"({key} is {_look_up(theirs, key)!r} there, {_look_up(ours, key)!r} here)",
+                "an empty folder or the same experiment",
+                "choose another workdir",
             )
         for key, digest in digests.items():
             if known.get(key, digest) != digest:
-                raise ValueError(
-                    errors.message(
-                        "workdir",
-                        f"{path}, which holds an experiment on other contents of {key} (digest "
-                        f"{known[key][:12]} there, {digest[:12]} of {_look_up(ours, key)!r})",
-                        "the same data, in whatever place",
-                        "choose another workdir, or restore the data",
-                    )
+                raise errors.invalid(
+                    "workdir",
+                    f"{path}, which holds an experiment on other contents of {key} (digest "
+                    f"{known[key][:12]} there, {digest[:12]} of {_look_up(ours, key)!r})",
+                    "the same data, in whatever place",
+                    "choose another workdir, or restore the data",
                 )
     elif (path / "checkpoints").exists():
-        raise ValueError(
-            errors.message(
-                "workdir",
-                f"{path}, which has checkpoints but no {_FILE}",
-                "an empty folder or a whole experiment",
-                "choose another workdir",
-            )
+        raise errors.invalid(
+            "workdir",
+            f"{path}, which has checkpoints but no {_FILE}",
+            "an empty folder or a whole experiment",
+            "choose another workdir",
         )
 
 
@@ -141,14 +133,12 @@ def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ValueError(
-            errors.message(
-                "workdir", str(workdir), "a folder with a config.json", "train there first"
-            )
+        raise errors.invalid(
+            "workdir", str(workdir), "a folder with a config.json", "train there first"
         ) from error
     except ValueError as error:
-        raise ValueError(
-            errors.message("workdir", f"a damaged {file}", "valid JSON", "restore that file")
+        raise errors.invalid(
+            "workdir", f"a damaged {file}", "valid JSON", "restore that file"
         ) from error
     return config_of(values)
 

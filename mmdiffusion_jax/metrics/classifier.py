@@ -37,13 +37,11 @@ def fit_judge(images: np.ndarray, labels: np.ndarray) -> Judge:
     from sklearn.svm import SVC
 
     if len(images) != len(labels) or len(np.unique(labels)) < 2:
-        raise ValueError(
-            errors.message(
-                "labels",
-                f"{len(labels)} labels of {len(np.unique(labels))} classes",
-                f"{len(images)} labels, one an image, of two classes or more",
-                "pass the whole training split",
-            )
+        raise errors.invalid(
+            "labels",
+            f"{len(labels)} labels of {len(np.unique(labels))} classes",
+            f"{len(images)} labels, one an image, of two classes or more",
+            "pass the whole training split",
         )
     return Judge(SVC(C=10.0, gamma="scale").fit(_features(images), labels))
 

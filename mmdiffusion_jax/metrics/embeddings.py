@@ -57,10 +57,7 @@ class CosineStatistics(Sums):
         """
         check_counted(self.count, at_least=2)
         strangers = self.total_x @ self.total_y - self.paired
-        return (
-            float(self.paired / self.count),
-            float(strangers / (self.count * (self.count - 1))),
-        )
+        return (float(self.paired / self.count), float(strangers / (self.count * (self.count - 1))))
 
 
 def cosine_similarity(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -88,12 +85,10 @@ def _unit_pairs(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     x, y = checked_pair(x, y)
     norms = [np.linalg.norm(each, axis=1, keepdims=True) for each in (x, y)]
     if len(x) != len(y) or not (np.all(norms[0] > 0) and np.all(norms[1] > 0)):
-        raise ValueError(
-            errors.message(
-                "y",
-                f"{len(y)} rows",
-                f"{len(x)}, one for each of x, and no zero vector on either side",
-                "pass pairs of embeddings",
-            )
+        raise errors.invalid(
+            "y",
+            f"{len(y)} rows",
+            f"{len(x)}, one for each of x, and no zero vector on either side",
+            "pass pairs of embeddings",
         )
     return x / norms[0], y / norms[1]

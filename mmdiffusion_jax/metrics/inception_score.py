@@ -80,9 +80,7 @@ def inception_score(
     """
     p = checked_probabilities(probabilities)
     if not 1 <= num_splits <= len(p):
-        raise ValueError(
-            errors.message("num_splits", num_splits, f"1 … {len(p)}, the examples", "lower it")
-        )
+        raise errors.invalid("num_splits", num_splits, f"1 … {len(p)}, the examples", "lower it")
     order = np.arange(len(p)) if seed is None else np.random.default_rng(seed).permutation(len(p))
     cuts = np.arange(1, num_splits) * len(p) // num_splits
     empty = PredictionStatistics.empty(p.shape[1])

@@ -39,12 +39,7 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, *, block_size: int = 1024) -> 
 
 
 def kernel_distance_of_subsets(
-    x: np.ndarray,
-    y: np.ndarray,
-    *,
-    num_subsets: int = 100,
-    subset_size: int = 1000,
-    seed: int = 0,
+    x: np.ndarray, y: np.ndarray, *, num_subsets: int = 100, subset_size: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
     """Mean and standard deviation of `kernel_distance` over random subsets of both sets.
 
@@ -71,16 +66,14 @@ def kernel_distance_of_subsets(
     """
     x, y = checked_pair(x, y, at_least=2)
     if not 2 <= subset_size <= min(len(x), len(y)):
-        raise ValueError(
-            errors.message(
-                "subset_size",
-                subset_size,
-                f"2 … {min(len(x), len(y))}, the rows of the smaller set",
-                "change it, or pass more rows",
-            )
+        raise errors.invalid(
+            "subset_size",
+            subset_size,
+            f"2 … {min(len(x), len(y))}, the rows of the smaller set",
+            "change it, or pass more rows",
         )
     if num_subsets < 1:
-        raise ValueError(errors.message("num_subsets", num_subsets, "1 or more", "raise it"))
+        raise errors.invalid("num_subsets", num_subsets, "1 or more", "raise it")
     rng = np.random.default_rng(seed)
     found = [
         kernel_distance(

@@ -26,10 +26,8 @@ def agreement(predicted: np.ndarray, labels: np.ndarray) -> float:
     """
     predicted, labels = np.asarray(predicted), np.asarray(labels)
     if predicted.shape != labels.shape:
-        raise ValueError(
-            errors.message(
-                "labels", f"shape {labels.shape}", f"{predicted.shape}, as predicted", "pair them"
-            )
+        raise errors.invalid(
+            "labels", f"shape {labels.shape}", f"{predicted.shape}, as predicted", "pair them"
         )
     return float(np.mean(predicted == labels))
 
@@ -59,7 +57,7 @@ class CalibrationStatistics(Sums):
             ValueError: no bins.
         """
         if num_bins < 1:
-            raise ValueError(errors.message("num_bins", num_bins, "1 or more", "raise it"))
+            raise errors.invalid("num_bins", num_bins, "1 or more", "raise it")
         counts = np.zeros(num_bins, np.int64)
         return cls(counts, counts, np.zeros(num_bins))
 
@@ -72,13 +70,11 @@ class CalibrationStatistics(Sums):
         p, labels = checked_probabilities(probabilities), np.asarray(labels)
         inside = labels.dtype.kind in "iu" and np.all((labels >= 0) & (labels < p.shape[1]))
         if labels.shape != p.shape[:1] or not inside:
-            raise ValueError(
-                errors.message(
-                    "labels",
-                    f"{labels.dtype} of shape {labels.shape}",
-                    f"({len(p)},) whole numbers in 0 … {p.shape[1] - 1}",
-                    "pass one a row of probabilities",
-                )
+            raise errors.invalid(
+                "labels",
+                f"{labels.dtype} of shape {labels.shape}",
+                f"({len(p)},) whole numbers in 0 … {p.shape[1] - 1}",
+                "pass one a row of probabilities",
             )
         bins = len(self.count)
         confidence = p.max(axis=1)
@@ -124,12 +120,10 @@ def checked_probabilities(probabilities: np.ndarray) -> np.ndarray:
     """
     p = np.asarray(probabilities, np.float64)
     if p.ndim != 2 or not len(p) or not (p.min() >= 0 and np.all(abs(p.sum(axis=1) - 1) < 1e-3)):
-        raise ValueError(
-            errors.message(
-                "probabilities",
-                f"shape {p.shape}" + (f" with rows that sum to {p.sum(-1)}" if p.ndim == 2 else ""),
-                "(n, classes) of at least 0 that sum to one in each row",
-                "pass probabilities, not logits",
-            )
+        raise errors.invalid(
+            "probabilities",
+            f"shape {p.shape}" + (f" with rows that sum to {p.sum(-1)}" if p.ndim == 2 else ""),
+            "(n, classes) of at least 0 that sum to one in each row",
+            "pass probabilities, not logits",
         )
     return p

@@ -81,7 +81,7 @@ def density_coverage(real: np.ndarray, generated: np.ndarray, *, k: int = 5) -> 
 
 def _checked(real: np.ndarray, generated: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     if k < 1:
-        raise ValueError(errors.message("k", k, "1 or more", "raise it"))
+        raise errors.invalid("k", k, "1 or more", "raise it")
     real, generated = checked_pair(real, generated, at_least=k + 1, names=_NAMES)
     # Near the origin the expanded square of a distance loses less to cancellation.
     centre = real.mean(axis=0)

@@ -68,13 +68,11 @@ def ssim(x: jax.Array, y: jax.Array, *, data_range: float | None = None) -> jax.
         [1.0]
     """
     if np.ndim(x) != 4 or min(np.shape(x)[1:3]) < SSIM_WINDOW:
-        raise ValueError(
-            errors.message(
-                "x",
-                f"shape {np.shape(x)}",
-                f"(n, height, width, channels) with sides of {SSIM_WINDOW} or more",
-                "reshape it, or use `psnr`",
-            )
+        raise errors.invalid(
+            "x",
+            f"shape {np.shape(x)}",
+            f"(n, height, width, channels) with sides of {SSIM_WINDOW} or more",
+            "reshape it, or use `psnr`",
         )
     return _ssim(*_scaled(x, y, data_range))
 
@@ -111,28 +109,19 @@ def _window() -> list[float]:
 def _scaled(x: jax.Array, y: jax.Array, data_range: float | None) -> tuple[jax.Array, jax.Array]:
     """Both in float32 and in units of the range."""
     if np.shape(x) != np.shape(y):
-        raise ValueError(
-            errors.message(
-                "y", f"shape {np.shape(y)}", f"{np.shape(x)}, as x has", "pass pairs of images"
-            )
+        raise errors.invalid(
+            "y", f"shape {np.shape(y)}", f"{np.shape(x)}, as x has", "pass pairs of images"
         )
     dtypes = {jnp.result_type(x), jnp.result_type(y)}
     if data_range is None:
         if dtypes != {jnp.dtype(jnp.uint8)}:
-            raise ValueError(
-                errors.message(
-                    "data_range",
-                    f"nothing, for images of {' and '.join(sorted(map(str, dtypes)))}",
-                    "the largest minus the smallest possible value, of all but uint8",
-                    "say data_range=1.0 of values in [0, 1], 2.0 of [−1, 1]",
-                )
+            raise errors.invalid(
+                "data_range",
+                f"nothing, for images of {' and '.join(sorted(map(str, dtypes)))}",
+                "the largest minus the smallest possible value, of all but uint8",
+                "say data_range=1.0 of values in [0, 1], 2.0 of [−1, 1]",
             )
         data_range = 255.0
     if not 0 < data_range < math.inf:
-        raise ValueError(
-            errors.message("data_range", data_range, "a finite number above 0", "255 of bytes")
-        )
-    return (
-        jnp.asarray(x, jnp.float32) / data_range,
-        jnp.asarray(y, jnp.float32) / data_range,
-    )
+        raise errors.invalid("data_range", data_range, "a finite number above 0", "255 of bytes")
+    return (jnp.asarray(x, jnp.float32) / data_range, jnp.asarray(y, jnp.float32) / data_range)

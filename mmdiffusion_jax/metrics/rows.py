@@ -22,19 +22,15 @@ def checked_rows(argument: str, x: np.ndarray, at_least: int = 1) -> np.ndarray:
     """
     x = np.asarray(x, dtype=np.float64)
     if x.ndim != 2 or len(x) < at_least:
-        raise ValueError(
-            errors.message(
-                argument,
-                f"shape {x.shape}",
-                f"(examples, features) with {at_least} rows or more",
-                "flatten each example, or pass more of them",
-            )
+        raise errors.invalid(
+            argument,
+            f"shape {x.shape}",
+            f"(examples, features) with {at_least} rows or more",
+            "flatten each example, or pass more of them",
         )
     if not np.all(np.isfinite(x)):
-        raise ValueError(
-            errors.message(
-                argument, "values that are not finite", "finite features", "check the samples"
-            )
+        raise errors.invalid(
+            argument, "values that are not finite", "finite features", "check the samples"
         )
     return x
 
@@ -69,11 +65,9 @@ def check_same_features(num_x: int, num_y: int, names: tuple[str, str] = ("x", "
         ValueError: they have not.
     """
     if num_x != num_y:
-        raise ValueError(
-            errors.message(
-                names[1],
-                f"{num_y} features",
-                f"{num_x}, as {names[0]} has",
-                "take both from one extractor",
-            )
+        raise errors.invalid(
+            names[1],
+            f"{num_y} features",
+            f"{num_x}, as {names[0]} has",
+            "take both from one extractor",
         )

@@ -29,7 +29,7 @@ class ConfusionStatistics(Sums):
             ValueError: fewer than two classes.
         """
         if num_classes < 2:
-            raise ValueError(errors.message("num_classes", num_classes, "2 or more", "raise it"))
+            raise errors.invalid("num_classes", num_classes, "2 or more", "raise it")
         return cls(np.zeros((num_classes, num_classes), np.int64))
 
     def update(self, truth: np.ndarray, predicted: np.ndarray, void: int | None = None) -> Self:
@@ -52,25 +52,21 @@ class ConfusionStatistics(Sums):
         """
         truth, predicted = np.asarray(truth), np.asarray(predicted)
         if truth.shape != predicted.shape:
-            raise ValueError(
-                errors.message(
-                    "predicted",
-                    f"shape {predicted.shape}",
-                    f"{truth.shape}, as the truth has",
-                    "pass one class a pixel",
-                )
+            raise errors.invalid(
+                "predicted",
+                f"shape {predicted.shape}",
+                f"{truth.shape}, as the truth has",
+                "pass one class a pixel",
             )
         classes = len(self.matrix)
         counts = np.ones(truth.shape, bool) if void is None else truth != void
         for argument, x in (("truth", truth[counts]), ("predicted", predicted[counts])):
             if x.size and (x.dtype.kind not in "iu" or x.min() < 0 or x.max() >= classes):
-                raise ValueError(
-                    errors.message(
-                        argument,
-                        f"{x.dtype} values in {x.min()} … {x.max()}",
-                        f"whole numbers in 0 … {classes - 1}",
-                        "name another number of classes, or the void one",
-                    )
+                raise errors.invalid(
+                    argument,
+                    f"{x.dtype} values in {x.min()} … {x.max()}",
+                    f"whole numbers in 0 … {classes - 1}",
+                    "name another number of classes, or the void one",
                 )
         pairs = truth[counts].astype(np.int64) * classes + predicted[counts]
         return self.merge(

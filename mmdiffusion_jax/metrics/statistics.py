@@ -34,13 +34,11 @@ class Sums:
         """
         shapes = [[np.shape(leaf) for leaf in jax.tree.leaves(each)] for each in (self, other)]
         if type(self) is not type(other) or shapes[0] != shapes[1]:
-            raise ValueError(
-                errors.message(
-                    "other",
-                    f"{type(other).__name__} of shapes {shapes[1]}",
-                    f"{type(self).__name__} of shapes {shapes[0]}",
-                    "merge statistics of one metric and one feature network",
-                )
+            raise errors.invalid(
+                "other",
+                f"{type(other).__name__} of shapes {shapes[1]}",
+                f"{type(self).__name__} of shapes {shapes[0]}",
+                "merge statistics of one metric and one feature network",
             )
         return jax.tree.map(operator.add, self, other)
 
@@ -141,8 +139,6 @@ def check_counted(count: np.int64, at_least: int = 1) -> None:
         ValueError: there were fewer than `at_least`.
     """
     if count < at_least:
-        raise ValueError(
-            errors.message(
-                "statistics", f"{count} examples", f"{at_least} or more", "update them first"
-            )
+        raise errors.invalid(
+            "statistics", f"{count} examples", f"{at_least} or more", "update them first"
         )

@@ -88,13 +88,11 @@ class Audio(Gaussian):
         """
         wrong = ~(np.abs(x) <= 2)
         if wrong.any():
-            raise ValueError(
-                errors.message(
-                    name,
-                    f"the value {x[wrong].flat[0]}",
-                    "a log-mel spectrogram in −1 … 1, or −2 … 2 where it is drawn",
-                    "make it with data.audio.log_mel",
-                )
+            raise errors.invalid(
+                name,
+                f"the value {x[wrong].flat[0]}",
+                "a log-mel spectrogram in −1 … 1, or −2 … 2 where it is drawn",
+                "make it with data.audio.log_mel",
             )
 
     @property

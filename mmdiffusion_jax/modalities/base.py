@@ -255,11 +255,9 @@ class Modality(nn.Module):
             ValueError: one of another kind, or of other columns.
         """
         if type(self) is not type(successor) or self.columns != successor.columns:
-            raise ValueError(
-                errors.message(
-                    f"config.modalities.{name}",
-                    f"{type(successor).__name__} of {successor.columns}",
-                    f"{type(self).__name__} of {self.columns}, as deployed",
-                    "give a new kind of data a new name",
-                )
+            raise errors.invalid(
+                f"config.modalities.{name}",
+                f"{type(successor).__name__} of {successor.columns}",
+                f"{type(self).__name__} of {self.columns}, as deployed",
+                "give a new kind of data a new name",
             )

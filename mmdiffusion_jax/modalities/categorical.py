@@ -59,13 +59,11 @@ class Categorical(Modality):
             wrong &= x != self.unknown
         if wrong.any():
             also = "" if self.unknown is None else f", or {self.unknown} where it is not known"
-            raise ValueError(
-                errors.message(
-                    name,
-                    f"{self.nouns[0]} {x[wrong].flat[0]}",
-                    f"{self.nouns[1]} in 0 … {self.num_classes - 1}{also}",
-                    "correct the data, raise num_classes, or mark them as not present",
-                )
+            raise errors.invalid(
+                name,
+                f"{self.nouns[0]} {x[wrong].flat[0]}",
+                f"{self.nouns[1]} in 0 … {self.num_classes - 1}{also}",
+                "correct the data, raise num_classes, or mark them as not present",
             )
 
     def log_prob(self, head: jax.Array, x: jax.Array) -> jax.Array:
@@ -105,13 +103,11 @@ class Categorical(Modality):
             ValueError: fewer classes, one of another kind, or of other columns.
         """
         if isinstance(successor, Categorical) and successor.num_classes < self.num_classes:
-            raise ValueError(
-                errors.message(
-                    f"config.modalities.{name}",
-                    f"{successor.num_classes} classes",
-                    f"the {self.num_classes} that are deployed, or more",
-                    "add classes at the end and keep the others",
-                )
+            raise errors.invalid(
+                f"config.modalities.{name}",
+                f"{successor.num_classes} classes",
+                f"the {self.num_classes} that are deployed, or more",
+                "add classes at the end and keep the others",
             )
         super().check_successor(name, successor)
 
@@ -130,11 +126,9 @@ def check_unknown(argument: str, unknown: int | None, num_classes: int) -> None:
     if unknown is not None:
         ranges.check_whole(argument, unknown, -ranges.INT32)
     if unknown is not None and 0 <= unknown < num_classes:
-        raise ValueError(
-            errors.message(
-                argument,
-                unknown,
-                f"an integer outside the classes 0 … {num_classes - 1}",
-                f"choose another, or leave it out of num_classes if {unknown} is the last",
-            )
+        raise errors.invalid(
+            argument,
+            unknown,
+            f"an integer outside the classes 0 … {num_classes - 1}",
+            f"choose another, or leave it out of num_classes if {unknown} is the last",
         )

@@ -193,7 +193,7 @@ class Embedding(Modality):
         """Checks the fields."""
         super().__post_init__()
         if self.head_kind not in LAWS:
-            raise ValueError(errors.unknown("head_kind", self.head_kind, LAWS))
+            raise errors.unknown("head_kind", self.head_kind, LAWS)
         least = 2 if self.head_kind == "cosine" else 1
         ranges.check_whole("dims", self.dims, least)
         coarse_shape(self.grid, self.latent)
@@ -225,22 +225,18 @@ class Embedding(Modality):
             ValueError: naming the modality and what it got.
         """
         if not np.isfinite(x).all():
-            raise ValueError(
-                errors.message(
-                    name,
-                    f"the value {x[~np.isfinite(x)].flat[0]}",
-                    "finite values",
-                    "leave such examples out, or mark them as not present",
-                )
+            raise errors.invalid(
+                name,
+                f"the value {x[~np.isfinite(x)].flat[0]}",
+                "finite values",
+                "leave such examples out, or mark them as not present",
             )
         if self.head_kind == "cosine" and (np.abs(x).max(axis=-1, initial=0) == 0).any():
-            raise ValueError(
-                errors.message(
-                    name,
-                    "a vector of zeros",
-                    "vectors that have a direction",
-                    'leave them out, or use head_kind="gaussian"',
-                )
+            raise errors.invalid(
+                name,
+                "a vector of zeros",
+                "vectors that have a direction",
+                'leave them out, or use head_kind="gaussian"',
             )
 
     def measures(self, given: Modality) -> Sequence[Measure]:

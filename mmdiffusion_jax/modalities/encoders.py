@@ -34,13 +34,11 @@ def coarse_shape(grid: Sequence[int] | None, latent: Sequence[int]) -> tuple[int
     if len(sides) != 2 or not all(
         ranges.is_whole(n) and 1 <= n <= most for n, most in zip(sides, latent, strict=False)
     ):
-        raise ValueError(
-            errors.message(
-                "grid",
-                sides or repr(grid),
-                f"(rows, columns) from (1, 1) to {tuple(latent[:2])}",
-                "change it, or leave it out for the latent's own",
-            )
+        raise errors.invalid(
+            "grid",
+            sides or repr(grid),
+            f"(rows, columns) from (1, 1) to {tuple(latent[:2])}",
+            "change it, or leave it out for the latent's own",
         )
     return (*sides, latent[2])
 

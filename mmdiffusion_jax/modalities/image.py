@@ -227,7 +227,7 @@ def check_pixels(name: str, x: np.ndarray, num_levels: int = 256) -> None:
             return
         got = f"the pixel {x[off][0]} of {low} … {high}"
         expected = f"the {num_levels} levels round(i * 255 / {num_levels - 1}) of num_levels"
-    raise ValueError(errors.message(name, got, expected, pixel_conversion(x, num_levels)))
+    raise errors.invalid(name, got, expected, pixel_conversion(x, num_levels))
 
 
 def pixel_conversion(x: np.ndarray, num_levels: int = 256) -> str:

@@ -53,22 +53,18 @@ def load_autoencoder(path: str) -> Autoencoder:
             raise ImportError("no colon in it")
         made = getattr(importlib.import_module(module), function)()
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            errors.message(
-                "autoencoder",
-                f"{path!r}, which cannot be imported and called ({error})",
-                "package.module:function on the Python path",
-                "check the name and PYTHONPATH",
-            )
+        raise errors.invalid(
+            "autoencoder",
+            f"{path!r}, which cannot be imported and called ({error})",
+            "package.module:function on the Python path",
+            "check the name and PYTHONPATH",
         ) from error
     if not isinstance(made, Autoencoder):
-        raise ValueError(
-            errors.message(
-                "autoencoder",
-                f"{path!r}, which returns {type(made).__name__}",
-                "an Autoencoder",
-                "return modalities.Autoencoder(encode, decode, identity)",
-            )
+        raise errors.invalid(
+            "autoencoder",
+            f"{path!r}, which returns {type(made).__name__}",
+            "an Autoencoder",
+            "return modalities.Autoencoder(encode, decode, identity)",
         )
     return made
 
@@ -128,10 +124,8 @@ class LatentImage(Gaussian):
             ValueError: naming the modality.
         """
         if not np.isfinite(x).all():
-            raise ValueError(
-                errors.message(
-                    name, "latents that are not finite", "finite numbers", "encode the images anew"
-                )
+            raise errors.invalid(
+                name, "latents that are not finite", "finite numbers", "encode the images anew"
             )
 
     def column_encoder(self, dtype: np.dtype) -> ColumnEncoder | None:
@@ -152,13 +146,11 @@ class LatentImage(Gaussian):
         """
         latents = np.asarray(_encode(self._autoencoder().encode, images))
         if latents.shape[1:] != tuple(self.latent):
-            raise ValueError(
-                errors.message(
-                    "autoencoder",
-                    f"latents of shape {latents.shape[1:]} for images of {images.shape[1:]}",
-                    f"{tuple(self.latent)}, the diffusion space",
-                    "correct config.latent or the size of the images",
-                )
+            raise errors.invalid(
+                "autoencoder",
+                f"latents of shape {latents.shape[1:]} for images of {images.shape[1:]}",
+                f"{tuple(self.latent)}, the diffusion space",
+                "correct config.latent or the size of the images",
             )
         return latents
 
@@ -236,13 +228,11 @@ class LatentImage(Gaussian):
         if isinstance(self.autoencoder, Autoencoder):
             return self.autoencoder
         if not self.autoencoder:
-            raise ValueError(
-                errors.message(
-                    "autoencoder",
-                    "none",
-                    "one that images and latents go through",
-                    "set autoencoder='package.module:function', or store latents",
-                )
+            raise errors.invalid(
+                "autoencoder",
+                "none",
+                "one that images and latents go through",
+                "set autoencoder='package.module:function', or store latents",
             )
         return load_autoencoder(self.autoencoder)
 

@@ -110,13 +110,11 @@ class MaskedImage(Image):
         validity = x[..., -1]
         wrong = (validity != 0) & (validity != 255)
         if wrong.any():
-            raise ValueError(
-                errors.message(
-                    name,
-                    f"validity {validity[wrong].flat[0]} in the last channel",
-                    "0 (hidden) or 255 (visible)",
-                    "store the validity behind the image's own channels",
-                )
+            raise errors.invalid(
+                name,
+                f"validity {validity[wrong].flat[0]} in the last channel",
+                "0 (hidden) or 255 (visible)",
+                "store the validity behind the image's own channels",
             )
         # A condition may hold anything under its squares.
         super().validate(name, np.where(_is_visible(x)[..., None], restored(x), 0))
@@ -136,11 +134,7 @@ class MaskedImage(Image):
         height, width, channels = self.latent
         out = per_pixel(features, height, width, 2 * channels + 1)
         mean, log_std, visible = jnp.split(out, (channels, 2 * channels), axis=-1)
-        return {
-            "mean": mean,
-            "log_std": bounded_log_std(log_std),
-            "visible_logit": visible[..., 0],
-        }
+        return {"mean": mean, "log_std": bounded_log_std(log_std), "visible_logit": visible[..., 0]}
 
     def expected_encoding(self, head: dict[str, jax.Array]) -> jax.Array:
         """P(visible) · mean, kept within [−1, 1], + P(hidden) · code."""
@@ -264,11 +258,9 @@ def _check_squares(num_squares: int, square_size: int, height: int, width: int) 
     ranges.check_whole("num_squares", num_squares, 1)
     ranges.check_whole("square_size", square_size, 1)
     if square_size > min(height, width):
-        raise ValueError(
-            errors.message(
-                "square_size",
-                square_size,
-                f"1 … {min(height, width)} in pictures of {height}×{width}",
-                "choose a side that fits",
-            )
+        raise errors.invalid(
+            "square_size",
+            square_size,
+            f"1 … {min(height, width)} in pictures of {height}×{width}",
+            "choose a side that fits",
         )

@@ -52,16 +52,14 @@ class Segmentation(Categorical):
         """Checks the fields."""
         super().__post_init__()
         if self.palette not in PALETTES:
-            raise ValueError(errors.unknown("palette", self.palette, PALETTES))
+            raise errors.unknown("palette", self.palette, PALETTES)
         check_unknown("void", self.void, self.num_classes)
         if self.latent[2] == 1 and self.num_classes > 2:
-            raise ValueError(
-                errors.message(
-                    "num_classes",
-                    self.num_classes,
-                    "at most 2 in a latent of one channel",
-                    "give the latent more channels",
-                )
+            raise errors.invalid(
+                "num_classes",
+                self.num_classes,
+                "at most 2 in a latent of one channel",
+                "give the latent more channels",
             )
 
     def setup(self) -> None:

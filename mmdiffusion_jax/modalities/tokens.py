@@ -51,13 +51,11 @@ class Tokens(Categorical):
         most = int(np.prod(self.latent)) // 2
         ranges.check_whole("length", self.length, 1)
         if self.length > most:
-            raise ValueError(
-                errors.message(
-                    "length",
-                    self.length,
-                    f"1 … {most}, two entries of the latent for each token",
-                    "shorten the sequences, or enlarge the latent",
-                )
+            raise errors.invalid(
+                "length",
+                self.length,
+                f"1 … {most}, two entries of the latent for each token",
+                "shorten the sequences, or enlarge the latent",
             )
 
     def setup(self) -> None:

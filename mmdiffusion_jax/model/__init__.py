@@ -33,14 +33,7 @@ from mmdiffusion_jax.model.roles import (
     training_roles,
     where_present,
 )
-from mmdiffusion_jax.model.state import (
-    CleanState,
-    Denoiser,
-    NoisyState,
-    denoise,
-    encode,
-    observe,
-)
+from mmdiffusion_jax.model.state import CleanState, Denoiser, NoisyState, denoise, encode, observe
 from mmdiffusion_jax.model.von_mises_fisher import (
     von_mises_fisher_draw,
     von_mises_fisher_log_prob,

@@ -90,13 +90,11 @@ def draw(model: ModelFunctions, name: str, keys: jax.Array, head: Any) -> jax.Ar
     head = jax.tree.map(lambda leaf: as_array(f"head of {name!r}", leaf), head)
     rows = {leaf.shape[:1] for leaf in jax.tree.leaves(head)}
     if len(rows) != 1 or () in rows:
-        raise ValueError(
-            errors.message(
-                f"head of {name!r}",
-                f"leaves with leading axes {sorted(rows)}",
-                "one row an example in every leaf",
-                "broadcast what all examples share",
-            )
+        raise errors.invalid(
+            f"head of {name!r}",
+            f"leaves with leading axes {sorted(rows)}",
+            "one row an example in every leaf",
+            "broadcast what all examples share",
         )
     keys = as_key("keys", keys, *rows.pop())
 
@@ -131,8 +129,8 @@ def modalities_of(model: Modal) -> Mapping[str, Any]:
         ValueError: what has no modalities.
     """
     if not isinstance(getattr(model, "modalities", None), Mapping):
-        raise ValueError(
-            errors.message("model", described(model), "a model", "check the order of the arguments")
+        raise errors.invalid(
+            "model", described(model), "a model", "check the order of the arguments"
         )
     return model.modalities
 
@@ -148,10 +146,8 @@ def function_of(model: Modal, name: str, wanted: str) -> Callable[..., Any]:
     expect_name("wanted", wanted, ANSWERS)
     function: Callable[..., Any] | None = getattr(modalities[name], wanted)
     if function is None:
-        raise ValueError(
-            errors.message(
-                f"modalities[{name!r}].{wanted}", None, "a function", "give the modality one"
-            )
+        raise errors.invalid(
+            f"modalities[{name!r}].{wanted}", None, "a function", "give the modality one"
         )
     return function
 

@@ -46,13 +46,11 @@ class Diffusion:
             )
         for name in self.model.secondaries:
             if name not in self.process.names:
-                raise ValueError(
-                    errors.message(
-                        "weights",
-                        f"nothing for {name!r}",
-                        "weights for each secondary modality",
-                        "add them; all zeros switch its drift off",
-                    )
+                raise errors.invalid(
+                    "weights",
+                    f"nothing for {name!r}",
+                    "weights for each secondary modality",
+                    "add them; all zeros switch its drift off",
                 )
 
     @property

@@ -163,13 +163,11 @@ class ModelFunctions:
         for name in self.droppable or ():
             expect_name("droppable", name, self.secondaries, none="the model has no secondary")
         if self.shares is not None and not self.shares.get(self.primary, 0.0) > 0:
-            raise ValueError(
-                errors.message(
-                    "shares",
-                    dict(self.shares),
-                    f"a share above 0 for the primary {self.primary!r}",
-                    "it is read back from z_0",
-                )
+            raise errors.invalid(
+                "shares",
+                dict(self.shares),
+                f"a share above 0 for the primary {self.primary!r}",
+                "it is read back from z_0",
             )
 
     def can_drop(self, name: str) -> bool:

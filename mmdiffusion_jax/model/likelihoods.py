@@ -39,13 +39,11 @@ def categorical_log_prob(
         or not logits.ndim
         or not jnp.issubdtype(classes.dtype, jnp.integer)
     ):
-        raise ValueError(
-            errors.message(
-                "classes",
-                f"shape {classes.shape} of {classes.dtype}",
-                f"integers of shape {logits.shape[:-1]}, as the logits",
-                "give one class index for each row of logits",
-            )
+        raise errors.invalid(
+            "classes",
+            f"shape {classes.shape} of {classes.dtype}",
+            f"integers of shape {logits.shape[:-1]}, as the logits",
+            "give one class index for each row of logits",
         )
     log_probs = jax.nn.log_softmax(logits)
     chosen = jnp.take_along_axis(log_probs, classes[..., None], axis=-1)[..., 0]
@@ -140,10 +138,8 @@ def _agreeing(
     """All three as arrays of the mean's shape and of floats."""
     mean, log_std, x = as_array("mean", mean), as_array("log_std", log_std), as_array("x", x)
     if mean.shape != x.shape:
-        raise ValueError(
-            errors.message(
-                "x", f"shape {x.shape}", f"the shape of the mean, {mean.shape}", "make them agree"
-            )
+        raise errors.invalid(
+            "x", f"shape {x.shape}", f"the shape of the mean, {mean.shape}", "make them agree"
         )
     dtype = widest(mean, log_std, x)
     mean, x = mean.astype(dtype), x.astype(dtype)
@@ -161,11 +157,9 @@ def _broadcast(name: str, values: jax.Array, shape: tuple[int, ...]) -> jax.Arra
     try:
         return jnp.broadcast_to(values, shape)
     except ValueError as error:
-        raise ValueError(
-            errors.message(
-                name,
-                f"shape {values.shape}",
-                f"one that broadcasts to {shape}",
-                "give one value each, or one for all",
-            )
+        raise errors.invalid(
+            name,
+            f"shape {values.shape}",
+            f"one that broadcasts to {shape}",
+            "give one value each, or one for all",
         ) from error

@@ -143,10 +143,8 @@ def training_roles(
         ([True, True], [True, False])
     """
     if isinstance(names, str) or not isinstance(names, Iterable):
-        raise ValueError(
-            errors.message(
-                "names", described(names), "the names of all modalities", "pass model.modalities"
-            )
+        raise errors.invalid(
+            "names", described(names), "the names of all modalities", "pass model.modalities"
         )
     masks = _presence_masks(tuple(names), batch, presence)
     rates = expect_names("dropout", {} if dropout is None else dropout, "probability")
@@ -167,10 +165,7 @@ def training_roles(
 
 
 def query_roles(
-    names: Iterable[str],
-    num_samples: int,
-    given: Iterable[str],
-    absent: Iterable[str] = (),
+    names: Iterable[str], num_samples: int, given: Iterable[str], absent: Iterable[str] = ()
 ) -> Roles:
     """The roles of a query: what is given is present, and states carry all that is not left absent.
 
@@ -208,9 +203,7 @@ def split_presence(batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
     for name, x in values.items():
         if name.endswith(suffix) and getattr(x, "dtype", None) == jnp.bool_:
             known = [f"{n}{suffix}" for n in values if n != name]
-            raise ValueError(
-                errors.unknown("batch", name, known, none="the batch has no other column")
-            )
+            raise errors.unknown("batch", name, known, none="the batch has no other column")
     return values, {name.removesuffix(suffix): batch[name] for name in masks}
 
 
@@ -230,13 +223,11 @@ def where_present(mask: jax.Array, values: jax.Array) -> jax.Array:
     """
     mask, values = as_array("mask", mask), as_array("values", values)
     if values.shape[: mask.ndim] != mask.shape:
-        raise ValueError(
-            errors.message(
-                "mask",
-                f"shape {mask.shape}",
-                f"the leading axes of the values, whose shape is {values.shape}",
-                "give one 0 or 1 an example",
-            )
+        raise errors.invalid(
+            "mask",
+            f"shape {mask.shape}",
+            f"the leading axes of the values, whose shape is {values.shape}",
+            "give one 0 or 1 an example",
         )
     rows = mask.astype(bool).reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
     return jnp.where(rows, values, jnp.zeros((), values.dtype))
@@ -258,24 +249,20 @@ def column(batch: Batch, name: str, names: Iterable[str] = ()) -> jax.Array:
         (2,)
     """
     if name not in expect_names("batch", batch, "x (batch, …)"):
-        raise ValueError(
-            errors.message(
-                "batch",
-                f"nothing for {name!r} among {sorted(batch)}",
-                f"an array for each of {sorted({name, *names})}",
-                "where it is missing from some examples, pass any value and a presence mask",
-            )
+        raise errors.invalid(
+            "batch",
+            f"nothing for {name!r} among {sorted(batch)}",
+            f"an array for each of {sorted({name, *names})}",
+            "where it is missing from some examples, pass any value and a presence mask",
         )
     argument = f"batch[{name!r}]"
     x = as_array(argument, batch[name], "an array (batch, …)")
     if not x.ndim or not x.shape[0]:
-        raise ValueError(
-            errors.message(
-                argument,
-                f"shape {x.shape}" if x.ndim else described(batch[name]),
-                "(batch, …) with at least one example",
-                "leave empty batches out" if x.ndim else "give it a leading batch axis",
-            )
+        raise errors.invalid(
+            argument,
+            f"shape {x.shape}" if x.ndim else described(batch[name]),
+            "(batch, …) with at least one example",
+            "leave empty batches out" if x.ndim else "give it a leading batch axis",
         )
     return x
 
@@ -291,13 +278,11 @@ def expect_roles(roles: Roles, names: Iterable[str], num_examples: int) -> Roles
         expect_name("roles", name, roles.values, f"{name!r} has no role", none="there are no roles")
         shape = jnp.shape(roles.values[name])
         if shape != (num_examples,):
-            raise ValueError(
-                errors.message(
-                    f"roles[{name!r}]",
-                    f"shape {shape}",
-                    f"shape ({num_examples},)",
-                    "give one role an example",
-                )
+            raise errors.invalid(
+                f"roles[{name!r}]",
+                f"shape {shape}",
+                f"shape ({num_examples},)",
+                "give one role an example",
             )
     return roles
 
@@ -312,13 +297,11 @@ def _presence_masks(
     size = next(iter(counts.values()), 0)
     for name, count in counts.items():
         if count != size:
-            raise ValueError(
-                errors.message(
-                    f"batch[{name!r}]",
-                    f"{count} examples",
-                    f"{size}, as the other modalities have",
-                    "give every modality the same leading axis",
-                )
+            raise errors.invalid(
+                f"batch[{name!r}]",
+                f"{count} examples",
+                f"{size}, as the other modalities have",
+                "give every modality the same leading axis",
             )
     masks = {name: jnp.ones((size,), bool) for name in names}
     presence = {} if presence is None else presence
@@ -326,23 +309,19 @@ def _presence_masks(
         expect_name("presence", name, masks)
         mask = as_array(f"presence[{name!r}]", given, "(batch,) of 0 or 1")
         if mask.shape != (size,):
-            raise ValueError(
-                errors.message(
-                    f"presence[{name!r}]",
-                    f"shape {mask.shape}",
-                    f"shape ({size},)",
-                    "give one 0 or 1 an example",
-                )
+            raise errors.invalid(
+                f"presence[{name!r}]",
+                f"shape {mask.shape}",
+                f"shape ({size},)",
+                "give one 0 or 1 an example",
             )
         # On the host: under jit the comparison of known values would be traced.
         if not isinstance(mask, jax.core.Tracer) and not np.isin(np.asarray(mask), (0, 1)).all():
-            raise ValueError(
-                errors.message(
-                    f"presence[{name!r}]",
-                    f"values from {np.asarray(mask).min()} to {np.asarray(mask).max()}",
-                    "0 or 1 each",
-                    "an example has a modality or has it not",
-                )
+            raise errors.invalid(
+                f"presence[{name!r}]",
+                f"values from {np.asarray(mask).min()} to {np.asarray(mask).max()}",
+                "0 or 1 each",
+                "an example has a modality or has it not",
             )
         masks[name] = mask.astype(bool)
     return masks

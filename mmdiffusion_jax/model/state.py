@@ -88,13 +88,11 @@ def encode(model: ModelFunctions, batch: Batch, roles: Roles) -> CleanState:
     latent = encodings[model.primary].shape
     for name, encoding in encodings.items():
         if encoding.shape != latent:
-            raise ValueError(
-                errors.message(
-                    f"modalities[{name!r}].encode",
-                    f"an encoding of shape {encoding.shape}",
-                    f"{latent}, as the primary {model.primary!r}",
-                    "encode every modality into the one latent shape",
-                )
+            raise errors.invalid(
+                f"modalities[{name!r}].encode",
+                f"an encoding of shape {encoding.shape}",
+                f"{latent}, as the primary {model.primary!r}",
+                "encode every modality into the one latent shape",
             )
     dtype = widest(encodings[model.primary], jnp.zeros((), jnp.float32))
     encodings = {name: encoding.astype(dtype) for name, encoding in encodings.items()}
@@ -103,11 +101,7 @@ def encode(model: ModelFunctions, batch: Batch, roles: Roles) -> CleanState:
 
 
 def denoise(
-    diffusion: Diffusion,
-    t: jax.Array,
-    z_t: jax.Array,
-    roles: Roles,
-    keys: jax.Array | None = None,
+    diffusion: Diffusion, t: jax.Array, z_t: jax.Array, roles: Roles, keys: jax.Array | None = None
 ) -> NoisyState:
     """Asks the model once about z_t: its own estimates of z_0, of ε and of all encodings.
 
@@ -159,10 +153,8 @@ def observe(
     t = as_array("t", t, "integers")
     noise = as_array("noise", noise).astype(clean.z_0.dtype)
     if noise.shape != clean.z_0.shape:
-        raise ValueError(
-            errors.message(
-                "noise", f"shape {noise.shape}", f"that of z_0, {clean.z_0.shape}", "draw it anew"
-            )
+        raise errors.invalid(
+            "noise", f"shape {noise.shape}", f"that of z_0, {clean.z_0.shape}", "draw it anew"
         )
     state = marginal(process, t, clean.z_0, clean.encodings)
     z_t = state.mean + jnp.sqrt(state.variance) * noise

@@ -52,13 +52,8 @@ def von_mises_fisher_log_prob(direction: jax.Array, kappa: jax.Array, x: jax.Arr
     direction, kappa = _law(direction, kappa)
     x = as_array("x", x).astype(direction.dtype)
     if x.shape != direction.shape:
-        raise ValueError(
-            errors.message(
-                "x",
-                f"shape {x.shape}",
-                f"that of the direction, {direction.shape}",
-                "make them agree",
-            )
+        raise errors.invalid(
+            "x", f"shape {x.shape}", f"that of the direction, {direction.shape}", "make them agree"
         )
     log_mean, _ = _log_mean_and_resultant(x.shape[-1], kappa)
     return kappa * jnp.sum(direction * x, axis=-1) - log_mean - _log_area(x.shape[-1])
@@ -147,19 +142,15 @@ def _law(direction: jax.Array, kappa: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Both as floating arrays of one dtype, (batch, d) and (batch,)."""
     direction, kappa = as_array("direction", direction), as_array("kappa", kappa)
     if direction.ndim != 2 or direction.shape[1] < 2:
-        raise ValueError(
-            errors.message(
-                "direction",
-                f"shape {direction.shape}",
-                "(batch, d) with d of at least 2",
-                "give one unit vector an example",
-            )
+        raise errors.invalid(
+            "direction",
+            f"shape {direction.shape}",
+            "(batch, d) with d of at least 2",
+            "give one unit vector an example",
         )
     if kappa.shape != direction.shape[:1]:
-        raise ValueError(
-            errors.message(
-                "kappa", f"shape {kappa.shape}", f"{direction.shape[:1]}", "give one an example"
-            )
+        raise errors.invalid(
+            "kappa", f"shape {kappa.shape}", f"{direction.shape[:1]}", "give one an example"
         )
     dtype = widest(direction, kappa)
     return direction.astype(dtype), kappa.astype(dtype)

@@ -120,6 +120,4 @@ def check_heads(num_heads: int, width: int) -> None:
         ValueError: heads that do not divide the width.
     """
     if width % num_heads:
-        raise ValueError(
-            errors.message("num_heads", num_heads, f"a divisor of the width {width}", "change it")
-        )
+        raise errors.invalid("num_heads", num_heads, f"a divisor of the width {width}", "change it")

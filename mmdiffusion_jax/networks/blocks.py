@@ -10,12 +10,7 @@ import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
 
-REMATS = (
-    "none",
-    "nothing_saveable",
-    "dots_saveable",
-    "dots_with_no_batch_dims_saveable",
-)
+REMATS = ("none", "nothing_saveable", "dots_saveable", "dots_with_no_batch_dims_saveable")
 """What the backward pass finds saved of a block: all, or what `jax.checkpoint_policies` says.
 
 "nothing_saveable" keeps the tokens or the map between blocks alone; "dots_saveable" also all matrix
@@ -38,7 +33,7 @@ def check_remat(remat: str) -> None:
         >>> check_remat("dots_saveable")
     """
     if remat not in REMATS:
-        raise ValueError(errors.unknown("remat", remat, REMATS))
+        raise errors.unknown("remat", remat, REMATS)
 
 
 def rematerialised(
@@ -132,13 +127,11 @@ def stack_layers(params: Any) -> Any:
             stacked[name] = stack_layers(value)
     for name, blocks in layers.items():
         if sorted(blocks) != list(range(len(blocks))):
-            raise ValueError(
-                errors.message(
-                    "params",
-                    f"{name} {sorted(blocks)}",
-                    "blocks counted from 0 without a gap",
-                    "give all parameters of the network",
-                )
+            raise errors.invalid(
+                "params",
+                f"{name} {sorted(blocks)}",
+                "blocks counted from 0 without a gap",
+                "give all parameters of the network",
             )
         ordered = [blocks[index] for index in range(len(blocks))]
         stacked[name] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *ordered)

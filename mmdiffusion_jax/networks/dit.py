@@ -147,15 +147,11 @@ class DiT(nn.Module):
         check_dtype(self.dtype)
         check_remat(self.remat)
         if self.positions not in ("learned", "sincos"):
-            raise ValueError(errors.unknown("positions", self.positions, ("learned", "sincos")))
+            raise errors.unknown("positions", self.positions, ("learned", "sincos"))
         if self.frequencies == 1:
-            raise ValueError(
-                errors.message("frequencies", self.frequencies, "0, or 2 and more", "raise it")
-            )
+            raise errors.invalid("frequencies", self.frequencies, "0, or 2 and more", "raise it")
         if self.positions == "sincos" and self.width % 4:
-            raise ValueError(
-                errors.message("width", self.width, "a multiple of 4", "change it for 'sincos'")
-            )
+            raise errors.invalid("width", self.width, "a multiple of 4", "change it for 'sincos'")
 
 
 class Block(nn.Module):

@@ -9,13 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax.modalities import Modality
-from mmdiffusion_jax.model import (
-    ModalityFunctions,
-    ModelFunctions,
-    Prediction,
-    Roles,
-    all_carried,
-)
+from mmdiffusion_jax.model import ModalityFunctions, ModelFunctions, Prediction, Roles, all_carried
 
 
 class MultiModalModel(nn.Module):
@@ -65,11 +59,7 @@ class MultiModalModel(nn.Module):
         return self.modalities[name].encoding_variance(head)
 
     def denoise(
-        self,
-        z_t: jax.Array,
-        t: jax.Array,
-        roles: Roles,
-        augmented: jax.Array | None = None,
+        self, z_t: jax.Array, t: jax.Array, roles: Roles, augmented: jax.Array | None = None
     ) -> Prediction:
         """The backbone's prediction about z_t and every head's parameters.
 

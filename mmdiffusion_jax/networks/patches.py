@@ -40,11 +40,9 @@ def check_patches(latent: tuple[int, int, int], patch_size: int) -> None:
     """
     ranges.check_whole("patch_size", patch_size, 1)
     if latent[0] % patch_size or latent[1] % patch_size:
-        raise ValueError(
-            errors.message(
-                "patch_size",
-                patch_size,
-                f"a divisor of the sides {tuple(latent[:2])} of `latent`",
-                "change either",
-            )
+        raise errors.invalid(
+            "patch_size",
+            patch_size,
+            f"a divisor of the sides {tuple(latent[:2])} of `latent`",
+            "change either",
         )

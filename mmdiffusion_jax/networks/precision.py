@@ -23,7 +23,7 @@ def check_dtype(dtype: str) -> None:
         >>> check_dtype("bfloat16")
     """
     if dtype not in DTYPES:
-        raise ValueError(errors.unknown("dtype", dtype, DTYPES))
+        raise errors.unknown("dtype", dtype, DTYPES)
 
 
 def linear(

@@ -202,14 +202,12 @@ class UNet(nn.Module):
         check_remat(self.remat)
         channels, halvings = self.level_channels, len(self.channel_mults) - 1
         if halvings < 0 or any(side % 2**halvings for side in self.map_sides):
-            raise ValueError(
-                errors.message(
-                    "channel_mults",
-                    self.channel_mults,
-                    f"levels that halve the sides {self.map_sides} of the map, those of `latent` "
-                    "over patch_size, to whole numbers",
-                    "leave some out, or name one" if halvings < 0 else "leave some out",
-                )
+            raise errors.invalid(
+                "channel_mults",
+                self.channel_mults,
+                f"levels that halve the sides {self.map_sides} of the map, those of `latent` "
+                "over patch_size, to whole numbers",
+                "leave some out, or name one" if halvings < 0 else "leave some out",
             )
         attending = {c for level, c in enumerate(channels) if self.has_attention(level)}
         for argument, divisor, divided in (
@@ -218,10 +216,8 @@ class UNet(nn.Module):
         ):
             odd = sorted(c for c in divided if c % divisor)
             if odd:
-                raise ValueError(
-                    errors.message(
-                        argument, divisor, f"a divisor of the {odd[0]} channels", "change either"
-                    )
+                raise errors.invalid(
+                    argument, divisor, f"a divisor of the {odd[0]} channels", "change either"
                 )
 
 

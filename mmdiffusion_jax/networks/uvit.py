@@ -145,17 +145,13 @@ class UViT(nn.Module):
         check_dtype(self.dtype)
         check_remat(self.remat)
         if self.width % 2:
-            raise ValueError(
-                errors.message("width", self.width, "an even number, for t", "add one")
-            )
+            raise errors.invalid("width", self.width, "an even number, for t", "add one")
         if self.depth % 2 == 0:
-            raise ValueError(
-                errors.message(
-                    "depth",
-                    self.depth,
-                    "an odd number, as one block stands between the pairs",
-                    "add one",
-                )
+            raise errors.invalid(
+                "depth",
+                self.depth,
+                "an odd number, as one block stands between the pairs",
+                "add one",
             )
 
 

@@ -259,9 +259,9 @@ def step_noise(key: jax.Array, t: jax.Array, like: jax.Array) -> jax.Array:
     """
     key, like, t = as_key("key", key), as_array("like", like), as_array("t", t, "an integer")
     if t.ndim or not jnp.issubdtype(t.dtype, jnp.integer):
-        raise ValueError(errors.message("t", described(t), "one integer", "pass one step"))
+        raise errors.invalid("t", described(t), "one integer", "pass one step")
     if not jnp.issubdtype(like.dtype, jnp.floating):
-        raise ValueError(errors.message("like", described(like), "a floating dtype", "cast it"))
+        raise errors.invalid("like", described(like), "a floating dtype", "cast it")
     return jax.random.normal(jax.random.fold_in(key, t), like.shape, like.dtype)
 
 
@@ -302,25 +302,21 @@ def _recovery_weights(num_steps: int, values: ArrayLike | None) -> jax.Array:
         return jnp.full((num_steps,), 1 / num_steps)
     pi = as_array("recovery_weights", values)
     if pi.shape != (num_steps,):
-        raise ValueError(
-            errors.message(
-                "recovery_weights",
-                f"shape {pi.shape}",
-                f"shape ({num_steps},), one π_t for each t = 1 … T",
-                "give T values that sum to one",
-            )
+        raise errors.invalid(
+            "recovery_weights",
+            f"shape {pi.shape}",
+            f"shape ({num_steps},), one π_t for each t = 1 … T",
+            "give T values that sum to one",
         )
     if isinstance(pi, jax.core.Tracer):
         return pi
     # On the host: under jit the sum of known values would be traced.
     total, least = float(np.asarray(pi).sum()), float(np.asarray(pi).min())
     if not (least >= 0 and abs(total - 1) <= 1e-4):
-        raise ValueError(
-            errors.message(
-                "recovery_weights",
-                f"a sum of {total} and a minimum of {least}",
-                "values of at least 0 that sum to one",
-                "divide them by their sum; otherwise the total bounds nothing",
-            )
+        raise errors.invalid(
+            "recovery_weights",
+            f"a sum of {total} and a minimum of {least}",
+            "values of at least 0 that sum to one",
+            "divide them by their sum; otherwise the total bounds nothing",
         )
     return pi

@@ -149,13 +149,11 @@ def flow_log_density(
         expect_whole("num_probes", num_probes, 1)
     z = as_array("z", z, "the states z_1, (batch, *latent)")
     if z.ndim < 2 or not z.size or not jnp.issubdtype(z.dtype, jnp.floating):
-        raise ValueError(
-            errors.message(
-                "z",
-                f"shape {z.shape} and dtype {z.dtype}",
-                "(batch, *latent) of a floating dtype, with at least one example",
-                "pass the states z_1",
-            )
+        raise errors.invalid(
+            "z",
+            f"shape {z.shape} and dtype {z.dtype}",
+            "(batch, *latent) of a floating dtype, with at least one example",
+            "pass the states z_1",
         )
     if roles is None:
         roles = all_carried(model.modalities, z.shape[0])

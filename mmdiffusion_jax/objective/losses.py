@@ -8,26 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax.means import Scalar
-from mmdiffusion_jax.model import (
-    Batch,
-    Diffusion,
-    Modal,
-    Presence,
-    encode,
-    observe,
-    training_roles,
-)
+from mmdiffusion_jax.model import Batch, Diffusion, Modal, Presence, encode, observe, training_roles
 from mmdiffusion_jax.model.diffusion import expect_diffusion
 from mmdiffusion_jax.objective.bound import bound_estimate, draw_t_and_noise
 from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
 from mmdiffusion_jax.objective.terms import posterior_term, reconstruction_term, recovery_terms
-from mmdiffusion_jax.process import (
-    TIMESTEP_DRAWS,
-    Pivot,
-    Schedule,
-    from_pivot,
-    noise_error_factor,
-)
+from mmdiffusion_jax.process import TIMESTEP_DRAWS, Pivot, Schedule, from_pivot, noise_error_factor
 from mmdiffusion_jax.process.checks import (
     as_array,
     as_key,

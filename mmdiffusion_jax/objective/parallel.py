@@ -62,13 +62,11 @@ def shard_map_loss(loss: PartLoss, mesh: Mesh, axis_name: str) -> PartLoss:
         parts = mesh.shape[axis_name]
         for name, x in arrays.items():
             if x.shape[0] % parts:
-                raise ValueError(
-                    errors.message(
-                        f"batch[{name!r}]",
-                        f"{x.shape[0]} examples",
-                        f"a multiple of {parts}, the devices along {axis_name!r}",
-                        "change the batch size",
-                    )
+                raise errors.invalid(
+                    f"batch[{name!r}]",
+                    f"{x.shape[0]} examples",
+                    f"a multiple of {parts}, the devices along {axis_name!r}",
+                    "change the batch size",
                 )
         return over_all(params, as_key("key", key), arrays)
 

@@ -82,13 +82,11 @@ def candidate_log_probs(
     expect_name("name", name, expect_diffusion(diffusion).model.modalities)
     candidates = as_array("candidates", candidates, "(num_candidates, …) values")
     if candidates.ndim < 1 or candidates.shape[0] < 2:
-        raise ValueError(
-            errors.message(
-                "candidates",
-                f"shape {candidates.shape}",
-                "at least 2 rows, one value each",
-                "a single candidate has probability 1",
-            )
+        raise errors.invalid(
+            "candidates",
+            f"shape {candidates.shape}",
+            "at least 2 rows, one value each",
+            "a single candidate has probability 1",
         )
     size = _batch_size(batch, name)
     steps, scales, pi = _plan(diffusion.num_steps, times)
@@ -108,10 +106,8 @@ def _batch_size(batch: Mapping[str, jax.Array], name: str) -> int:
     for other in expect_names("batch", batch, "x (batch, …)"):
         if other != name or len(batch) == 1:
             return column(batch, other).shape[0]
-    raise ValueError(
-        errors.message(
-            "batch", "no modality at all", "the modalities to score against", "pass the others"
-        )
+    raise errors.invalid(
+        "batch", "no modality at all", "the modalities to score against", "pass the others"
     )
 
 
@@ -121,22 +117,18 @@ def _plan(
     """The steps to take, what L1, L2 and L3 count for at each, and the uniform π."""
     chosen = np.arange(1, num_steps + 1) if times is None else as_table("times", times, None)
     if chosen.ndim != 1 or not chosen.size or not np.issubdtype(chosen.dtype, np.integer):
-        raise ValueError(
-            errors.message(
-                "times",
-                described(chosen),
-                "a list of integers, not empty",
-                f"name steps in 1 … {num_steps}",
-            )
+        raise errors.invalid(
+            "times",
+            described(chosen),
+            "a list of integers, not empty",
+            f"name steps in 1 … {num_steps}",
         )
     if chosen.min() < 1 or chosen.max() > num_steps:
-        raise ValueError(
-            errors.message(
-                "times",
-                f"{chosen.min() if chosen.min() < 1 else chosen.max()}",
-                f"values in 1 … {num_steps}",
-                "t = 0 is the clean state and has no step of its own",
-            )
+        raise errors.invalid(
+            "times",
+            f"{chosen.min() if chosen.min() < 1 else chosen.max()}",
+            f"values in 1 … {num_steps}",
+            "t = 0 is the clean state and has no step of its own",
         )
     # L3 needs t = 1 whatever was chosen; added here, it counts for L3 alone.
     steps = chosen if (chosen == 1).any() else np.append(chosen, 1)

@@ -62,10 +62,7 @@ def prior_term(process: Process, clean: CleanState) -> jax.Array:
 
 
 def posterior_term(
-    diffusion: Diffusion,
-    clean: CleanState,
-    state: NoisyState,
-    train_mean: bool = True,
+    diffusion: Diffusion, clean: CleanState, state: NoisyState, train_mean: bool = True
 ) -> jax.Array:
     """One summand of L1: KL( q(z_{t−1} | z_t, X) ‖ p_θ(z_{t−1} | z_t) ), and 0 at t = 1.
 
@@ -132,11 +129,7 @@ def recovery_terms(
 
 
 def reconstruction_term(
-    model: ModelFunctions,
-    batch: Batch,
-    roles: Roles,
-    state: NoisyState,
-    train_mean: bool = True,
+    model: ModelFunctions, batch: Batch, roles: Roles, state: NoisyState, train_mean: bool = True
 ) -> jax.Array:
     """−log p_θ(x_primary | z_t); at t = 1 this is L3.
 

@@ -44,10 +44,8 @@ def as_array(argument: str, value: Any, expected: str = "an array of numbers") -
             raise TypeError
         return jnp.asarray(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(
-            errors.message(
-                argument, described(value), expected, "pass an array or a list of numbers"
-            )
+        raise errors.invalid(
+            argument, described(value), expected, "pass an array or a list of numbers"
         ) from error
 
 
@@ -67,14 +65,14 @@ def as_table(argument: str, value: Any, dtype: Any = np.float64) -> np.ndarray:
         dtype('float64')
     """
     if isinstance(value, jax.core.Tracer):
-        raise ValueError(
-            errors.message(argument, "traced values", "values known outside jit", "close over them")
+        raise errors.invalid(
+            argument, "traced values", "values known outside jit", "close over them"
         )
     try:
         return np.asarray(value, dtype=dtype)
     except (TypeError, ValueError) as error:
         expected, mend = "numbers", "pass an array or a list of numbers"
-        raise ValueError(errors.message(argument, described(value), expected, mend)) from error
+        raise errors.invalid(argument, described(value), expected, mend) from error
 
 
 def widest(*arrays: jax.Array) -> Any:
@@ -128,7 +126,7 @@ def as_key(argument: str, value: Any, num: int | None = None) -> jax.Array:
         expected += f", or {num} of them, one an example"
     seed = is_whole(value)
     mend = f"pass jax.random.key({value})" if seed else "make one by jax.random.key(seed)"
-    wrong = ValueError(errors.message(argument, described(value), expected, mend))
+    wrong = errors.invalid(argument, described(value), expected, mend)
     if not isinstance(value, jax.Array | np.ndarray):
         raise wrong
     keys = jnp.asarray(value)
@@ -160,13 +158,11 @@ def expect(argument: str, value: Any, kind: type[Kind], mend: str = "") -> Kind:
         ValueError: `x`: got '3', expected a value of type int; check the order of the arguments.
     """
     if not isinstance(value, kind):
-        raise ValueError(
-            errors.message(
-                argument,
-                described(value),
-                f"a value of type {kind.__name__}",
-                mend or "check the order of the arguments",
-            )
+        raise errors.invalid(
+            argument,
+            described(value),
+            f"a value of type {kind.__name__}",
+            mend or "check the order of the arguments",
         )
     return value
 
@@ -183,9 +179,7 @@ def expect_callable(argument: str, value: Any, does: str) -> None:
         ValueError: a value that cannot be called.
     """
     if not callable(value):
-        raise ValueError(
-            errors.message(argument, described(value), f"a function {does}", "pass a function")
-        )
+        raise errors.invalid(argument, described(value), f"a function {does}", "pass a function")
 
 
 def expect_names(argument: str, value: Any, holds: str) -> Mapping[str, Any]:
@@ -200,13 +194,11 @@ def expect_names(argument: str, value: Any, holds: str) -> Mapping[str, Any]:
         ValueError: anything but a mapping whose keys are strings.
     """
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise ValueError(
-            errors.message(
-                argument,
-                described(value),
-                f"a dictionary {{name: {holds}}}",
-                "name each modality, or check the order of the arguments",
-            )
+        raise errors.invalid(
+            argument,
+            described(value),
+            f"a dictionary {{name: {holds}}}",
+            "name each modality, or check the order of the arguments",
         )
     return value
 
@@ -235,11 +227,9 @@ def expect_name(
     if isinstance(value, str) and value in names:
         return value
     if isinstance(value, str):
-        raise ValueError(errors.unknown(argument, value, names, mend, none))
+        raise errors.unknown(argument, value, names, mend, none)
     expected = "one of " + ", ".join(map(repr, sorted(names))) if names else "a name"
-    raise ValueError(
-        errors.message(argument, described(value), expected, "check the order of the arguments")
-    )
+    raise errors.invalid(argument, described(value), expected, "check the order of the arguments")
 
 
 def expect_whole(argument: str, value: Any, least: int, most: int = INT32) -> int:
@@ -295,7 +285,7 @@ def expect_number(
         and jnp.issubdtype(value.dtype, jnp.number)
     )
     if not number or isinstance(value, bool) or not within(float(value)):
-        raise ValueError(errors.message(argument, described(value), expected, mend))
+        raise errors.invalid(argument, described(value), expected, mend)
     return value
 
 
@@ -326,17 +316,13 @@ example; correct what the function returns.
     seen = array.shape[: len(whole)] if whole is not shape else array.shape
     if seen != whole:
         shown = str(shape).replace("Ellipsis", "…")
-        raise ValueError(
-            errors.message(
-                argument, f"a result of shape {array.shape}", f"shape {shown}, {what}", mend
-            )
+        raise errors.invalid(
+            argument, f"a result of shape {array.shape}", f"shape {shown}, {what}", mend
         )
     if dtype is None:
         return array
     if not jnp.issubdtype(array.dtype, jnp.number) or jnp.iscomplexobj(array):
-        raise ValueError(
-            errors.message(argument, f"a result of dtype {array.dtype}", "real numbers", mend)
-        )
+        raise errors.invalid(argument, f"a result of dtype {array.dtype}", "real numbers", mend)
     return array.astype(dtype)
 
 

@@ -18,12 +18,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.process.checks import (
-    as_array,
-    expect,
-    expect_name,
-    expect_names,
-)
+from mmdiffusion_jax.process.checks import as_array, expect, expect_name, expect_names
 from mmdiffusion_jax.process.gaussian import Gaussian
 from mmdiffusion_jax.process.schedules import Schedule
 from mmdiffusion_jax.process.weights import ModalityWeights, check_weights
@@ -89,10 +84,7 @@ class Process:
 
 
 def transition(
-    process: Process,
-    t: ArrayLike,
-    z_prev: ArrayLike,
-    encodings: Mapping[str, ArrayLike],
+    process: Process, t: ArrayLike, z_prev: ArrayLike, encodings: Mapping[str, ArrayLike]
 ) -> Gaussian:
     """One forward step, q(z_t | z_{t−1}, X).
 
@@ -131,10 +123,7 @@ def transition(
 
 
 def marginal(
-    process: Process,
-    t: ArrayLike,
-    z_0: ArrayLike,
-    encodings: Mapping[str, ArrayLike],
+    process: Process, t: ArrayLike, z_0: ArrayLike, encodings: Mapping[str, ArrayLike]
 ) -> Gaussian:
     """The state after t steps, q(z_t | z_0, X).
 
@@ -273,13 +262,11 @@ def reverse_variance(
     if kind == "posterior":
         return lower
     if mix is None:
-        raise ValueError(
-            errors.message(
-                "mix",
-                None,
-                "(batch, *latent) from the model",
-                "give the model a variance head, or choose the variance 'posterior' or 'upper'",
-            )
+        raise errors.invalid(
+            "mix",
+            None,
+            "(batch, *latent) from the model",
+            "give the model a variance head, or choose the variance 'posterior' or 'upper'",
         )
     mix = as_array("mix", mix).astype(like.dtype)
     check_same_shape("mix", mix, "`like`", like)
@@ -292,10 +279,7 @@ def reverse_variance(
 
 
 def shift(
-    process: Process,
-    t: ArrayLike,
-    z_t: ArrayLike,
-    encodings: Mapping[str, ArrayLike],
+    process: Process, t: ArrayLike, z_t: ArrayLike, encodings: Mapping[str, ArrayLike]
 ) -> jax.Array:
     """The shifted state y_t = z_t − Σ_i w̄_t^(i) E_i, a plain variance-preserving diffusion.
 
@@ -374,23 +358,19 @@ def weighted_sum(
     total = jnp.zeros((), like.dtype)
     for name, table in tables.items():
         if name not in encodings:
-            raise ValueError(
-                errors.message(
-                    "encodings",
-                    f"nothing for {name!r}",
-                    f"an encoding for each of {sorted(tables)}",
-                    "pass zeros where a modality is absent",
-                )
+            raise errors.invalid(
+                "encodings",
+                f"nothing for {name!r}",
+                f"an encoding for each of {sorted(tables)}",
+                "pass zeros where a modality is absent",
             )
         encoding = as_array(f"encodings[{name!r}]", encodings[name])
         if encoding.shape != like.shape:
-            raise ValueError(
-                errors.message(
-                    f"encodings[{name!r}]",
-                    f"shape {encoding.shape}",
-                    f"the shape of the state, {like.shape}",
-                    "encode every modality into the one latent shape",
-                )
+            raise errors.invalid(
+                f"encodings[{name!r}]",
+                f"shape {encoding.shape}",
+                f"the shape of the state, {like.shape}",
+                "encode every modality into the one latent shape",
             )
         total = total + at(table, t, like) * encoding.astype(like.dtype)
     return total
@@ -416,30 +396,24 @@ def check_state(
     expect("schedule", schedule, Schedule)
     t, state = as_array("t", t, "integers"), as_array(name, state)
     if not jnp.issubdtype(t.dtype, jnp.integer):
-        raise ValueError(errors.message("t", f"dtype {t.dtype}", "integers", "cast it to int32"))
+        raise errors.invalid("t", f"dtype {t.dtype}", "integers", "cast it to int32")
     if not jnp.issubdtype(state.dtype, jnp.floating):
-        raise ValueError(
-            errors.message(name, f"dtype {state.dtype}", "a floating dtype", "cast it to float32")
-        )
+        raise errors.invalid(name, f"dtype {state.dtype}", "a floating dtype", "cast it to float32")
     if state.shape[: t.ndim] != t.shape:
-        raise ValueError(
-            errors.message(
-                "t",
-                f"shape {t.shape}",
-                f"the leading axes of {name}, whose shape is {state.shape}",
-                "give one t an example",
-            )
+        raise errors.invalid(
+            "t",
+            f"shape {t.shape}",
+            f"the leading axes of {name}, whose shape is {state.shape}",
+            "give one t an example",
         )
     if not isinstance(t, jax.core.Tracer) and t.size:
         low, high = int(np.asarray(t).min()), int(np.asarray(t).max())
         if low < first or high > schedule.num_steps:
-            raise ValueError(
-                errors.message(
-                    "t",
-                    f"{low if low < first else high}",
-                    f"values in {first} … {schedule.num_steps}",
-                    "t = 0 is the clean state and has no step of its own",
-                )
+            raise errors.invalid(
+                "t",
+                f"{low if low < first else high}",
+                f"values in {first} … {schedule.num_steps}",
+                "t = 0 is the clean state and has no step of its own",
             )
     return t, state
 
@@ -451,11 +425,6 @@ def check_same_shape(name: str, values: jax.Array, other: str, like: jax.Array) 
         ValueError: two shapes.
     """
     if values.shape != like.shape:
-        raise ValueError(
-            errors.message(
-                name,
-                f"shape {values.shape}",
-                f"the shape of {other}, {like.shape}",
-                "make them agree",
-            )
+        raise errors.invalid(
+            name, f"shape {values.shape}", f"the shape of {other}, {like.shape}", "make them agree"
         )

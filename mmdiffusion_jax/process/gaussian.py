@@ -57,9 +57,7 @@ def sum_per_example(values: jax.Array) -> jax.Array:
     """
     values = as_array("values", values)
     if not values.ndim:
-        raise ValueError(
-            errors.message("values", "a number", "(batch, …)", "give it a leading batch axis")
-        )
+        raise errors.invalid("values", "a number", "(batch, …)", "give it a leading batch axis")
     return jnp.sum(values, axis=tuple(range(1, values.ndim)))
 
 
@@ -89,10 +87,8 @@ def gaussian_kl(p: Gaussian, q: Gaussian) -> jax.Array:
     expect("q", q, Gaussian)
     (mean, variance), (other, other_variance) = _parts("p", p), _parts("q", q)
     if mean.shape != other.shape:
-        raise ValueError(
-            errors.message(
-                "q.mean", f"shape {other.shape}", f"that of p.mean, {mean.shape}", "make them agree"
-            )
+        raise errors.invalid(
+            "q.mean", f"shape {other.shape}", f"that of p.mean, {mean.shape}", "make them agree"
         )
     ratio = variance / other_variance
     distance = (mean - other) ** 2 / other_variance
@@ -110,12 +106,10 @@ def _parts(name: str, law: Gaussian) -> tuple[jax.Array, jax.Array]:
     except ValueError:
         fits = False
     if not fits:
-        raise ValueError(
-            errors.message(
-                f"{name}.variance",
-                f"shape {variance.shape}",
-                f"one that broadcasts to the mean's, {mean.shape}",
-                "give one variance an example as (batch, 1, …)",
-            )
+        raise errors.invalid(
+            f"{name}.variance",
+            f"shape {variance.shape}",
+            f"one that broadcasts to the mean's, {mean.shape}",
+            "give one variance an example as (batch, 1, …)",
         )
     return mean, variance.reshape((1,) * (mean.ndim - variance.ndim) + variance.shape)

@@ -12,11 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.process.checks import (
-    as_array,
-    expect,
-    expect_name,
-)
+from mmdiffusion_jax.process.checks import as_array, expect, expect_name
 from mmdiffusion_jax.process.forward import at, check_same_shape, check_state
 from mmdiffusion_jax.process.schedules import Schedule
 
@@ -65,13 +61,11 @@ def to_pivot(
     t, y_t = check_state(schedule, t, y_t, "y_t")
     prediction = as_array("prediction", prediction).astype(y_t.dtype)
     if prediction.shape != y_t.shape:
-        raise ValueError(
-            errors.message(
-                "prediction",
-                f"shape {prediction.shape}",
-                f"the shape of the state, {y_t.shape}",
-                "the network must answer in the latent's shape",
-            )
+        raise errors.invalid(
+            "prediction",
+            f"shape {prediction.shape}",
+            f"the shape of the state, {y_t.shape}",
+            "the network must answer in the latent's shape",
         )
     signal, noise = _amplitudes(schedule, t, y_t)
     if target == "noise":

@@ -85,23 +85,16 @@ def schedule_from_betas(betas: ArrayLike) -> Schedule:
     """
     beta = as_table("betas", betas)
     if beta.ndim != 1 or beta.size == 0:
-        raise ValueError(
-            errors.message(
-                "betas",
-                f"shape {beta.shape}",
-                "shape (T,) with T of at least 1",
-                "give one β a step",
-            )
+        raise errors.invalid(
+            "betas", f"shape {beta.shape}", "shape (T,) with T of at least 1", "give one β a step"
         )
     if not np.all((beta > 0) & (beta < 1)):
         worst = int(np.flatnonzero(~((beta > 0) & (beta < 1)))[0])
-        raise ValueError(
-            errors.message(
-                "betas",
-                f"{beta[worst]} at t = {worst + 1}",
-                "values strictly between 0 and 1",
-                "clip or rescale them",
-            )
+        raise errors.invalid(
+            "betas",
+            f"{beta[worst]} at t = {worst + 1}",
+            "values strictly between 0 and 1",
+            "clip or rescale them",
         )
     beta = np.concatenate([[0.0], beta])
     log_alpha_bar = np.cumsum(np.log1p(-beta))

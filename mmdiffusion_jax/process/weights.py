@@ -9,12 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.process.checks import (
-    as_table,
-    expect,
-    expect_name,
-    expect_names,
-)
+from mmdiffusion_jax.process.checks import as_table, expect, expect_name, expect_names
 from mmdiffusion_jax.process.schedules import Schedule
 
 Rule = Callable[[Schedule], ArrayLike]
@@ -94,9 +89,7 @@ class ModalityWeights:
 
 
 def modality_weights(
-    schedule: Schedule,
-    weights: Mapping[str, str | Rule | ArrayLike],
-    given: str = "transition",
+    schedule: Schedule, weights: Mapping[str, str | Rule | ArrayLike], given: str = "transition"
 ) -> ModalityWeights:
     """Builds both kinds of weights from one: each is derived from the other.
 
@@ -159,13 +152,11 @@ def check_weights(schedule: Schedule, weights: ModalityWeights) -> None:
             for table in (weights.transition, weights.marginal)
         ]
         if sizes != [schedule.num_steps + 1] * 2:
-            raise ValueError(
-                errors.message(
-                    f"weights[{name!r}]",
-                    f"tables of {sizes[0]} and {sizes[1]} values",
-                    f"{schedule.num_steps + 1}, one for each t = 0 … T of the schedule",
-                    _ANEW,
-                )
+            raise errors.invalid(
+                f"weights[{name!r}]",
+                f"tables of {sizes[0]} and {sizes[1]} values",
+                f"{schedule.num_steps + 1}, one for each t = 0 … T of the schedule",
+                _ANEW,
             )
     tables = jax.tree.leaves((schedule, weights))
     if any(isinstance(table, jax.core.Tracer) for table in tables):
@@ -177,13 +168,11 @@ def check_weights(schedule: Schedule, weights: ModalityWeights) -> None:
         # As much as tables in float32 can be off.
         error, size = np.abs(after - sum(parts)), np.abs(after) + sum(map(np.abs, parts))
         if np.any(error > 1e-4 * size + 1e-6 * np.max(size, initial=0)):
-            raise ValueError(
-                errors.message(
-                    f"weights[{name!r}]",
-                    "values of another schedule",
-                    "marginal weights that follow from the transition's by this schedule",
-                    _ANEW,
-                )
+            raise errors.invalid(
+                f"weights[{name!r}]",
+                "values of another schedule",
+                "marginal weights that follow from the transition's by this schedule",
+                _ANEW,
             )
 
 
@@ -194,20 +183,16 @@ def _values(schedule: Schedule, name: str, rule: str | Rule | ArrayLike) -> np.n
         rule = RULES[rule]()
     values = as_table(argument, rule(schedule) if callable(rule) else rule)
     if values.shape != (schedule.num_steps + 1,):
-        raise ValueError(
-            errors.message(
-                argument,
-                f"shape {values.shape}",
-                f"shape ({schedule.num_steps + 1},), one value for each t = 0 … T",
-                "give T + 1 values, the first 0, or a rule",
-            )
+        raise errors.invalid(
+            argument,
+            f"shape {values.shape}",
+            f"shape ({schedule.num_steps + 1},), one value for each t = 0 … T",
+            "give T + 1 values, the first 0, or a rule",
         )
     if not np.all(np.isfinite(values)) or values[0] != 0:
         got = f"{values[0]} at t = 0" if values[0] != 0 else "a value that is not finite"
-        raise ValueError(
-            errors.message(
-                argument, got, "finite values, the first 0", "the clean state has no drift yet"
-            )
+        raise errors.invalid(
+            argument, got, "finite values, the first 0", "the clean state has no drift yet"
         )
     return values
 

@@ -17,13 +17,7 @@ from mmdiffusion_jax.sampling.guidance import (
 )
 from mmdiffusion_jax.sampling.method import READS, UNKNOWNS, Method
 from mmdiffusion_jax.sampling.plan import Plan, plan
-from mmdiffusion_jax.sampling.query import (
-    ESTIMATES,
-    Decorator,
-    Query,
-    plain_denoiser,
-    with_given,
-)
+from mmdiffusion_jax.sampling.query import ESTIMATES, Decorator, Query, plain_denoiser, with_given
 from mmdiffusion_jax.sampling.sample import Trajectory, sample, sample_trajectory
 from mmdiffusion_jax.sampling.steppers import (
     DDIM,

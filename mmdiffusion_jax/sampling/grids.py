@@ -145,42 +145,34 @@ def check_grid(schedule: Schedule, times: ArrayLike) -> np.ndarray:
     expect("schedule", schedule, Schedule)
     grid = as_table("times", times, None)
     if np.issubdtype(grid.dtype, np.integer) and not grid.ndim:
-        raise ValueError(
-            errors.message(
-                "times",
-                times,
-                "the visited t's, from noise to data",
-                f"for {times} of them pass sampling.uniform_grid(schedule, {times})",
-            )
+        raise errors.invalid(
+            "times",
+            times,
+            "the visited t's, from noise to data",
+            f"for {times} of them pass sampling.uniform_grid(schedule, {times})",
         )
     if grid.ndim != 1 or not grid.size or not np.issubdtype(grid.dtype, np.integer):
-        raise ValueError(
-            errors.message(
-                "times",
-                f"shape {grid.shape} and dtype {grid.dtype}",
-                "one axis of integers, at least one",
-                "use a grid of this module",
-            )
+        raise errors.invalid(
+            "times",
+            f"shape {grid.shape} and dtype {grid.dtype}",
+            "one axis of integers, at least one",
+            "use a grid of this module",
         )
     if grid.min() < 1 or grid.max() > schedule.num_steps:
-        raise ValueError(
-            errors.message(
-                "times",
-                f"values from {grid.min()} to {grid.max()}",
-                f"values in 1 … {schedule.num_steps}",
-                "the state at t = 0 is read off, not visited",
-            )
+        raise errors.invalid(
+            "times",
+            f"values from {grid.min()} to {grid.max()}",
+            f"values in 1 … {schedule.num_steps}",
+            "the state at t = 0 is read off, not visited",
         )
     rises = np.flatnonzero(np.diff(grid) >= 0)
     if rises.size:
         place = int(rises[0])
-        raise ValueError(
-            errors.message(
-                "times",
-                f"{grid[place]} and then {grid[place + 1]}",
-                "strictly decreasing values, from noise to data",
-                "sort it downward without repeats",
-            )
+        raise errors.invalid(
+            "times",
+            f"{grid[place]} and then {grid[place + 1]}",
+            "strictly decreasing values, from noise to data",
+            "sort it downward without repeats",
         )
     return grid.astype(np.int32)
 
@@ -191,13 +183,11 @@ def _nearest(
     """The whole numbers nearest to curve(0 … 1), pushed apart where two would be the same."""
     total = expect("schedule", schedule, Schedule).num_steps
     if not is_whole(num_steps) or not 1 <= num_steps <= total:
-        raise ValueError(
-            errors.message(
-                "num_steps",
-                described(num_steps),
-                f"a whole number in 1 … {total}, the schedule's steps",
-                "change it",
-            )
+        raise errors.invalid(
+            "num_steps",
+            described(num_steps),
+            f"a whole number in 1 … {total}, the schedule's steps",
+            "change it",
         )
     grid = np.round(curve(np.linspace(0.0, 1.0, num_steps))).astype(np.int64)
     grid = np.minimum(grid, max(grid[0], num_steps) - np.arange(num_steps))
@@ -223,10 +213,8 @@ def _through_noise(
     sigma = np.sqrt(noise / kept)
     steps = np.arange(1, schedule.num_steps + 1, dtype=np.float64)
     if not sigma_max >= sigma[0]:
-        raise ValueError(
-            errors.message(
-                "sigma_max", sigma_max, f"{sigma[0]:.3g}, the schedule's least, or more", "raise it"
-            )
+        raise errors.invalid(
+            "sigma_max", sigma_max, f"{sigma[0]:.3g}, the schedule's least, or more", "raise it"
         )
     start = sigma[sigma <= sigma_max][-1]
 

@@ -68,34 +68,26 @@ class Method:
     corrections: int = 0
 
     def __post_init__(self) -> None:
-        for argument, choices in (
-            ("estimate", ESTIMATES),
-            ("unknown", UNKNOWNS),
-            ("read", READS),
-        ):
+        for argument, choices in (("estimate", ESTIMATES), ("unknown", UNKNOWNS), ("read", READS)):
             value = getattr(self, argument)
             expect_name(argument, value, choices)
         expect_whole("corrections", self.corrections, 0)
         if not isinstance(self.decorators, Sequence) or isinstance(self.decorators, str):
-            raise ValueError(
-                errors.message(
-                    "decorators",
-                    described(self.decorators),
-                    "a list of decorators",
-                    "put it in a list, such as [sampling.static_threshold()]",
-                )
+            raise errors.invalid(
+                "decorators",
+                described(self.decorators),
+                "a list of decorators",
+                "put it in a list, such as [sampling.static_threshold()]",
             )
         for decorate in self.decorators:
             expect_callable("decorators", decorate, "such as sampling.static_threshold()")
         stepper = as_stepper(self.stepper)
         if self.estimate == "moments" and not (stepper.stochastic and stepper.order == 1):
-            raise ValueError(
-                errors.message(
-                    "estimate",
-                    f"'moments' with {stepper}",
-                    "a stochastic stepper of order 1, whose noise lacks that variance",
-                    "use 'mean', or a stepper such as Ancestral()",
-                )
+            raise errors.invalid(
+                "estimate",
+                f"'moments' with {stepper}",
+                "a stochastic stepper of order 1, whose noise lacks that variance",
+                "use 'mean', or a stepper such as Ancestral()",
             )
 
 
@@ -115,13 +107,11 @@ def as_shape(shape: Sequence[int]) -> tuple[int, ...]:
         or not sizes
         or not all(is_whole(x) and x > 0 for x in sizes)
     ):
-        raise ValueError(
-            errors.message(
-                "shape",
-                described(shape),
-                "(num_samples, *latent), whole numbers of at least 1",
-                "ask for one sample or more",
-            )
+        raise errors.invalid(
+            "shape",
+            described(shape),
+            "(num_samples, *latent), whole numbers of at least 1",
+            "ask for one sample or more",
         )
     return tuple(map(int, sizes))
 
@@ -148,21 +138,17 @@ def check_given(
         expect_name("given", name, model.modalities)
         arrays[name] = as_array(f"given[{name!r}]", x, "an array (num_samples, …)")
         if arrays[name].shape[:1] != shape[:1]:
-            raise ValueError(
-                errors.message(
-                    f"given[{name!r}]",
-                    f"shape {arrays[name].shape}",
-                    f"{shape[0]} examples, as many as are asked for",
-                    "give one value for each sample",
-                )
+            raise errors.invalid(
+                f"given[{name!r}]",
+                f"shape {arrays[name].shape}",
+                f"{shape[0]} examples, as many as are asked for",
+                "give one value for each sample",
             )
     if set(given) == set(model.modalities):
-        raise ValueError(
-            errors.message(
-                "given",
-                f"all of {sorted(given)}",
-                "at least one modality left to generate",
-                "leave one out",
-            )
+        raise errors.invalid(
+            "given",
+            f"all of {sorted(given)}",
+            "at least one modality left to generate",
+            "leave one out",
         )
     return arrays

@@ -113,8 +113,8 @@ def plan(process: Process, times: ArrayLike, variance: str = "posterior") -> Pla
     expect("process", process, Process, "make it by process.Process(schedule, weights)")
     expect_name("variance", variance, VARIANCES)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(process)):
-        raise ValueError(
-            errors.message("process", "traced values", "tables known outside jit", "close over it")
+        raise errors.invalid(
+            "process", "traced values", "tables known outside jit", "close over it"
         )
     schedule = process.schedule
     grid = check_grid(schedule, times)

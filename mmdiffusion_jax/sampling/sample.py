@@ -186,13 +186,11 @@ def _generate(
     read_keys = fold(keys, READ) if method.read == "draw" else None
     if model.primary in given:
         if places is not None:
-            raise ValueError(
-                errors.message(
-                    "given",
-                    f"the primary {model.primary!r}",
-                    "other modalities alone where a trajectory is asked for",
-                    "leave it out, or use sample: no state is denoised where it is known",
-                )
+            raise errors.invalid(
+                "given",
+                f"the primary {model.primary!r}",
+                "other modalities alone where a trajectory is asked for",
+                "leave it out, or use sample: no state is denoised where it is known",
             )
         heads = _read_noisy(query, route, keys, draw_keys, roles)
         values = {name: _value(model, name, heads[name], read_keys) for name in generated}
@@ -271,13 +269,11 @@ def _value(model: ModelFunctions, name: str, heads: Any, keys: jax.Array | None)
         pooled = function_of(model, name, "pool")(heads)
         shapes = [jax.tree.map(jnp.shape, parameters) for parameters in (pooled, last)]
         if shapes[0] != shapes[1]:
-            raise ValueError(
-                errors.message(
-                    f"modalities[{name!r}].pool",
-                    f"parameters of shapes {shapes[0]}",
-                    f"one set of them, of shapes {shapes[1]}",
-                    "reduce the leading axis, and that alone",
-                )
+            raise errors.invalid(
+                f"modalities[{name!r}].pool",
+                f"parameters of shapes {shapes[0]}",
+                f"one set of them, of shapes {shapes[1]}",
+                "reduce the leading axis, and that alone",
             )
         last = pooled
     sizes = sorted({jnp.shape(leaf)[0] for leaf in jax.tree.leaves(last) if jnp.ndim(leaf)})

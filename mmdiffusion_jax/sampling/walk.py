@@ -62,10 +62,8 @@ def walk(
     expect("roles", roles, Roles, "make them by model.query_roles")
     start = as_array("start", start, "(batch, *latent) of a floating dtype")
     if not start.ndim or not jnp.issubdtype(start.dtype, jnp.floating):
-        raise ValueError(
-            errors.message(
-                "start", described(start), "(batch, *latent) of a floating dtype", "cast it"
-            )
+        raise errors.invalid(
+            "start", described(start), "(batch, *latent) of a floating dtype", "cast it"
         )
     keys = sample_keys(keys, start.shape[0])
     places = np.zeros(0, np.int32) if kept is None else as_table("kept", kept, None)
@@ -74,10 +72,8 @@ def walk(
         or places.ndim != 1
         or not np.isin(places, range(len(route.times))).all()
     ):
-        raise ValueError(
-            errors.message(
-                "kept", described(kept), f"places in 0 … {len(route.times) - 1}", "name one"
-            )
+        raise errors.invalid(
+            "kept", described(kept), f"places in 0 … {len(route.times) - 1}", "name one"
         )
     places = places.astype(np.int32)
     like = CleanState(start, dict.fromkeys(route.scale.encodings, start))

@@ -81,7 +81,7 @@ class BestCheckpoint:
         if self._checkpoints is None:
             return
         if self._metric not in figures:
-            raise ValueError(errors.unknown("training.best_metric", self._metric, figures))
+            raise errors.unknown("training.best_metric", self._metric, figures)
         value = self._sign * float(figures[self._metric])
         # A run that was cut off comes by its best step again.
         better = step > self._step and value > self._value

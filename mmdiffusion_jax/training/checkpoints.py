@@ -25,13 +25,7 @@ from jax.experimental import multihost_utils
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.training.digests import Verdict, seal, verify
-from mmdiffusion_jax.training.leaves import (
-    describe,
-    is_key,
-    named_leaves,
-    require_same,
-    storage,
-)
+from mmdiffusion_jax.training.leaves import describe, is_key, named_leaves, require_same, storage
 
 
 @dataclass(frozen=True)
@@ -95,11 +89,9 @@ class Checkpoints:
         read_only: bool = False,
     ) -> None:
         if keep < 1:
-            raise ValueError(
-                errors.message("keep", keep, "at least 1", "keep one step or more on disk")
-            )
+            raise errors.invalid("keep", keep, "at least 1", "keep one step or more on disk")
         if keep_every < 0:
-            raise ValueError(errors.message("keep_every", keep_every, "0 or more", "raise it"))
+            raise errors.invalid("keep_every", keep_every, "0 or more", "raise it")
         self._folder = Path(folder).absolute()
         self._read_only = read_only
         self._first = jax.process_index() == 0
@@ -165,11 +157,9 @@ class Checkpoints:
         """
         self._require_open()
         if self._read_only:
-            raise ValueError(
-                errors.message("read_only", True, "False to save", "open the folder for writing")
-            )
+            raise errors.invalid("read_only", True, "False to save", "open the folder for writing")
         if step < 0:
-            raise ValueError(errors.message("step", step, "0 or more", "count steps from 0"))
+            raise errors.invalid("step", step, "0 or more", "count steps from 0")
         leaves, _ = named_leaves(state, "state", (jax.Array,))
         try:
             faithful = json.loads(json.dumps(position)) == position
@@ -177,8 +167,8 @@ class Checkpoints:
             faithful = False
         if not faithful:
             mend = "use str keys, and numbers, strings, lists and dicts as values"
-            raise ValueError(
-                errors.message("position", position, "a dict that JSON gives back unchanged", mend)
+            raise errors.invalid(
+                "position", position, "a dict that JSON gives back unchanged", mend
             )
         keys = {name: leaf for name, leaf in leaves.items() if is_key(leaf)}
         contents = {
@@ -200,13 +190,11 @@ class Checkpoints:
         )
         if not started:
             newest = self._manager.latest_step()
-            raise ValueError(
-                errors.message(
-                    "step",
-                    step,
-                    f"a step above {newest}, the newest in the folder",
-                    "call `restore` first to go on from there, or save to another folder",
-                )
+            raise errors.invalid(
+                "step",
+                step,
+                f"a step above {newest}, the newest in the folder",
+                "call `restore` first to go on from there, or save to another folder",
             )
         self._pending = step
 
@@ -280,13 +268,11 @@ class Checkpoints:
         if not skipped:
             return None
         listed = "; ".join(f"step {step}: {reason}" for step, reason in skipped.items())
-        raise ValueError(
-            errors.message(
-                "folder",
-                f"{self._folder} without a usable checkpoint ({listed})",
-                "at least one whole checkpoint, or no step at all",
-                "bring one back from a copy, or train in another folder",
-            )
+        raise errors.invalid(
+            "folder",
+            f"{self._folder} without a usable checkpoint ({listed})",
+            "at least one whole checkpoint, or no step at all",
+            "bring one back from a copy, or train in another folder",
         )
 
     def newest_position(self) -> tuple[int, dict[str, Any]] | None:
@@ -351,10 +337,8 @@ class Checkpoints:
     def _require_open(self) -> None:
         # Orbax accepts a save after its own close, and loses it.
         if self._closed:
-            raise ValueError(
-                errors.message(
-                    "checkpoints", "a closed manager", "an open one", "stay inside its `with` block"
-                )
+            raise errors.invalid(
+                "checkpoints", "a closed manager", "an open one", "stay inside its `with` block"
             )
 
     def _step_folders(self) -> list[int]:

@@ -42,9 +42,7 @@ def write_safetensors(
     tensors = {}
     for keys, leaf in traverse_util.flatten_dict(params).items():
         if any("/" in key for key in keys):
-            raise ValueError(
-                errors.message("params", f"the key {keys!r}", "keys without '/'", "rename it")
-            )
+            raise errors.invalid("params", f"the key {keys!r}", "keys without '/'", "rename it")
         tensors["/".join(keys)] = np.ascontiguousarray(jax.device_get(leaf))
     # The format has no checksum of its own.
     metadata = {"about": json.dumps(about), "sha256": tree_digest(tensors)}
@@ -70,13 +68,11 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict
         if tree_digest(tensors) != metadata["sha256"]:
             raise ValueError("other contents than were written")
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(
-            errors.message(
-                "path",
-                f"{str(Path(path))!r}, which cannot be read ({type(error).__name__}: {error})",
-                "a .safetensors file of exported parameters",
-                "export it anew",
-            )
+        raise errors.invalid(
+            "path",
+            f"{str(Path(path))!r}, which cannot be read ({type(error).__name__}: {error})",
+            "a .safetensors file of exported parameters",
+            "export it anew",
         ) from error
     return traverse_util.unflatten_dict(tensors, sep="/"), about
 

@@ -33,17 +33,13 @@ def named_leaves(
         expected = " or ".join(f"a jax.{kind.__name__}" for kind in kinds)
         if not isinstance(leaf, kinds):
             got = f"a {type(leaf).__name__} at {name!r}"
-            raise ValueError(errors.message(argument, got, expected, "wrap it in `jnp.asarray`"))
+            raise errors.invalid(argument, got, expected, "wrap it in `jnp.asarray`")
         if name in leaves:
             got = f"two leaves named {name!r}"
-            raise ValueError(
-                errors.message(argument, got, "one leaf a name", "keep '/' out of the dict keys")
-            )
+            raise errors.invalid(argument, got, "one leaf a name", "keep '/' out of the dict keys")
         leaves[name] = leaf
     if not leaves:
-        raise ValueError(
-            errors.message(argument, "a tree without leaves", "one array or more", "add arrays")
-        )
+        raise errors.invalid(argument, "a tree without leaves", "one array or more", "add arrays")
     return leaves, structure
 
 
@@ -82,11 +78,9 @@ def require_same(step: int, wanted: Mapping[str, str], found: Mapping[str, str])
     """
     for name in [*wanted, *found]:
         if wanted.get(name) != found.get(name):
-            raise ValueError(
-                errors.message(
-                    "template",
-                    f"{wanted.get(name, 'no leaf')} at {name!r}",
-                    f"{found.get(name, 'no leaf')} there, as the checkpoint of step {step} holds",
-                    "build the state from the config the checkpoint was trained with",
-                )
+            raise errors.invalid(
+                "template",
+                f"{wanted.get(name, 'no leaf')} at {name!r}",
+                f"{found.get(name, 'no leaf')} there, as the checkpoint of step {step} holds",
+                "build the state from the config the checkpoint was trained with",
             )

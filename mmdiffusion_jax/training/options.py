@@ -72,17 +72,13 @@ class TrainingOptions:
         ranges.check_real("training.ema_decay", self.ema_decay, 0, 1, ends="[)")
         if self.batch_size % self.accumulate:
             expected = f"a divisor of batch_size {self.batch_size}"
-            raise ValueError(
-                errors.message("training.accumulate", self.accumulate, expected, "change it")
-            )
+            raise errors.invalid("training.accumulate", self.accumulate, expected, "change it")
         if self.best_mode not in ("min", "max"):
-            raise ValueError(errors.unknown("training.best_mode", self.best_mode, ("min", "max")))
+            raise errors.unknown("training.best_mode", self.best_mode, ("min", "max"))
         if self.best_metric and not self.eval_every:
-            raise ValueError(
-                errors.message(
-                    "training.best_metric",
-                    repr(self.best_metric),
-                    "'' where training.eval_every is 0",
-                    "set an interval of evaluation",
-                )
+            raise errors.invalid(
+                "training.best_metric",
+                repr(self.best_metric),
+                "'' where training.eval_every is 0",
+                "set an interval of evaluation",
             )

@@ -68,17 +68,15 @@ class ShardingOptions:
                 pattern, axes = rule
                 re.compile(pattern)
             except (TypeError, ValueError, re.error) as error:
-                raise ValueError(
-                    errors.message(
-                        "sharding.rules",
-                        rule,
-                        "pairs of a regular expression and a tuple of axes",
-                        f"correct it ({error})",
-                    )
+                raise errors.invalid(
+                    "sharding.rules",
+                    rule,
+                    "pairs of a regular expression and a tuple of axes",
+                    f"correct it ({error})",
                 ) from error
             for axis in axes:
                 if axis is not None and axis not in AXES:
-                    raise ValueError(errors.unknown("sharding.rules", axis, AXES))
+                    raise errors.unknown("sharding.rules", axis, AXES)
 
 
 def make_mesh(
@@ -103,13 +101,11 @@ def make_mesh(
     data = options.data or len(devices) // others
     if data * others != len(devices):
         sizes = f"data {options.data}, fsdp {options.fsdp}, tensor {options.tensor}"
-        raise ValueError(
-            errors.message(
-                "sharding",
-                sizes,
-                f"sizes whose product is the number of devices, {len(devices)}",
-                "change one, or let data be 0 for what the others leave",
-            )
+        raise errors.invalid(
+            "sharding",
+            sizes,
+            f"sizes whose product is the number of devices, {len(devices)}",
+            "change one, or let data be 0 for what the others leave",
         )
     # Auto: Flax's layers do not know explicit axes.
     return jax.make_mesh(
@@ -132,13 +128,11 @@ def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
     """
     devices = mesh.shape[DATA] * mesh.shape[FSDP]
     if batch_size % devices:
-        raise ValueError(
-            errors.message(
-                "batch_size",
-                batch_size,
-                f"a multiple of the {devices} devices along data and fsdp",
-                "change it",
-            )
+        raise errors.invalid(
+            "batch_size",
+            batch_size,
+            f"a multiple of the {devices} devices along data and fsdp",
+            "change it",
         )
     return NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
 
@@ -213,13 +207,11 @@ def _require_fit(
     mesh: Mesh | AbstractMesh,
 ) -> list[str | None]:
     if not _fits(axes, shape, mesh):
-        raise ValueError(
-            errors.message(
-                "sharding.rules",
-                f"{tuple(axes)} for {pattern!r}, found in {name!r} of shape {shape}",
-                f"axes that divide its last dimensions on a mesh of {dict(mesh.shape)}",
-                "make the expression narrower or leave the axis out",
-            )
+        raise errors.invalid(
+            "sharding.rules",
+            f"{tuple(axes)} for {pattern!r}, found in {name!r} of shape {shape}",
+            f"axes that divide its last dimensions on a mesh of {dict(mesh.shape)}",
+            "make the expression narrower or leave the axis out",
         )
     return [*[None] * (len(shape) - len(axes)), *axes]
 

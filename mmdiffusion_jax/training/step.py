@@ -205,8 +205,8 @@ def _gradients(
         return gradient(params, key, batch)
     size = len(next(iter(batch.values())))
     if size % accumulate:
-        raise ValueError(
-            errors.message("accumulate", accumulate, f"a divisor of the batch {size}", "change it")
+        raise errors.invalid(
+            "accumulate", accumulate, f"a divisor of the batch {size}", "change it"
         )
     # Rows a stride apart, so that each device splits what it holds.
     parts = {

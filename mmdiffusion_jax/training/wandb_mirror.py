@@ -35,13 +35,11 @@ class WandbMirror:
         try:
             self._wandb = importlib.import_module("wandb")
         except ImportError as error:
-            raise ValueError(
-                errors.message(
-                    "wandb",
-                    f"{project!r}, and wandb cannot be imported ({error})",
-                    "the package wandb",
-                    "pip install wandb, or leave the flag out",
-                )
+            raise errors.invalid(
+                "wandb",
+                f"{project!r}, and wandb cannot be imported ({error})",
+                "the package wandb",
+                "pip install wandb, or leave the flag out",
             ) from error
         self._project, self._config = project, dict(config)
         self._run: Any = None

@@ -96,9 +96,7 @@ class MetricWriter:
 
     def __init__(self, workdir: str | os.PathLike[str], resume_step: int = 0) -> None:
         if resume_step < 0:
-            raise ValueError(
-                errors.message("resume_step", resume_step, "0 or more", "use 0 for a fresh run")
-            )
+            raise errors.invalid("resume_step", resume_step, "0 or more", "use 0 for a fresh run")
         self._workdir = Path(workdir)
         self._writes = jax.process_index() == 0
         if not self._writes:
@@ -149,8 +147,8 @@ class MetricWriter:
         if not self._writes:
             return
         if "step" in metrics:
-            raise ValueError(
-                errors.message("metrics", "'step'", "other names", "the line starts with the step")
+            raise errors.invalid(
+                "metrics", "'step'", "other names", "the line starts with the step"
             )
         values = {name: _number(name, value) for name, value in metrics.items()}
         shown = {
@@ -186,20 +184,16 @@ class MetricWriter:
             return
         image = np.asarray(image)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or not image.size:
-            raise ValueError(
-                errors.message(
-                    "image",
-                    f"{image.dtype} of shape {image.shape}",
-                    "uint8 of shape (height, width, 3)",
-                    "scale to 0..255, round and cast",
-                )
+            raise errors.invalid(
+                "image",
+                f"{image.dtype} of shape {image.shape}",
+                "uint8 of shape (height, width, 3)",
+                "scale to 0..255, round and cast",
             )
         samples = (self._workdir / "samples").resolve()
         path = self.image_path(self._workdir, step, name)
         if not path.resolve().is_relative_to(samples):
-            raise ValueError(
-                errors.message("name", name, "a path below `samples`", "leave out '..' and '/'")
-            )
+            raise errors.invalid("name", name, "a path below `samples`", "leave out '..' and '/'")
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_png(path, image)
         self._tensorboard.image(step, name, image)
@@ -328,13 +322,11 @@ def _whole_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
         if whole:
             lines.append((text, line))
         elif number < len(raw):
-            raise ValueError(
-                errors.message(
-                    "path",
-                    f"line {number} of {path}, {text[:40]!r}",
-                    "a JSON object with a `step`",
-                    "mend or remove the line",
-                )
+            raise errors.invalid(
+                "path",
+                f"line {number} of {path}, {text[:40]!r}",
+                "a JSON object with a `step`",
+                "mend or remove the line",
             )
     return lines
 
@@ -349,8 +341,6 @@ def _number(name: str, value: Any) -> float:
     try:
         return float(np.asarray(value).item())
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            errors.message(
-                "metrics", f"{value!r} for {name!r}", "one number", "reduce it to a scalar first"
-            )
+        raise errors.invalid(
+            "metrics", f"{value!r} for {name!r}", "one number", "reduce it to a scalar first"
         ) from error

@@ -32,13 +32,7 @@ def run_python(script, *arguments, devices=1):
     """Runs a script of this project in a process of its own, on so many simulated devices."""
     with tempfile.TemporaryDirectory() as folder:
         out, errors = Path(folder, "out"), Path(folder, "errors")
-        run = Running(
-            script,
-            *arguments,
-            log=out,
-            errors=errors,
-            prepare=(_prepare, devices),
-        )
+        run = Running(script, *arguments, log=out, errors=errors, prepare=(_prepare, devices))
         code = run.wait(600)
         return subprocess.CompletedProcess(
             [script, *arguments], code, out.read_text(), errors.read_text()

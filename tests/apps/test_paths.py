@@ -39,10 +39,7 @@ WRITERS = {
     "collect_sweep": ("workdir", lambda out: apps.collect_sweep([], str(out))),
     "benchmark": ("out", lambda out: conduct.run([], True, str(out))),
     "export": ("out", lambda out: apps.export("missing", out / "m.safetensors")),
-    "fit_features": (
-        "out",
-        lambda out: fit_features("missing", str(out / "f.safetensors")),
-    ),
+    "fit_features": ("out", lambda out: fit_features("missing", str(out / "f.safetensors"))),
     "graceful_benchmark": ("out", lambda out: graceful_benchmark(2, 0, str(out / "f.json"))),
 }
 
@@ -81,14 +78,8 @@ PATHS = {
     "compare_arms": ("workdir", lambda path: apps.compare_arms(smoke(), path, ["multi"], 1)),
     "expand_sweep": ("workdir", lambda path: apps.expand_sweep(SMOKE, path)),
     "prepare": ("out", lambda path: apps.prepare("missing", path)),
-    "fit_features data": (
-        "data",
-        lambda path: fit_features(path),
-    ),
-    "fit_features test": (
-        "test",
-        lambda path: fit_features("missing", test=path),
-    ),
+    "fit_features data": ("data", lambda path: fit_features(path)),
+    "fit_features test": ("test", lambda path: fit_features("missing", test=path)),
     "fit_features path": (
         "path",
         lambda path: apps.fit_features(

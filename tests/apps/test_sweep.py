@@ -334,11 +334,7 @@ def test_the_table(tmp_path, write_config):
     table = apps.collect_sweep(runs, str(tmp_path))
     states = states_of(table, tmp_path)
     assert list(states) == [runs[k].name for k in (1, 3, 0, 2, 4, 5)]
-    assert [states[r.name] for r in runs] == [
-        *["done"] * 3,
-        "step 40 of 100",
-        *["not started"] * 2,
-    ]
+    assert [states[r.name] for r in runs] == [*["done"] * 3, "step 40 of 100", *["not started"] * 2]
     with (tmp_path / "sweep.csv").open() as file:
         rows = {row["run"]: row for row in csv.DictReader(file)}
     for number, r in enumerate(runs):

@@ -165,12 +165,7 @@ def test_guidance_of_a_modality_that_was_never_left_out(small):
         ),
         (2, {}, {"num_steps": 9}, "`num_steps`: got 9, expected a whole number in 1 … 8"),
         (2, {}, {"guidance": {"image": 2.0}}, "`guidance`: got 'image', expected one of 'label'"),
-        (
-            2,
-            {},
-            {"estimate": "moments", "sampler": "ddim"},
-            "`estimate`: got 'moments' with DDIM",
-        ),
+        (2, {}, {"estimate": "moments", "sampler": "ddim"}, "`estimate`: got 'moments' with DDIM"),
     ],
 )
 def test_bad_requests(draw, count, given, options, words):

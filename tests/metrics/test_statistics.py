@@ -20,10 +20,7 @@ CASES = {
         (PROBABILITIES, RNG.integers(0, 4, 60)),
     ),
     "cosine": (metrics.CosineStatistics.empty(3), tuple(RNG.normal(size=(2, 60, 3)))),
-    "confusion": (
-        metrics.ConfusionStatistics.empty(4),
-        tuple(RNG.integers(0, 4, (2, 60, 5))),
-    ),
+    "confusion": (metrics.ConfusionStatistics.empty(4), tuple(RNG.integers(0, 4, (2, 60, 5)))),
 }
 
 

@@ -98,13 +98,7 @@ LOSSES = {
     "estimate": lambda p, b, m: objective.bound_estimate(KEY, diffusion_of(p), b, m),
     "flow": lambda p, b, m: objective.flow_bound(KEY, diffusion_of(p), b, m),
     "scoring": lambda p, b, m: objective.candidate_log_probs(
-        KEY,
-        diffusion_of(p),
-        b,
-        "x",
-        X[:2],
-        times=[1, 4],
-        presence=m,
+        KEY, diffusion_of(p), b, "x", X[:2], times=[1, 4], presence=m
     ),
     "prediction of it": lambda p, b, m: baselines.prediction_loss(
         shared(p), b, m, given=["x"], target="y"

@@ -180,12 +180,7 @@ def test_known_values_under_jit():
     run = jax.jit(
         lambda batch: (
             objective.bound_at(
-                t,
-                NOISE,
-                Diffusion(PROCESS, MODEL),
-                batch,
-                presence,
-                recovery_weights=pi,
+                t, NOISE, Diffusion(PROCESS, MODEL), batch, presence, recovery_weights=pi
             ).total
         )
     )

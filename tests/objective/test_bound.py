@@ -81,10 +81,7 @@ def test_drawn_estimate_is_unbiased():
     model = world.model()
     for draw in ("uniform", "antithetic"):
         estimate = objective.bound_estimate(
-            jax.random.key(0),
-            world.diffusion(model),
-            many,
-            timesteps=draw,
+            jax.random.key(0), world.diffusion(model), many, timesteps=draw
         )
         whole = objective.bound(jax.random.key(1), world.diffusion(model), many)
         difference = np.asarray(estimate.total - whole.total).reshape(2, -1)

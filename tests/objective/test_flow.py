@@ -28,10 +28,7 @@ def density(world, z, num_probes=None, model=None):
     model = model or world.model()
     return jax.jit(
         lambda z: objective.flow_log_density(
-            jax.random.key(0),
-            world.diffusion(model),
-            z,
-            num_probes=num_probes,
+            jax.random.key(0), world.diffusion(model), z, num_probes=num_probes
         )
     )(z)
 
@@ -126,11 +123,7 @@ def test_what_is_absent_is_not_in_the_density():
     def flow_of(world, model, batch, presence):
         return jax.jit(
             lambda key: objective.flow_bound(
-                key,
-                world.diffusion(model),
-                batch,
-                presence,
-                num_probes=None,
+                key, world.diffusion(model), batch, presence, num_probes=None
             )
         )(jax.random.key(0))
 

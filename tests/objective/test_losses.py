@@ -94,12 +94,7 @@ def test_an_absent_modality_changes_nothing():
     def both(x0):
         given = {**batch, "x0": x0}
         simple = loss_of(world, given, absent)[0]
-        bound = objective.bound(
-            jax.random.key(0),
-            world.diffusion(),
-            given,
-            absent,
-        )
+        bound = objective.bound(jax.random.key(0), world.diffusion(), given, absent)
         return simple, bound.total
 
     rows = jnp.where(absent["x0"][:, None], batch["x0"], 100.0)

@@ -142,8 +142,4 @@ def test_bad_input(change, words):
     batch, _ = world.draw(3)
     arguments = {"batch": batch, "name": "x0", "candidates": jnp.eye(2), **change}
     with pytest.raises(ValueError, match=words):
-        objective.candidate_log_probs(
-            jax.random.key(0),
-            world.diffusion(),
-            **arguments,
-        )
+        objective.candidate_log_probs(jax.random.key(0), world.diffusion(), **arguments)

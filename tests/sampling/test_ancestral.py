@@ -72,11 +72,7 @@ def test_the_learned_variance_lies_between_the_two(times):
 
 def test_a_model_of_learned_variance_must_give_its_mix():
     with pytest.raises(ValueError, match=r"`prediction.variance_mix`: got None"):
-        sampling.sample(
-            jax.random.key(0),
-            WORLD.diffusion(learned(WORLD, None)),
-            (2, 2),
-        )
+        sampling.sample(jax.random.key(0), WORLD.diffusion(learned(WORLD, None)), (2, 2))
 
 
 @pytest.mark.parametrize(

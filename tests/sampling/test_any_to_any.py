@@ -69,12 +69,7 @@ def test_known_values_enter_after_the_models_plain_denoiser():
     count = 2000
     asked = jnp.arange(count) % 3
     made = jax.jit(
-        lambda key: sampling.sample(
-            key,
-            world.diffusion(model),
-            (count, 2),
-            {"label": asked},
-        )
+        lambda key: sampling.sample(key, world.diffusion(model), (count, 2), {"label": asked})
     )(jax.random.key(0))
     np.testing.assert_array_equal(made["label"], asked)
     right = world.posterior(np.asarray(made["x"]))[np.arange(count), asked]

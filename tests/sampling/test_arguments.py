@@ -153,12 +153,7 @@ def test_keys_of_the_old_style(name):
 def test_a_function_that_answers_in_another_shape(functions, options, words):
     model = plain_model.shared(y=plain_model.point(**functions))
     with pytest.raises(ValueError, match=rf"`modalities\['y'\]\.{words}"):
-        sampling.sample(
-            KEY,
-            Diffusion(PROCESS, model),
-            SHAPE,
-            method=sampling.Method(**options),
-        )
+        sampling.sample(KEY, Diffusion(PROCESS, model), SHAPE, method=sampling.Method(**options))
 
 
 def test_a_likelihood_that_guides_by_another_shape():

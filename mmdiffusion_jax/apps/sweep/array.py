@@ -45,7 +45,7 @@ def write_array(
         ['sbatch', '--array=1-4%2']
     """
     if max_parallel is not None and max_parallel < 1:
-        raise ValueError(errors.message("max_parallel", max_parallel, "1 or more", "raise it"))
+        raise errors.invalid("max_parallel", max_parallel, "1 or more", "raise it")
     undone = [number for number, run in enumerate(runs, 1) if not progress_of(run).done]
     if not undone:
         return []

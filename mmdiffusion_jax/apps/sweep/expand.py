@@ -64,26 +64,22 @@ def expand_sweep(config: str, workdir: str, extra: Sequence[str] = ()) -> list[S
     """
     for flag in extra:
         if not flag.startswith("--") or flag.startswith(("--config=", "--workdir=")):
-            raise ValueError(
-                errors.message(
-                    "sweep",
-                    f"the argument {flag!r}",
-                    "further flags of train.py alone, as --config.x=y",
-                    "leave it out or mend it",
-                )
+            raise errors.invalid(
+                "sweep",
+                f"the argument {flag!r}",
+                "further flags of train.py alone, as --config.x=y",
+                "leave it out or mend it",
             )
     root = files.local_path(workdir, "workdir")
     runs: dict[str, SweepRun] = {}
     for overrides in _read_sweep(config):
         run = _make_run(config, root, overrides, extra)
         if run.name in runs:
-            raise ValueError(
-                errors.message(
-                    "sweep",
-                    f"{run.name} twice, by {dict(overrides)!r}",
-                    "runs that differ",
-                    "remove one of them from get_sweep()",
-                )
+            raise errors.invalid(
+                "sweep",
+                f"{run.name} twice, by {dict(overrides)!r}",
+                "runs that differ",
+                "remove one of them from get_sweep()",
             )
         runs[run.name] = run
     for run in runs.values():
@@ -96,20 +92,16 @@ def _read_sweep(config: str) -> list[Mapping[str, Any]]:
     sweep = experiment.call_in_file(config, "get_sweep", mend, form_is_optional=True)
     runs = list(sweep) if isinstance(sweep, Iterable) else []
     if not runs or isinstance(sweep, Mapping | str):
-        raise ValueError(
-            errors.message("get_sweep", sweep, "one dict of overrides or more", "return a list")
-        )
+        raise errors.invalid("get_sweep", sweep, "one dict of overrides or more", "return a list")
     for overrides in runs:
         if not isinstance(overrides, Mapping):
-            raise ValueError(
-                errors.message("get_sweep", overrides, "a dict of overrides", "{'seed': 0} is one")
+            raise errors.invalid(
+                "get_sweep", overrides, "a dict of overrides", "{'seed': 0} is one"
             )
         for path, value in overrides.items():
             if isinstance(value, Mapping):
-                raise ValueError(
-                    errors.message(
-                        f"config.{path}", value, "a value", "name the keys inside the section"
-                    )
+                raise errors.invalid(
+                    f"config.{path}", value, "a value", "name the keys inside the section"
                 )
     return runs
 
@@ -121,10 +113,8 @@ def _make_run(
     arguments = [f"--config={config}", *own, *extra]
     both = sorted({_path_of(flag) for flag in own} & {_path_of(flag) for flag in extra})
     if both:
-        raise ValueError(
-            errors.message(
-                "sweep", f"{both[0]} from get_sweep() and as a flag", "one of them", "drop the flag"
-            )
+        raise errors.invalid(
+            "sweep", f"{both[0]} from get_sweep() and as a flag", "one of them", "drop the flag"
         )
     parsed = experiment.local_paths(_parse(arguments))
     experiment.check_config(parsed)
@@ -153,10 +143,8 @@ def _parse(arguments: Sequence[str]) -> ConfigDict:
         values(argv, known_only=True)
     except (flags.Error, ValueError, TypeError, KeyError, AttributeError) as error:
         shown = " ".join(arguments[1:])
-        raise ValueError(
-            errors.message(
-                "sweep", f"{shown} ({error})", "keys and values that fit the config", "mend them"
-            )
+        raise errors.invalid(
+            "sweep", f"{shown} ({error})", "keys and values that fit the config", "mend them"
         ) from error
     return holder.value
 

@@ -50,7 +50,7 @@ def train_sweep(
     """
     for argument, got, least in (("max_parallel", max_parallel, 1), ("restarts", restarts, 0)):
         if got < least:
-            raise ValueError(errors.message(argument, got, f"{least} or more", "raise it"))
+            raise errors.invalid(argument, got, f"{least} or more", "raise it")
     waiting = collections.deque(run for run in runs if not progress_of(run).done)
     for run in waiting:
         files.writable_folder(run.workdir, "workdir")

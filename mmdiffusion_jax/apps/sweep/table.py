@@ -50,7 +50,7 @@ def collect_sweep(
         )
     for name in metrics:
         if known and name not in known:
-            raise ValueError(errors.unknown("metrics", name, known))
+            raise errors.unknown("metrics", name, known)
     keys = sorted({path for run in runs for path in run.overrides})
     rows = [
         [run.name, *(run.overrides.get(key, "") for key in keys), progress.step, progress.state]

@@ -67,22 +67,20 @@ def complete(argument: str, value: Choice, table: Table, key: str = "kind") -> d
     name = given.pop(key, "")
     if not isinstance(name, str) or name not in table:
         path = f"{argument}.{key}" if isinstance(value, Mapping) else argument
-        raise ValueError(errors.unknown(path, name, table))
+        raise errors.unknown(path, name, table)
     fields = fields_of(table[name])
     for field in given:
         if field in fields:
             continue
         if any(field in fields_of(other) for other in table.values()):
-            raise ValueError(
-                errors.message(
-                    argument,
-                    f"{field!r}, a field of another {key}",
-                    f"the fields of {name!r}: {', '.join(sorted(fields)) or 'none'}",
-                    f"write the section anew, as {{{key!r}: {name!r}}}",
-                )
+            raise errors.invalid(
+                argument,
+                f"{field!r}, a field of another {key}",
+                f"the fields of {name!r}: {', '.join(sorted(fields)) or 'none'}",
+                f"write the section anew, as {{{key!r}: {name!r}}}",
             )
         none = f"{name!r} has no fields"
-        raise ValueError(errors.unknown(argument, field, fields, none=none))
+        raise errors.unknown(argument, field, fields, none=none)
     check_kinds(given, fields, argument)
     return {key: name, **fields, **given}
 
@@ -112,8 +110,6 @@ def _parsed(argument: str, text: Any, key: str) -> dict[str, Any]:
             return {key: ast.unparse(call.func), **fields}
     except (SyntaxError, ValueError):
         pass
-    raise ValueError(
-        errors.message(
-            argument, repr(text), "a name, or name(field=value, …)", "as in 'ddim(eta=0.5)'"
-        )
+    raise errors.invalid(
+        argument, repr(text), "a name, or name(field=value, …)", "as in 'ddim(eta=0.5)'"
     )

@@ -38,6 +38,6 @@ class DataOptions:
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
-            raise ValueError(errors.unknown("data.source", self.source, SOURCES))
+            raise errors.unknown("data.source", self.source, SOURCES)
         check_whole_numbers("data.size", self.size, 2, 0)
         check_whole_numbers("data.spectrogram", self.spectrogram, 2, 1)

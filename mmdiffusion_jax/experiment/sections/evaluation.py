@@ -47,22 +47,15 @@ class EvaluationOptions:
             "judge_steps": 1,
         }
         if self.features not in ("pixels", "classifier") and not self.features.endswith(_SUFFIXES):
-            raise ValueError(
-                errors.message(
-                    "evaluation.features",
-                    repr(self.features),
-                    f"'pixels', 'classifier' or a file ({', '.join(_SUFFIXES)})",
-                    "choose one",
-                )
+            raise errors.invalid(
+                "evaluation.features",
+                repr(self.features),
+                f"'pixels', 'classifier' or a file ({', '.join(_SUFFIXES)})",
+                "choose one",
             )
         if len(self.lpips) not in (0, 3) or not all(isinstance(x, str) for x in self.lpips):
-            raise ValueError(
-                errors.message(
-                    "evaluation.lpips",
-                    self.lpips,
-                    "(backbone, weights, linear)",
-                    "give three",
-                )
+            raise errors.invalid(
+                "evaluation.lpips", self.lpips, "(backbone, weights, linear)", "give three"
             )
         for name, least in leasts.items():
             ranges.check_whole(f"evaluation.{name}", getattr(self, name), least)

@@ -43,12 +43,9 @@ class LossOptions:
     timesteps: str = "uniform"
 
     def __post_init__(self) -> None:
-        for key, known in (
-            ("kind", LOSSES),
-            ("timesteps", tuple(process.TIMESTEP_DRAWS)),
-        ):
+        for key, known in (("kind", LOSSES), ("timesteps", tuple(process.TIMESTEP_DRAWS))):
             if getattr(self, key) not in known:
-                raise ValueError(errors.unknown(f"loss.{key}", getattr(self, key), known))
+                raise errors.unknown(f"loss.{key}", getattr(self, key), known)
         weighting = complete("loss.weighting", self.weighting, WEIGHTINGS)
         object.__setattr__(self, "weighting", weighting)
         for name, scale in self.scales.items():

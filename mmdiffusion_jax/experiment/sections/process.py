@@ -63,7 +63,7 @@ class ProcessOptions:
             ("variance", process.VARIANCES),
         ):
             if getattr(self, key) not in known:
-                raise ValueError(errors.unknown(f"process.{key}", getattr(self, key), known))
+                raise errors.unknown(f"process.{key}", getattr(self, key), known)
         for name, share in self.shares.items():
             ranges.check_real(f"process.shares.{name}", share, 0)
 

@@ -43,7 +43,7 @@ def read(section: type[Section], values: Mapping[str, Any], path: str) -> Sectio
     fields = {field.name: field for field in dataclasses.fields(section)}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
-            raise ValueError(errors.unknown(path, key, fields))
+            raise errors.unknown(path, key, fields)
     inner: dict[str, Any] = {
         n: f.type for n, f in fields.items() if dataclasses.is_dataclass(f.type)
     }
@@ -54,9 +54,7 @@ def read(section: type[Section], values: Mapping[str, Any], path: str) -> Sectio
     }
     for name in (*inner, *(name for name, default in plain.items() if default == {})):
         if not isinstance(values.get(name, {}), Mapping):
-            raise ValueError(
-                errors.message(f"{path}.{name}", values[name], "a section", "set the keys in it")
-            )
+            raise errors.invalid(f"{path}.{name}", values[name], "a section", "set the keys in it")
     check_kinds(values, plain, path)
     built = {
         name: read(inner[name], value, f"{path}.{name}") if name in inner else value
@@ -95,9 +93,7 @@ def check_kinds(values: Mapping[str, Any], known: Mapping[str, Any], path: str) 
         for kind, words, is_kind in _KINDS:
             if isinstance(known.get(key), kind):
                 if not is_kind(value):
-                    raise ValueError(
-                        errors.message(f"{path}.{key}", repr(value), words, "change it")
-                    )
+                    raise errors.invalid(f"{path}.{key}", repr(value), words, "change it")
                 break
 
 
@@ -137,7 +133,7 @@ def check_names(path: str, names: Iterable[str], known: Collection[str]) -> None
     """
     for name in names:
         if name not in known:
-            raise ValueError(errors.unknown(f"{path}.{name}", name, known))
+            raise errors.unknown(f"{path}.{name}", name, known)
 
 
 def check_whole_numbers(path: str, values: Any, count: int, least: int) -> None:
@@ -160,4 +156,4 @@ def check_whole_numbers(path: str, values: Any, count: int, least: int) -> None:
     if count == 3:
         expected = f"(height, width, channels), three whole numbers of {least} or more"
         mend = "a table of n × m numbers is (n, m, 1), and a vector of n is (1, n, 1)"
-    raise ValueError(errors.message(path, values, expected, mend))
+    raise errors.invalid(path, values, expected, mend)

@@ -73,7 +73,7 @@ class SamplingOptions:
         )
         for name, known in choices:
             if getattr(self, name) not in known:
-                raise ValueError(errors.unknown(f"sampling.{name}", getattr(self, name), known))
+                raise errors.unknown(f"sampling.{name}", getattr(self, name), known)
         for name, least in (("num_steps", 1), ("batch_size", 1), ("corrections", 0)):
             if getattr(self, name) is not None or name != "num_steps":
                 ranges.check_whole(f"sampling.{name}", getattr(self, name), least)
@@ -94,13 +94,11 @@ class SamplingOptions:
         is_pair = isinstance(ends, tuple | list) and len(ends) == 2
         if is_pair and all(map(ranges.is_real, ends)) and 0 <= ends[0] < ends[1]:
             return
-        raise ValueError(
-            errors.message(
-                "sampling.guidance_interval",
-                repr(ends),
-                "(low, high) with 0 ≤ low < high, or empty for all noise levels",
-                "give two numbers",
-            )
+        raise errors.invalid(
+            "sampling.guidance_interval",
+            repr(ends),
+            "(low, high) with 0 ≤ low < high, or empty for all noise levels",
+            "give two numbers",
         )
 
     def stepper(self) -> sampling.Stepper:
@@ -130,13 +128,11 @@ class SamplingOptions:
         noise, signal = (np.asarray(table, np.float64)[times] for table in tables)
         sigma = np.sqrt(noise / signal)
         if sigma[-1] > self.read_noise:
-            raise ValueError(
-                errors.message(
-                    "sampling.read_noise",
-                    self.read_noise,
-                    f"{sigma[-1]:.3g}, the least σ that is visited, or more",
-                    "raise it",
-                )
+            raise errors.invalid(
+                "sampling.read_noise",
+                self.read_noise,
+                f"{sigma[-1]:.3g}, the least σ that is visited, or more",
+                "raise it",
             )
         return times[sigma <= self.read_noise]
 

@@ -71,7 +71,7 @@ def search(
         [4, 2, 1]
     """
     if not space or not all(len(values) for values in space.values()):
-        raise ValueError(errors.message("space", space, "a value or more a choice", "add some"))
+        raise errors.invalid("space", space, "a value or more a choice", "add some")
     names = list(space)
     costs = {}
     for chosen in itertools.product(*space.values()):
@@ -79,9 +79,7 @@ def search(
         if (spent := cost(architecture)) <= budget:
             costs[chosen] = spent
     if not costs:
-        raise ValueError(
-            errors.message("budget", budget, "the cost of some architecture", "raise it")
-        )
+        raise errors.invalid("budget", budget, "the cost of some architecture", "raise it")
     rng = np.random.default_rng(seed)
     tried: dict[tuple[Any, ...], Candidate] = {}
     while len(tried) < min(num_tried, len(costs)):

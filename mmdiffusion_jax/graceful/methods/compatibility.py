@@ -38,13 +38,11 @@ def shared_coordinates(embeddings: jax.Array, features: int) -> jax.Array:
         [0.0, 1.0]
     """
     if embeddings.shape[-1] < features:
-        raise ValueError(
-            errors.message(
-                "embeddings",
-                f"{embeddings.shape[-1]} coordinates",
-                f"{features} or more, as the old embeddings have",
-                "make the new encoder as wide, or declare a mapping",
-            )
+        raise errors.invalid(
+            "embeddings",
+            f"{embeddings.shape[-1]} coordinates",
+            f"{features} or more, as the old embeddings have",
+            "make the new encoder as wide, or declare a mapping",
         )
     return embeddings[..., :features]
 
@@ -137,13 +135,11 @@ def extended_head(head: jax.Array, embeddings: jax.Array, labels: jax.Array) -> 
     rows, counts = class_prototypes(embeddings, labels, num_classes)
     missing = [c for c in range(len(head), num_classes) if not counts[c]]
     if missing:
-        raise ValueError(
-            errors.message(
-                "embeddings",
-                f"none of class {missing[0]}",
-                "stored ones of every class that the head lacks",
-                "encode some examples of it with the old encoder",
-            )
+        raise errors.invalid(
+            "embeddings",
+            f"none of class {missing[0]}",
+            "stored ones of every class that the head lacks",
+            "encode some examples of it with the old encoder",
         )
     return jnp.concatenate([head, rows[len(head) :]])
 

@@ -74,15 +74,11 @@ def flips(
     known = np.ones(truth.shape, bool) if known is None else np.asarray(known, bool)
     for name, x in (("old", old), ("new", new), ("known", known)):
         if x.shape != truth.shape:
-            raise ValueError(
-                errors.message(
-                    name, f"shape {x.shape}", f"{truth.shape}, as the truth", "pair the decisions"
-                )
+            raise errors.invalid(
+                name, f"shape {x.shape}", f"{truth.shape}, as the truth", "pair the decisions"
             )
     if not known.any():
-        raise ValueError(
-            errors.message("truth", "nothing that is known", "a decision or more", "pass some")
-        )
+        raise errors.invalid("truth", "nothing that is known", "a decision or more", "pass some")
     was, now = old == truth, new == truth
 
     def share(which: np.ndarray) -> float:
@@ -153,18 +149,16 @@ def focal_distillation(
         [0.5]
     """
     if new_logits.shape != old_logits.shape:
-        raise ValueError(
-            errors.message(
-                "old_logits",
-                f"shape {old_logits.shape}",
-                f"{new_logits.shape}, as new_logits",
-                "compare the classes that both have",
-            )
+        raise errors.invalid(
+            "old_logits",
+            f"shape {old_logits.shape}",
+            f"{new_logits.shape}, as new_logits",
+            "compare the classes that both have",
         )
     if distance not in DISTANCES:
-        raise ValueError(errors.unknown("distance", distance, DISTANCES))
+        raise errors.unknown("distance", distance, DISTANCES)
     if not temperature > 0:
-        raise ValueError(errors.message("temperature", temperature, "above 0", "raise it"))
+        raise errors.invalid("temperature", temperature, "above 0", "raise it")
     old_logits = jax.lax.stop_gradient(old_logits)
     if distance == "squared":
         apart = 0.5 * jnp.sum((new_logits - old_logits) ** 2, axis=-1)

@@ -61,13 +61,11 @@ def kronecker_factors(net: nn.Module, params: Any, x: jax.Array) -> dict[tuple[s
                 return out
             path = context.module.path
             if path in seen or arguments[0].ndim != 2:
-                raise ValueError(
-                    errors.message(
-                        "net",
-                        f"layer {'/'.join(path)!r} called twice or with {arguments[0].shape}",
-                        "Dense layers that are called once with (n, in)",
-                        "use `solve` without a preconditioner",
-                    )
+                raise errors.invalid(
+                    "net",
+                    f"layer {'/'.join(path)!r} called twice or with {arguments[0].shape}",
+                    "Dense layers that are called once with (n, in)",
+                    "use `solve` without a preconditioner",
                 )
             seen[path], shapes[path] = arguments[0], out.shape
             return out + shifts[path] if path in shifts else out
@@ -78,9 +76,7 @@ def kronecker_factors(net: nn.Module, params: Any, x: jax.Array) -> dict[tuple[s
 
     value, _ = jax.eval_shape(run, {})
     if not shapes:
-        raise ValueError(
-            errors.message("net", "no Dense layer", "one or more", "there is nothing to factor")
-        )
+        raise errors.invalid("net", "no Dense layer", "one or more", "there is nothing to factor")
     zeros = {path: jnp.zeros(shape, value.dtype) for path, shape in shapes.items()}
     _, pull, seen = jax.vjp(run, zeros, has_aux=True)
     # One pull an output: all examples at once, as each depends on its own shift alone.

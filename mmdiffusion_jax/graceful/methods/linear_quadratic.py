@@ -175,9 +175,7 @@ def closed_form(
         2.4
     """
     if not weight_decay > 0:
-        raise ValueError(
-            errors.message("weight_decay", weight_decay, "above 0", "a small one will do")
-        )
+        raise errors.invalid("weight_decay", weight_decay, "above 0", "a small one will do")
     jacobian = jacobian_of(apply, params, x)
     residual = wanted - apply(params, x)
     rows = jacobian.reshape(residual.size, -1)

@@ -59,9 +59,7 @@ def retrieve(
         ("gallery_labels", gallery_labels, cosines.shape[1]),
     ):
         if labels.shape != (count,):
-            raise ValueError(
-                errors.message(name, f"shape {labels.shape}", f"({count},)", "one label a row")
-            )
+            raise errors.invalid(name, f"shape {labels.shape}", f"({count},)", "one label a row")
     relevant = query_labels[:, None] == gallery_labels
     if same_examples:
         np.fill_diagonal(relevant, False)
@@ -70,10 +68,8 @@ def retrieve(
     totals = hits.sum(axis=1)
     counted = totals > 0
     if not counted.any():
-        raise ValueError(
-            errors.message(
-                "gallery_labels", "none that a query has", "some in common", "check the labels"
-            )
+        raise errors.invalid(
+            "gallery_labels", "none that a query has", "some in common", "check the labels"
         )
     precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
     averages = (precision * hits).sum(axis=1)[counted] / totals[counted]
@@ -105,9 +101,7 @@ def _cosines(queries: np.ndarray, gallery: np.ndarray, same_examples: bool) -> n
     features = min(q.shape[1], g.shape[1])
     q, g = _unit_rows("queries", q[:, :features]), _unit_rows("gallery", g[:, :features])
     if same_examples and len(q) != len(g):
-        raise ValueError(
-            errors.message("gallery", f"{len(g)} rows", f"{len(q)}, as the queries", "pair them")
-        )
+        raise errors.invalid("gallery", f"{len(g)} rows", f"{len(q)}, as the queries", "pair them")
     cosines = q @ g.T
     if same_examples:
         np.fill_diagonal(cosines, -np.inf)
@@ -117,7 +111,7 @@ def _cosines(queries: np.ndarray, gallery: np.ndarray, same_examples: bool) -> n
 def _unit_rows(name: str, rows: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     if not lengths.all():
-        raise ValueError(errors.message(name, "a row of zeros", "vectors", "check the encoder"))
+        raise errors.invalid(name, "a row of zeros", "vectors", "check the encoder")
     return rows / lengths
 
 
@@ -159,13 +153,11 @@ class Cells:
             0.5
         """
         if not unconstrained > self.old_old:
-            raise ValueError(
-                errors.message(
-                    "unconstrained",
-                    unconstrained,
-                    f"more than M(old, old) = {self.old_old}",
-                    "there is nothing to gain by this update",
-                )
+            raise errors.invalid(
+                "unconstrained",
+                unconstrained,
+                f"more than M(old, old) = {self.old_old}",
+                "there is nothing to gain by this update",
             )
         return (self.new_old - self.old_old) / (unconstrained - self.old_old)
 
@@ -207,14 +199,12 @@ def migration_curve(
     """
     stored, anew = checked_rows("stored", stored), checked_rows("encoded_anew", encoded_anew)
     if len(stored) != len(anew):
-        raise ValueError(
-            errors.message(
-                "encoded_anew", f"{len(anew)} rows", f"{len(stored)}, as are stored", "pair them"
-            )
+        raise errors.invalid(
+            "encoded_anew", f"{len(anew)} rows", f"{len(stored)}, as are stored", "pair them"
         )
     outside = [share for share in shares if not 0 <= share <= 1]
     if outside:
-        raise ValueError(errors.message("shares", outside[0], "shares in [0, 1]", "correct it"))
+        raise errors.invalid("shares", outside[0], "shares in [0, 1]", "correct it")
     features = min(stored.shape[1], anew.shape[1])
     stored, anew = (_unit_rows("gallery", x[:, :features]) for x in (stored, anew))
     order = np.random.default_rng(seed).permutation(len(stored))

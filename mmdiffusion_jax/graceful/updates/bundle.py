@@ -67,7 +67,7 @@ def encoder_of(
         ValueError: an unknown modality, or one whose `encoder_fields` are not of JSON's types.
     """
     if name not in built.model.modalities:
-        raise ValueError(errors.unknown("name", name, built.model.modalities))
+        raise errors.unknown("name", name, built.model.modalities)
     modality = built.model.modalities[name]
     flat = traverse_util.flatten_dict(params)
     about = {"kind": type(modality).__name__, "fields": modality.encoder_fields}
@@ -109,7 +109,7 @@ def freeze(
     for argument, given in (("prototypes", prototypes), ("compatible_with", compatible_with)):
         for name in given or {}:
             if name not in built.model.modalities:
-                raise ValueError(errors.unknown(argument, name, built.model.modalities))
+                raise errors.unknown(argument, name, built.model.modalities)
     encoders = {
         name: encoder_of(built, params, name, tuple((compatible_with or {}).get(name, ())))
         for name in built.model.modalities
@@ -147,13 +147,11 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     tensors, about = read_safetensors(path)
     shown = repr(os.fspath(path))
     if about.get("kind") != _KIND or about.get("format") != _FORMAT:
-        raise ValueError(
-            errors.message(
-                "path",
-                f"{shown}, kind {about.get('kind')!r}, format {about.get('format')!r}",
-                f"a {_KIND} of format {_FORMAT}",
-                "freeze the deployed model with this version",
-            )
+        raise errors.invalid(
+            "path",
+            f"{shown}, kind {about.get('kind')!r}, format {about.get('format')!r}",
+            f"a {_KIND} of format {_FORMAT}",
+            "freeze the deployed model with this version",
         )
     built = experiment.build(experiment.config_of(about["config"]))
     params = tensors["params"]
@@ -165,12 +163,10 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     for name, encoder in encoders.items():
         now = encoder_of(built, params, name)
         if now.fingerprint != encoder.fingerprint:
-            raise ValueError(
-                errors.message(
-                    "path",
-                    f"{shown}, whose encoder of {name!r} was {encoder.fingerprint}",
-                    f"{now.fingerprint}, as this code makes it",
-                    "read it with the version that wrote it, or freeze the model anew",
-                )
+            raise errors.invalid(
+                "path",
+                f"{shown}, whose encoder of {name!r} was {encoder.fingerprint}",
+                f"{now.fingerprint}, as this code makes it",
+                "read it with the version that wrote it, or freeze the model anew",
             )
     return Bundle(built, params, encoders, tensors.get("prototypes", {}))

@@ -44,7 +44,7 @@ def with_encoders(
     """
     for name in deployed.modalities:
         if name not in successor.modalities:
-            raise ValueError(errors.unknown("successor", name, successor.modalities))
+            raise errors.unknown("successor", name, successor.modalities)
     modalities = {
         name: dataclasses.replace(own, encode=_chained(read, successor.modalities[name].encode))
         for name, own in deployed.modalities.items()
@@ -115,11 +115,7 @@ def latents_apart(
 
 
 def heads_at_noise(
-    key: jax.Array,
-    diffusion: Diffusion,
-    batch: Batch,
-    name: str,
-    presence: Presence | None = None,
+    key: jax.Array, diffusion: Diffusion, batch: Batch, name: str, presence: Presence | None = None
 ) -> Any:
     """What a head says of states that do not carry its modality, at one t an example.
 
@@ -141,7 +137,7 @@ def heads_at_noise(
     """
     model, schedule = diffusion.model, diffusion.process.schedule
     if name not in model.modalities:
-        raise ValueError(errors.unknown("name", name, model.modalities))
+        raise errors.unknown("name", name, model.modalities)
     roles = training_roles(model.modalities, batch, presence).without(name)
     clean = encode(model, batch, roles)
     t, noise = objective.draw_t_and_noise(key, schedule, clean, "uniform")

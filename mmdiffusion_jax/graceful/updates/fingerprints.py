@@ -37,14 +37,12 @@ def fingerprint(params: Any, about: Mapping[str, Any]) -> str:
         described = json.dumps(about, sort_keys=True)
     except TypeError as error:
         # What Python writes of other objects differs from process to process.
-        raise ValueError(
-            errors.message(
-                "about",
-                f"{about} ({error})",
-                "numbers, text, lists and mappings",
-                "name what the encoder does not read in the modality's decoder_fields, and give "
-                "the rest another form in its encoder_fields",
-            )
+        raise errors.invalid(
+            "about",
+            f"{about} ({error})",
+            "numbers, text, lists and mappings",
+            "name what the encoder does not read in the modality's decoder_fields, and give "
+            "the rest another form in its encoder_fields",
         ) from error
     return hashlib.sha256(f"{described} {tree_digest(params)}".encode()).hexdigest()[:32]
 
@@ -66,13 +64,11 @@ class Encoder:
 
     def __post_init__(self) -> None:
         if not self.fingerprint:
-            raise ValueError(
-                errors.message(
-                    "fingerprint",
-                    "nothing",
-                    "that of the encoder which made the latents",
-                    "take it from its bundle; latents of unknown origin have to be encoded anew",
-                )
+            raise errors.invalid(
+                "fingerprint",
+                "nothing",
+                "that of the encoder which made the latents",
+                "take it from its bundle; latents of unknown origin have to be encoded anew",
             )
 
     def goes_with(self, other: "Encoder") -> bool:
@@ -109,13 +105,11 @@ def check_together(argument: str, reader: Encoder, stored: Encoder) -> None:
     """
     if not reader.goes_with(stored):
         known = "".join(f" or {name}" for name in reader.compatible_with)
-        raise ValueError(
-            errors.message(
-                argument,
-                f"latents of encoder {stored.fingerprint}",
-                f"those of encoder {reader.fingerprint}{known}",
-                "encode them anew, or train the encoder to be compatible",
-            )
+        raise errors.invalid(
+            argument,
+            f"latents of encoder {stored.fingerprint}",
+            f"those of encoder {reader.fingerprint}{known}",
+            "encode them anew, or train the encoder to be compatible",
         )
 
 
@@ -139,13 +133,11 @@ class StoredLatents:
     def __post_init__(self) -> None:
         for name, column in self.columns.items():
             if len(column) != len(self.latents):
-                raise ValueError(
-                    errors.message(
-                        f"columns[{name!r}]",
-                        f"{len(column)} rows",
-                        f"{len(self.latents)}, as there are latents",
-                        "one row a latent",
-                    )
+                raise errors.invalid(
+                    f"columns[{name!r}]",
+                    f"{len(column)} rows",
+                    f"{len(self.latents)}, as there are latents",
+                    "one row a latent",
                 )
 
     def __len__(self) -> int:
@@ -185,13 +177,11 @@ def read_latents(path: str | os.PathLike[str], reader: Encoder) -> StoredLatents
     """
     tensors, about = read_safetensors(path)
     if about.get("kind") != _KIND or not about.get("fingerprint"):
-        raise ValueError(
-            errors.message(
-                "path",
-                f"{os.fspath(path)!r}, which has no fingerprint",
-                "latents that `write_latents` wrote",
-                "encode them anew",
-            )
+        raise errors.invalid(
+            "path",
+            f"{os.fspath(path)!r}, which has no fingerprint",
+            "latents that `write_latents` wrote",
+            "encode them anew",
         )
     encoder = Encoder(about["fingerprint"], tuple(about["compatible_with"]))
     check_together("path", reader, encoder)

@@ -56,12 +56,9 @@ class UpdateOptions:
     warm_start: bool = False
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("encoders", ENCODERS),
-            ("distance", DISTANCES),
-        ):
+        for name, known in (("encoders", ENCODERS), ("distance", DISTANCES)):
             if getattr(self, name) not in known:
-                raise ValueError(errors.unknown(f"graceful.{name}", getattr(self, name), known))
+                raise errors.unknown(f"graceful.{name}", getattr(self, name), known)
         for name in ("heads", "denoiser", "latents", "flips", "alpha", "beta"):
             ranges.check_real(f"graceful.{name}", getattr(self, name), 0)
         ranges.check_whole("graceful.align", self.align)

@@ -255,10 +255,8 @@ def compare(
     primary = deployed.built.model.primary
     rows = data.rows_with(source, [primary], num_examples)
     if not len(rows):
-        raise ValueError(
-            errors.message(
-                "source", f"no example with {primary!r}", "one or more", "compare on other data"
-            )
+        raise errors.invalid(
+            "source", f"no example with {primary!r}", "one or more", "compare on other data"
         )
     columns = source.take(rows)
     key = jax.random.key(seed)
@@ -358,8 +356,7 @@ def _search(
     deployed: Bundle, successor: Bundle, columns: Mapping[str, np.ndarray], rows: np.ndarray
 ) -> dict[str, Search]:
     labels = next(
-        (name for name, kind in deployed.built.model.modalities.items() if kind.num_labels),
-        "label",
+        (name for name, kind in deployed.built.model.modalities.items() if kind.num_labels), "label"
     )
     if labels not in columns or np.ndim(columns[labels]) != 1:
         return {}

@@ -60,7 +60,7 @@ def constraint(
             what differs.
     """
     if not deployed:
-        raise ValueError(errors.message("deployed", "none", "a bundle or more", "freeze one"))
+        raise errors.invalid("deployed", "none", "a bundle or more", "freeze one")
     for bundle in (*deployed, *ensemble):
         check_successor(bundle, built, options)
     count = len(deployed)
@@ -217,53 +217,43 @@ def check_successor(
     old, new = bundle.built, built
     for one in (old, new):
         if not one.formulation.has_bound:
-            raise ValueError(
-                errors.message(
-                    "config.formulation",
-                    one.settings.formulation,
-                    "one with a single diffusion space, 'shared'",
-                    "only such models are updated",
-                )
+            raise errors.invalid(
+                "config.formulation",
+                one.settings.formulation,
+                "one with a single diffusion space, 'shared'",
+                "only such models are updated",
             )
     if new.model.primary != old.model.primary:
-        raise ValueError(
-            errors.message(
-                "config.primary",
-                new.model.primary,
-                repr(old.model.primary),
-                "generate the same modality",
-            )
+        raise errors.invalid(
+            "config.primary",
+            new.model.primary,
+            repr(old.model.primary),
+            "generate the same modality",
         )
     was, now = old.settings.latent, new.settings.latent
     if was != now:
-        raise ValueError(
-            errors.message(
-                "config.latent",
-                now,
-                f"{was}, that of the deployed model",
-                "or declare how it reads them in a loss of your own: with_encoders(…, read)",
-            )
+        raise errors.invalid(
+            "config.latent",
+            now,
+            f"{was}, that of the deployed model",
+            "or declare how it reads them in a loss of your own: with_encoders(…, read)",
         )
     steps = old.process.num_steps, new.process.num_steps
     if options.flips and steps[0] != steps[1]:
-        raise ValueError(
-            errors.message(
-                "config.process.num_steps",
-                steps[1],
-                f"{steps[0]}, as deployed: decisions are compared at the same t",
-                "use as many, or set graceful.flips to 0",
-            )
+        raise errors.invalid(
+            "config.process.num_steps",
+            steps[1],
+            f"{steps[0]}, as deployed: decisions are compared at the same t",
+            "use as many, or set graceful.flips to 0",
         )
     for name, modality in old.model.modalities.items():
         theirs = new.model.modalities.get(name)
         if theirs is None:
-            raise ValueError(
-                errors.message(
-                    "config.modalities",
-                    f"nothing for {name!r}",
-                    "every modality that is deployed",
-                    "a successor may add some and drop none",
-                )
+            raise errors.invalid(
+                "config.modalities",
+                f"nothing for {name!r}",
+                "every modality that is deployed",
+                "a successor may add some and drop none",
             )
         modality.check_successor(name, theirs)
 
@@ -386,13 +376,11 @@ def _check_kept(
     for name, paths in encoders.items():
         for path in paths:
             if not _same(theirs[path], ours.get(path)):
-                raise ValueError(
-                    errors.message(
-                        "graceful.encoders",
-                        f"'kept', with another encoder of {name!r} ({'/'.join(path)})",
-                        "the deployed encoders' own shapes",
-                        "leave the modality as it is, or train a compatible encoder",
-                    )
+                raise errors.invalid(
+                    "graceful.encoders",
+                    f"'kept', with another encoder of {name!r} ({'/'.join(path)})",
+                    "the deployed encoders' own shapes",
+                    "leave the modality as it is, or train a compatible encoder",
                 )
 
 

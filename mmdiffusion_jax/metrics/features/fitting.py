@@ -63,7 +63,7 @@ def fit_classifier(
     labels = _checked_labels(np.asarray(labels), len(images))
     for argument, value in (("num_steps", num_steps), ("batch_size", batch_size)):
         if value < 1:
-            raise ValueError(errors.message(argument, value, "1 or more", "raise it"))
+            raise errors.invalid(argument, value, "1 or more", "raise it")
     multi_label = labels.ndim == 2
     height, width = images.shape[1:3]
     sizes = ClassifierSizes(
@@ -129,10 +129,8 @@ def _widths(height: int, width: int) -> tuple[int, ...]:
     """Convolutions until the shorter side is 4 or less, at least two and at most five."""
     shorter = min(height, width)
     if shorter < 4:
-        raise ValueError(
-            errors.message(
-                "images", f"sides of {height} × {width}", "sides of 4 or more", "enlarge them"
-            )
+        raise errors.invalid(
+            "images", f"sides of {height} × {width}", "sides of 4 or more", "enlarge them"
         )
     depth = min(max(math.ceil(math.log2(shorter / 4)), 2), 5)
     return (32, 64, 128, 128, 128)[:depth]
@@ -148,13 +146,11 @@ def _checked_labels(labels: np.ndarray, num_images: int) -> np.ndarray:
     elif right:
         right = labels.min() >= 0 and labels.max() >= 1
     if not right:
-        raise ValueError(
-            errors.message(
-                "labels",
-                f"{labels.dtype} of shape {labels.shape}",
-                f"({num_images},) class indices from 0 on, of two classes or more, or "
-                f"({num_images}, labels) of 0 and 1",
-                "pass one row an image",
-            )
+        raise errors.invalid(
+            "labels",
+            f"{labels.dtype} of shape {labels.shape}",
+            f"({num_images},) class indices from 0 on, of two classes or more, or "
+            f"({num_images}, labels) of 0 and 1",
+            "pass one row an image",
         )
     return labels.astype(np.float32 if labels.ndim == 2 else np.int32)

@@ -88,13 +88,11 @@ class InceptionFeatures:
     def _run(self, images: np.ndarray, batch_size: int) -> Any:
         images = repeated_grey(np.asarray(images))
         if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or not len(images):
-            raise ValueError(
-                errors.message(
-                    "images",
-                    f"{images.dtype} of shape {images.shape}",
-                    "uint8 of shape (n, height, width, 3), or of one channel",
-                    "scale them to bytes, or choose features that take such images",
-                )
+            raise errors.invalid(
+                "images",
+                f"{images.dtype} of shape {images.shape}",
+                "uint8 of shape (n, height, width, 3), or of one channel",
+                "scale them to bytes, or choose features that take such images",
             )
         function = functools.partial(_apply, self.variables)
         return in_batches(function, images, batch_size=batch_size)

@@ -129,7 +129,7 @@ class LPIPS:
             ValueError: an unknown backbone, or arrays of another network.
         """
         if backbone not in _BACKBONES:
-            raise ValueError(errors.unknown("backbone", backbone, _BACKBONES))
+            raise errors.unknown("backbone", backbone, _BACKBONES)
         net = _BACKBONES[backbone]
         side = net.smallest
         maps, shapes = jax.eval_shape(
@@ -169,22 +169,18 @@ class LPIPS:
         x, y = (repeated_grey(np.asarray(each, np.float32)) for each in (x, y))
         side = _BACKBONES[self.backbone].smallest
         if x.shape != y.shape or x.ndim != 4 or x.shape[-1] != 3 or min(x.shape[1:3]) < side:
-            raise ValueError(
-                errors.message(
-                    "x and y",
-                    f"shapes {x.shape} and {y.shape}",
-                    f"the same (n, height, width, 3 or 1), sides of {side} or more",
-                    "enlarge them, or leave the alpha channel out",
-                )
+            raise errors.invalid(
+                "x and y",
+                f"shapes {x.shape} and {y.shape}",
+                f"the same (n, height, width, 3 or 1), sides of {side} or more",
+                "enlarge them, or leave the alpha channel out",
             )
         if not (x.size and np.abs(x).max() <= 1 + 1e-4 and np.abs(y).max() <= 1 + 1e-4):
-            raise ValueError(
-                errors.message(
-                    "x and y",
-                    f"{len(x)} pairs of values outside [−1, 1], or none",
-                    "one pair or more of finite values in [−1, 1]",
-                    "divide bytes by 127.5 and subtract 1",
-                )
+            raise errors.invalid(
+                "x and y",
+                f"{len(x)} pairs of values outside [−1, 1], or none",
+                "one pair or more of finite values in [−1, 1]",
+                "divide bytes by 127.5 and subtract 1",
             )
         function = functools.partial(_distance, self.backbone, self.variables, self.linear)
         return in_batches(function, x, y, batch_size=batch_size)

@@ -69,10 +69,8 @@ def perceptual_distance(network: FeatureMaps, x: np.ndarray, y: np.ndarray) -> n
         [2.0]
     """
     if np.shape(x) != np.shape(y):
-        raise ValueError(
-            errors.message(
-                "y", f"shape {np.shape(y)}", f"{np.shape(x)}, as x has", "pass pairs of images"
-            )
+        raise errors.invalid(
+            "y", f"shape {np.shape(y)}", f"{np.shape(x)}, as x has", "pass pairs of images"
         )
 
     def distance(x: np.ndarray, y: np.ndarray) -> np.ndarray:

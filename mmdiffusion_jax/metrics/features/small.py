@@ -170,15 +170,13 @@ class SmallClassifier:
                 flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 values = json.loads(metadata.get("sizes", ""))
         except (OSError, ValueError, safetensors.SafetensorError) as error:
-            raise ValueError(
-                errors.message(
-                    "path",
-                    f"{shown}, where there is no file"
-                    if isinstance(error, FileNotFoundError)
-                    else f"{shown} ({error})",
-                    "the file of a small classifier",
-                    "fit one with launch/fit_features.py",
-                )
+            raise errors.invalid(
+                "path",
+                f"{shown}, where there is no file"
+                if isinstance(error, FileNotFoundError)
+                else f"{shown} ({error})",
+                "the file of a small classifier",
+                "fit one with launch/fit_features.py",
             ) from error
         lists = {name: tuple(values[name]) for name in ("image_shape", "widths")}
         return cls(
@@ -215,24 +213,20 @@ def as_images(images: np.ndarray, shape: tuple[int, ...] | None = None) -> np.nd
     images = np.asarray(images)
     full = images[..., None] if images.ndim == 3 else images
     if full.ndim != 4 or not full.size or (shape is not None and full.shape[1:] != tuple(shape)):
-        raise ValueError(
-            errors.message(
-                "images",
-                f"shape {images.shape}",
-                f"(n, {', '.join(map(str, shape or ('height', 'width', 'channels')))})",
-                "reshape them, or use features of other images",
-            )
+        raise errors.invalid(
+            "images",
+            f"shape {images.shape}",
+            f"(n, {', '.join(map(str, shape or ('height', 'width', 'channels')))})",
+            "reshape them, or use features of other images",
         )
     if full.dtype == np.uint8:
         return full
     if full.dtype.kind != "f" or not np.all(np.abs(full) <= 1 + 1e-4):
-        raise ValueError(
-            errors.message(
-                "images",
-                f"{full.dtype} values in {full.min()} … {full.max()}",
-                "uint8, or finite floats in [−1, 1]",
-                "scale them",
-            )
+        raise errors.invalid(
+            "images",
+            f"{full.dtype} values in {full.min()} … {full.max()}",
+            "uint8, or finite floats in [−1, 1]",
+            "scale them",
         )
     return full.astype(np.float32)
 

@@ -45,19 +45,15 @@ def from_torch(shapes: Mapping[str, Any], tensors: Tensors, prefix: str = "") ->
     for (kind, *place, leaf), wanted in traverse_util.flatten_dict(shapes).items():
         name = prefix + ".".join([*place, _TORCH_NAMES[leaf]])
         if name not in tensors:
-            raise ValueError(
-                errors.message(
-                    "weights", f"no tensor {name!r}", "those of this network", "use its own file"
-                )
+            raise errors.invalid(
+                "weights", f"no tensor {name!r}", "those of this network", "use its own file"
             )
         tensor, shape = np.asarray(tensors[name], np.float32), tuple(wanted.shape)
         if leaf == "kernel":
             shape = (shape[-1], shape[-2], *shape[:-2])
         if tensor.shape != shape:
-            raise ValueError(
-                errors.message(
-                    f"weights[{name!r}]", f"shape {tensor.shape}", f"{shape}", "use the right file"
-                )
+            raise errors.invalid(
+                f"weights[{name!r}]", f"shape {tensor.shape}", f"{shape}", "use the right file"
             )
         if leaf == "kernel":
             tensor = np.moveaxis(tensor, (0, 1), (-1, -2))

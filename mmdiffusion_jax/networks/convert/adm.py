@@ -45,8 +45,8 @@ def from_adm(
         row = conversion.class_row("label_emb.weight", label)
         conversion.add_to_bias("time_2", row, "label_emb.weight")
     elif label is not None:
-        raise ValueError(
-            errors.message("label", label, "none, as the checkpoint has no classes", "leave it out")
+        raise errors.invalid(
+            "label", label, "none, as the checkpoint has no classes", "leave it out"
         )
     channels = net.level_channels
     conversion.silent_context(4 * net.width, context_features)

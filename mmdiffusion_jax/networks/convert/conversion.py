@@ -127,13 +127,11 @@ class Conversion:
         if label is None and else_last:
             label = len(table) - 1
         if label is None or not 0 <= label < len(table):
-            raise ValueError(
-                errors.message(
-                    "label",
-                    label,
-                    f"a class in 0 … {len(table) - 1}, the rows of {source!r}",
-                    "choose the class whose embedding the network is to keep",
-                )
+            raise errors.invalid(
+                "label",
+                label,
+                f"a class in 0 … {len(table) - 1}, the rows of {source!r}",
+                "choose the class whose embedding the network is to keep",
             )
         return table[label]
 
@@ -175,13 +173,11 @@ class Conversion:
 
     def unfit(self, got: str, expected: str) -> ValueError:
         """The error for a checkpoint that does not go with the network."""
-        return ValueError(
-            errors.message(
-                "tensors",
-                got,
-                expected,
-                f"take another checkpoint, or other fields of the {type(self.net).__name__}",
-            )
+        return errors.invalid(
+            "tensors",
+            got,
+            expected,
+            f"take another checkpoint, or other fields of the {type(self.net).__name__}",
         )
 
     def _shapes(self, num_features: int) -> dict[str, jax.ShapeDtypeStruct]:

@@ -11,10 +11,7 @@ from mmdiffusion_jax.networks.embeddings import grid_embedding
 
 
 def from_dit(
-    tensors: Mapping[str, np.ndarray],
-    net: DiT,
-    label: int | None = None,
-    context_features: int = 0,
+    tensors: Mapping[str, np.ndarray], net: DiT, label: int | None = None, context_features: int = 0
 ) -> dict[str, Any]:
     """The parameters of `net` from a checkpoint of DiT.
 

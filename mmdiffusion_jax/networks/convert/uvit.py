@@ -36,17 +36,15 @@ def from_uvit(
     conversion = Conversion(tensors, net)
     has_classes = conversion.has("label_emb.weight")
     if has_classes != (context_features > 0):
-        raise ValueError(
-            errors.message(
-                "context_features",
-                context_features,
-                "at least 1 for a checkpoint of classes" if has_classes else "0 without classes",
-                "the context's token stands for the class",
-            )
+        raise errors.invalid(
+            "context_features",
+            context_features,
+            "at least 1 for a checkpoint of classes" if has_classes else "0 without classes",
+            "the context's token stands for the class",
         )
     if not has_classes and label is not None:
-        raise ValueError(
-            errors.message("label", label, "none, as the checkpoint has no classes", "leave it out")
+        raise errors.invalid(
+            "label", label, "none, as the checkpoint has no classes", "leave it out"
         )
     positions = conversion.take("pos_embed", 3)[0]
     if has_classes:

@@ -48,13 +48,11 @@ def classifier_free_guidance(
     def decorate(denoiser: Denoiser, query: Query) -> Denoiser:
         check_modality(query, name)
         if not query.diffusion.model.can_drop(name):
-            raise ValueError(
-                errors.message(
-                    "guidance",
-                    f"{name!r}, which training never dropped",
-                    f"one of {sorted(query.diffusion.model.droppable or ())}",
-                    "train with some dropout of that modality, or guide by its decoder head",
-                )
+            raise errors.invalid(
+                "guidance",
+                f"{name!r}, which training never dropped",
+                f"one of {sorted(query.diffusion.model.droppable or ())}",
+                "train with some dropout of that modality, or guide by its decoder head",
             )
         if not isinstance(scale, jax.core.Tracer) and scale == 1:
             return denoiser

@@ -61,13 +61,11 @@ def decoder_guidance(
         for name in scales:
             check_modality(query, name)
             if name not in query.given:
-                raise ValueError(
-                    errors.message(
-                        "guidance",
-                        f"the decoder head of {name!r}, whose value is not given",
-                        f"one of the given modalities {sorted(query.given)}",
-                        "give it, or use the classifier-free form",
-                    )
+                raise errors.invalid(
+                    "guidance",
+                    f"the decoder head of {name!r}, whose value is not given",
+                    f"one of the given modalities {sorted(query.given)}",
+                    "give it, or use the classifier-free form",
                 )
         if not used:
             return denoiser

@@ -36,14 +36,10 @@ class Shape:
     def __post_init__(self) -> None:
         expected = "(low, high) with 0 <= low < high, in σ"
         if not isinstance(self.interval, tuple | list) or len(self.interval) != 2:
-            raise ValueError(
-                errors.message("interval", described(self.interval), expected, "give two numbers")
-            )
+            raise errors.invalid("interval", described(self.interval), expected, "give two numbers")
         low, high = (expect_number("interval", x, expected, lambda _: True) for x in self.interval)
         if not 0 <= low < high:
-            raise ValueError(
-                errors.message("interval", self.interval, expected, "swap or widen it")
-            )
+            raise errors.invalid("interval", self.interval, expected, "swap or widen it")
         expect_number("rescale", self.rescale, "a number in [0, 1]", lambda x: 0 <= x <= 1)
         expect_number("limit", self.limit, "a number above 0", lambda x: x > 0, "raise it")
 

@@ -27,7 +27,7 @@ def static_threshold(low: float = -1.0, high: float = 1.0) -> Decorator:
     for name, value in (("low", low), ("high", high)):
         expect_number(name, value, "a number", lambda x: x == x)
     if not low < high:
-        raise ValueError(errors.message("low, high", (low, high), "low < high", "swap them"))
+        raise errors.invalid("low, high", (low, high), "low < high", "swap them")
     return _on_clean(lambda z_0: jnp.clip(z_0, low, high))
 
 

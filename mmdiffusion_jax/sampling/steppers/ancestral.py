@@ -62,12 +62,10 @@ class Ancestral(Multistep):
             return tables.variance
         mix = estimate.prediction.variance_mix
         if mix is None:
-            raise ValueError(
-                errors.message(
-                    "prediction.variance_mix",
-                    None,
-                    "(batch, *latent), as the model's variance is 'learned'",
-                    "give the denoiser that output, or choose 'posterior' or 'upper'",
-                )
+            raise errors.invalid(
+                "prediction.variance_mix",
+                None,
+                "(batch, *latent), as the model's variance is 'learned'",
+                "give the denoiser that output, or choose 'posterior' or 'upper'",
             )
         return jnp.exp(mix * tables.variance.upper + (1 - mix) * tables.variance.lower)

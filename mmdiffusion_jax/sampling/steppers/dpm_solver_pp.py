@@ -50,9 +50,7 @@ class DPMSolverPP(Multistep):
         expect_whole("order", self.order, 1, 3)
         expect("sde", self.sde, bool, "pass True or False")
         if self.sde and self.order != 2:
-            raise ValueError(
-                errors.message("order", self.order, "2 where sde is set", "use DDIM(eta=1) for 1")
-            )
+            raise errors.invalid("order", self.order, "2 where sde is set", "use DDIM(eta=1) for 1")
 
     @property
     def stochastic(self) -> bool:

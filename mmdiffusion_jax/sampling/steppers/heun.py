@@ -64,8 +64,7 @@ class Heun:
 
         levels = [
             CleanState(
-                sigma / signal.z_0,
-                {name: w / signal.z_0 for name, w in signal.encodings.items()},
+                sigma / signal.z_0, {name: w / signal.z_0 for name, w in signal.encodings.items()}
             )
             for sigma, signal in zip(sigmas, signals, strict=True)
         ]

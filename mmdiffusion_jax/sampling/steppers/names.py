@@ -4,10 +4,7 @@ import functools
 from collections.abc import Callable, Mapping
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.process.checks import (
-    described,
-    expect_name,
-)
+from mmdiffusion_jax.process.checks import described, expect_name
 from mmdiffusion_jax.sampling.steppers.ancestral import Ancestral
 from mmdiffusion_jax.sampling.steppers.ddim import DDIM
 from mmdiffusion_jax.sampling.steppers.dpm_solver_pp import DPMSolverPP
@@ -44,8 +41,8 @@ def as_stepper(stepper: Stepper | str | None) -> Stepper:
     expected = "a stepper, or a name of sampling.SAMPLERS"
     if isinstance(stepper, type):
         name = stepper.__name__
-        raise ValueError(errors.message("stepper", f"the class {name}", expected, f"pass {name}()"))
+        raise errors.invalid("stepper", f"the class {name}", expected, f"pass {name}()")
     if not all(hasattr(stepper, part) for part in ("order", "stochastic", "init", "step")):
         mend = "pass one such as sampling.DDIM()"
-        raise ValueError(errors.message("stepper", described(stepper), expected, mend))
+        raise errors.invalid("stepper", described(stepper), expected, mend)
     return stepper

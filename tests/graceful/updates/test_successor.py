@@ -109,8 +109,7 @@ def test_the_deployed_model_trains_encoders_alone(deployed, deeper):
     held = graceful.constraint([deployed], deeper, options)
     params = jax.jit(deeper.init)(jax.random.key(1))
     extra = jax.tree.map(
-        jnp.subtract,
-        *(jax.grad(lambda p, c=c: loss_of(c, p)[0])(params) for c in (held, plain)),
+        jnp.subtract, *(jax.grad(lambda p, c=c: loss_of(c, p)[0])(params) for c in (held, plain))
     )
     encoders = {"/".join(p) for name in ("image", "label") for p in encoder_paths(deeper, name)}
     assert encoders == {"modalities_label/table"}
@@ -190,23 +189,13 @@ def test_a_head_is_asked_about_states_that_do_not_carry_its_modality(deployed):
 
     def asked(labels, key=KEY):
         values = {**batch, "label": labels}
-        return graceful.heads_at_noise(
-            key,
-            Diffusion(built.process, functions),
-            values,
-            "label",
-        )
+        return graceful.heads_at_noise(key, Diffusion(built.process, functions), values, "label")
 
     first = asked(batch["label"])
     np.testing.assert_array_equal(first, asked((batch["label"] + 1) % 10))
     assert np.abs(first - asked(batch["label"], jax.random.key(9))).max() > 0
     with pytest.raises(ValueError, match=r"`name`: got .labels.*did you mean .label"):
-        graceful.heads_at_noise(
-            KEY,
-            Diffusion(built.process, functions),
-            batch,
-            "labels",
-        )
+        graceful.heads_at_noise(KEY, Diffusion(built.process, functions), batch, "labels")
 
 
 def test_a_share_of_one_learns_from_what_is_stored_alone(deployed, deeper):
