@@ -149,6 +149,20 @@ def test_what_is_not_needed_is_not_imported(module, heavy):
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_functions_take_few_arguments():
+    many = {}
+    for file in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                names = [
+                    argument.arg for argument in arguments if argument.arg not in ("self", "cls")
+                ]
+                if len(names) > 7:
+                    many[f"{file.relative_to(PACKAGE)}: {node.name}"] = names
+    assert many == {}
+
+
 def test_modules_stay_short():
     lines = {
         file.relative_to(ROOT): len(file.read_text().splitlines())
