@@ -1,10 +1,10 @@
-"""One voice for bad input: what was asked, what came, what was expected, and the mend."""
+"""Errors about bad input: each names the argument, what came, what was expected, and the mend."""
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping
 
 # What other libraries and papers call it, without capitals, "_" and "-" → our names, of which only
-# known ones are told. Letters alone would often lead elsewhere: "precision" is near "positions".
+# known ones are suggested. Letters alone often mislead: "precision" is near "positions".
 _SYNONYMS: Mapping[str, tuple[str, ...]] = {
     word: ours
     for words, ours in (

@@ -72,8 +72,8 @@ def local_path(path: str | os.PathLike[str], argument: str) -> Path:
 def writable_folder(path: str | os.PathLike[str], argument: str) -> Path:
     """Makes sure that a folder can be written to, before the work whose result goes there.
 
-    It tries: a file is written and removed, in the folder or where the folder would be made. What
-    was there stays, and nothing is left behind.
+    It writes a file there and removes it, in the folder or where the folder would be made. What was
+    there stays, and nothing is left behind.
 
     Args:
         path: of the folder; it and its parents need not be there.
@@ -101,8 +101,7 @@ def writable_file(
 ) -> Path:
     """Makes sure that a file can be written, before the work whose result it gets.
 
-    It tries: a file is written beside its place and removed. What was there stays, and nothing is
-    left behind.
+    It tries by another file, as `writable_folder` does.
 
     Args:
         path: of the file, which may be there.
@@ -153,12 +152,11 @@ def _try_to_write(file: Path, argument: str, shown: Path) -> None:
     """Writes a file of this name below a folder of its own, in the nearest folder there is."""
     folder, missing = _nearest_folder(file)
     try:
-        # A process that was killed right here has left its own, which others must not take away.
+        # A killed process leaves its probe; a young one may belong to a process that lives.
         for other in folder.glob(f"{_PROBE}*"):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - other.lstat().st_mtime > _LEFT_SECONDS:
                     shutil.rmtree(other, ignore_errors=True)
-        # Hidden under a name of what is not finished.
         with tempfile.TemporaryDirectory(
             prefix=_PROBE, suffix=f".{os.getpid()}", dir=folder
         ) as probe:
@@ -182,9 +180,9 @@ def _try_to_write(file: Path, argument: str, shown: Path) -> None:
 def replacing(path: str | os.PathLike[str], tidy: bool = True) -> Iterator[IO[bytes]]:
     """Opens a binary file that takes its name, and the place of an older one, when it is whole.
 
-    It is written beside its place under a hidden name that holds the process's number, brought to
-    the disk and renamed. Where the block fails it is removed, and an older file stays. What a
-    process that was killed has left of the same file is removed as well.
+    The file is written beside its place under a dotted name with the process's number, synced to
+    the disk and renamed. Where the block fails it is removed, and an older file stays. What killed
+    processes have left of the same file is removed as well.
 
     Args:
         path: of the file; its folder must be there.
@@ -194,11 +192,10 @@ def replacing(path: str | os.PathLike[str], tidy: bool = True) -> Iterator[IO[by
         The stream to write to.
 
     Raises:
-        OSError: it cannot be written; the error has its name, or that of its folder where the
-            folder is not there.
+        OSError: the file cannot be written; the error names it, or its folder where that is
+            missing.
 
     Example:
-        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     with replacing(f"{folder}/a") as stream:
         ...         _ = stream.write(b"whole")
@@ -215,7 +212,7 @@ def replacing(path: str | os.PathLike[str], tidy: bool = True) -> Iterator[IO[by
     with naming(file, temporary):
         try:
             with temporary.open("wb") as stream:
-                # Tells others that this one has a living writer.
+                # The lock tells other processes that this file has a living writer.
                 _try_lock(stream)
                 yield stream
                 stream.flush()
@@ -233,7 +230,7 @@ def naming(
 
     Args:
         path: of the file.
-        hidden: the name that it has while it is written, which nobody is told.
+        hidden: the name that it has while it is written, which errors must not show.
 
     Example:
         >>> with naming("a.json"):
@@ -253,7 +250,7 @@ def naming(
 
 
 def is_unfinished(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is one that `replacing` has under way, or was killed over.
+    """Whether `replacing` is writing this file, or was killed while it did.
 
     Example:
         >>> is_unfinished("out/.samples.npz.4711"), is_unfinished("out/samples.npz")
@@ -263,7 +260,7 @@ def is_unfinished(path: str | os.PathLike[str]) -> bool:
 
 
 def remove_leftovers(folder: str | os.PathLike[str], name: str | None = None) -> None:
-    """Removes what processes that were killed have left of files in a folder.
+    """Removes the unfinished files of killed processes from a folder.
 
     Args:
         folder: it need not be there.
@@ -318,7 +315,6 @@ def write_png(path: str | os.PathLike[str], image: np.ndarray, tidy: bool = True
         OSError: it cannot be written; an older file stays.
 
     Example:
-        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_png(f"{folder}/red.png", np.full((2, 3, 3), (255, 0, 0), np.uint8))
         ...     Image.open(f"{folder}/red.png").getpixel((2, 1))
@@ -345,7 +341,6 @@ def locked(folder: str | os.PathLike[str], argument: str) -> Iterator[None]:
         OSError: the folder cannot be written to.
 
     Example:
-        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder, locked(folder, "workdir"):
         ...     with locked(folder, "workdir"):
         ...         pass

@@ -1,7 +1,8 @@
-"""The ranges of numbers that users set, and the one error outside them."""
+"""Checks of the numbers and names that users set."""
 
 import math
 import numbers
+from collections.abc import Collection
 
 import numpy as np
 
@@ -65,12 +66,7 @@ def check_whole(argument: str, value: object, least: int = 0, most: int = INT32)
 
 
 def check_real(
-    argument: str,
-    value: object,
-    least: float = -math.inf,
-    most: float = math.inf,
-    ends: str = "[]",
-    expected: str = "",
+    argument: str, value: object, least: float = -math.inf, most: float = math.inf, ends: str = "[]"
 ) -> None:
     """Checks a finite number; booleans and texts are none.
 
@@ -80,7 +76,6 @@ def check_real(
         least: the lower end.
         most: the upper end.
         ends: which ends are allowed themselves, as an interval is written: "[]", "(]", "[)", "()".
-        expected: what would have been right, in words; left out, the interval.
 
     Raises:
         ValueError: anything but a finite number in that interval.
@@ -98,9 +93,20 @@ def check_real(
         below = number < most if ends[1] == ")" else number <= most
         if math.isfinite(number) and above and below:
             return
-    raise errors.invalid(
-        argument, _shown(value), expected or _interval(least, most, ends), "change it"
-    )
+    raise errors.invalid(argument, _shown(value), _interval(least, most, ends), "change it")
+
+
+def check_one_of(argument: str, value: object, known: Collection[str]) -> None:
+    """Checks that a value is one of the known names.
+
+    Raises:
+        ValueError: any other; the error suggests the nearest name.
+
+    Example:
+        >>> check_one_of("target", "noise", ("noise", "z_0", "v"))
+    """
+    if value not in known:
+        raise errors.unknown(argument, value, known)
 
 
 def _interval(least: float, most: float, ends: str) -> str:
