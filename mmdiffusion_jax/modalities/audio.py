@@ -27,14 +27,13 @@ class Audio(Gaussian):
     frequency to its columns and, within a column, its channels. Nothing is learned. Unit RMS lets
     the modality weight alone set the strength; E of silence is 0.
 
-    Sounds of equal length are loud and silent at much the same moments; what tells them apart is
-    the shape of their spectra. A learned map, and more so a bias, would come to encode what is the
-    same in all of them, as an encoding that says little is easy to estimate.
+    Sounds of equal length are loud and silent at much the same moments and differ in the shape of
+    their spectra. A learned map, and more so a bias, would come to encode what all sounds share, as
+    an encoding with little information is easy to estimate.
 
-    p(x | z_t) is a diagonal Gaussian with σ of at least e⁻². Silence is −1 exactly: with a narrow σ
-    the loss would be about how exactly that is met, and little about the sound. The mean and the
-    variance of E(x) are those of u, which are exact, over the root mean square of u
-    (`encoders.unit_rms_moments`).
+    p(x | z_t) is a diagonal Gaussian with σ of at least e⁻². Silence is −1 exactly: a narrower σ
+    would make the loss one of silence, and little of the sound. The mean and the variance of E(x)
+    are those of u, which are exact, over the root mean square of u (`encoders.unit_rms_moments`).
 
     Attributes:
         frames: steps in time.
@@ -58,10 +57,9 @@ class Audio(Gaussian):
     grid: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        """Checks the fields."""
         super().__post_init__()
-        for name, value in (("frames", self.frames), ("mels", self.mels)):
-            ranges.check_whole(name, value, 1)
+        ranges.check_whole("frames", self.frames, 1)
+        ranges.check_whole("mels", self.mels, 1)
         coarse_shape(self.grid, self.latent)
 
     def setup(self) -> None:
@@ -97,7 +95,7 @@ class Audio(Gaussian):
 
     @property
     def shows_labels(self) -> bool:
-        """Yes: a spectrogram is read as a picture is."""
+        """Yes: a classifier takes a spectrogram as a picture."""
         return True
 
     def encode(self, x: jax.Array) -> jax.Array:

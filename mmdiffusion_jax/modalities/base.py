@@ -17,12 +17,12 @@ from mmdiffusion_jax.model import Features
 
 @dataclasses.dataclass(frozen=True)
 class ColumnEncoder:
-    """What makes a modality's x of other values in its column, once for all of the data.
+    """Makes x of other values in a modality's column, such as latents of pixels, once and for all.
 
     Attributes:
         validate: (what errors call them, values) raises a ValueError where they cannot be encoded.
         encode: values (batch, …) → x (batch, …).
-        identity: names what encodes and its parameters; what it has made is kept under this name.
+        identity: names the encoder and its parameters; the encoded data are kept under it.
     """
 
     validate: Callable[[str, np.ndarray], None]
@@ -34,22 +34,23 @@ class Modality(nn.Module):
     """One kind of data. A subclass is one file; it fills in what raises NotImplementedError.
 
     `encode`, `head`, `expected_encoding` and `encoding_variance` may use parameters; the other
-    methods are pure. What has a default here is for a modality that is more than its encoder and
-    its likelihood: that can be made from another one, that has figures, whose values are classes.
+    methods are pure. Methods with a default are for what only some modalities have: another one
+    that they can be made from, figures, or classes. All attributes but the first two belong to the
+    class.
 
     Attributes:
         latent: the shape of the diffusion space, (height, width, channels).
         is_primary: whether z_0 encodes this modality.
-        decoder_fields: of the class: the names of the fields that `encode` does not read.
-        figures: of the class: {name: whether higher is better, None for neither} of the figures
-            that `measures` and `measures_of_primary` have.
-        is_image: of the class: whether x has pixels in 0 … 255, whose features can be compared.
-        is_partial_view: of the class: whether x is the primary with a part hidden, so that what is
-            generated from it is to be compared with the whole.
-        is_embedding: of the class: whether x is what the network of `data.embedder` makes of the
-            primary, and is made so where the data lack it.
-        is_categorical: of the class: whether `most_likely` decides among classes, so that an update
-            of a deployed model may flip it.
+        decoder_fields: the names of the fields that `encode` does not read.
+        figures: {name: whether higher is better, None for neither} of the figures that `measures`
+            and `measures_of_primary` have.
+        is_image: whether x has pixels in 0 … 255, whose features can be compared.
+        is_partial_view: whether x is the primary with a part hidden, so that what is generated from
+            it is to be compared with the whole.
+        is_embedding: whether the network of `data.embedder` makes x of the primary, where the data
+            lack it.
+        is_categorical: whether `most_likely` chooses a class, which an update of a deployed model
+            may flip.
     """
 
     latent: tuple[int, int, int]
@@ -66,8 +67,8 @@ class Modality(nn.Module):
     def encoder_fields(self) -> dict[str, Any]:
         """What E depends on beside parameters, in JSON's types: all fields but `decoder_fields`.
 
-        Fingerprints of stored latents are taken of it, so a field too few mixes latents that do not
-        go together, and a field too many refuses some that do.
+        Stored latents are fingerprinted by it: with a field too few, latents of different encoders
+        mix; with one too many, equal encoders count as different.
         """
         left_out = {"parent", "name", *self.decoder_fields}
         names = (field.name for field in dataclasses.fields(self))
@@ -85,9 +86,9 @@ class Modality(nn.Module):
 
     @property
     def is_bounded(self) -> bool:
-        """Whether every entry of E(x) lies within [−1, 1], so that an estimate may be kept there.
+        """Whether every entry of E(x) lies within [−1, 1], so that an estimate may be clipped.
 
-        Codes of unit RMS do not: their entries go up to the root of their number.
+        Codes of unit RMS are not bounded so: an entry reaches the root of the number of entries.
         """
         return False
 
@@ -99,43 +100,31 @@ class Modality(nn.Module):
     def derive(self, rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
         """A batch of the column of `derived_from` → this modality's column, on the host.
 
-        Called for every batch anew, so what is random in it differs from epoch to epoch.
-
-        Args:
-            rng: the only source of randomness.
-            x: (batch, …) of the other column.
-
-        Returns:
-            (batch, …) as `columns` says.
+        It is called anew for every batch, so its draws from `rng`, the only source of randomness,
+        differ from epoch to epoch.
         """
         raise NotImplementedError
 
     def conversion(self, x: np.ndarray) -> str:
-        """How a column of another shape or kind becomes what `columns` says.
+        """How a column x (examples, …) of another shape or kind becomes what `columns` says.
 
-        Args:
-            x: (examples, …), some values of that column.
-
-        Returns:
-            The mend, as errors end with it.
+        Errors end with it.
         """
         del x
         return "reshape or cast the data, or correct the config"
 
     def column_encoder(self, dtype: np.dtype) -> ColumnEncoder | None:
-        """What makes x of the column of this name, where that holds other values of a dtype."""
+        """The encoder of this modality's column where it holds other values, of a dtype."""
         del dtype
         return None
 
     def suspicion(self, highest: float) -> str | None:
-        """What a warning says about data that are valid and yet odd, by their highest value."""
+        """The warning for data that are valid and yet odd, by their highest value, or None."""
         del highest
         return None
 
     def validate(self, name: str, x: np.ndarray) -> None:
-        """Checks values of the data on the host.
-
-        Values of examples in which the modality is absent are not among them.
+        """Checks values of the data on the host, of those examples that have the modality.
 
         Raises:
             ValueError: naming the modality, the offending value and the range.
@@ -159,9 +148,9 @@ class Modality(nn.Module):
         raise NotImplementedError
 
     def reconstruct(self, encoding: jax.Array, head: Any) -> Any:
-        """Parameters of p(x | z_t) for the primary, from the estimate of its encoding.
+        """Parameters of p(x | z_t) for the primary: the head's, and the estimate of its encoding.
 
-        By default the head's own, to which the estimate adds nothing.
+        By default the head's alone.
         """
         del encoding
         return head
@@ -171,9 +160,9 @@ class Modality(nn.Module):
         raise NotImplementedError
 
     def condition_log_prob(self, head: Any, x: jax.Array) -> jax.Array:
-        """log p of what x says as a condition, (batch,) nats: all of it, as long as `encode` is.
+        """log p of that part of x which `encode` reads, (batch,) nats; by default all of x.
 
-        A modality whose x carries a target that `encode` does not read leaves the target out.
+        A modality whose x holds a target that `encode` does not read leaves the target out.
         """
         return self.log_prob(head, x)
 
@@ -197,14 +186,14 @@ class Modality(nn.Module):
     def num_labels(self) -> int:
         """How many labels there are, where x is one label of an example; 0 where it is not.
 
-        Labels are given one after the other in an evaluation, are scored one by one, and
-        classifiers learn to read them off the modalities that have `shows_labels`.
+        An evaluation gives each label in turn and scores all of them, and its classifiers learn to
+        tell the labels from the modalities that have `shows_labels`.
         """
         return 0
 
     @property
     def shows_labels(self) -> bool:
-        """Whether a classifier may read labels off x, uint8 or floats that it clips to [−1, 1]."""
+        """Whether a classifier may tell labels from x, uint8 or floats clipped to [−1, 1]."""
         return False
 
     def classes_in(self, x: np.ndarray) -> np.ndarray | None:
@@ -213,31 +202,20 @@ class Modality(nn.Module):
         return None
 
     def measures(self, given: "Modality") -> Sequence[Measure]:
-        """How good values are that were generated from another modality, by the true ones.
+        """Measures of (generated x, true x), where x was generated from the modality `given`.
 
-        Args:
-            given: the other modality.
-
-        Returns:
-            Measures of (generated x, true x); none where the other one does not say what x is.
+        There are none where `given` does not determine x.
         """
         del given
         return ()
 
     @property
     def measures_of_primary(self) -> Sequence[Measure]:
-        """How well the primary goes with x, given or generated together with it.
-
-        Returns:
-            Measures of (generated primary, x).
-        """
+        """Measures of (generated primary, x), where x was given or generated together with it."""
         return ()
 
     def readable(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """What a deployed model can take of later data: all of it, unless classes came later.
-
-        Args:
-            x: (batch, …), of a successor.
+        """What a deployed model can read of its successor's data x (batch, …).
 
         Returns:
             (x with 0 in place of classes that came later, whether an example has none (batch,)).
@@ -245,14 +223,10 @@ class Modality(nn.Module):
         return x, jnp.ones(len(x), bool)
 
     def check_successor(self, name: str, successor: "Modality") -> None:
-        """Checks that another one reads the same data, as an update of a deployed model has to.
-
-        Args:
-            name: the modality's.
-            successor: in the update.
+        """Checks that the modality `name` of an update reads the same data as the deployed one.
 
         Raises:
-            ValueError: one of another kind, or of other columns.
+            ValueError: a successor of another kind, or of other columns.
         """
         if type(self) is not type(successor) or self.columns != successor.columns:
             raise errors.invalid(

@@ -1,4 +1,4 @@
-"""What labels, masks and tokens share: independent categorical variables, known by their logits."""
+"""What labels, masks and tokens share: independent categorical variables with logits."""
 
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ from mmdiffusion_jax.model import categorical_log_prob
 class Categorical(Modality):
     """A modality whose head is logits (batch, *dims, num_classes) of integers (batch, *dims).
 
-    A subclass adds the encoder, the head and the columns.
+    A subclass adds the encoder with its table of `class_codes`, the head and the columns.
 
     Attributes:
         num_classes: how many classes, at least 2.
@@ -31,7 +31,6 @@ class Categorical(Modality):
         return None
 
     def __post_init__(self) -> None:
-        """Checks the number of classes."""
         super().__post_init__()
         ranges.check_whole("num_classes", self.num_classes, 2)
 
@@ -65,6 +64,23 @@ class Categorical(Modality):
                 f"{self.nouns[1]} in 0 … {self.num_classes - 1}{also}",
                 "correct the data, raise num_classes, or mark them as not present",
             )
+
+    def class_codes(self) -> jax.Array:
+        """The encoding of each class, (num_classes, *code)."""
+        raise NotImplementedError
+
+    def placed(self, codes: jax.Array) -> jax.Array:
+        """Codes (batch, *dims, *code) in the latent, (batch, *latent); by default as they are."""
+        return codes
+
+    def expected_encoding(self, head: jax.Array) -> jax.Array:
+        """Σ_k softmax(logits)_k E(k), (batch, *latent)."""
+        return self.placed(jnp.tensordot(jax.nn.softmax(head), self.class_codes(), axes=1))
+
+    def encoding_variance(self, head: jax.Array) -> jax.Array:
+        """Σ_k softmax(logits)_k E(k)² − (Σ_k softmax(logits)_k E(k))², (batch, *latent)."""
+        square = jnp.tensordot(jax.nn.softmax(head), self.class_codes() ** 2, axes=1)
+        return jnp.maximum(self.placed(square) - self.expected_encoding(head) ** 2, 0)
 
     def log_prob(self, head: jax.Array, x: jax.Array) -> jax.Array:
         """log p(x), (batch,) nats over the values that are known."""
@@ -113,19 +129,15 @@ class Categorical(Modality):
 
 
 def check_unknown(argument: str, unknown: int | None, num_classes: int) -> None:
-    """Checks that the integer for "not known" is no class.
-
-    Args:
-        argument: the field that sets it.
-        unknown: the integer, or None.
-        num_classes: how many classes.
+    """Checks the field that sets the integer for "not known".
 
     Raises:
-        ValueError: a class among 0 … num_classes − 1.
+        ValueError: a class among 0 … num_classes − 1, or no integer.
     """
-    if unknown is not None:
-        ranges.check_whole(argument, unknown, -ranges.INT32)
-    if unknown is not None and 0 <= unknown < num_classes:
+    if unknown is None:
+        return
+    ranges.check_whole(argument, unknown, -ranges.INT32)
+    if 0 <= unknown < num_classes:
         raise errors.invalid(
             argument,
             unknown,

@@ -12,7 +12,7 @@ import numpy as np
 from mmdiffusion_jax import errors, metrics, ranges
 from mmdiffusion_jax.modalities.base import Features, Modality
 from mmdiffusion_jax.modalities.encoders import coarse_shape, enlarge, unit_rms, unit_rms_moments
-from mmdiffusion_jax.modalities.heads import bounded_log_std, pool_gaussians
+from mmdiffusion_jax.modalities.heads import bounded_log_std, draw_gaussian, pool_gaussians
 from mmdiffusion_jax.modalities.judging import Measure
 from mmdiffusion_jax.model import (
     gaussian_log_prob,
@@ -25,8 +25,8 @@ _LOG_KAPPA_RANGE = (-3.0, 11.0)
 Head = dict[str, jax.Array]
 
 
-class Law(Protocol):
-    """A distribution of vectors (batch, dims); its parameters come from `num_outputs` numbers."""
+class Distribution(Protocol):
+    """A distribution of vectors (batch, dims) with parameters from `num_outputs` numbers each."""
 
     def num_outputs(self, dims: int) -> int:
         """How many numbers an example's parameters are made from."""
@@ -35,7 +35,7 @@ class Law(Protocol):
         """(batch, num_outputs) of a layer → parameters."""
 
     def canonical(self, x: jax.Array) -> jax.Array:
-        """x as the distribution knows it."""
+        """x in the distribution's domain."""
 
     def log_prob(self, head: Head, x: jax.Array) -> jax.Array:
         """log p(x), (batch,) nats."""
@@ -53,7 +53,7 @@ class Law(Protocol):
         """Mean and variance of x @ kernel, entry by entry, for a kernel (dims, size)."""
 
 
-class GaussianLaw:
+class DiagonalGaussian:
     """The diagonal Gaussian, {"mean", "log_std"} of shape (batch, dims)."""
 
     def num_outputs(self, dims: int) -> int:
@@ -79,8 +79,7 @@ class GaussianLaw:
 
     def draw(self, key: jax.Array, head: Head) -> jax.Array:
         """Mean + σ ε."""
-        noise = jax.random.normal(key, head["mean"].shape, head["mean"].dtype)
-        return head["mean"] + jnp.exp(head["log_std"]) * noise
+        return draw_gaussian(key, head)
 
     def mode(self, head: Head) -> jax.Array:
         """The mean."""
@@ -91,8 +90,8 @@ class GaussianLaw:
         return head["mean"] @ kernel, jnp.exp(2 * head["log_std"]) @ kernel**2
 
 
-class CosineLaw:
-    """The von Mises–Fisher law of directions, {"natural"} = κμ of shape (batch, dims)."""
+class VonMisesFisher:
+    """The von Mises–Fisher distribution of directions, {"natural"} = κμ of shape (batch, dims)."""
 
     def num_outputs(self, dims: int) -> int:
         """The direction and log κ."""
@@ -146,7 +145,10 @@ class CosineLaw:
         return head["natural"] / kappa[:, None], kappa
 
 
-LAWS: Mapping[str, Law] = {"gaussian": GaussianLaw(), "cosine": CosineLaw()}
+DISTRIBUTIONS: Mapping[str, Distribution] = {
+    "gaussian": DiagonalGaussian(),
+    "cosine": VonMisesFisher(),
+}
 """The distributions of an embedding by the names that configs know them by."""
 
 
@@ -190,12 +192,9 @@ class Embedding(Modality):
     is_embedding = True
 
     def __post_init__(self) -> None:
-        """Checks the fields."""
         super().__post_init__()
-        if self.head_kind not in LAWS:
-            raise errors.unknown("head_kind", self.head_kind, LAWS)
-        least = 2 if self.head_kind == "cosine" else 1
-        ranges.check_whole("dims", self.dims, least)
+        ranges.check_one_of("head_kind", self.head_kind, DISTRIBUTIONS)
+        ranges.check_whole("dims", self.dims, 2 if self.head_kind == "cosine" else 1)
         coarse_shape(self.grid, self.latent)
 
     def setup(self) -> None:
@@ -240,7 +239,7 @@ class Embedding(Modality):
             )
 
     def measures(self, given: Modality) -> Sequence[Measure]:
-        """The mean cosine with the truth, beside that of rows that are no pair."""
+        """The mean cosine with the truth, beside that of rows that are no pair ("strangers")."""
         del given
         return (Measure(tuple(self.figures), lambda x, truth, _: _cosines(x, truth)),)
 
@@ -252,13 +251,14 @@ class Embedding(Modality):
 
     def encode(self, x: jax.Array) -> jax.Array:
         """Vectors (batch, dims) → (batch, *latent), unit RMS each."""
-        return unit_rms(self._grid(self._law.canonical(x) @ self.kernel), num_axes=3)
+        return unit_rms(self._grid(self._distribution.canonical(x) @ self.kernel), num_axes=3)
 
     @nn.compact
     def head(self, features: Features) -> Head:
         """→ the parameters of the distribution, from the pooled features."""
         pooled = jnp.mean(features.grid, axis=(1, 2)) + features.condition
-        return self._law.head(nn.Dense(self._law.num_outputs(self.dims))(nn.LayerNorm()(pooled)))
+        num_outputs = self._distribution.num_outputs(self.dims)
+        return self._distribution.head(nn.Dense(num_outputs)(nn.LayerNorm()(pooled)))
 
     def expected_encoding(self, head: Head) -> jax.Array:
         """≈ E[u] / sqrt(mean E[u²]), (batch, *latent)."""
@@ -270,19 +270,19 @@ class Embedding(Modality):
 
     def log_prob(self, head: Head, x: jax.Array) -> jax.Array:
         """log density, (batch,) nats."""
-        return self._law.log_prob(head, x)
+        return self._distribution.log_prob(head, x)
 
     def pool(self, heads: Head) -> Head:
         """The distribution of the same kind proportional to the geometric mean."""
-        return self._law.pool(heads)
+        return self._distribution.pool(heads)
 
     def draw(self, key: jax.Array, head: Head) -> jax.Array:
         """A draw, (batch, dims)."""
-        return self._law.draw(key, head)
+        return self._distribution.draw(key, head)
 
     def most_likely(self, head: Head) -> jax.Array:
         """The mean, or the mean direction, (batch, dims)."""
-        return self._law.mode(head)
+        return self._distribution.mode(head)
 
     def show(self, x: np.ndarray) -> list[np.ndarray | str]:
         """The first three values as captions."""
@@ -290,11 +290,11 @@ class Embedding(Modality):
         return [" ".join(f"{value:.2f}" for value in row[:3]) + more for row in np.asarray(x)]
 
     @property
-    def _law(self) -> Law:
-        return LAWS[self.head_kind]
+    def _distribution(self) -> Distribution:
+        return DISTRIBUTIONS[self.head_kind]
 
     def _moments(self, head: Head) -> tuple[jax.Array, jax.Array]:
-        mean, variance = self._law.projected(head, self.kernel)
+        mean, variance = self._distribution.projected(head, self.kernel)
         return unit_rms_moments(self._grid(mean), variance.reshape(-1, *self.latent))
 
     def _grid(self, projected: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ def coarse_shape(grid: Sequence[int] | None, latent: Sequence[int]) -> tuple[int
     """The shape of a learned encoding before it is enlarged to the latent.
 
     Args:
-        grid: (rows, columns), or None for the latent's own.
+        grid: (rows, columns), or None for those of the latent.
         latent: (height, width, channels).
 
     Returns:
@@ -51,10 +51,7 @@ def enlarge(rows: jax.Array, latent: Sequence[int]) -> jax.Array:
 
     Args:
         rows: (n, grid rows, grid columns, channels).
-        latent: (height, width, channels).
-
-    Returns:
-        (n, height, width, channels).
+        latent: (height, width, channels), the shape of the result.
 
     Example:
         >>> enlarge(jnp.array([0.0, 1.0]).reshape(1, 1, 2, 1), (1, 4, 1)).ravel().tolist()
@@ -72,9 +69,6 @@ def unit_rms(rows: jax.Array, num_axes: int = 1) -> jax.Array:
     Args:
         rows: (…, *axes).
         num_axes: how many axes one row has.
-
-    Returns:
-        The same shape.
 
     Example:
         >>> jnp.round(unit_rms(jnp.array([3.0, 4.0])) ** 2, 4).tolist()

@@ -1,10 +1,10 @@
-"""What images, latents and sound share: a diagonal Gaussian, known by its mean and log σ."""
+"""What images, latents and sound share: a diagonal Gaussian with a mean and log σ."""
 
 import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax.modalities.base import Modality
-from mmdiffusion_jax.modalities.heads import pool_gaussians
+from mmdiffusion_jax.modalities.heads import draw_gaussian, pool_gaussians
 
 
 class Gaussian(Modality):
@@ -28,8 +28,7 @@ class Gaussian(Modality):
 
     def draw(self, key: jax.Array, head: dict[str, jax.Array]) -> jax.Array:
         """Mean + σ ε, in data units."""
-        noise = jax.random.normal(key, head["mean"].shape, head["mean"].dtype)
-        return self.in_data_units(head["mean"] + jnp.exp(head["log_std"]) * noise)
+        return self.in_data_units(draw_gaussian(key, head))
 
     def most_likely(self, head: dict[str, jax.Array]) -> jax.Array:
         """The mean, in data units."""

@@ -10,20 +10,20 @@ _LOG_STD_RANGE = (-7.0, 2.0)
 
 
 def per_pixel(features: Features, height: int, width: int, channels: int) -> jax.Array:
-    """Every cell of the features' grid gives the values of its own patch of pixels.
+    """Every cell of the features' grid gives the values of one patch of pixels.
 
-    The features are normalised, scaled and shifted by t, and projected; the deviation of a pixel
-    falls with the noise by orders of magnitude, which a head without t could not follow.
+    The features are normalised, scaled and shifted by t, and projected: the standard deviation of a
+    pixel falls with the noise by orders of magnitude, which a head without t could not follow. The
+    layers belong to the module whose compact method calls.
 
     Args:
         features: the backbone's, with rows and columns that divide height and width.
-        height: of the pixels.
-        width: of the pixels.
-        channels: values a pixel.
+        height: of the map of pixels.
+        width: of the map of pixels.
+        channels: how many values a pixel has.
 
     Returns:
-        (batch, height, width, channels). The layers belong to the module whose compact method
-        calls.
+        (batch, height, width, channels).
 
     Example:
         >>> class Head(nn.Module):
@@ -56,6 +56,12 @@ def bounded_log_std(out: jax.Array, low: float = _LOG_STD_RANGE[0]) -> jax.Array
         [-2.0, -1.0, 2.0]
     """
     return jnp.clip(out + max(-2.0, low + 1.0), low, _LOG_STD_RANGE[1])
+
+
+def draw_gaussian(key: jax.Array, head: dict[str, jax.Array]) -> jax.Array:
+    """Mean + σ ε of a head {"mean", "log_std"}."""
+    noise = jax.random.normal(key, head["mean"].shape, head["mean"].dtype)
+    return head["mean"] + jnp.exp(head["log_std"]) * noise
 
 
 def pool_gaussians(heads: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -18,7 +18,7 @@ from mmdiffusion_jax.modalities.judging import Measure, Networks
 from mmdiffusion_jax.modalities.palettes import channel_colours
 from mmdiffusion_jax.model import discretised_gaussian_log_prob
 
-# All pixels below it are a sign of another scale.
+# A data set without a pixel above it probably has another scale.
 _DARK = 64
 
 
@@ -26,11 +26,9 @@ class Image(Gaussian):
     """An image of the latent's own shape, uint8 in 0 … 255.
 
     E(x) = x / 127.5 − 1. The likelihood is a Gaussian discretised to `num_levels` evenly spaced
-    grey levels; data with fewer than 256 levels (the 17 of the digits) should say so, or its
-    likelihood is spread over levels that never occur.
-
-    As the primary modality the mean is the process' own estimate of the encoding and the head
-    gives the standard deviation alone; otherwise the head gives both.
+    grey levels. Data with fewer than 256 levels (the 17 of the digits) should set their number, or
+    the likelihood is spread over levels that never occur. For the primary modality the mean is the
+    diffusion's estimate of the encoding, and the head gives σ alone; otherwise the head gives both.
 
     Attributes:
         num_levels: how many grey levels the data has, 2 … 256; level i is stored as
@@ -59,7 +57,6 @@ class Image(Gaussian):
         return self.latent, "integer"
 
     def __post_init__(self) -> None:
-        """Checks the number of levels."""
         super().__post_init__()
         ranges.check_whole("num_levels", self.num_levels, 2, 256)
 
@@ -74,9 +71,8 @@ class Image(Gaussian):
             return pixel_conversion(x, self.num_levels)
         else:
             return super().conversion(x)
-        return (
-            mend if x.dtype == np.uint8 else f"{mend}, and {pixel_conversion(x, self.num_levels)}"
-        )
+        scale = "" if x.dtype == np.uint8 else f", and {pixel_conversion(x, self.num_levels)}"
+        return mend + scale
 
     @property
     def is_bounded(self) -> bool:
@@ -85,7 +81,7 @@ class Image(Gaussian):
 
     @property
     def shows_labels(self) -> bool:
-        """Whether it is the primary: only that is judged so."""
+        """Whether it is the primary, the only image that is judged so."""
         return self.is_primary
 
     def suspicion(self, highest: float) -> str | None:
@@ -98,10 +94,9 @@ class Image(Gaussian):
         )
 
     def measures(self, given: Modality) -> Sequence[Measure]:
-        """How near a primary is to the truth that was restored from a part of it.
+        """How near a primary that was restored from a part of it comes to the truth.
 
-        `psnr` and `ssim` of bytes, the perceptual `distance` by the maps of a small classifier, and
-        `lpips`.
+        `psnr` and `ssim` are of bytes; `distance` is perceptual, by the maps of a small classifier.
         """
         if not (self.is_primary and given.is_partial_view):
             return ()

@@ -1,4 +1,4 @@
-"""What a modality hands to an evaluation: the figures of its values, and how they are computed."""
+"""Measures: the figures of a modality's values, and how an evaluation computes them."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ class Networks(Protocol):
 
     @property
     def network(self) -> metrics.SmallClassifier | metrics.InceptionFeatures | None:
-        """That of the images' features; None where these are the pixels."""
+        """The network of the images' features; None where pixels are their features."""
 
     @property
     def lpips(self) -> metrics.LPIPS | None:

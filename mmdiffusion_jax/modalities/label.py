@@ -42,7 +42,6 @@ class Label(Categorical):
     figures = MappingProxyType({"accuracy": True})
 
     def __post_init__(self) -> None:
-        """Checks the fields."""
         super().__post_init__()
         coarse_shape(self.grid, self.latent)
 
@@ -70,25 +69,17 @@ class Label(Categorical):
 
     def encode(self, x: jax.Array) -> jax.Array:
         """Labels (batch,) → (batch, *latent), unit RMS each."""
-        return self._rows()[x]
+        return self.class_codes()[x]
 
     def head(self, features: Features) -> jax.Array:
         """→ logits (batch, num_classes) from the pooled features."""
         pooled = jnp.mean(features.grid, axis=(1, 2)) + features.condition
         return self.logits(self.norm(pooled))
 
-    def expected_encoding(self, head: jax.Array) -> jax.Array:
-        """Σ_k softmax(logits)_k E(k), (batch, *latent)."""
-        return jnp.tensordot(jax.nn.softmax(head), self._rows(), axes=1)
-
-    def encoding_variance(self, head: jax.Array) -> jax.Array:
-        """Σ_k softmax(logits)_k (E(k) − Ê)², (batch, *latent)."""
-        square = jnp.tensordot(jax.nn.softmax(head), self._rows() ** 2, axes=1)
-        return jnp.maximum(square - self.expected_encoding(head) ** 2, 0)
+    def class_codes(self) -> jax.Array:
+        """The table, enlarged, with unit RMS in each row: (num_classes, *latent)."""
+        return unit_rms(enlarge(self.table, self.latent), num_axes=3)
 
     def show(self, x: np.ndarray) -> list[np.ndarray | str]:
         """The class indices as captions."""
         return [str(int(label)) for label in np.asarray(x)]
-
-    def _rows(self) -> jax.Array:
-        return unit_rms(enlarge(self.table, self.latent), num_axes=3)

@@ -27,8 +27,8 @@ class Autoencoder:
     Attributes:
         encode: images (batch, height, width, channels) in [−1, 1] → latents (batch, h, w, c).
         decode: latents → images.
-        identity: names the autoencoder and its parameters, such as a file and its digest: cached
-            latents are told apart by it.
+        identity: names the autoencoder and its parameters, such as a file and its digest, and
+            tells cached latents apart.
     """
 
     encode: Callable[[jax.Array], jax.Array]
@@ -51,7 +51,7 @@ def load_autoencoder(path: str) -> Autoencoder:
     try:
         if not colon:
             raise ImportError("no colon in it")
-        made = getattr(importlib.import_module(module), function)()
+        autoencoder = getattr(importlib.import_module(module), function)()
     except (ImportError, AttributeError, ValueError) as error:
         raise errors.invalid(
             "autoencoder",
@@ -59,14 +59,14 @@ def load_autoencoder(path: str) -> Autoencoder:
             "package.module:function on the Python path",
             "check the name and PYTHONPATH",
         ) from error
-    if not isinstance(made, Autoencoder):
+    if not isinstance(autoencoder, Autoencoder):
         raise errors.invalid(
             "autoencoder",
-            f"{path!r}, which returns {type(made).__name__}",
+            f"{path!r}, which returns {type(autoencoder).__name__}",
             "an Autoencoder",
             "return modalities.Autoencoder(encode, decode, identity)",
         )
-    return made
+    return autoencoder
 
 
 class LatentImage(Gaussian):
@@ -74,10 +74,10 @@ class LatentImage(Gaussian):
 
     E(x) = (x − shift) · scale; with shift and scale the mean and one over the standard deviation of
     the latents, E(x) has unit variance, as the noise has. The likelihood is a Gaussian density
-    of x. As the primary modality its mean is the process' own estimate of the encoding, otherwise
+    of x. For the primary modality its mean is the diffusion's estimate of the encoding; otherwise
     the head gives the mean too.
 
-    Neither training nor sampling runs the autoencoder: the data holds latents (`encode_images` with
+    Neither training nor sampling runs the autoencoder: the data hold latents (`encode_images` with
     `data.cache_latents` makes them once), samples are latents, `decode` and `show` give pictures.
 
     Attributes:
@@ -100,7 +100,6 @@ class LatentImage(Gaussian):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        """Checks the shift and the scale."""
         super().__post_init__()
         ranges.check_real("shift", self.shift)
         ranges.check_real("scale", self.scale, 0, ends="()")
@@ -164,7 +163,7 @@ class LatentImage(Gaussian):
 
     @property
     def encoder_fields(self) -> dict[str, Any]:
-        """With what names the autoencoder in its place: other parameters are another encoder.
+        """With the autoencoder's identity: one of other parameters is another encoder.
 
         Raises:
             ValueError: an autoencoder that cannot be imported.
@@ -174,7 +173,7 @@ class LatentImage(Gaussian):
 
     @property
     def identity(self) -> str:
-        """What names the autoencoder.
+        """That of the autoencoder.
 
         Raises:
             ValueError: no autoencoder.

@@ -39,8 +39,8 @@ class MaskedImage(Image):
     pixels, whose RMS is at most 1, so visible and hidden are told apart in any picture.
 
     p(x | z_t) has independent pixels: Bernoulli for the validity, and for the values the
-    discretised Gaussian of `Image`, of the whole picture, visible or not. The squares' shape is
-    not in p: a draw decides on each pixel by itself.
+    discretised Gaussian of `Image`, of the whole picture, visible or not. p knows nothing of
+    squares: in a draw each pixel is visible or hidden by itself.
 
     Attributes:
         num_levels: how many grey levels the data has, 2 … 256.
@@ -67,7 +67,6 @@ class MaskedImage(Image):
     is_partial_view = True
 
     def __post_init__(self) -> None:
-        """Checks the fields."""
         super().__post_init__()
         _check_squares(self.num_squares, self.square_size, *self.latent[:2])
 
@@ -88,10 +87,8 @@ class MaskedImage(Image):
 
     def derive(self, rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
         """Images (n, height, width, channels) → x with random squares marked as hidden."""
-        num_examples, height, width, _ = x.shape
-        visible = random_squares(
-            rng, num_examples, height, width, self.num_squares, self.square_size
-        )
+        count, height, width, _ = x.shape
+        visible = random_squares(rng, count, height, width, self.num_squares, self.square_size)
         validity = np.where(visible[..., None], x.dtype.type(255), x.dtype.type(0))
         return np.concatenate([x, validity], axis=-1)
 
@@ -148,7 +145,7 @@ class MaskedImage(Image):
         return visible * super().encoding_variance(head) + visible * (1 - visible) * apart
 
     def reconstruct(self, encoding: jax.Array, head: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        """The head's own parameters; the encoding knows nothing of the hidden part."""
+        """The head's parameters; the encoding has no information about the hidden part."""
         del encoding
         return head
 
@@ -218,11 +215,11 @@ def random_squares(
 
     Args:
         rng: of the places.
-        num_examples: pictures.
+        num_examples: how many pictures.
         height: of a picture.
         width: of a picture.
-        num_squares: squares a picture.
-        square_size: their side.
+        num_squares: how many squares a picture has.
+        square_size: the side of a square.
 
     Returns:
         (num_examples, height, width) booleans, False under the squares.

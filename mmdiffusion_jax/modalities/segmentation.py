@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax import errors, metrics
+from mmdiffusion_jax import errors, metrics, ranges
 from mmdiffusion_jax.modalities.base import Features, Modality
 from mmdiffusion_jax.modalities.categorical import Categorical, check_unknown
 from mmdiffusion_jax.modalities.encoders import unit_rms
@@ -49,10 +49,8 @@ class Segmentation(Categorical):
     figures = MappingProxyType({"iou": True, "pixel_accuracy": True})
 
     def __post_init__(self) -> None:
-        """Checks the fields."""
         super().__post_init__()
-        if self.palette not in PALETTES:
-            raise errors.unknown("palette", self.palette, PALETTES)
+        ranges.check_one_of("palette", self.palette, PALETTES)
         check_unknown("void", self.void, self.num_classes)
         if self.latent[2] == 1 and self.num_classes > 2:
             raise errors.invalid(
@@ -79,10 +77,7 @@ class Segmentation(Categorical):
         return np.stack([(pixels == k).any(axis=1) for k in range(self.num_classes)], axis=1)
 
     def measures(self, given: Modality) -> Sequence[Measure]:
-        """The mean over classes of intersection over union, and the share of right pixels.
-
-        Void pixels are left out.
-        """
+        """Mean intersection over union of the classes, and the share of right pixels; no void."""
         del given
 
         def overlap(x: np.ndarray, truth: np.ndarray, _: Networks) -> tuple[float, float]:
@@ -100,21 +95,16 @@ class Segmentation(Categorical):
     def encode(self, x: jax.Array) -> jax.Array:
         """Masks (batch, height, width) → (batch, *latent)."""
         known, classes = self.split_unknown(x)
-        return jnp.where(known[..., None], unit_rms(self.codes)[classes], 0)
+        return jnp.where(known[..., None], self.class_codes()[classes], 0)
+
+    def class_codes(self) -> jax.Array:
+        """The colours, with unit RMS each: (num_classes, channels)."""
+        return unit_rms(self.codes)
 
     @nn.compact
     def head(self, features: Features) -> jax.Array:
         """→ logits (batch, height, width, num_classes)."""
         return per_pixel(features, *self.latent[:2], self.num_classes)
-
-    def expected_encoding(self, head: jax.Array) -> jax.Array:
-        """Σ_k softmax(logits)_k E(k) in every pixel, (batch, *latent)."""
-        return jax.nn.softmax(head) @ unit_rms(self.codes)
-
-    def encoding_variance(self, head: jax.Array) -> jax.Array:
-        """Σ_k softmax(logits)_k (E(k) − Ê)² in every pixel, (batch, *latent)."""
-        square = jax.nn.softmax(head) @ unit_rms(self.codes) ** 2
-        return jnp.maximum(square - self.expected_encoding(head) ** 2, 0)
 
     def show(self, x: np.ndarray) -> list[np.ndarray | str]:
         """Pictures (height, width, 3) uint8 in the palette's colours."""

@@ -14,14 +14,13 @@ from mmdiffusion_jax.modalities.encoders import unit_rms
 class Tokens(Categorical):
     """A sequence (length,) of integers 0 … num_classes − 1, such as the words of a caption.
 
-    The latent's entries are dealt to the positions, the same number to each in one run. E(x) holds
-    at position l the learned code of token x_l, normalised to unit RMS. So E is linear in the
-    one-hot sequence, its mean and variance are exact, the order matters as every position has a
-    place of its own, and every sequence has unit RMS over the latent, exactly and without a
-    normalisation by example. Entries that are left over stay zero, and the others make up for them.
+    Every position has its own run of the latent's entries, all of one length. E(x) holds there the
+    learned code of the token, normalised to unit RMS. So E is linear in the one-hot sequence, its
+    mean and variance are exact, the order of the tokens matters, and every sequence has exactly
+    unit RMS over the latent. Entries that are left over stay zero, and the others make up for them.
 
-    Padding is not known: it is encoded to zero and counts nothing in log p. A sequence that ends is
-    said by a token of its own.
+    Padding is not known: it is encoded to zero and counts nothing in log p. The end of a sequence
+    needs a token of its own.
 
     Attributes:
         num_classes: size of the vocabulary, without padding.
@@ -45,7 +44,6 @@ class Tokens(Categorical):
     nouns = ("token", "tokens")
 
     def __post_init__(self) -> None:
-        """Checks the fields."""
         super().__post_init__()
         check_unknown("padding", self.padding, self.num_classes)
         most = int(np.prod(self.latent)) // 2
@@ -78,7 +76,7 @@ class Tokens(Categorical):
     def encode(self, x: jax.Array) -> jax.Array:
         """Sequences (batch, length) → (batch, *latent)."""
         known, classes = self.split_unknown(x)
-        return self._write(jnp.where(known[..., None], self._rows()[classes], 0))
+        return self.placed(jnp.where(known[..., None], self.class_codes()[classes], 0))
 
     def head(self, features: Features) -> jax.Array:
         """→ logits (batch, length, num_classes); every position reads its own mix of the cells."""
@@ -86,14 +84,16 @@ class Tokens(Categorical):
         mixed = self.cells(cells.swapaxes(1, 2)).swapaxes(1, 2) + features.condition[:, None]
         return self.logits(self.norm(mixed))
 
-    def expected_encoding(self, head: jax.Array) -> jax.Array:
-        """Σ_k softmax(logits)_k code(k) at every position, (batch, *latent)."""
-        return self._write(jax.nn.softmax(head) @ self._rows())
+    def class_codes(self) -> jax.Array:
+        """The code of each token, (num_classes, entries of a position), scaled for the zeros."""
+        share = self.length * self._run / np.prod(self.latent)
+        return unit_rms(self.codes) * float(share**-0.5)
 
-    def encoding_variance(self, head: jax.Array) -> jax.Array:
-        """Σ_k softmax(logits)_k code(k)² − (Σ_k softmax(logits)_k code(k))², (batch, *latent)."""
-        square = self._write(jax.nn.softmax(head) @ self._rows() ** 2)
-        return jnp.maximum(square - self.expected_encoding(head) ** 2, 0)
+    def placed(self, codes: jax.Array) -> jax.Array:
+        """Codes (batch, length, entries of a position), one after another → (batch, *latent)."""
+        flat = codes.reshape(len(codes), -1)
+        left_over = int(np.prod(self.latent)) - flat.shape[1]
+        return jnp.pad(flat, ((0, 0), (0, left_over))).reshape(-1, *self.latent)
 
     def show(self, x: np.ndarray) -> list[np.ndarray | str]:
         """The integers as captions, without padding."""
@@ -102,13 +102,3 @@ class Tokens(Categorical):
     @property
     def _run(self) -> int:
         return int(np.prod(self.latent)) // self.length
-
-    def _rows(self) -> jax.Array:
-        share = self.length * self._run / np.prod(self.latent)
-        return unit_rms(self.codes) * float(share**-0.5)
-
-    def _write(self, values: jax.Array) -> jax.Array:
-        """(batch, length, entries of a position) → (batch, *latent)."""
-        flat = values.reshape(len(values), -1)
-        left_over = int(np.prod(self.latent)) - flat.shape[1]
-        return jnp.pad(flat, ((0, 0), (0, left_over))).reshape(-1, *self.latent)
