@@ -27,9 +27,9 @@ def self_attention(
         tokens: (batch, length, width).
         num_heads: divides the width.
         use_bias: whether query, key and value have biases.
-        kernel_init: the initialiser of the kernels.
-        out_init: of the output's kernel, where it is another.
-        dtype: of the products and of what comes out; the softmax is float32 in any case.
+        kernel_init: initialises the kernels.
+        out_init: initialises the output's kernel; left out, `kernel_init` does.
+        dtype: of the products and the output; the softmax is float32 in any case.
 
     Returns:
         (batch, length, width).
@@ -83,19 +83,11 @@ def explicit_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> ja
 
 
 def cuda_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-    """The same by cuDNN's fused kernel where that can run, else by XLA.
+    """As `explicit_attention`, by cuDNN's fused kernel where that can run, else by XLA.
 
-    The kernel wants bfloat16, a head depth that is a multiple of 8 up to 128, and a GPU of compute
-    capability 8 or more here, not only where the program will run. It has no forward-mode
-    derivative (`jax.jvp`, `jax.linearize`).
-
-    Args:
-        query: (batch, length, heads, depth).
-        key: the same shape.
-        value: the same shape.
-
-    Returns:
-        (batch, length, heads, depth).
+    The kernel needs bfloat16, a head depth that is a multiple of 8 up to 128, and a GPU of compute
+    capability 8 or more already where the program is compiled. It has no forward-mode derivative
+    (`jax.jvp`, `jax.linearize`).
     """
     depth = query.shape[-1]
     fits = query.dtype == jnp.bfloat16 and depth % 8 == 0 and depth <= 128

@@ -11,41 +11,28 @@ import jax.numpy as jnp
 from mmdiffusion_jax import errors
 
 REMATS = ("none", "nothing_saveable", "dots_saveable", "dots_with_no_batch_dims_saveable")
-"""What the backward pass finds saved of a block: all, or what `jax.checkpoint_policies` says.
+"""What of a block is saved for the backward pass: all, or what `jax.checkpoint_policies` says.
 
 "nothing_saveable" keeps the tokens or the map between blocks alone; "dots_saveable" also all matrix
 products and convolutions, and "dots_with_no_batch_dims_saveable" the products of linear layers
-alone. Without a scan XLA's compiler for CPU merges what is computed anew with its first copy, so
-there only both together save memory.
+alone. XLA's compiler for CPU merges a recomputation with the first computation, unless it is in a
+scan, so on CPU only both together save memory.
 """
 
 _LAYER = re.compile(r"(.*blocks)_(\d+)")
 _STACK = re.compile(r".*blocks")
 
 
-def check_remat(remat: str) -> None:
-    """Checks the name of what is saved.
-
-    Raises:
-        ValueError: a name that is not in `REMATS`.
-
-    Example:
-        >>> check_remat("dots_saveable")
-    """
-    if remat not in REMATS:
-        raise errors.unknown("remat", remat, REMATS)
-
-
 def rematerialised(
     function: Callable[..., Any], remat: str, in_scan: bool = False
 ) -> Callable[..., Any]:
-    """A function of a module and arrays whose backward pass computes anew what is not saved.
+    """A function of a module and arrays whose backward pass recomputes what is not saved.
 
     Args:
         function: (module, *arrays) → arrays.
         remat: one of `REMATS`.
-        in_scan: whether a scan calls it, whose body the compiler cannot merge with its copy in the
-            backward pass; so it need not be kept from that.
+        in_scan: whether a scan calls it; the compiler cannot merge the body of a scan with its
+            recomputation, so that needs no barrier.
     """
     if remat == "none":
         return function
@@ -66,12 +53,12 @@ def run_blocks(
     """Runs blocks of one kind after another; their layers belong to the module that calls it.
 
     Args:
-        make: name → block, a module of (tokens, *shared) or (tokens, *shared, own) → tokens.
+        make: name → block, a module of (tokens, *shared) or (tokens, *shared, extra) → tokens.
         name: of the blocks together; one alone is `name_0`, `name_1` and so on.
         count: of blocks.
         tokens: what the first block gets.
         *shared: what every block gets beside its tokens.
-        each: what one block gets alone, first axis or sequence of `count`, or None.
+        each: the extra input of each block, first axis or sequence of `count`, or None.
         scan: whether one compiled block runs `count` times, its parameters stacked under `name`.
         remat: one of `REMATS`.
 
@@ -80,9 +67,9 @@ def run_blocks(
     """
 
     def call(
-        block: nn.Module, tokens: jax.Array, own: jax.Array | None, *shared: jax.Array
+        block: nn.Module, tokens: jax.Array, extra: jax.Array | None, *shared: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        tokens = block(tokens, *shared) if own is None else block(tokens, *shared, own)
+        tokens = block(tokens, *shared) if extra is None else block(tokens, *shared, extra)
         return tokens, tokens
 
     if scan and count:
@@ -94,19 +81,19 @@ def run_blocks(
             length=count,
         )
         return run(make(name), tokens, each, *shared)
-    kept = []
+    outputs = []
     for index in range(count):
-        own = None if each is None else each[index]
-        tokens, _ = rematerialised(call, remat)(make(f"{name}_{index}"), tokens, own, *shared)
-        kept.append(tokens)
-    return tokens, kept
+        extra = None if each is None else each[index]
+        tokens, _ = rematerialised(call, remat)(make(f"{name}_{index}"), tokens, extra, *shared)
+        outputs.append(tokens)
+    return tokens, outputs
 
 
 def stack_layers(params: Any) -> Any:
     """The parameters of blocks that run one by one, for the same network with `scan_layers`.
 
     {"blocks_0": …, "blocks_1": …} becomes {"blocks": …}, each leaf with a first axis of blocks, at
-    any depth of the tree; whatever else there is stays. So it serves a backbone and a whole model.
+    any depth of the tree, of a backbone or of a whole model; other parameters stay as they are.
 
     Raises:
         ValueError: a block that is missing between others.
@@ -121,8 +108,8 @@ def stack_layers(params: Any) -> Any:
     layers: dict[str, dict[int, Any]] = {}
     stacked = {}
     for name, value in params.items():
-        if found := _LAYER.fullmatch(name):
-            layers.setdefault(found[1], {})[int(found[2])] = value
+        if match := _LAYER.fullmatch(name):
+            layers.setdefault(match[1], {})[int(match[2])] = value
         else:
             stacked[name] = stack_layers(value)
     for name, blocks in layers.items():

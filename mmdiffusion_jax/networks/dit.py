@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.model import Features
 from mmdiffusion_jax.networks.attention import check_heads, self_attention
-from mmdiffusion_jax.networks.blocks import check_remat, run_blocks
+from mmdiffusion_jax.networks.blocks import REMATS, run_blocks
 from mmdiffusion_jax.networks.embeddings import grid_embedding, time_embedding
 from mmdiffusion_jax.networks.patches import check_patches, join_patches, split_patches
-from mmdiffusion_jax.networks.precision import check_dtype, linear
+from mmdiffusion_jax.networks.precision import DTYPES, linear
 
 _PUBLISHED = {"frequencies": 256, "positions": "sincos"}
 
@@ -29,16 +29,16 @@ DIT_SIZES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 """The fields of the published DiT-S, B, L and XL (Peebles & Xie 2023, table 1).
 
 With `patch_size` 2 and a latent of (32, 32, 4) these are the S/2 (33 M), B/2 (130 M), L/2 (458 M)
-and XL/2 (675 M) of ImageNet 256 × 256. Left out here are the published table of classes, as labels
-enter through a modality, and the positions, which are no parameters as they are fixed. Added is one
-layer where a context is given.
+and XL/2 (675 M) of ImageNet 256 × 256. They lack the published table of classes, as labels enter
+through a modality, and have one more layer where a context is given. Their positions are fixed and
+no parameters.
 """
 
 
 class DiT(nn.Module):
     """The shared denoiser: z_t and t → features for the heads and a prediction in the latent.
 
-    `DIT_SIZES` has the published sizes. Weights start as Flax draws them, but for the zeros of
+    `DIT_SIZES` has the published sizes. Weights start as Flax draws them, except the zeros of
     adaLN-zero.
 
     Attributes:
@@ -54,7 +54,7 @@ class DiT(nn.Module):
         positions: "learned", or "sincos" for fixed ones, which need a width divisible by 4.
         dtype: "float32" or "bfloat16", of the products and the tokens. Parameters, norms, softmax,
             modulation, features and prediction are float32 in any case.
-        remat: what the backward pass finds saved of a block, one of `networks.blocks.REMATS`.
+        remat: what of a block is saved for the backward pass, one of `networks.blocks.REMATS`.
         scan_layers: whether one compiled block runs `depth` times; the parameters are then stacked
             (`stack_layers`, `unstack_layers`).
 
@@ -92,10 +92,7 @@ class DiT(nn.Module):
     ) -> tuple[Features, jax.Array]:
         """z_t (batch, *latent), t (batch,) → (features, prediction (batch, h, w, out_channels)).
 
-        Args:
-            z_t: the state.
-            t: its time.
-            context: (batch, features), what else the network is told beside t, or None.
+        The context (batch, features) is what conditions the network beside t, or None.
         """
         self.check()
         patch = self.patch_size
@@ -133,21 +130,16 @@ class DiT(nn.Module):
         return self.param("position", nn.initializers.normal(0.02), (rows * columns, self.width))
 
     def check(self) -> None:
-        """Checks the fields, before anything is compiled.
-
-        Raises:
-            ValueError: as the class says.
-        """
+        """Checks the fields before anything is compiled; the class says what it raises."""
         for name in ("width", "num_heads", "mlp_ratio"):
             ranges.check_whole(name, getattr(self, name), 1)
         for name in ("depth", "frequencies"):
             ranges.check_whole(name, getattr(self, name))
         check_patches(self.latent, self.patch_size)
         check_heads(self.num_heads, self.width)
-        check_dtype(self.dtype)
-        check_remat(self.remat)
-        if self.positions not in ("learned", "sincos"):
-            raise errors.unknown("positions", self.positions, ("learned", "sincos"))
+        ranges.check_one_of("dtype", self.dtype, DTYPES)
+        ranges.check_one_of("remat", self.remat, REMATS)
+        ranges.check_one_of("positions", self.positions, ("learned", "sincos"))
         if self.frequencies == 1:
             raise errors.invalid("frequencies", self.frequencies, "0, or 2 and more", "raise it")
         if self.positions == "sincos" and self.width % 4:
@@ -188,8 +180,8 @@ def _norm(tokens: jax.Array) -> jax.Array:
 def _modulation(condition: jax.Array, count: int, dtype: str) -> list[jax.Array]:
     """(batch, width) → `count` arrays (batch, 1, width) in float32."""
     features, zeros = count * condition.shape[-1], nn.initializers.zeros
-    all_of_it = linear(nn.silu(condition), features, "modulation", dtype, kernel_init=zeros)
-    return jnp.split(all_of_it.astype(jnp.float32)[:, None], count, axis=-1)
+    modulation = linear(nn.silu(condition), features, "modulation", dtype, kernel_init=zeros)
+    return jnp.split(modulation.astype(jnp.float32)[:, None], count, axis=-1)
 
 
 def _modulate(tokens: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:

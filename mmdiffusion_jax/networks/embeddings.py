@@ -1,4 +1,4 @@
-"""Fixed embeddings of times and of places in a grid (Vaswani et al. 2017, section 3.5)."""
+"""Fixed embeddings of times and of positions in a grid (Vaswani et al. 2017, section 3.5)."""
 
 import jax
 import jax.numpy as jnp
@@ -32,17 +32,10 @@ def time_embedding(
 
 
 def grid_embedding(rows: int, columns: int, width: int) -> np.ndarray:
-    """Fixed positions of a grid: half of the width tells the column, half the row.
+    """Embeddings (rows × columns, width) float32 of a grid's positions, row by row.
 
-    Each half holds the sines, then the cosines, of the place at frequencies 10000^(−i / (width/4)).
-
-    Args:
-        rows: of the grid.
-        columns: of the grid.
-        width: a multiple of 4.
-
-    Returns:
-        (rows × columns, width) float32, row by row.
+    Half of the width, a multiple of 4, tells the column and half the row; each half holds the
+    sines, then the cosines, of the position at frequencies 10000^(−i / (width/4)).
 
     Example:
         >>> grid_embedding(2, 1, 4).round(1).tolist()[0]

@@ -23,8 +23,8 @@ class MultiModalModel(nn.Module):
         variance: "posterior", "upper" or "learned".
         shares: {name: share in z_0}, or None for the primary alone.
         droppable: the modalities that training drops from some states.
-        sees_augmented: whether the backbone is told which examples are augmented, so that it can
-            learn from them without generating such (Karras et al. 2022, appendix F.2).
+        sees_augmented: whether the backbone's context says which examples are augmented, so that it
+            learns from them and does not generate such (Karras et al. 2022, appendix F.2).
     """
 
     modalities: Mapping[str, Modality]
@@ -86,8 +86,8 @@ class MultiModalModel(nn.Module):
     def in_float32(self) -> "MultiModalModel":
         """The same model with a backbone that computes in float32, for the same parameters.
 
-        For likelihoods that follow a derivative: rounding would add to it at every step, and the
-        fused attention of bfloat16 on GPUs has no forward-mode derivative.
+        It is for likelihoods by derivatives: the rounding of bfloat16 would add up over the steps,
+        and its fused attention on GPUs has no forward-mode derivative.
         """
         if getattr(self.backbone, "dtype", "float32") == "float32":
             return self

@@ -1,4 +1,4 @@
-"""Layers that compute in bfloat16 beside parameters, sums and answers in float32."""
+"""Layers that compute in bfloat16, with parameters, sums and outputs in float32."""
 
 import functools
 from typing import Any
@@ -7,23 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mmdiffusion_jax import errors
-
 DTYPES = ("float32", "bfloat16")
 """What a backbone may compute its matrix products, convolutions and tokens or maps in."""
-
-
-def check_dtype(dtype: str) -> None:
-    """Checks the name of a backbone's dtype.
-
-    Raises:
-        ValueError: a name that is not in `DTYPES`.
-
-    Example:
-        >>> check_dtype("bfloat16")
-    """
-    if dtype not in DTYPES:
-        raise errors.unknown("dtype", dtype, DTYPES)
 
 
 def linear(
@@ -32,15 +17,15 @@ def linear(
     """A linear layer of the module that calls it: (…, any) → (…, features).
 
     The product is of the given dtype. The bias is added in float32, so that its gradient, a sum
-    over all places, is float32 too: in bfloat16 such a sum stands still where its steps are below
+    over all places, is float32 too: a sum in bfloat16 stops growing once its terms are smaller than
     its last digit.
 
     Args:
         inputs: of any dtype.
         features: how many come out.
         name: of the layer.
-        dtype: one of `DTYPES`, of the operands and of what comes out.
-        wide: whether float32 comes out whatever the dtype is, as of a backbone's last layer.
+        dtype: one of `DTYPES`, of the operands and the output.
+        wide: whether the output is float32 whatever the dtype is, as of a backbone's last layer.
         **options: of `flax.linen.Dense`.
     """
     if wide:
@@ -60,8 +45,8 @@ def convolution(
         inputs: (batch, height, width, any).
         features: how many channels come out.
         name: of the layer.
-        dtype: one of `DTYPES`, of the operands and of what comes out.
-        wide: whether float32 comes out whatever the dtype is.
+        dtype: as of `linear`.
+        wide: as of `linear`.
         **options: of `flax.linen.Conv`.
 
     Returns:
@@ -74,7 +59,7 @@ def convolution(
 
 
 def _operands(*arrays: Any, dtype: Any = None, inexact: bool = True) -> list[Any]:
-    """What Flax calls to bring inputs, kernel and bias to one dtype; here it leaves the bias."""
+    """Flax calls it to bring inputs, kernel and bias to one dtype; this one leaves the bias."""
     inputs, kernel, bias = arrays
     return [inputs.astype(dtype), kernel.astype(dtype), bias]
 

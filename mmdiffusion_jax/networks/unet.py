@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.model import Features
 from mmdiffusion_jax.networks.attention import self_attention
-from mmdiffusion_jax.networks.blocks import check_remat, rematerialised
+from mmdiffusion_jax.networks.blocks import REMATS, rematerialised
 from mmdiffusion_jax.networks.embeddings import time_embedding
 from mmdiffusion_jax.networks.patches import check_patches, join_patches, split_patches
-from mmdiffusion_jax.networks.precision import check_dtype, convolution, linear
+from mmdiffusion_jax.networks.precision import DTYPES, convolution, linear
 
 ADM_IMAGENET_64: Mapping[str, Any] = MappingProxyType(
     {
@@ -28,9 +28,9 @@ ADM_IMAGENET_64: Mapping[str, Any] = MappingProxyType(
 )
 """The fields of the published ADM of ImageNet 64 × 64 (296 M; table 11 of the paper).
 
-Its latent is (64, 64, 3) with 6 channels out. Left out here are the published table of classes, as
-labels enter through a modality, and dropout. Added are the layer "condition", which brings the
-embedding of t to the width of the features, and one layer where a context is given.
+Its latent is (64, 64, 3) with 6 channels out. It lacks dropout and the published table of classes,
+as labels enter through a modality. It has two more layers: "condition", which brings the embedding
+of t to the width of the features, and "context" where a context is given.
 """
 
 
@@ -60,7 +60,7 @@ class UNet(nn.Module):
             the levels halve, each the one above it.
         dtype: "float32" or "bfloat16", of the products, convolutions and maps. Parameters, norms,
             softmax, features and prediction are float32 in any case.
-        remat: what the backward pass finds saved of a residual block and the attention after it,
+        remat: what of a residual block and the attention after it is saved for the backward pass,
             one of `networks.blocks.REMATS`.
 
     Raises:
@@ -109,14 +109,9 @@ class UNet(nn.Module):
     ) -> tuple[Features, jax.Array]:
         """z_t (batch, *latent), t (batch,) → (features, prediction (batch, h, w, out_channels)).
 
-        Args:
-            z_t: the state.
-            t: its time.
-            context: (batch, features), what else the network is told beside t, or None.
-
-        Returns:
-            The features' grid is the last map before the norm of the output; their condition is
-            the embedding of t and context, brought to the width of the grid.
+        The context (batch, features) is what conditions the network beside t, or None. The
+        features' grid is the last map before the norm of the output; their condition is the
+        embedding of t and context, brought to the width of the grid.
         """
         self.check()
         channels = self.level_channels
@@ -171,26 +166,22 @@ class UNet(nn.Module):
         attends: bool = False,
         resample: str = "none",
     ) -> jax.Array:
-        """A residual block, and attention where the level has it: what `remat` computes anew."""
+        """A residual block, and attention where the level has it; `remat` recomputes both."""
 
         def run(net: UNet, grid: jax.Array, embedding: jax.Array) -> jax.Array:
             block = ResidualBlock(channels, net.num_groups, resample, net.dtype, name=name)
             grid = block(grid, embedding)
             if not attends:
                 return grid
-            attention = f"{name}_attention"
-            return AttentionBlock(net.num_head_channels, net.num_groups, net.dtype, name=attention)(
-                grid
+            attention = AttentionBlock(
+                net.num_head_channels, net.num_groups, net.dtype, name=f"{name}_attention"
             )
+            return attention(grid)
 
         return rematerialised(run, self.remat)(self, grid, embedding)
 
     def check(self) -> None:
-        """Checks the fields, before anything is compiled.
-
-        Raises:
-            ValueError: as the class says.
-        """
+        """Checks the fields before anything is compiled; the class says what it raises."""
         for name in ("width", "num_res_blocks", "num_head_channels", "num_groups"):
             ranges.check_whole(name, getattr(self, name), 1)
         for mult in self.channel_mults:
@@ -198,8 +189,8 @@ class UNet(nn.Module):
         for side in self.attention_resolutions:
             ranges.check_whole("attention_resolutions", side, 1)
         check_patches(self.latent, self.patch_size)
-        check_dtype(self.dtype)
-        check_remat(self.remat)
+        ranges.check_one_of("dtype", self.dtype, DTYPES)
+        ranges.check_one_of("remat", self.remat, REMATS)
         channels, halvings = self.level_channels, len(self.channel_mults) - 1
         if halvings < 0 or any(side % 2**halvings for side in self.map_sides):
             raise errors.invalid(
@@ -283,10 +274,9 @@ class AttentionBlock(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """Group norm (Wu & He 2018) by the sums of each channel, then of each group.
+    """Group norm (Wu & He 2018) by the sums of each channel, then of each group, in float32.
 
-    Channels are summed first, as a map split into groups makes poor use of the CPU's vectors. The
-    sums are float32 whatever the map is.
+    Channels are summed first, as a map split into groups makes poor use of the CPU's vectors.
 
     Attributes:
         num_groups: divides the channels.

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.model import Features
 from mmdiffusion_jax.networks.attention import check_heads, self_attention
-from mmdiffusion_jax.networks.blocks import check_remat, rematerialised, run_blocks
+from mmdiffusion_jax.networks.blocks import REMATS, rematerialised, run_blocks
 from mmdiffusion_jax.networks.embeddings import time_embedding
 from mmdiffusion_jax.networks.patches import check_patches, join_patches, split_patches
-from mmdiffusion_jax.networks.precision import check_dtype, convolution, linear
+from mmdiffusion_jax.networks.precision import DTYPES, convolution, linear
 
 UVIT_SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
@@ -26,14 +26,14 @@ UVIT_SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
 """The fields of the published U-ViT-S, M and L (Bao et al. 2023, table 1).
 
 S with `patch_size` 2 on (32, 32, 3) is the S/2 of CIFAR-10 (44 M), M with 4 on (64, 64, 3) the M/4
-of ImageNet 64 × 64 (131 M), L with 2 on (32, 32, 4) the L/2 of ImageNet 256 × 256 (287 M). Left out
-here is the published table of classes, as labels enter through a modality. A context takes the
-place of the published token of the class.
+of ImageNet 64 × 64 (131 M), L with 2 on (32, 32, 4) the L/2 of ImageNet 256 × 256 (287 M). The
+published table of classes is left out, as labels enter through a modality; a context takes the
+place of the token of the class.
 """
 
 
 class UViT(nn.Module):
-    """The shared denoiser as a U-ViT: the time, the context and the patches are all tokens.
+    """The shared denoiser as a U-ViT: the time, the context and the patches are tokens.
 
     The first blocks' tokens are joined to the last blocks' by concatenation and a linear layer.
     `UVIT_SIZES` has the published sizes.
@@ -52,9 +52,9 @@ class UViT(nn.Module):
             have 999, those in 1,000 steps 1000.
         dtype: "float32" or "bfloat16", of the products and the tokens. Parameters, norms, softmax,
             features and prediction are float32 in any case.
-        remat: what the backward pass finds saved of a block, one of `networks.blocks.REMATS`.
-        scan_layers: whether one compiled block runs for all that come before the middle and one
-            for all after; the parameters are then stacked (`stack_layers`, `unstack_layers`).
+        remat: what of a block is saved for the backward pass, one of `networks.blocks.REMATS`.
+        scan_layers: whether one compiled block stands for all before the middle and one for all
+            after it; the parameters are then stacked (`stack_layers`, `unstack_layers`).
 
     Raises:
         ValueError: a number out of its range, a patch size that does not divide the latent, heads
@@ -89,15 +89,9 @@ class UViT(nn.Module):
     ) -> tuple[Features, jax.Array]:
         """z_t (batch, *latent), t (batch,) → (features, prediction (batch, h, w, out_channels)).
 
-        Args:
-            z_t: the state.
-            t: its time.
-            context: (batch, features), what else the network is told beside t, or None; one more
-                token, whose position is the bias of its layer.
-
-        Returns:
-            The features are the tokens after the last norm: the patches' as the grid, the time's
-            as the condition.
+        The context (batch, features) is what conditions the network beside t, or None. It is one
+        more token, whose position is the bias of its layer. The features are the tokens after the
+        last norm: the patches' as the grid, the time's as the condition.
         """
         self.check()
         patch = self.patch_size
@@ -132,18 +126,14 @@ class UViT(nn.Module):
         return tokens
 
     def check(self) -> None:
-        """Checks the fields, before anything is compiled.
-
-        Raises:
-            ValueError: as the class says.
-        """
+        """Checks the fields before anything is compiled; the class says what it raises."""
         for name in ("width", "depth", "num_heads", "mlp_ratio"):
             ranges.check_whole(name, getattr(self, name), 1)
         ranges.check_real("time_scale", self.time_scale, 0, ends="()")
         check_patches(self.latent, self.patch_size)
         check_heads(self.num_heads, self.width)
-        check_dtype(self.dtype)
-        check_remat(self.remat)
+        ranges.check_one_of("dtype", self.dtype, DTYPES)
+        ranges.check_one_of("remat", self.remat, REMATS)
         if self.width % 2:
             raise errors.invalid("width", self.width, "an even number, for t", "add one")
         if self.depth % 2 == 0:
@@ -188,8 +178,6 @@ class Block(nn.Module):
 
 
 _NORMAL = nn.initializers.truncated_normal(0.02)
-
-
 _linear = functools.partial(linear, kernel_init=_NORMAL)
 
 

@@ -19,18 +19,17 @@ def from_adm(
 ) -> dict[str, Any]:
     """The parameters of `net` from a checkpoint of ADM.
 
-    Our step t is the published step 1000 t/T − 1, so with the published T = 1000 the one before,
-    as its first step is called 0. A class's embedding
-    is added to the embedding of t whatever the state, so that of one class goes into a bias. The
-    layer "condition", which the published models lack, starts at zero. Models with a fixed number
-    of heads (128 × 128 pixels) and those that enlarge images are not covered.
+    Our step t is the published step 1000 t/T − 1: with T = 1000 the one before, as the first is
+    called 0. The published network adds the embedding of the class to that of t in any state, so
+    that of one class goes into a bias. The layer "condition", which the published models lack,
+    starts at zero. Models with a fixed number of heads (128 × 128 pixels) and those that enlarge
+    images are not covered.
 
     Args:
         tensors: the checkpoint, by the published names.
         net: a network of the published fields, as `ADM_IMAGENET_64`.
         label: the class that the network keeps, for a model of classes.
-        context_features: how many features of context the network is given; they start without
-            effect.
+        context_features: how many features the context has; they start without effect.
         new_attention_order: the published flag of that name; true of the model of 64 × 64 pixels,
             false of the larger ones.
 
@@ -49,7 +48,7 @@ def from_adm(
             "label", label, "none, as the checkpoint has no classes", "leave it out"
         )
     channels = net.level_channels
-    conversion.silent_context(4 * net.width, context_features)
+    conversion.zero_context(4 * net.width, context_features)
     conversion.put("condition/kernel", np.zeros((4 * net.width, channels[0])), "condition")
     conversion.put("condition/bias", np.zeros(channels[0]), "condition")
 

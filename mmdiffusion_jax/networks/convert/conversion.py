@@ -27,29 +27,29 @@ class Conversion:
 
     def __init__(self, tensors: Mapping[str, np.ndarray], net: DiT | UNet | UViT) -> None:
         self.net = net
-        self._left = dict(tensors)
-        self._found: dict[str, tuple[np.ndarray, str]] = {}
+        self._unused = dict(tensors)
+        self._params: dict[str, tuple[np.ndarray, str]] = {}
 
     def has(self, source: str) -> bool:
         """Whether the checkpoint has this tensor."""
-        return source in self._left
+        return source in self._unused
 
     def take(self, source: str, ndim: int) -> np.ndarray:
-        """One tensor of so many axes, as float64; it is not there a second time.
+        """One tensor of so many axes, as float64; it can be taken only once.
 
         Raises:
             ValueError: a missing tensor, or one of another number of axes.
         """
-        if source not in self._left:
+        if source not in self._unused:
             raise self.unfit(f"nothing named {source!r}", "a tensor of that name")
-        value = np.asarray(self._left.pop(source), np.float64)
+        value = np.asarray(self._unused.pop(source), np.float64)
         if value.ndim != ndim:
             raise self.unfit(f"{source!r} of shape {value.shape}", f"{ndim} axes")
         return value
 
     def put(self, path: str, value: np.ndarray, source: str) -> None:
         """Keeps the value of a parameter and the name of the tensor it came from."""
-        self._found[path] = value, source
+        self._params[path] = value, source
 
     def linear(self, path: str, source: str, ndim: int = 2) -> None:
         """A linear layer, or with more axes a convolution over single places."""
@@ -107,7 +107,7 @@ class Conversion:
         sin(a − φ) = sin a cos φ − cos a sin φ, so the step back is a rotation of the kernel.
         """
         self.linear(path, source)
-        kernel, name = self._found[f"{path}/kernel"]
+        kernel, name = self._params[f"{path}/kernel"]
         half = len(kernel) // 2
         step = (10000.0 ** -(np.arange(half) / half))[:, None]
         cosine, sine = kernel[:half], kernel[half : 2 * half]
@@ -118,7 +118,7 @@ class Conversion:
         self.put(f"{path}/kernel", np.concatenate([*turned, kernel[2 * half :]]), name)
 
     def class_row(self, source: str, label: int | None, else_last: bool = False) -> np.ndarray:
-        """One class's row of a table of embeddings; without a label, the last row if so wished.
+        """One class's row of a table of embeddings; without a label, the last row if `else_last`.
 
         Raises:
             ValueError: no label where one is needed, or one that the table lacks.
@@ -137,36 +137,38 @@ class Conversion:
 
     def add_to_bias(self, path: str, row: np.ndarray, source: str) -> None:
         """Adds the embedding of a class, which is the same for all states, to a bias."""
-        bias, name = self._found[f"{path}/bias"]
+        bias, name = self._params[f"{path}/bias"]
         if bias.shape != row.shape:
             raise self.unfit(f"{source!r} of shape {row.shape}", f"rows of {len(bias)}")
         self.put(f"{path}/bias", bias + row, name)
 
-    def silent_context(self, width: int, num_features: int) -> None:
-        """A layer of the context that says nothing yet; none for 0 features."""
+    def zero_context(self, width: int, num_features: int) -> None:
+        """A layer of the context that starts at zero; none for 0 features."""
         if num_features:
             self.put("context/kernel", np.zeros((num_features, width)), "context")
             self.put("context/bias", np.zeros(width), "context")
 
     def finish(self, num_features: int) -> dict[str, Any]:
-        """The parameters, in the shapes that the network has, stacked where it scans its blocks.
+        """The parameters in the network's shapes, stacked where it scans its blocks.
 
         Raises:
             ValueError: a tensor of another shape, or one too few or too many.
         """
         shapes = self._shapes(num_features)
-        for path, (value, source) in self._found.items():
+        for path, (value, source) in self._params.items():
             expected = shapes[path].shape if path in shapes else "no such parameter"
             if value.shape != expected:
                 raise self.unfit(
                     f"{source!r}, which gives {path} the shape {value.shape}", f"{expected}"
                 )
         for path in shapes:
-            if path not in self._found:
+            if path not in self._params:
                 raise self.unfit(f"nothing for the parameter {path}", "a tensor for each")
-        for source in sorted(self._left):
+        for source in sorted(self._unused):
             raise self.unfit(f"{source!r}, which nothing takes", "no tensor beside the network's")
-        params = {path: jnp.asarray(value, jnp.float32) for path, (value, _) in self._found.items()}
+        params = {
+            path: jnp.asarray(value, jnp.float32) for path, (value, _) in self._params.items()
+        }
         tree = traverse_util.unflatten_dict(params, sep="/")
         scans = not isinstance(self.net, UNet) and self.net.scan_layers
         return stack_layers(tree) if scans else tree

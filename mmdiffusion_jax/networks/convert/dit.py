@@ -15,17 +15,16 @@ def from_dit(
 ) -> dict[str, Any]:
     """The parameters of `net` from a checkpoint of DiT.
 
-    Our step t is the published step 1000 t/T − 1, so with the published T = 1000 the one before,
-    as its first step is called 0. A class's embedding
-    is added to the embedding of t whatever the state, so that of one class goes into a bias.
+    Our step t is the published step 1000 t/T − 1: with T = 1000 the one before, as the first is
+    called 0. The published network adds the embedding of the class to that of t in any state, so
+    that of one class goes into a bias.
 
     Args:
         tensors: the checkpoint, by the published names.
         net: a network of the published fields (`DIT_SIZES`) and 8 channels out for 4 in.
         label: the class that the network keeps; left out, the last row of the table, which the
             published models learned for states without a class.
-        context_features: how many features of context the network is given; they start without
-            effect.
+        context_features: how many features the context has; they start without effect.
 
     Raises:
         ValueError: naming a tensor that is missing, too many or of the wrong shape, or a label
@@ -37,7 +36,7 @@ def from_dit(
     table = "y_embedder.embedding_table.weight"
     row = conversion.class_row(table, label, else_last=True)
     conversion.add_to_bias("time_2", row, table)
-    conversion.silent_context(net.width, context_features)
+    conversion.zero_context(net.width, context_features)
 
     conversion.patches("patches", "x_embedder.proj")
     positions = conversion.take("pos_embed", 3)[0]

@@ -27,7 +27,7 @@ def from_uvit(
         net: a network of the published fields (`UVIT_SIZES`).
         label: the class that the network keeps, for a model of classes; the models for guidance
             learned their last row for states without a class.
-        context_features: how many features of context the network is given.
+        context_features: how many features the context has.
 
     Raises:
         ValueError: naming a tensor that is missing, too many or of the wrong shape, a label that
@@ -49,7 +49,7 @@ def from_uvit(
     positions = conversion.take("pos_embed", 3)[0]
     if has_classes:
         row = conversion.class_row("label_emb.weight", label)
-        conversion.silent_context(net.width, context_features)
+        conversion.zero_context(net.width, context_features)
         conversion.add_to_bias("context", row, "label_emb.weight")
         conversion.add_to_bias("context", positions[0], "pos_embed")
         positions = positions[1:]
