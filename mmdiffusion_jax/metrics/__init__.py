@@ -2,13 +2,11 @@
 
 from mmdiffusion_jax.metrics.classifier import Judge, fit_judge
 from mmdiffusion_jax.metrics.embeddings import CosineStatistics, cosine_similarity
-from mmdiffusion_jax.metrics.features import (
-    LPIPS,
-    InceptionFeatures,
-    SmallClassifier,
-    fit_classifier,
-    perceptual_distance,
-)
+from mmdiffusion_jax.metrics.features.fitting import fit_classifier
+from mmdiffusion_jax.metrics.features.inception import InceptionFeatures
+from mmdiffusion_jax.metrics.features.lpips import LPIPS
+from mmdiffusion_jax.metrics.features.perceptual import perceptual_distance
+from mmdiffusion_jax.metrics.features.small import SmallClassifier
 from mmdiffusion_jax.metrics.frechet import frechet_distance
 from mmdiffusion_jax.metrics.inception_score import PredictionStatistics, inception_score
 from mmdiffusion_jax.metrics.kernel import kernel_distance, kernel_distance_of_subsets

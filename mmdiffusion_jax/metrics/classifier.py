@@ -27,7 +27,7 @@ def fit_judge(images: np.ndarray, labels: np.ndarray) -> Judge:
         labels: (n,) class indices, two classes or more.
 
     Raises:
-        ValueError: as many labels as images are not given, or there is one class only.
+        ValueError: another number of labels than of images, or one class alone.
 
     Example:
         >>> images = np.array([0, 9, 250, 255], np.uint8).reshape(4, 1, 1, 1)

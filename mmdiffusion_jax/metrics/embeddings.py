@@ -1,4 +1,4 @@
-"""How well embeddings of pairs agree: the cosine of pairs against that of strangers."""
+"""How well embeddings of pairs agree: the cosine of pairs against that of unpaired rows."""
 
 import dataclasses
 from typing import Self
@@ -16,7 +16,7 @@ from mmdiffusion_jax.metrics.statistics import Sums, check_counted
 class CosineStatistics(Sums):
     """Count, sum of paired cosines, and sums of the unit vectors of each side.
 
-    The cosine of all strangers needs no shuffle: Σ_{i≠j} x̂_i·ŷ_j = (Σ x̂)·(Σ ŷ) − Σ x̂_i·ŷ_i.
+    The mean over all unpaired rows needs no shuffle: Σ_{i≠j} x̂_i·ŷ_j = (Σ x̂)·(Σ ŷ) − Σ x̂_i·ŷ_i.
 
     Attributes:
         count: pairs so far.
@@ -56,19 +56,12 @@ class CosineStatistics(Sums):
             (1.0, 0.0)
         """
         check_counted(self.count, at_least=2)
-        strangers = self.total_x @ self.total_y - self.paired
-        return (float(self.paired / self.count), float(strangers / (self.count * (self.count - 1))))
+        unpaired = self.total_x @ self.total_y - self.paired
+        return float(self.paired / self.count), float(unpaired / (self.count * (self.count - 1)))
 
 
 def cosine_similarity(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """x·y / (‖x‖ ‖y‖) of each pair of rows.
-
-    Args:
-        x: (n, features).
-        y: (n, features).
-
-    Returns:
-        (n,), in [−1, 1].
+    """x·y / (‖x‖ ‖y‖) of each pair of rows (n, features): (n,) in [−1, 1].
 
     Raises:
         ValueError: other shapes, or vectors that are zero or not finite.

@@ -9,13 +9,13 @@ from mmdiffusion_jax.metrics.statistics import MomentStatistics
 def frechet_distance(x: np.ndarray | MomentStatistics, y: np.ndarray | MomentStatistics) -> float:
     """Fréchet distance of the Gaussians fitted to two sets (Dowson & Landau 1982, eq. 4).
 
-    d² = ‖m_x − m_y‖² + tr( S_x + S_y − 2 (S_x^{1/2} S_y S_x^{1/2})^{1/2} ), this d² is returned, as
-    is the custom with image features (Heusel et al. 2017, eq. 6). Eigenvalues are used throughout,
-    so that singular covariances (a pixel that never changes) do no harm.
+    d² = ‖m_x − m_y‖² + tr( S_x + S_y − 2 (S_x^{1/2} S_y S_x^{1/2})^{1/2} ); d² is what reports on
+    image features call the distance (Heusel et al. 2017, eq. 6). It is computed by eigenvalues, so
+    covariances may be singular, as where a pixel never changes.
 
     Args:
         x: (examples, features), or the statistics of such rows.
-        y: the same of the other set, of the same features.
+        y: as x, of the other set.
 
     Returns:
         d² in squared units of the features, at least 0.

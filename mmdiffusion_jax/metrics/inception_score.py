@@ -1,4 +1,4 @@
-"""The inception score: how sure a classifier is, and how many classes it sees."""
+"""The inception score: how sure a classifier is, and how many classes it finds."""
 
 import dataclasses
 from typing import Self
@@ -43,8 +43,8 @@ class PredictionStatistics(Sums):
     def compute(self) -> float:
         """exp of the mean KL(p(y|x) ‖ p(y)), from 1 to the number of classes.
 
-        It is the entropy of the mean less the mean of the entropies (Salimans et al. 2016,
-        section 4), so that sums are enough.
+        The mean KL is the entropy of the mean less the mean of the entropies (Salimans et al. 2016,
+        section 4), so sums are enough.
 
         Raises:
             ValueError: nothing was counted yet.
@@ -64,7 +64,7 @@ def inception_score(
     """Mean and standard deviation over splits of exp E KL(p(y|x) ‖ p(y)).
 
     Args:
-        probabilities: (n, classes) of each example, whose classifier is to be reported with it.
+        probabilities: (n, classes), of a classifier that reports should name.
         num_splits: equal parts, at most n; a smaller part has a smaller score.
         seed: of the shuffle before the split; None keeps the order.
 

@@ -48,8 +48,8 @@ def kernel_distance_of_subsets(
     Args:
         x: (m, features), `subset_size` rows or more.
         y: (n, features), `subset_size` rows or more.
-        num_subsets: how many.
-        subset_size: rows of each, two or more.
+        num_subsets: how many subsets are drawn.
+        subset_size: how many rows each has, two or more.
         seed: of the draws.
 
     Returns:
@@ -75,13 +75,13 @@ def kernel_distance_of_subsets(
     if num_subsets < 1:
         raise errors.invalid("num_subsets", num_subsets, "1 or more", "raise it")
     rng = np.random.default_rng(seed)
-    found = [
+    distances = [
         kernel_distance(
             *(each[rng.choice(len(each), subset_size, replace=False)] for each in (x, y))
         )
         for _ in range(num_subsets)
     ]
-    return float(np.mean(found)), float(np.std(found))
+    return float(np.mean(distances)), float(np.std(distances))
 
 
 def _kernel_sum(x: np.ndarray, y: np.ndarray, block_size: int) -> float:

@@ -1,4 +1,4 @@
-"""Labels: shares of equal ones, and how far probabilities can be trusted."""
+"""Labels: the share of right ones, and the calibration of probabilities."""
 
 import dataclasses
 from typing import Self
@@ -14,8 +14,8 @@ def agreement(predicted: np.ndarray, labels: np.ndarray) -> float:
     """The share of equal entries, in [0, 1].
 
     Args:
-        predicted: classes (n,), or what is present (n, labels).
-        labels: the truth of the same shape.
+        predicted: classes (n,), or which labels are present (n, labels).
+        labels: the truth, of the same shape.
 
     Raises:
         ValueError: different shapes.
@@ -106,10 +106,7 @@ class CalibrationStatistics(Sums):
 
 
 def checked_probabilities(probabilities: np.ndarray) -> np.ndarray:
-    """The rows in float64.
-
-    Args:
-        probabilities: (n, classes), at least one row.
+    """Probabilities (n, classes), at least one row, in float64.
 
     Raises:
         ValueError: another rank, or rows that are not probabilities that sum to one.

@@ -54,17 +54,10 @@ def density_coverage(real: np.ndarray, generated: np.ndarray, *, k: int = 5) -> 
 
     Density is the mean number of real examples whose k-th neighbour's distance reaches a generated
     one, over k; coverage the share of real examples with a generated one within that distance.
-
-    Args:
-        real: (m, features), more than k rows.
-        generated: (n, features), more than k rows.
-        k: which neighbour sets the radius.
+    Arguments and errors are those of `precision_recall`.
 
     Returns:
         (density, coverage): density is at least 0 and may exceed 1, coverage is in [0, 1].
-
-    Raises:
-        ValueError: as `precision_recall`.
 
     Example:
         >>> line = np.arange(4.0)[:, None]

@@ -21,15 +21,15 @@ def psnr(x: jax.Array, y: jax.Array, *, data_range: float | None = None) -> jax.
 
     Args:
         x: (n, …) images, integers or floats.
-        y: the same of what they are compared with.
+        y: what they are compared with, of the same shape.
         data_range: largest minus smallest possible value: 255 of bytes, 1 of [0, 1], 2 of [−1, 1].
-            Of uint8 it may be left out; of other numbers nothing says what it is.
+            It may be left out for uint8 alone, as other numbers do not tell it.
 
     Returns:
         (n,) decibels; infinite where both are equal.
 
     Raises:
-        ValueError: different shapes, a range that is not above 0, or none of other numbers than
+        ValueError: different shapes, a range that is not above 0, or none for other numbers than
             uint8.
 
     Example:
@@ -51,16 +51,14 @@ def ssim(x: jax.Array, y: jax.Array, *, data_range: float | None = None) -> jax.
 
     Args:
         x: (n, height, width, channels), sides of 11 or more, integers or floats.
-        y: the same of what they are compared with.
-        data_range: largest minus smallest possible value: 255 of bytes, 1 of [0, 1], 2 of [−1, 1].
-            Of uint8 it may be left out; of other numbers nothing says what it is.
+        y: what they are compared with, of the same shape.
+        data_range: as of `psnr`.
 
     Returns:
         (n,), at most 1.
 
     Raises:
-        ValueError: different shapes, smaller images, a range that is not above 0, or none of other
-            numbers than uint8.
+        ValueError: as `psnr`, or smaller images.
 
     Example:
         >>> x = jax.random.uniform(jax.random.key(0), (1, 12, 12, 3))

@@ -38,13 +38,7 @@ def checked_rows(argument: str, x: np.ndarray, at_least: int = 1) -> np.ndarray:
 def checked_pair(
     x: np.ndarray, y: np.ndarray, at_least: int = 1, names: tuple[str, str] = ("x", "y")
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Two sets of rows of the same features, in float64.
-
-    Args:
-        x: (examples, features).
-        y: (examples, features), the same number of features.
-        at_least: how many rows each needs.
-        names: what the caller calls them.
+    """Two sets of rows (examples, features) of as many features, in float64, as `checked_rows`.
 
     Raises:
         ValueError: as `checked_rows`, or different numbers of features.
@@ -59,11 +53,7 @@ def checked_pair(
 
 
 def check_same_features(num_x: int, num_y: int, names: tuple[str, str] = ("x", "y")) -> None:
-    """Nothing, where both sets have as many features.
-
-    Raises:
-        ValueError: they have not.
-    """
+    """Checks that both sets have as many features; else raises a ValueError."""
     if num_x != num_y:
         raise errors.invalid(
             names[1],

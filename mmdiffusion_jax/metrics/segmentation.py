@@ -38,8 +38,8 @@ class ConfusionStatistics(Sums):
         Args:
             truth: class indices of any shape.
             predicted: class indices of the same shape.
-            void: the true class that does not count, wherever it is the truth; what was predicted
-                there is not looked at. It may lie outside the classes.
+            void: the class of pixels that do not count, where it is the truth and whatever was
+                predicted there. It may lie outside the classes.
 
         Raises:
             ValueError: different shapes, or classes outside 0 … classes − 1 where pixels count.
@@ -99,4 +99,4 @@ class ConfusionStatistics(Sums):
             0.583...
         """
         iou = self.iou()
-        return float(np.nanmean(iou)) if np.any(~np.isnan(iou)) else float("nan")
+        return float("nan") if np.isnan(iou).all() else float(np.nanmean(iou))

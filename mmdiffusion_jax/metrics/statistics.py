@@ -2,9 +2,9 @@
 
 Every accumulating metric follows one convention. A frozen dataclass holds sums over examples in
 float64 or int64 on the host; `Class.empty(…)` starts it, `update(batch)` returns a new one with
-more examples in it, `merge(other)` adds what another shard or device counted, `compute()` reads the
-figure. Any split into batches and shards gives the same figure. Each is a pytree, so that what
-several processes counted can be gathered leaf by leaf and added.
+more examples in it, `merge(other)` adds the sums of another shard or device, `compute()` gives the
+figure. Any split into batches and shards gives the same figure. Each is a pytree, so that the sums
+of several processes can be gathered leaf by leaf and added.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ class Sums:
     """A dataclass of sums over examples; merging two is addition."""
 
     def merge(self, other: Self) -> Self:
-        """What both have counted.
+        """The sums of both.
 
         Raises:
             ValueError: the other holds sums of other shapes, or is of another kind.
@@ -133,11 +133,7 @@ class MomentStatistics(Sums):
 
 
 def check_counted(count: np.int64, at_least: int = 1) -> None:
-    """Nothing, where enough examples were counted.
-
-    Raises:
-        ValueError: there were fewer than `at_least`.
-    """
+    """Checks that at least so many examples were counted; else raises a ValueError."""
     if count < at_least:
         raise errors.invalid(
             "statistics", f"{count} examples", f"{at_least} or more", "update them first"

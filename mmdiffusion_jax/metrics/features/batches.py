@@ -1,4 +1,4 @@
-"""What calls of a compiled network on images have in common: batches, and channels it expects."""
+"""Calls of a compiled network on images: in batches, and with the channels it expects."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,14 +8,14 @@ import numpy as np
 
 
 def in_batches(function: Callable[..., Any], *images: np.ndarray, batch_size: int = 256) -> Any:
-    """The function of all images, a batch at a time.
+    """A function of all images, a batch at a time.
 
     The last batch is filled up, so that only one size is compiled.
 
     Args:
         function: (batch, …) arrays → a pytree of (batch, …) arrays.
         *images: (n, …) each, n at least 1.
-        batch_size: of a batch, at most.
+        batch_size: the greatest size of a batch.
 
     Returns:
         The function's pytree with all n rows, NumPy arrays.
@@ -26,18 +26,15 @@ def in_batches(function: Callable[..., Any], *images: np.ndarray, batch_size: in
     """
     total = len(images[0])
     size = min(batch_size, total)
-    found = []
+    outputs = []
     for start in range(0, total, size):
         rows = np.minimum(np.arange(start, start + size), total - 1)
-        found.append(jax.device_get(function(*(x[rows] for x in images))))
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[:total], *found)
+        outputs.append(jax.device_get(function(*(x[rows] for x in images))))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:total], *outputs)
 
 
 def repeated_grey(images: np.ndarray) -> np.ndarray:
-    """Images of one channel as images of three, for networks of colours; others as they are.
-
-    Args:
-        images: (n, height, width, channels).
+    """Images (n, height, width, channels) of one channel as images of three; others as they are.
 
     Example:
         >>> repeated_grey(np.zeros((2, 4, 4, 1))).shape, repeated_grey(np.zeros((2, 4, 4, 4))).shape

@@ -40,9 +40,9 @@ def fit_classifier(
         images: (n, height, width[, channels]), uint8 or floats in [−1, 1], sides of 4 or more.
         labels: (n,) class indices, or (n, labels) of 0 and 1 for what is present.
         seed: of the first weights and of the order.
-        num_steps: batches that are learned from.
-        batch_size: images a batch, at most n.
-        learning_rate: the highest.
+        num_steps: how many batches the network is trained on.
+        batch_size: how many images a batch has, at most n.
+        learning_rate: the highest rate.
         num_features: of the penultimate layer.
 
     Raises:
@@ -91,7 +91,7 @@ def fit_classifier(
 
 @dataclasses.dataclass(frozen=True)
 class _Recipe:
-    """All that a compiled step depends on beside its arrays."""
+    """What a compiled step depends on beside its arrays."""
 
     sizes: ClassifierSizes
     num_steps: int

@@ -63,7 +63,7 @@ class InceptionFeatures:
 
     @functools.cached_property
     def identity(self) -> str:
-        """The name of these features: figures of different names must never be compared."""
+        """The name of these features; only figures of equal names can be compared."""
         return identity("inception-v3-2015-12-05", "resized as in TensorFlow 1", self.variables)
 
     def features(self, images: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
@@ -109,12 +109,7 @@ def _apply(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
 def resized(images: jax.Array, side: int) -> jax.Array:
     """Bilinear, pixel i of the output at i · (old side / new side), as in TensorFlow 1.
 
-    Args:
-        images: (n, height, width, channels).
-        side: of the output.
-
-    Returns:
-        (n, side, side, channels) float32.
+    (n, height, width, channels) becomes (n, side, side, channels) float32.
 
     Example:
         >>> resized(jnp.arange(4.0).reshape(1, 2, 2, 1), 4)[0, :, :, 0].tolist()[0]

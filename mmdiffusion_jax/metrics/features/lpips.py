@@ -139,16 +139,16 @@ class LPIPS:
             f"lin{i}": {"model": {"1": {"kernel": np.zeros((1, 1, each.shape[-1], 1))}}}
             for i, each in enumerate(maps)
         }
-        found = from_torch({"params": layers}, linear)["params"]
+        converted = from_torch({"params": layers}, linear)["params"]
         return cls(
             backbone,
             from_torch(shapes, weights),
-            [found[name]["model"]["1"]["kernel"].reshape(-1) for name in layers],
+            [converted[name]["model"]["1"]["kernel"].reshape(-1) for name in layers],
         )
 
     @functools.cached_property
     def identity(self) -> str:
-        """The name of this distance: figures of different names must never be compared."""
+        """The name of this distance; only figures of equal names can be compared."""
         linear = {f"lin{i}": each for i, each in enumerate(self.linear)}
         return identity(f"lpips-{self.backbone}", "v0.1", {**self.variables, **linear})
 
@@ -157,7 +157,7 @@ class LPIPS:
 
         Args:
             x: (n, height, width, 3) floats in [−1, 1]; a single channel is repeated.
-            y: the same of what they are compared with.
+            y: what they are compared with, of the same shape.
             batch_size: pairs at once.
 
         Returns:

@@ -22,12 +22,8 @@ class FeatureMaps(Protocol):
 def unit_difference(x: jax.Array, y: jax.Array) -> jax.Array:
     """Squared difference of maps that are normalised over channels (Zhang et al. 2018, eq. 1).
 
-    Args:
-        x: (n, height, width, channels).
-        y: the same of what they are compared with.
-
-    Returns:
-        The squares, (n, height, width, channels); their sum over channels is 2 − 2 cos.
+    x, y and the squares have the shape (n, height, width, channels); the sum of the squares over
+    channels is 2 − 2 cos.
 
     Example:
         >>> x, y = jnp.array([[[[3.0, 0.0]]]]), jnp.array([[[[0.0, 5.0]]]])
@@ -43,16 +39,16 @@ def unit_difference(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def perceptual_distance(network: FeatureMaps, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Distance of image pairs in the maps of a network; there are no learned weights in it.
+    """Distance of image pairs in the maps of a network, without learned weights.
 
     d = mean over layers, mean over places of ‖x̂ − ŷ‖², with maps x̂ and ŷ of unit length over
-    channels. It has the form of LPIPS without its weights and backbone and is not that figure:
-    report it with the network's `identity`.
+    channels. It has the form of LPIPS but neither its weights nor its backbone, so the figures
+    differ: report it with the network's `identity`.
 
     Args:
         network: a trained `SmallClassifier`, or another with `feature_maps`.
         x: (n, …) images as the network takes them.
-        y: the same of what they are compared with.
+        y: what they are compared with, of the same shape.
 
     Returns:
         (n,), in [0, 2] where maps are not negative.

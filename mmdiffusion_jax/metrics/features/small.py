@@ -1,4 +1,4 @@
-"""A small convolutional classifier whose features judge the data it was trained on."""
+"""A small convolutional classifier, whose features serve to judge data like its training data."""
 
 import dataclasses
 import functools
@@ -116,7 +116,7 @@ class SmallClassifier:
 
     @functools.cached_property
     def identity(self) -> str:
-        """The name of these features: figures of different names must never be compared."""
+        """The name of these features; only figures of equal names can be compared."""
         return identity(_KIND, str(self.sizes), self.params)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
@@ -161,7 +161,6 @@ class SmallClassifier:
         """
         import safetensors
 
-        shown = repr(str(path))
         try:
             with safetensors.safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
@@ -170,11 +169,10 @@ class SmallClassifier:
                 flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 values = json.loads(metadata.get("sizes", ""))
         except (OSError, ValueError, safetensors.SafetensorError) as error:
+            missing = isinstance(error, FileNotFoundError)
             raise errors.invalid(
                 "path",
-                f"{shown}, where there is no file"
-                if isinstance(error, FileNotFoundError)
-                else f"{shown} ({error})",
+                f"{str(path)!r}" + (", where there is no file" if missing else f" ({error})"),
                 "the file of a small classifier",
                 "fit one with launch/fit_features.py",
             ) from error
@@ -201,7 +199,7 @@ def as_images(images: np.ndarray, shape: tuple[int, ...] | None = None) -> np.nd
 
     Args:
         images: (n, height, width[, channels]), uint8 or floats in [−1, 1].
-        shape: (height, width, channels) that each must have, if that is known.
+        shape: (height, width, channels) that each must have, or None for any.
 
     Raises:
         ValueError: no images, another shape, another type, or floats outside [−1, 1].

@@ -21,7 +21,7 @@ _TORCH_NAMES = {
 }
 
 
-def from_torch(shapes: Mapping[str, Any], tensors: Tensors, prefix: str = "") -> dict[str, Any]:
+def from_torch(shapes: Mapping[str, Any], tensors: Tensors) -> dict[str, Any]:
     """Flax variables from tensors that PyTorch's modules of the same names have saved.
 
     The variable `{"params": {"a": {"b": {"kernel": …}}}}` is the tensor `a.b.weight`, with its axes
@@ -29,8 +29,7 @@ def from_torch(shapes: Mapping[str, Any], tensors: Tensors, prefix: str = "") ->
 
     Args:
         shapes: the variables of the module, or their shapes.
-        tensors: {name: array}; others than those needed are left alone.
-        prefix: goes before each name.
+        tensors: {name: array}; those that the network lacks are ignored.
 
     Raises:
         ValueError: a tensor that is missing, or has another shape.
@@ -43,7 +42,7 @@ def from_torch(shapes: Mapping[str, Any], tensors: Tensors, prefix: str = "") ->
     """
     variables = {}
     for (kind, *place, leaf), wanted in traverse_util.flatten_dict(shapes).items():
-        name = prefix + ".".join([*place, _TORCH_NAMES[leaf]])
+        name = ".".join([*place, _TORCH_NAMES[leaf]])
         if name not in tensors:
             raise errors.invalid(
                 "weights", f"no tensor {name!r}", "those of this network", "use its own file"
@@ -64,7 +63,7 @@ def from_torch(shapes: Mapping[str, Any], tensors: Tensors, prefix: str = "") ->
 def identity(kind: str, details: str, variables: Mapping[str, Any]) -> str:
     """A name for features of this network with these weights: the kind and a digest of the rest.
 
-    Figures of features with different identities must never be compared.
+    Only figures of features with equal identities can be compared.
 
     Args:
         kind: of the network.
