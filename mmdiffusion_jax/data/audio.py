@@ -13,9 +13,8 @@ def log_mel(waveform: np.ndarray, sample_rate: int, num_frames: int, num_mels: i
 
     The samples are cut into `num_frames` hops of equal length; a Hann window of two hops is centred
     on each, with zeros outside the signal. With w the window and X the transform, padded with
-    zeros to a power of two, the power |2 X / Σ w|² (1 for a full-scale tone) is summed under
-    `num_mels` triangles, of height 1 and evenly spaced from 0 to half the sample rate on HTK's mel
-    scale, 2595 log10(1 + f / 700).
+    zeros to a power of two, the power |2 X / Σ w|² (1 for a full-scale tone) is summed under the
+    triangles of `mel_filters`.
 
     Args:
         waveform: (examples, samples), int16 or floats in [−1, 1].
@@ -71,7 +70,8 @@ def log_mel(waveform: np.ndarray, sample_rate: int, num_frames: int, num_mels: i
 def mel_filters(sample_rate: int, num_fft: int, num_mels: int) -> np.ndarray:
     """Triangles of height 1, evenly spaced on HTK's mel scale from 0 to half the sample rate.
 
-    Band m rises linearly in Hz from edge m to edge m + 1 and falls to edge m + 2.
+    The scale is 2595 log10(1 + f / 700). Band m rises linearly in Hz from edge m to edge m + 1 and
+    falls to edge m + 2.
 
     Args:
         sample_rate: in Hz.

@@ -12,8 +12,7 @@ Derivations = Mapping[str, tuple[str, Callable[[np.random.Generator, np.ndarray]
 """{new column: (its source column, (rng, x (batch, …)) → (batch, …))}.
 
 The amount and the order of the draws may depend on the shape of x alone, and row i of the result on
-row i of x and on the draws alone: then an example's value does not depend on what it is batched
-with.
+row i of x and on the draws alone. So an example's value does not depend on the others in its batch.
 """
 
 _FIXED, _FRESH = 1, 2
@@ -33,7 +32,7 @@ class Derived:
         seed: of the draws, 0 or more.
 
     Raises:
-        ValueError: a source column that is not there, a new column that is, a negative seed.
+        ValueError: a missing source column, a new column that the source has, a negative seed.
 
     Example:
         >>> from mmdiffusion_jax.data import ArraySource
@@ -65,12 +64,7 @@ class Derived:
         self.derivations = derivations
         self._seed = seed
         first = self.take(np.zeros(1, np.int64))
-        self._columns = {name: (x.shape[1:], x.dtype) for name, x in first.items()}
-
-    @property
-    def columns(self) -> Columns:
-        """{column: (shape of one example, dtype)}, the derived ones included."""
-        return self._columns
+        self.columns: Columns = {name: (x.shape[1:], x.dtype) for name, x in first.items()}
 
     def __len__(self) -> int:
         return len(self.source)
@@ -81,12 +75,12 @@ class Derived:
         derived: dict[str, np.ndarray] = {}
         blocks, offsets = np.divmod(indices, _BLOCK)
         for block in np.unique(blocks):
-            mine = np.flatnonzero(blocks == block)
-            rows = offsets[mine]
-            part = {column: x[mine] for column, x in batch.items()}
-            values = derive(self.derivations, part, (self._seed, _FIXED, block), rows, _BLOCK)
-            for name, x in values.items():
-                derived.setdefault(name, np.empty((len(indices), *x.shape[1:]), x.dtype))[mine] = x
+            places = np.flatnonzero(blocks == block)
+            part = {column: x[places] for column, x in batch.items()}
+            stream = (self._seed, _FIXED, block)
+            for name, x in derive(self.derivations, part, stream, offsets[places], _BLOCK).items():
+                column = derived.setdefault(name, np.empty((len(indices), *x.shape[1:]), x.dtype))
+                column[places] = x
         return {**batch, **derived}
 
 
@@ -104,8 +98,8 @@ def derive_fresh(
         derivations: the new columns.
         batch: {column: (this process' part, …)}.
         seed: of the run.
-        index: of the global batch.
-        rows: (rows,), which of the global batch these are.
+        index: number of the global batch.
+        rows: (rows,), the places of these examples in the global batch.
         size: of the global batch.
 
     Returns:

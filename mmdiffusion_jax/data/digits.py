@@ -81,16 +81,10 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
 
 def prepare(data_dir: str | os.PathLike[str]) -> str:
-    """Prepares the digits under `data_dir`, once; as `open_splits`, which it calls.
-
-    Args:
-        data_dir: where TFDS data sets live.
+    """Prepares the digits under `data_dir`, once, and raises what `open_splits` does.
 
     Returns:
-        The data set's own folder, for `open_tfds`.
-
-    Raises:
-        ValueError: another data set of the same name and version lies there; it is left alone.
+        The folder of the data set, for `open_tfds`.
 
     Example:
         >>> import tempfile
@@ -106,9 +100,8 @@ def open_splits(data_dir: str | os.PathLike[str]) -> dict[str, Source]:
     """Opens the digits under `data_dir`, in memory, and prepares them first where they are not.
 
     A preparation that was cut off is not taken for a whole one: its folder gets its final name
-    only at the end, and of several runs that prepare at once one is kept. One whose files were lost
-    or damaged afterwards is made anew; every record is read to find out. A whole one is only read,
-    and once.
+    only at the end, and of several runs that prepare at once one is kept. Every record is read; a
+    preparation with lost or damaged files is made anew, and a whole one is left as it is.
 
     Args:
         data_dir: where TFDS data sets live.
@@ -130,8 +123,8 @@ def open_splits(data_dir: str | os.PathLike[str]) -> dict[str, Source]:
     parent.mkdir(parents=True, exist_ok=True)
     tfds.disable_progress_bar()
     if folder.exists():
-        if found := _open_whole(folder):
-            return found
+        if sources := _open_whole(folder):
+            return sources
         shutil.rmtree(folder)
     builder = Digits(data_dir=str(parent), file_format="array_record")
     # TFDS announces its preparation by plain prints.
@@ -156,11 +149,13 @@ def _open(folder: Path) -> dict[str, Source]:
 def _open_whole(folder: Path) -> dict[str, Source] | None:
     different = False
     try:
-        found = _open(folder)
-        for split, source in found.items():
-            different |= source.columns != _COLUMNS or len(source) != _COUNTS[split]
+        sources = _open(folder)
+        different = any(
+            source.columns != _COLUMNS or len(source) != _COUNTS[split]
+            for split, source in sources.items()
+        )
         if not different:
-            return found
+            return sources
     except ValueError:
         pass
     strange = [
@@ -168,7 +163,7 @@ def _open_whole(folder: Path) -> dict[str, Source] | None:
         for path in sorted(folder.iterdir())
         if not any(fnmatch.fnmatch(path.name, pattern) for pattern in _FILES)
     ]
-    # What is made anew is deleted first, so it has to be ours beyond doubt.
+    # The folder will be deleted, so it must hold nothing but these digits.
     if strange or different:
         raise errors.invalid(
             "data_dir",

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import difflib
 import io
 import os
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,8 @@ import tensorflow_datasets as tfds
 from absl import flags
 from PIL import Image
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
+from mmdiffusion_jax.data.prepared import is_fixed_number
 
 Names = Mapping[str, str]
 
@@ -44,7 +44,7 @@ def prepare_tfds(dataset: str, folder: str | os.PathLike[str]) -> str:
         folder: where TFDS data sets live; manual downloads are looked for in `downloads/manual`.
 
     Returns:
-        The data set's own folder, for `open_tfds`.
+        The folder of the data set, for `open_tfds`.
 
     Raises:
         ValueError: an unknown name; a data set that needs TensorFlow or files that one has to
@@ -57,7 +57,7 @@ def prepare_tfds(dataset: str, folder: str | os.PathLike[str]) -> str:
     name = dataset.split("/")[0].split(":")[0]
     if name not in known:
         # TFDS has more names than an error can list.
-        near = difflib.get_close_matches(name, known, n=1)
+        near = errors.nearest(name, known, cutoff=0.6)
         mend = f"did you mean {near[0]!r}?" if near else "see tensorflow.org/datasets/catalog"
         raise errors.invalid("dataset", repr(dataset), "a name that TFDS knows", mend)
     parent = Path(folder).expanduser()
@@ -83,7 +83,7 @@ def resize_tfds(folder: str | os.PathLike[str], out: str | os.PathLike[str], lay
         layout: the columns.
 
     Returns:
-        The copy's own folder, for `open_tfds`; a whole one is not made again.
+        The folder of the copy, for `open_tfds`; a whole copy is not made again.
 
     Raises:
         ValueError: no data set there, no columns, one column twice, an unknown feature or one that
@@ -110,11 +110,11 @@ def resize_tfds(folder: str | os.PathLike[str], out: str | os.PathLike[str], lay
     builder = _FixedSize(original, layout, features, contents, data_dir=str(out))
     path = Path(builder.data_path)
     if path.exists():
-        found = tfds.builder_from_directory(path).info.description
-        if found != contents:
+        present = tfds.builder_from_directory(path).info.description
+        if present != contents:
             raise errors.invalid(
                 "out",
-                f"{str(path)!r} with {found}",
+                f"{str(path)!r} with {present}",
                 f"{contents}, or nothing there",
                 "choose another folder",
             )
@@ -197,19 +197,14 @@ def _features(original: tfds.features.FeaturesDict, layout: Layout) -> tfds.feat
     for ours, theirs in layout.values.items():
         feature = _feature(original, "values", theirs)
         info = feature.get_tensor_info()
-        if isinstance(info, Mapping) or None in info.shape or _kind(info) not in "biuf":
+        if not is_fixed_number(info):
             raise _unsuitable("values", theirs, feature)
         features[ours] = tfds.features.Tensor(shape=info.shape, dtype=info.np_dtype)
     return tfds.features.FeaturesDict(features)
 
 
-def _kind(info: tfds.features.TensorInfo) -> str:
-    return np.dtype(info.np_dtype).kind
-
-
 def _feature(features: tfds.features.FeaturesDict, kind: str, name: str) -> Any:
-    if name not in features:
-        raise errors.unknown(kind, name, list(features))
+    ranges.check_one_of(kind, name, list(features))
     return features[name]
 
 

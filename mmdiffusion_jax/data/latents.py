@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from mmdiffusion_jax import errors, files
+from mmdiffusion_jax import errors, files, ranges
 from mmdiffusion_jax.data.pipeline import eval_batches
 from mmdiffusion_jax.data.presence import present
 from mmdiffusion_jax.data.sources import Columns, Source, Subset
@@ -38,15 +38,9 @@ class LatentSource:
     """
 
     def __init__(self, source: Source, column: str, shards: list[np.ndarray]) -> None:
-        self._source = source
-        self._column = column
-        self._shards = shards
-
-    @property
-    def columns(self) -> Columns:
-        """{column: (shape of one example, dtype)}."""
-        latents = self._shards[0]
-        return {**self._source.columns, self._column: (latents.shape[1:], latents.dtype)}
+        self._source, self._column, self._shards = source, column, shards
+        latents = (shards[0].shape[1:], shards[0].dtype)
+        self.columns: Columns = {**source.columns, column: latents}
 
     def __len__(self) -> int:
         return len(self._source)
@@ -57,8 +51,8 @@ class LatentSource:
         latents = np.empty((len(indices), *shape), dtype)
         places, rows = np.divmod(indices, len(self._shards[0]))
         for place in np.unique(places):
-            mine = places == place
-            latents[mine] = self._shards[place][rows[mine]]
+            in_shard = places == place
+            latents[in_shard] = self._shards[place][rows[in_shard]]
         return {**self._source.take(indices), self._column: latents}
 
 
@@ -75,9 +69,9 @@ def cache_latents(
     The cache of one autoencoder and one data set lies in a folder of its own, named by a digest of
     `identity`, the column's shape and dtype, the number of examples, and the bytes of 1,024
     evenly spread ones: latents of another autoencoder or of other data are never taken for these.
-    A shard is there whole or not at all; a run that was cut off goes on after the last one, and one
-    that does not match its checksum is encoded again. Every checksum is held when a cache is
-    opened, which reads it once. Shards are mapped into memory, not loaded.
+    A shard is there whole or not at all; a run that was cut off goes on after the last one. Opening
+    a cache reads it once to check every checksum, and a shard that does not match is encoded again.
+    Shards are mapped into memory, not loaded.
 
     Args:
         source: the examples.
@@ -88,35 +82,33 @@ def cache_latents(
         batch_size: images at a time.
 
     Returns:
-        The source, with latents in place of the column; where its mask says that it is absent, they
-        are whatever the autoencoder makes of the placeholders.
+        The source, with latents in place of the column; those of absent images mean nothing.
 
     Raises:
         ValueError: an unknown column, an empty identity, a batch size below 1, or latents that are
             not finite or not as many as the images.
     """
-    if column not in source.columns:
-        raise errors.unknown("column", column, source.columns)
+    ranges.check_one_of("column", column, source.columns)
     if not identity:
         raise errors.invalid("identity", "nothing", "what names the autoencoder", "name it")
     manifest = _manifest(source, column, identity)
     key = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
     path = Path(folder) / key[:32]
     path.mkdir(parents=True, exist_ok=True)
-    known = _read_checksums(path / "manifest.json")
+    checksums = _read_checksums(path / "manifest.json")
     shards = []
     for place, start in enumerate(range(0, len(source), _SHARD)):
         file = path / f"{place:05d}.npy"
-        if not file.is_file() or known.get(file.name) != _checksum(file):
+        if not file.is_file() or checksums.get(file.name) != _checksum(file):
             rows = np.arange(start, min(start + _SHARD, len(source)))
             logging.info("Latents %d … %d of %d.", start, rows[-1], len(source))
             content = io.BytesIO()
             np.save(content, _encode(Subset(source, rows), column, encode, batch_size))
             with files.replacing(file) as stream:
                 stream.write(content.getbuffer())
-            # Of what was meant, not of what the disk gives back.
-            known[file.name] = zlib.crc32(content.getbuffer())
-            listing = json.dumps({**manifest, "shards": known}, indent=1)
+            # Of what was to be written, not of what the disk gives back.
+            checksums[file.name] = zlib.crc32(content.getbuffer())
+            listing = json.dumps({**manifest, "shards": checksums}, indent=1)
             files.write_text(path / "manifest.json", listing)
         shards.append(np.load(file, mmap_mode="r"))
     return LatentSource(source, column, shards)
@@ -140,11 +132,10 @@ def _manifest(source: Source, column: str, identity: str) -> dict[str, Any]:
 def _encode(
     part: Source, column: str, encode: Callable[[np.ndarray], np.ndarray], batch_size: int
 ) -> np.ndarray:
-    found = []
+    encoded = []
     for batch, valid in eval_batches(part, batch_size):
         latents = np.asarray(encode(batch[column]))
-        shown = present(batch, [column])
-        if len(latents) != batch_size or not np.isfinite(latents[shown]).all():
+        if len(latents) != batch_size or not np.isfinite(latents[present(batch, [column])]).all():
             raise errors.invalid(
                 "encode",
                 f"latents of shape {latents.shape} with "
@@ -152,12 +143,12 @@ def _encode(
                 f"{batch_size} finite ones",
                 "correct the autoencoder",
             )
-        found.append(latents[valid])
-    return np.concatenate(found)
+        encoded.append(latents[valid])
+    return np.concatenate(encoded)
 
 
 def _read_checksums(file: Path) -> dict[str, int]:
-    # What cannot be read is encoded again, and nothing else is lost.
+    # Without checksums the latents are encoded again, and nothing else is lost.
     try:
         return dict(json.loads(file.read_text(encoding="utf-8"))["shards"])
     except (OSError, ValueError, KeyError, TypeError):

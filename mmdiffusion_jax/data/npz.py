@@ -5,7 +5,6 @@ mapped; those that `numpy.savez_compressed` packs cannot be read at random place
 """
 
 import contextlib
-import difflib
 import hashlib
 import io
 import json
@@ -24,7 +23,7 @@ from absl import logging
 from mmdiffusion_jax import errors, files
 from mmdiffusion_jax.data.sources import NUMBERS, ArraySource
 
-# What a damaged archive makes zipfile and NumPy raise, found by flipping each bit of small ones.
+# A damaged archive makes zipfile and NumPy raise these: each bit of small ones was flipped.
 UNREADABLE = (
     ValueError,
     EOFError,
@@ -46,9 +45,9 @@ def open_npz(
 ) -> ArraySource:
     """Opens a user's own data: an `.npz` file with one array a modality.
 
-    An array `<modality>_present` of booleans says in which examples that modality is there. All of
-    the file is held against its checksums first, a piece at a time. Arrays that are stored as they
-    are (`numpy.savez`) are then mapped, so a set may be larger than the memory. Compressed ones are
+    An array `<modality>_present` of booleans says which examples have that modality. The whole file
+    is checked against its checksums first, a piece at a time. Arrays that are stored as they are
+    (`numpy.savez`) are then mapped, so a set may be larger than the memory. Compressed ones are
     read into memory up to a limit; a file above it is unpacked once, into another file, which is
     mapped. A mapped file must not be overwritten in place; `write_npz` puts a new one in its stead.
 
@@ -89,7 +88,7 @@ def write_npz(path: str | os.PathLike[str], columns: Mapping[str, np.ndarray]) -
         columns: {column: (examples, …)}.
 
     Raises:
-        ValueError: as `ArraySource`, and a column of Python objects, which could not be read again.
+        ValueError: as `ArraySource`, or a column of Python objects, which could not be read again.
 
     Example:
         >>> import tempfile
@@ -116,12 +115,9 @@ def write_npz(path: str | os.PathLike[str], columns: Mapping[str, np.ndarray]) -
 def npz_digest(path: str | os.PathLike[str]) -> str:
     """A digest of what an `.npz` file holds, wherever it lies and however it is compressed.
 
-    It is taken of the names, sizes and checksums (CRC-32) in the archive's directory, so it costs
-    the same for a large file as for a small one. `open_npz` holds the contents against those
+    It depends on the names, sizes and checksums (CRC-32) in the archive's directory, so it costs
+    the same for a large file as for a small one. `open_npz` checks the contents against those
     checksums.
-
-    Args:
-        path: the file.
 
     Returns:
         64 hexadecimal digits.
@@ -148,10 +144,8 @@ def _existing(path: str | os.PathLike[str]) -> Path:
     if file.is_file():
         return file
     what = "which is a folder" if file.is_dir() else "where there is no file"
-    near = difflib.get_close_matches(
-        file.name,
-        [p.name for p in file.parent.iterdir() if p.is_file()] if file.parent.is_dir() else [],
-    )
+    others = [p.name for p in file.parent.glob("*") if p.is_file()]
+    near = errors.nearest(file.name, others, cutoff=0.6)
     raise errors.invalid(
         "path",
         f"{str(file)!r}, {what}",

@@ -34,8 +34,7 @@ def train_batches(
     Global batch k holds the examples [k · batch_size, (k + 1) · batch_size) of that order; a
     process reads the rows of it that its devices hold. So the order depends on neither the number
     of processes nor of threads, and one counter resumes it. The derived columns of a `Derived`
-    source are drawn anew for each batch, by the seed and the batch's number, so the same holds for
-    them.
+    source are drawn anew for each batch, by the seed and the batch's number, with the same result.
 
     Args:
         source: the examples.
@@ -43,7 +42,7 @@ def train_batches(
         seed: of the order; each epoch is shuffled anew.
         start_example: how many examples were used before, a multiple of `batch_size`.
         rows: which rows of each batch this process reads, rising; left out, all.
-        num_threads: that read ahead.
+        num_threads: how many threads read ahead.
 
     Yields:
         {column: (rows, …)}.
@@ -119,12 +118,12 @@ class _Batches:
 
     def __getitem__(self, index: int) -> np.ndarray:
         epochs, places = np.divmod(index * self._batch_size + self._rows, self._num_examples)
-        # A batch may reach over several epochs where it is larger than they are.
-        found = np.empty_like(places)
+        # A batch may be larger than an epoch and so reach over several.
+        examples = np.empty_like(places)
         for epoch in np.unique(epochs).tolist():
             within = epochs == epoch
-            found[within] = self._order(epoch)[places[within]]
-        return found
+            examples[within] = self._order(epoch)[places[within]]
+        return examples
 
 
 def eval_batches(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import flags, logging
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.data.sources import NUMBERS, ArraySource, Columns, Source
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class RecordSource:
     Args:
         records: random access with `__len__` and `__getitems__`, such as a TFDS data source.
         columns: {column: (shape of one example, dtype)}; other features are left out.
-        name: what errors call it.
+        name: what errors call the records.
         left_out: {feature: why it is no column}.
 
     Example:
@@ -48,14 +48,9 @@ class RecordSource:
         left_out: Mapping[str, str] | None = None,
     ) -> None:
         self._records = records
-        self._columns = columns
+        self.columns = columns
         self._name = name
         self.left_out = dict(left_out or {})
-
-    @property
-    def columns(self) -> Columns:
-        """{column: (shape of one example, dtype)}."""
-        return self._columns
 
     def __len__(self) -> int:
         return len(self._records)
@@ -71,7 +66,7 @@ class RecordSource:
             # Scalars come as Python numbers, so the declared dtype is restored.
             return {
                 column: np.stack([np.asarray(row[column], dtype) for row in rows])
-                for column, (_, dtype) in self._columns.items()
+                for column, (_, dtype) in self.columns.items()
             }
         # The reader's errors share no type of their own.
         except Exception as error:
@@ -93,7 +88,7 @@ def open_tfds(
 
     Args:
         folder: the folder with `dataset_info.json` (…/name/version).
-        split: its name, such as "train".
+        split: the name of the split, such as "train".
         max_in_memory_bytes: the greatest decoded size, in bytes, that is kept in memory.
 
     Raises:
@@ -114,8 +109,7 @@ def open_tfds(
     path = Path(folder)
     builder = _builder(path)
     splits = dict(builder.info.splits)
-    if split not in splits:
-        raise errors.unknown("split", split, splits)
+    ranges.check_one_of("split", split, splits)
     columns, left_out = _fixed_columns(builder.info.features, path)
     name = f"{path}, split {split!r}"
     try:
@@ -137,12 +131,12 @@ def open_tfds(
 def tfds_digest(folder: str | os.PathLike[str], splits: Sequence[str]) -> str:
     """A digest of some splits of a prepared TFDS data set, wherever it lies.
 
-    It is taken of the features, of what the metadata say of the splits, and of the names and sizes
-    of their files, so it costs the same for a large data set as for a small one.
+    It depends on the features, the metadata of the splits, and the names and sizes of their files,
+    so it costs the same for a large data set as for a small one.
 
     Args:
         folder: the folder with `dataset_info.json` (…/name/version).
-        splits: their names.
+        splits: the names of the splits.
 
     Returns:
         64 hexadecimal digits.
@@ -169,9 +163,7 @@ def tfds_digest(folder: str | os.PathLike[str], splits: Sequence[str]) -> str:
             for file in sorted(path.glob(f"*-{split}.array_record-*"))
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise errors.invalid(
-            "folder", f"{str(path)!r} ({error})", "readable metadata", "prepare it again"
-        ) from error
+        raise _unreadable(path, error) from error
     listing = json.dumps([stated["name"], features, kept, sizes], sort_keys=True)
     return hashlib.sha256(listing.encode()).hexdigest()
 
@@ -188,6 +180,12 @@ def _check_prepared(path: Path) -> None:
     )
 
 
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    return errors.invalid(
+        "folder", f"{str(path)!r} ({error})", "readable metadata", "prepare it again"
+    )
+
+
 def _builder(path: Path) -> "tfds.core.DatasetBuilder":
     import tensorflow_datasets as tfds
 
@@ -196,9 +194,7 @@ def _builder(path: Path) -> "tfds.core.DatasetBuilder":
         builder = tfds.builder_from_directory(path)
     # Damaged metadata make TFDS raise errors of many kinds.
     except Exception as error:
-        raise errors.invalid(
-            "folder", f"{str(path)!r} ({error})", "readable metadata", "prepare it again"
-        ) from error
+        raise _unreadable(path, error) from error
     file_format = builder.info.file_format
     if file_format is None or file_format.value != "array_record":
         raise errors.invalid(
@@ -215,12 +211,7 @@ def _fixed_columns(features: Mapping[str, Any], path: Path) -> tuple[Columns, di
     left_out: dict[str, str] = {}
     for column, feature in features.items():
         info = feature.get_tensor_info()
-        # A nested feature has a dictionary here, and an axis of varying length the size None.
-        if (
-            isinstance(info, Mapping)
-            or None in info.shape
-            or np.dtype(info.np_dtype).kind not in NUMBERS
-        ):
+        if not is_fixed_number(info):
             logging.info("Feature %r of %s: no numbers of one shape; left out.", column, path)
             left_out[column] = f"a feature {type(feature).__name__}, no numbers of one shape"
             continue
@@ -233,6 +224,20 @@ def _fixed_columns(features: Mapping[str, Any], path: Path) -> tuple[Columns, di
             "prepare the data set with one",
         )
     return columns, left_out
+
+
+def is_fixed_number(info: Any) -> bool:
+    """Whether a TFDS feature's tensor info is of numbers of one fixed shape.
+
+    Example:
+        >>> import tensorflow_datasets as tfds
+        >>> is_fixed_number(tfds.features.TensorInfo((None, 3), np.float32))
+        False
+    """
+    # A nested feature has a dictionary here, and an axis of varying length the size None.
+    if isinstance(info, Mapping) or None in info.shape:
+        return False
+    return np.dtype(info.np_dtype).kind in NUMBERS
 
 
 def _check_files(info: "tfds.core.SplitInfo") -> None:

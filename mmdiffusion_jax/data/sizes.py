@@ -21,8 +21,8 @@ def resize_images(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         (examples, *size, channels) uint8.
 
     Raises:
-        ValueError: a size that is not positive, asks for other factors in the two directions, or
-            for a padding of more than a quarter of the image before it shrinks.
+        ValueError: a size that is not positive, needs other factors in the two directions, or a
+            padding of more than a quarter of the image before it shrinks.
 
     Example:
         >>> resize_images(np.full((1, 28, 28, 1), 200, np.uint8), (16, 16))[0, :2, 8, 0].tolist()

@@ -1,19 +1,22 @@
 """Small public data sets from their files: what `config.data.source` names, one opener each.
 
-All lie under one folder: `camvid/`, `cifar10/`, `fashion_mnist/`, `fsdd/` and `mnist/`.
+Every opener takes the folder `path` that holds the sets' folders, `camvid/`, `cifar10/`,
+`fashion_mnist/`, `fsdd/` and `mnist/`, the name of a split, and the (height, width) of the images
+as in `resize_images`. It raises a ValueError for an unknown split, a size that cannot be had, and
+a file that is missing or damaged.
 """
 
 import gzip
 import io
 import os
 import zipfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.data.audio import log_mel
 from mmdiffusion_jax.data.npz import UNREADABLE
 from mmdiffusion_jax.data.sizes import resize_images, resize_masks
@@ -32,16 +35,10 @@ Folder = str | os.PathLike[str]
 def open_fashion_mnist(path: Folder, split: str, size: tuple[int, int] = _NO_SIZE) -> ArraySource:
     """Fashion-MNIST (Xiao et al. 2017): image (28, 28, 1) and label, from its four idx files.
 
-    Args:
-        path: the folder that holds `fashion_mnist/`.
-        split: "train" (60,000) or "test" (10,000).
-        size: of the images, as in `resize_images`.
-
-    Raises:
-        ValueError: an unknown split, a size that cannot be had, a file missing or damaged.
+    The splits are "train" (60,000) and "test" (10,000).
     """
     stems = {"train": "train", "test": "t10k"}
-    _check_split(split, stems)
+    ranges.check_one_of("split", split, stems)
     stem = stems[split]
     folder = Path(path) / "fashion_mnist"
     images = _read_idx(folder / f"{stem}-images-idx3-ubyte.gz", (28, 28))
@@ -54,15 +51,9 @@ def open_fashion_mnist(path: Folder, split: str, size: tuple[int, int] = _NO_SIZ
 def open_mnist(path: Folder, split: str, size: tuple[int, int] = _NO_SIZE) -> ArraySource:
     """MNIST (LeCun et al. 1998): image (28, 28, 1) and label, from `mnist/mnist.npz`.
 
-    Args:
-        path: the folder that holds `mnist/`.
-        split: "train" (60,000) or "test" (10,000).
-        size: of the images, as in `resize_images`.
-
-    Raises:
-        ValueError: an unknown split, a size that cannot be had, a file missing or damaged.
+    The splits are "train" (60,000) and "test" (10,000).
     """
-    _check_split(split, ("train", "test"))
+    ranges.check_one_of("split", split, ("train", "test"))
     images, labels, file = _read_mnist(path, split)
     return ArraySource({"image": resize_images(images, size), "label": labels}, name=str(file))
 
@@ -70,19 +61,11 @@ def open_mnist(path: Folder, split: str, size: tuple[int, int] = _NO_SIZE) -> Ar
 def open_cifar10(path: Folder, split: str, size: tuple[int, int] = _NO_SIZE) -> ArraySource:
     """CIFAR-10 (Krizhevsky 2009): image (32, 32, 3) and label, from `cifar10/cifar10_*.npz`.
 
-    The files hold 20,000 of the 50,000 training images, so scores against statistics of all of
-    them are not comparable with published ones.
-
-    Args:
-        path: the folder that holds `cifar10/`.
-        split: "train" (20,000) or "test" (10,000).
-        size: of the images, as in `resize_images`.
-
-    Raises:
-        ValueError: an unknown split, a size that cannot be had, a file missing or damaged.
+    The splits are "train" (20,000 of the 50,000 that are published, so scores against statistics of
+    all of them are not comparable with published ones) and "test" (10,000).
     """
     parts = {"train": [f"train_{part}" for part in range(_CIFAR10_TRAIN)], "test": ["test"]}
-    _check_split(split, parts)
+    ranges.check_one_of("split", split, parts)
     folder = Path(path) / "cifar10"
     shapes = {"image": (32, 32, 3), "label": ()}
     read = [
@@ -97,18 +80,12 @@ def open_camvid(path: Folder, split: str, size: tuple[int, int] = _NO_SIZE) -> A
     """CamVid (Brostow et al. 2009): image (96, 128, 3) and mask (96, 128) of 12 classes.
 
     The classes are sky, building, pole, road, pavement, tree, sign, fence, car, pedestrian,
-    bicyclist and void (11), which also fills where `size` pads. Frames of "val" and some of "test"
-    continue sequences of "train"; "test_unseen" is the part of "test" that does not.
-
-    Args:
-        path: the folder that holds `camvid/`, with `camvid_128x96.npz`.
-        split: "train" (367), "val" (101), "test" (233) or "test_unseen" (171).
-        size: of images and masks, as in `resize_images` and `resize_masks`.
-
-    Raises:
-        ValueError: an unknown split, a size that cannot be had, a file missing or damaged.
+    bicyclist and void (11), which also fills where `size` pads. The splits are "train" (367), "val"
+    (101), "test" (233) and "test_unseen" (171). Frames of "val" and some of "test" continue
+    sequences of "train"; "test_unseen" is the part of "test" that does not. The file is
+    `camvid_128x96.npz`; masks are resized as by `resize_masks`.
     """
-    _check_split(split, ("train", "val", "test", "test_unseen"))
+    ranges.check_one_of("split", split, ("train", "val", "test", "test_unseen"))
     stored = split.removesuffix("_unseen")
     file = Path(path) / "camvid" / "camvid_128x96.npz"
     shapes = {f"{stored}_image": (96, 128, 3), f"{stored}_mask": (96, 128)}
@@ -130,19 +107,12 @@ def open_spoken_digits(
 ) -> ArraySource:
     """Spoken digits (Jackson et al., FSDD), each paired with an MNIST image of the same digit.
 
-    Columns: image (28, 28, 1), audio (frames, bands) float32 by `log_mel`, label and speaker (of
-    6). Image and audio share the digit and nothing else.
-
-    Args:
-        path: the folder that holds `fsdd/`, with `fsdd_8k.npz`, and `mnist/`.
-        split: "train" (2,700) or "test" (300).
-        size: of the images, as in `resize_images`.
-        spectrogram: (frames, mel bands) of the second of audio.
-
-    Raises:
-        ValueError: an unknown split, a size that cannot be had, a file missing or damaged.
+    The columns are image (28, 28, 1), audio (frames, bands) float32 by `log_mel`, label and speaker
+    (of 6). Image and audio share the digit and nothing else. `spectrogram` is (frames, mel bands)
+    of the second of audio. The splits are "train" (2,700) and "test" (300); the files are
+    `fsdd/fsdd_8k.npz` and that of MNIST.
     """
-    _check_split(split, ("train", "test"))
+    ranges.check_one_of("split", split, ("train", "test"))
     file = Path(path) / "fsdd" / "fsdd_8k.npz"
     images, labels, _ = _read_mnist(path, split)
     columns = {"audio": (_SPEECH_RATE,), "digit": (), "speaker": (), "mnist_pair": ()}
@@ -182,11 +152,6 @@ def _read_mnist(path: Folder, split: str) -> tuple[np.ndarray, np.ndarray, Path]
     shapes = {f"{split}_image": (28, 28), f"{split}_label": ()}
     images, labels = _read_members(file, shapes, {f"{split}_label": 10}).values()
     return images[..., None], labels, file
-
-
-def _check_split(split: str, known: Collection[str]) -> None:
-    if split not in known:
-        raise errors.unknown("split", split, known)
 
 
 def _read_idx(file: Path, shape: tuple[int, ...], high: int = 256) -> np.ndarray:

@@ -34,7 +34,7 @@ class ArraySource:
 
     Args:
         arrays: {column: (examples, …)}, all of the same length.
-        name: what errors call it.
+        name: what errors call the source.
         left_out: {column: why it is not among the arrays}, what the caller has left out already.
 
     Attributes:
@@ -79,10 +79,9 @@ class ArraySource:
         if not len(self):
             raise errors.invalid(name, "no examples", "at least one", "add data")
 
-    @property
-    def columns(self) -> Columns:
-        """{column: (shape of one example, dtype)}."""
-        return {column: (x.shape[1:], _usual(x.dtype)) for column, x in self._arrays.items()}
+        self.columns: Columns = {
+            column: (x.shape[1:], _usual(x.dtype)) for column, x in self._arrays.items()
+        }
 
     def __len__(self) -> int:
         return len(next(iter(self._arrays.values())))
@@ -90,7 +89,7 @@ class ArraySource:
     def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The examples at `indices` (batch,): {column: (batch, …)}."""
         return {
-            column: array[indices].astype(_usual(array.dtype), copy=False)
+            column: array[indices].astype(self.columns[column][1], copy=False)
             for column, array in self._arrays.items()
         }
 
@@ -112,7 +111,7 @@ class Subset:
     """
 
     def __init__(self, source: Source, indices: np.ndarray) -> None:
-        self._source = source
+        self._source, self.columns = source, source.columns
         self._indices = np.asarray(indices)
         if self._indices.ndim != 1 or self._indices.dtype.kind not in "iu" or not len(self):
             raise errors.invalid(
@@ -129,11 +128,6 @@ class Subset:
                 "the source has no other examples",
             )
 
-    @property
-    def columns(self) -> Columns:
-        """{column: (shape of one example, dtype)}."""
-        return self._source.columns
-
     def __len__(self) -> int:
         return len(self._indices)
 
@@ -147,7 +141,7 @@ def split_off(source: Source, fraction: float, seed: int) -> tuple[Subset, Subse
 
     Args:
         source: all examples.
-        fraction: how much to hold out, above 0 and below 1, rounded to whole examples.
+        fraction: the share to hold out, above 0 and below 1, rounded to whole examples.
         seed: of the draw, 0 or more; the same seed holds out the same examples.
 
     Returns:
@@ -173,7 +167,7 @@ def split_off(source: Source, fraction: float, seed: int) -> tuple[Subset, Subse
     if seed < 0:
         raise errors.invalid("seed", seed, "0 or more", "raise it")
     order = np.random.default_rng(seed).permutation(count)
-    return (Subset(source, np.sort(order[held_out:])), Subset(source, np.sort(order[:held_out])))
+    return Subset(source, np.sort(order[held_out:])), Subset(source, np.sort(order[:held_out]))
 
 
 def _usual(dtype: np.dtype) -> np.dtype:
