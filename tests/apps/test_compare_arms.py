@@ -67,14 +67,14 @@ def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
     )
 
     # A signal comes while the first step is logged: the second is saved, and nothing evaluated.
-    summary = loop._summary
+    summary = loop.summarise
 
     def stopped(values):
         signal.raise_signal(signal.SIGTERM)
         return summary(values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_summary", stopped)
+        patch.setattr(loop, "summarise", stopped)
         with pytest.raises(KeyboardInterrupt, match="is at step 2 of 4; run again to go on"):
             compare()
     assert not list((tmp_path / "w").rglob("figures.json"))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mmdiffusion_jax import experiment, training
+from tests.apps.small import smoke_config
 from tests.faults import dying, harms, tiny
 from tests.processes import TINY, Running
 
@@ -106,7 +107,7 @@ def test_a_workdir_that_cannot_be_written_to_is_one_error(tmp_path, place):
     file = tmp_path / "file"
     file.write_text("mine")
     workdir = {"a file": file, "below a file": file / "w", "a folder of the system": "/proc/w"}
-    held = experiment.hold_workdir(workdir[place], experiment.default_config())
+    held = experiment.hold_workdir(workdir[place], smoke_config())
     with pytest.raises(ValueError, match=r"`workdir`: got .*cannot be written to"), held:
         pass
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
