@@ -110,7 +110,7 @@ def forward_of(built: experiment.Experiment) -> Any:
     """(parameters, z_t, t) → the backbone's prediction."""
 
     def forward(params: Any, z: jax.Array, t: jax.Array) -> jax.Array:
-        return built.model.functions(params).ask(z, t).value
+        return built.model.functions(params).predict(z, t).value
 
     return forward
 
@@ -125,7 +125,7 @@ def walk_of(built: experiment.Experiment, shape: tuple[int, ...]) -> Any:
         query = sampling.Query(diffusion, {}, {})
         denoiser = sampling.with_given(sampling.plain_denoiser(query), query)
         keys, roles = jax.random.split(key, shape[0]), all_carried(built.model.modalities, shape[0])
-        return sampling.walk(denoiser, sampling.Method("ddim"), route, start, keys, roles)
+        return sampling.run_stepper(denoiser, sampling.Method("ddim"), route, start, keys, roles)
 
     return walk
 

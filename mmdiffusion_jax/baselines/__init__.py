@@ -11,18 +11,12 @@ from mmdiffusion_jax.baselines.comparison import (
     equal_steps,
     plot_arms,
 )
-from mmdiffusion_jax.baselines.prediction import (
-    Predict,
-    predict,
-    prediction_loss,
-    prediction_loss_terms,
-)
+from mmdiffusion_jax.baselines.prediction import Predict, predict, prediction_loss_terms
 from mmdiffusion_jax.baselines.separate import (
     Separate,
     SeparateFunctions,
     SeparateModel,
     sample_separate,
-    separate_loss,
     separate_loss_terms,
     separate_state,
 )
@@ -43,10 +37,8 @@ __all__ = [
     "make_arm",
     "plot_arms",
     "predict",
-    "prediction_loss",
     "prediction_loss_terms",
     "sample_separate",
-    "separate_loss",
     "separate_loss_terms",
     "separate_state",
 ]

@@ -18,8 +18,8 @@ def multi(config: ConfigDict) -> dict[str, ConfigDict]:
 def single(config: ConfigDict) -> dict[str, ConfigDict]:
     """One model a task: a diffusion model of the primary, and a predictor of each other modality.
 
-    A predictor has the same backbone and head and sees the primary, without noise; one that
-    restores a masked image sees the masked image.
+    A predictor has the same backbone and head and sees the primary, without noise; a restorer of a
+    masked image sees the masked image.
     """
     parts = {"generate": _primary_alone(config)}
     for name in sorted(set(config.modalities) - {config.primary}):
@@ -34,8 +34,8 @@ def single(config: ConfigDict) -> dict[str, ConfigDict]:
 def single_augmented(config: ConfigDict) -> dict[str, ConfigDict]:
     """A diffusion model of the primary that sees masked images only as augmentation.
 
-    Half of its training images have black squares, those of the config's masked image or else of
-    its section `augmentation`, and the network is told which.
+    Half of its training images have black squares, as the config's masked image or else its section
+    `augmentation` says, and the network gets a flag for them.
     """
     part = _primary_alone(config)
     squares = {key: config.augmentation[key] for key in ("num_squares", "square_size")}
@@ -48,7 +48,7 @@ def single_augmented(config: ConfigDict) -> dict[str, ConfigDict]:
 
 
 def separate(config: ConfigDict) -> dict[str, ConfigDict]:
-    """One model of all modalities, each with its own noise and its own time."""
+    """One model of all modalities with separate diffusions, in noise and in time."""
     part = config.copy_and_resolve_references()
     part.formulation = "separate"
     part.process.shares = ConfigDict()

@@ -22,10 +22,10 @@ def hide_squares(
         (batch,) float32 of 0 or 1, 1 where an image got squares; and the images.
 
     Example:
-        >>> hidden, images = hide_squares(
+        >>> covered, images = hide_squares(
         ...     jax.random.key(0), jnp.full((2, 8, 8, 1), 9, jnp.uint8), 1.0, 1, 4
         ... )
-        >>> hidden.tolist(), int((images == 0).sum())
+        >>> covered.tolist(), int((images == 0).sum())
         ([1.0, 1.0], 32)
     """
     size, height, width = images.shape[:3]
@@ -38,6 +38,6 @@ def hide_squares(
 
     rows, columns = inside(row_key, height), inside(column_key, width)
     squares = (rows[:, :, :, None] & columns[:, :, None, :]).any(axis=1)
-    hidden = jax.random.bernoulli(rate_key, rate, (size,))
-    black = (squares & hidden[:, None, None])[..., None]
-    return hidden.astype(jnp.float32), jnp.where(black, 0, images).astype(images.dtype)
+    covered = jax.random.bernoulli(rate_key, rate, (size,))
+    black = (squares & covered[:, None, None])[..., None]
+    return covered.astype(jnp.float32), jnp.where(black, 0, images).astype(images.dtype)

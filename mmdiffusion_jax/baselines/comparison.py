@@ -80,19 +80,14 @@ def equal_steps(
 
 
 def shown_figures(runs: Sequence[ArmRun], higher_is_better: HigherIsBetter) -> list[str]:
-    """The figures of samples that two arms have, or the one arm there is.
-
-    Args:
-        runs: all runs.
-        higher_is_better: of the figures that are shown.
-    """
+    """The names of the figures of samples that two arms have, or the only arm."""
     arms: dict[str, set[str]] = {}
     for run in runs:
         for name in run.figures:
             if _last(name) in higher_is_better and not name.startswith("judge/"):
                 arms.setdefault(name, set()).add(run.arm)
     several = len({run.arm for run in runs}) > 1
-    return [name for name, found in arms.items() if len(found) > 1 or not several]
+    return [name for name, having in arms.items() if len(having) > 1 or not several]
 
 
 def verdict(ours: Sequence[float], theirs: Sequence[float], higher_is_better: bool) -> str:
@@ -267,12 +262,12 @@ def _title(name: str, higher_is_better: HigherIsBetter) -> str:
 def _cell(
     values: Mapping[str, list[float]], arm: str, reference: str, higher_is_better: bool | None
 ) -> str:
-    mine, theirs = values[arm], values.get(reference, [])
-    if not mine:
+    of_arm, of_reference = values[arm], values.get(reference, [])
+    if not of_arm:
         return "–"
-    text = f"{np.mean(mine):.3f}"
-    if len(mine) > 1:
-        text += f" ± {np.std(mine, ddof=1):.3f}"
-    if arm == reference or not theirs or higher_is_better is None:
+    text = f"{np.mean(of_arm):.3f}"
+    if len(of_arm) > 1:
+        text += f" ± {np.std(of_arm, ddof=1):.3f}"
+    if arm == reference or not of_reference or higher_is_better is None:
         return text
-    return f"{text} ({verdict(theirs, mine, higher_is_better)})"
+    return f"{text} ({verdict(of_reference, of_arm, higher_is_better)})"

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.means import Scalar
 from mmdiffusion_jax.modalities import restored
 from mmdiffusion_jax.model import (
     Batch,
@@ -20,7 +19,7 @@ from mmdiffusion_jax.model import (
     split_presence,
     training_roles,
 )
-from mmdiffusion_jax.model.absence import encode_present, nats_present
+from mmdiffusion_jax.model.calls import encode_present, nll_present
 from mmdiffusion_jax.model.roles import column
 from mmdiffusion_jax.networks import MultiModalModel
 from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
@@ -44,7 +43,7 @@ class Predict:
     trajectory: ClassVar[None] = None
 
     def loss(self, params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> LossTerms:
-        """The terms of `prediction_loss`."""
+        """See `prediction_loss_terms`."""
         del key
         functions = self.model.functions(params)
         values, presence = split_presence(batch)
@@ -55,7 +54,7 @@ class Predict:
     def sample(
         self, keys: jax.Array, params: Any, given: Mapping[str, jax.Array]
     ) -> dict[str, jax.Array]:
-        """The most likely value of the target; one restored from itself is named by its origin.
+        """The most likely value of the target; a restored one has the name of what it derives from.
 
         Raises:
             ValueError: given values of other modalities than the network sees.
@@ -65,7 +64,7 @@ class Predict:
             raise errors.invalid(
                 "given",
                 sorted(given),
-                f"{sorted(self.predicts_from)}, all it predicts from",
+                f"{sorted(self.predicts_from)}, all that the network sees",
                 "give these",
             )
         functions = self.model.functions(params)
@@ -87,8 +86,7 @@ def predict(model: ModelFunctions, batch: Batch, given: Sequence[str], target: s
         model: the model as plain functions.
         batch: {name: x (batch, …)} for the given modalities.
         given: what the network sees.
-        target: the modality it predicts; one whose head is a distribution on its own, so not the
-            primary.
+        target: the modality it predicts, not the primary, whose head needs an estimate of z_0.
 
     Returns:
         The head's parameters.
@@ -112,7 +110,7 @@ def predict(model: ModelFunctions, batch: Batch, given: Sequence[str], target: s
 
 
 def _names(model: ModelFunctions, given: Sequence[str], target: str) -> tuple[str, ...]:
-    """What is given, once all names are checked."""
+    """The names of what is given, once they and the target are checked."""
     expect("model", model, ModelFunctions)
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise errors.invalid(
@@ -148,18 +146,18 @@ def _predict(
     zeros = jnp.zeros(state.shape[:1], jnp.int32)
     unseen = set(model.modalities) - set(values)
     roles = query_roles(model.modalities, state.shape[0], values, absent=unseen)
-    return head_of(model.ask(state, zeros, roles), target)
+    return head_of(model.predict(state, zeros, roles), target)
 
 
-def prediction_loss(
+def prediction_loss_terms(
     model: ModelFunctions,
     batch: Batch,
     presence: Presence | None = None,
     *,
     given: Sequence[str],
     target: str,
-) -> tuple[jax.Array, dict[str, Scalar]]:
-    """−log p(x_target | x_given) / dims, the mean over the examples that have all of them.
+) -> LossTerms:
+    """−log p(x_target | x_given) / dims, of the examples that have all of these modalities.
 
     Args:
         model: the model as plain functions.
@@ -169,8 +167,7 @@ def prediction_loss(
         target: the modality it predicts.
 
     Returns:
-        The loss, a scalar in nats per dimension, and scalars: `loss` and the `Mean` of
-        `<target>/loss`.
+        The term `<target>/loss`, in nats per dimension; its mean is the loss.
 
     Raises:
         ValueError: as `predict`, and for bad masks or batches.
@@ -185,26 +182,15 @@ def prediction_loss(
         ...     modalities={"a": point, "b": point}, primary="a",
         ... )
         >>> batch = {"a": jnp.zeros((2, 1)), "b": jnp.ones((2, 1))}
-        >>> float(prediction_loss(functions, batch, given=["a"], target="b")[0])
+        >>> loss, _ = prediction_loss_terms(functions, batch, given=["a"], target="b").reduce()
+        >>> float(loss)
         2.0
     """
-    return prediction_loss_terms(model, batch, presence, given=given, target=target).reduce()
-
-
-def prediction_loss_terms(
-    model: ModelFunctions,
-    batch: Batch,
-    presence: Presence | None = None,
-    *,
-    given: Sequence[str],
-    target: str,
-) -> LossTerms:
-    """What `prediction_loss` is the mean of, example by example; arguments as there."""
     names = _names(model, given, target)
     roles = training_roles(model.modalities, batch, presence)
     whole = roles.present(target)
     for name in names:
         whole = whole & roles.present(name)
     head = _predict(model, {name: column(batch, name) for name in names}, target, whole)
-    nats = nats_present(model, target, head, column(batch, target), whole, jnp.zeros(()).dtype)
+    nats = nll_present(model, target, head, column(batch, target), whole, jnp.zeros(()).dtype)
     return LossTerms({f"{target}/loss": LossTerm(nats / model.modalities[target].num_dims, whole)})

@@ -20,7 +20,7 @@ from mmdiffusion_jax.experiment.settings import Settings, read_settings
 from mmdiffusion_jax.networks import MultiModalModel
 from mmdiffusion_jax.process import Process
 from mmdiffusion_jax.sampling import Trajectory
-from mmdiffusion_jax.sampling.walk import sample_keys
+from mmdiffusion_jax.sampling.loop import sample_keys
 from mmdiffusion_jax.training import ShardingOptions, TrainingOptions
 
 

@@ -1,14 +1,14 @@
 """What a model is to the maths: its functions, the roles of modalities, clean and noisy states."""
 
-from mmdiffusion_jax.model.answers import (
-    ask_modality,
+from mmdiffusion_jax.model.absence import where_present
+from mmdiffusion_jax.model.backbone import Backbone, Features
+from mmdiffusion_jax.model.calls import (
+    call_modality,
     draw,
     estimate_encodings,
     function_of,
     head_of,
-    modalities_of,
 )
-from mmdiffusion_jax.model.backbone import Backbone, Features
 from mmdiffusion_jax.model.diffusion import Diffusion
 from mmdiffusion_jax.model.functions import (
     Denoise,
@@ -31,7 +31,6 @@ from mmdiffusion_jax.model.roles import (
     query_roles,
     split_presence,
     training_roles,
-    where_present,
 )
 from mmdiffusion_jax.model.state import CleanState, Denoiser, NoisyState, denoise, encode, observe
 from mmdiffusion_jax.model.von_mises_fisher import (
@@ -57,7 +56,7 @@ __all__ = [
     "Role",
     "Roles",
     "all_carried",
-    "ask_modality",
+    "call_modality",
     "categorical_log_prob",
     "denoise",
     "discretised_gaussian_log_prob",
@@ -67,7 +66,6 @@ __all__ = [
     "function_of",
     "gaussian_log_prob",
     "head_of",
-    "modalities_of",
     "observe",
     "query_roles",
     "split_presence",

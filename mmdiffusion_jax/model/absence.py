@@ -1,14 +1,39 @@
-"""What is absent enters neither a value nor a gradient, whatever stands in its place."""
+"""Masks that keep what is absent out of values and gradients, whatever stands in its place.
 
-from typing import Any
+Which modality is absent from which example is said by `Roles`; a mask is one row of them.
+"""
 
 import jax
 import jax.numpy as jnp
 
-from mmdiffusion_jax.model.answers import ask_modality
-from mmdiffusion_jax.model.functions import Modal
-from mmdiffusion_jax.model.roles import where_present
-from mmdiffusion_jax.process.checks import at_least
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.process.checks import as_array
+
+
+def where_present(mask: jax.Array, values: jax.Array) -> jax.Array:
+    """The values where the mask is 1, and zeros elsewhere, whatever stands there.
+
+    Args:
+        mask: (batch,) of 0 or 1.
+        values: (batch, …).
+
+    Raises:
+        ValueError: a mask of another length.
+
+    Example:
+        >>> where_present(jnp.array([0.0, 1.0]), jnp.array([jnp.inf, 2.0])).tolist()
+        [0.0, 2.0]
+    """
+    mask, values = as_array("mask", mask), as_array("values", values)
+    if values.shape[: mask.ndim] != mask.shape:
+        raise errors.invalid(
+            "mask",
+            f"shape {mask.shape}",
+            f"the leading axes of the values, whose shape is {values.shape}",
+            "give one 0 or 1 an example",
+        )
+    rows = mask.astype(bool).reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
+    return jnp.where(rows, values, jnp.zeros((), values.dtype))
 
 
 def without_absent(mask: jax.Array, x: jax.Array) -> jax.Array:
@@ -40,44 +65,3 @@ def without_absent(mask: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.where(
         present.reshape(present.shape + (1,) * (x.ndim - 1)), x, jnp.broadcast_to(row, x.shape)
     )
-
-
-def encode_present(model: Modal, name: str, x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """E(x) of one modality, (batch, *latent), zero where it is absent.
-
-    Args:
-        model: has the modality.
-        name: of the modality.
-        x: (batch, …).
-        mask: (batch,) of 0 or 1; None where all is present.
-
-    Raises:
-        ValueError: an encoding without one row an example.
-    """
-    if mask is None:
-        return ask_modality(model, name, "encode", x, shape=(x.shape[0], ...))
-    safe = without_absent(mask, x)
-    encoding = ask_modality(model, name, "encode", safe, shape=(x.shape[0], ...))
-    return where_present(mask, encoding)
-
-
-def nats_present(
-    model: Modal, name: str, head: Any, x: jax.Array, mask: jax.Array, dtype: Any
-) -> jax.Array:
-    """−log p(x | z_t) of one modality, (batch,) nats, zero where it is absent.
-
-    Args:
-        model: has the modality.
-        name: of the modality.
-        head: parameters of the distributions.
-        x: (batch, …).
-        mask: (batch,) of 0 or 1.
-        dtype: of the result.
-
-    Raises:
-        ValueError: likelihoods that are not one number an example.
-    """
-    # A head in the dtype of the state does not go with narrower data where promotion is strict.
-    safe = at_least(without_absent(mask, x), jnp.zeros((), dtype))
-    log_prob = ask_modality(model, name, "log_prob", head, safe, shape=x.shape[:1], dtype=dtype)
-    return where_present(mask, -log_prob)

@@ -24,12 +24,12 @@ class Backbone(Protocol):
     def __call__(
         self, z_t: jax.Array, t: jax.Array, context: jax.Array | None
     ) -> tuple[Features, jax.Array]:
-        """What the heads get, and the prediction about z_t.
+        """The features for the heads, and the prediction about z_t.
 
         Args:
             z_t: (batch, *latent).
             t: (batch,) integers in 0 … T.
-            context: (batch, k), what else it is told of each example; None where there is nothing.
+            context: (batch, k), further conditioning of each example; None where there is none.
 
         Returns:
             The last hidden map, and (batch, rows, columns, channels); twice the latent's channels

@@ -60,9 +60,9 @@ class Diffusion:
 
 
 def expect_diffusion(diffusion: Diffusion) -> Diffusion:
-    """The argument itself, once it is known to be a diffusion model.
+    """The argument itself, checked to be a diffusion model.
 
     Raises:
-        ValueError: anything else.
+        ValueError: it is none.
     """
     return expect("diffusion", diffusion, Diffusion, "make it by model.Diffusion(process, model)")

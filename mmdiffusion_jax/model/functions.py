@@ -1,4 +1,4 @@
-"""A model as plain functions: all that the objective and the samplers ask of a network.
+"""A model as plain functions: all that the objective and the samplers need of a network.
 
 Any framework can fill this in; the parameters are whatever the functions close over.
 """
@@ -28,7 +28,7 @@ from mmdiffusion_jax.process.parameterisation import TARGETS
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What the shared denoiser and its heads say about z_t.
+    """What the shared denoiser and its heads predict from z_t.
 
     Attributes:
         value: (batch, *latent), the prediction of the model's target about the shifted state.
@@ -65,8 +65,9 @@ class ModalityFunctions:
         pool: head parameters with a leading axis of several t → one set of parameters, the
             normalised geometric mean of their distributions; left out, the last t counts alone.
         num_dims: how many dimensions one x has; for bits per dimension and loss means.
-        condition_log_prob: `log_prob` of what x says where it is given as a condition; left out,
-            all of it. An x that carries a target its encoder never reads says less than that.
+        condition_log_prob: the `log_prob` that guidance takes where x is given; left out,
+            `log_prob`. An x with a part that its encoder never reads, such as the target of a
+            restoration, says less about z_t than its `log_prob`.
 
     Raises:
         ValueError: what should be a function and is none, or `num_dims` below 1.
@@ -96,7 +97,7 @@ class Denoise(Protocol):
     """The shared denoiser of a model as a plain function."""
 
     def __call__(self, z_t: jax.Array, t: jax.Array, roles: Roles, /) -> Prediction:
-        """What it says about states z_t (batch, *latent) at t (batch,); see `ModelFunctions`."""
+        """The prediction from z_t (batch, *latent) at t (batch,); see `ModelFunctions`."""
 
 
 class Modal(Protocol):
@@ -123,11 +124,11 @@ class ModelFunctions:
         target: what `Prediction.value` is: "noise", "z_0" or "v" of the shifted state.
         variance: of the step back: "posterior", "upper" or "learned".
         sees_roles: whether `denoise` also gets the roles of the modalities. Without them a network
-            trained with dropped modalities cannot tell a state without drift from one with another
-            value, and averages the two.
+            trained with dropped modalities cannot tell a state without the drift of a modality from
+            one with another value, and averages the two.
         shares: {name: a_i}, z_0 = Σ a_i E_i(x_i) / Σ a_i; left out, z_0 is the primary's encoding.
-        droppable: the secondary modalities that training dropped from some states, so that a state
-            that does not carry them is nothing new to the model; left out, all of them.
+        droppable: the secondary modalities that training dropped from some states, so that the
+            model knows states that do not carry them; left out, all of them.
 
     Raises:
         ValueError: `denoise` is no function or `modalities` no dictionary of `ModalityFunctions`;
@@ -171,7 +172,7 @@ class ModelFunctions:
             )
 
     def can_drop(self, name: str) -> bool:
-        """Whether a state that does not carry this secondary modality is nothing new to it."""
+        """Whether training dropped this secondary modality from some states."""
         return self.droppable is None or name in self.droppable
 
     @property
@@ -179,7 +180,7 @@ class ModelFunctions:
         """The modalities that drive the process, sorted by name."""
         return tuple(sorted(name for name in self.modalities if name != self.primary))
 
-    def ask(self, z_t: jax.Array, t: jax.Array, roles: Roles | None = None) -> Prediction:
+    def predict(self, z_t: jax.Array, t: jax.Array, roles: Roles | None = None) -> Prediction:
         """Calls `denoise`, with the roles of the modalities where it sees them.
 
         Args:
@@ -188,17 +189,17 @@ class ModelFunctions:
             roles: which part each modality plays; left out, z_t carries all of them.
 
         Returns:
-            The answer in the dtype of z_t, whatever the network computes in; floating parameters of
-            the heads are at least as wide.
+            The prediction in the dtype of z_t, whatever the network computes in; floating
+            parameters of the heads are at least as wide.
 
         Raises:
-            ValueError: an answer that is no `Prediction`, or of another shape than z_t.
+            ValueError: a result that is no `Prediction`, or of another shape than z_t.
         """
         denoise: Any = self.denoise
         if not self.sees_roles:
-            return checked_answer(denoise(z_t, t), z_t)
+            return checked_prediction(denoise(z_t, t), z_t)
         roles = all_carried(self.modalities, z_t.shape[0]) if roles is None else roles
-        return checked_answer(denoise(z_t, t, expect("roles", roles, Roles)), z_t)
+        return checked_prediction(denoise(z_t, t, expect("roles", roles, Roles)), z_t)
 
     def normalised_shares(self) -> dict[str, float]:
         """{name: a_i / Σ a}, what each encoding gives to z_0."""
@@ -239,29 +240,27 @@ def check_parts(denoise: Any, modalities: Any, primary: str, target: str) -> Non
     expect_name("target", target, TARGETS)
 
 
-def checked_answer(answer: Any, like: jax.Array) -> Prediction:
-    """A network's answer with the dtype of the state it was asked about, once its shape is checked.
+def checked_prediction(prediction: Any, like: jax.Array) -> Prediction:
+    """A network's prediction in the dtype of the state, once its shape is checked.
 
     Args:
-        answer: what `denoise` returned.
+        prediction: what `denoise` returned.
         like: the state, (batch, *latent).
 
     Raises:
         ValueError: no `Prediction`, or one of another shape.
     """
-    expect("denoise", answer, Prediction, "return model.Prediction(value, heads)")
-    heads = expect_names("prediction.heads", answer.heads, "parameters of its distribution")
-    values = {"value": answer.value, "variance_mix": answer.variance_mix}
-    given = {
-        part: checked_result(
-            f"prediction.{part}",
-            value,
-            like.shape,
-            like.dtype,
-            "that of the state it was asked about",
+    expect("denoise", prediction, Prediction, "return model.Prediction(value, heads)")
+    heads = expect_names("prediction.heads", prediction.heads, "parameters of its distribution")
+
+    def checked(part: str, array: Any) -> jax.Array:
+        return checked_result(
+            f"prediction.{part}", array, like.shape, like.dtype, "that of the state"
         )
-        for part, value in values.items()
-        if part == "value" or value is not None
-    }
-    wide = jax.tree.map(lambda leaf: at_least(leaf, like), dict(heads))
-    return Prediction(given["value"], wide, given.get("variance_mix"))
+
+    mix = prediction.variance_mix
+    return Prediction(
+        checked("value", prediction.value),
+        jax.tree.map(lambda leaf: at_least(leaf, like), dict(heads)),
+        None if mix is None else checked("variance_mix", mix),
+    )

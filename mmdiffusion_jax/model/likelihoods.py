@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.scipy.special import log_ndtr
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.process.checks import as_array, expect_whole, widest
+from mmdiffusion_jax.process.checks import as_array, check_same_shape, expect_whole, widest
 from mmdiffusion_jax.process.gaussian import sum_per_example
 
 
@@ -137,10 +137,7 @@ def _agreeing(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """All three as arrays of the mean's shape and of floats."""
     mean, log_std, x = as_array("mean", mean), as_array("log_std", log_std), as_array("x", x)
-    if mean.shape != x.shape:
-        raise errors.invalid(
-            "x", f"shape {x.shape}", f"the shape of the mean, {mean.shape}", "make them agree"
-        )
+    check_same_shape("x", x, "the mean", mean)
     dtype = widest(mean, log_std, x)
     mean, x = mean.astype(dtype), x.astype(dtype)
     return mean, _broadcast("log_std", log_std, mean.shape).astype(dtype), x

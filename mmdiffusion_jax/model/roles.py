@@ -1,7 +1,7 @@
 """Roles: which part each modality plays in a training example or a query.
 
-They are made here and nowhere else: for training from presence and dropout, for a query from what
-is given. Encoders, denoisers, losses and guidance read them.
+All roles are made in this module: for training from presence and dropout, for a query from what is
+given. Encoders, denoisers, losses and guidance read them; `absence` has the masks that act on them.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.model.absence import where_present
 from mmdiffusion_jax.process.checks import (
     as_array,
     as_key,
@@ -32,12 +33,13 @@ Presence = Mapping[str, jax.Array]
 
 
 class Role(enum.IntFlag):
-    """The bits of a role; what has none of them is absent.
+    """The bits of a role; a modality without any is absent.
 
     Attributes:
-        PRESENT: the example has a value of the modality: training recovers it, a query is given it.
-        CARRIED: the state carries it: its encoding, the true or an estimated one, drives z_t; for
-            the primary, z_0 is its encoding.
+        PRESENT: the example has a value of the modality, which is in the loss of training or was
+            given in a query.
+        CARRIED: the state z_t has its encoding in it, the true or an estimated one: a secondary's
+            drives the process, the primary's is z_0.
     """
 
     PRESENT = 1
@@ -73,8 +75,8 @@ class Roles:
         value = self._value(name) & ~int(Role.CARRIED)
         return Roles({**self.values, name: value})
 
-    def gate(self, encodings: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        """The encodings, each zero where the state does not carry it, whatever stands there.
+    def mask(self, encodings: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """The encodings, zero in the examples whose state does not carry the modality.
 
         Args:
             encodings: {name: (batch, *latent)}.
@@ -84,7 +86,7 @@ class Roles:
 
         Example:
             >>> roles = all_carried(["label"], 1).without("label")
-            >>> roles.gate({"label": jnp.array([[jnp.nan]])})["label"].tolist()
+            >>> roles.mask({"label": jnp.array([[jnp.nan]])})["label"].tolist()
             [[0.0]]
         """
         return {
@@ -101,12 +103,7 @@ class Roles:
 
 
 def all_carried(names: Iterable[str], num_examples: int) -> Roles:
-    """The roles where every modality is present and carried in every example.
-
-    Args:
-        names: of all modalities.
-        num_examples: how many examples there are.
-    """
+    """The roles of `num_examples` examples that have and carry all modalities of these names."""
     both = jnp.full((num_examples,), int(Role.PRESENT | Role.CARRIED), jnp.int32)
     return Roles(dict.fromkeys(names, both))
 
@@ -118,11 +115,11 @@ def training_roles(
     dropout: Mapping[str, float] | None = None,
     key: jax.Array | None = None,
 ) -> Roles:
-    """The roles of a training batch: what is present is carried, unless it is dropped at random.
+    """The roles of a training batch: the states carry what is present, unless it is dropped.
 
-    What is dropped stays in the loss: the heads so learn to predict x_i from a state that does not
-    carry it, and the denoiser learns the branch without modality i that classifier-free guidance
-    needs.
+    A modality that is dropped from a state, at random, stays in the loss: so the heads learn to
+    predict x_i from a state that does not carry it, and the denoiser learns the branch without
+    modality i that classifier-free guidance needs.
 
     Args:
         names: of all modalities.
@@ -157,8 +154,8 @@ def training_roles(
         carried = mask
         if name in rates:
             index = sorted(rates).index(name)
-            own_key = jax.random.fold_in(as_key("key", key), index)
-            carried = mask & jax.random.bernoulli(own_key, 1 - rates[name], mask.shape)
+            drop_key = jax.random.fold_in(as_key("key", key), index)
+            carried = mask & jax.random.bernoulli(drop_key, 1 - rates[name], mask.shape)
         present_bit, carried_bit = (x.astype(jnp.int32) for x in (mask, carried))
         values[name] = int(Role.PRESENT) * present_bit + int(Role.CARRIED) * carried_bit
     return Roles(values)
@@ -167,13 +164,13 @@ def training_roles(
 def query_roles(
     names: Iterable[str], num_samples: int, given: Iterable[str], absent: Iterable[str] = ()
 ) -> Roles:
-    """The roles of a query: what is given is present, and states carry all that is not left absent.
+    """The roles of a query: given modalities are present, and states carry all but the absent.
 
     Args:
         names: of all modalities.
-        num_samples: how many samples are asked for.
+        num_samples: how many samples are to be drawn.
         given: the modalities whose values are given.
-        absent: those that the states do not carry.
+        absent: the modalities that the states do not carry.
     """
     given, absent = set(given), set(absent)
     values = {}
@@ -202,35 +199,9 @@ def split_presence(batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
     values = {name: x for name, x in batch.items() if name not in masks}
     for name, x in values.items():
         if name.endswith(suffix) and getattr(x, "dtype", None) == jnp.bool_:
-            known = [f"{n}{suffix}" for n in values if n != name]
-            raise errors.unknown("batch", name, known, none="the batch has no other column")
+            masks_of = [f"{other}{suffix}" for other in values if other != name]
+            raise errors.unknown("batch", name, masks_of, none="the batch has no other column")
     return values, {name.removesuffix(suffix): batch[name] for name in masks}
-
-
-def where_present(mask: jax.Array, values: jax.Array) -> jax.Array:
-    """The values where the mask is 1, and zeros elsewhere, whatever stands there.
-
-    Args:
-        mask: (batch,) of 0 or 1.
-        values: (batch, …).
-
-    Raises:
-        ValueError: a mask of another length.
-
-    Example:
-        >>> where_present(jnp.array([0.0, 1.0]), jnp.array([jnp.inf, 2.0])).tolist()
-        [0.0, 2.0]
-    """
-    mask, values = as_array("mask", mask), as_array("values", values)
-    if values.shape[: mask.ndim] != mask.shape:
-        raise errors.invalid(
-            "mask",
-            f"shape {mask.shape}",
-            f"the leading axes of the values, whose shape is {values.shape}",
-            "give one 0 or 1 an example",
-        )
-    rows = mask.astype(bool).reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
-    return jnp.where(rows, values, jnp.zeros((), values.dtype))
 
 
 def column(batch: Batch, name: str, names: Iterable[str] = ()) -> jax.Array:
@@ -268,7 +239,7 @@ def column(batch: Batch, name: str, names: Iterable[str] = ()) -> jax.Array:
 
 
 def expect_roles(roles: Roles, names: Iterable[str], num_examples: int) -> Roles:
-    """The roles, once they are known to be of these modalities and this many examples.
+    """The roles, checked to be of these modalities and this many examples.
 
     Raises:
         ValueError: anything but roles, a modality without one, or another number of examples.

@@ -1,6 +1,6 @@
-"""Clean and noisy states: the data in the diffusion space, and what a model says about z_t.
+"""Clean and noisy states: the data in the diffusion space, and what a model estimates from z_t.
 
-Losses, bounds, the probability flow and the samplers all ask a model by `denoise`.
+Losses, bounds, the probability flow and the samplers all call a model by `denoise`.
 """
 
 import dataclasses
@@ -11,22 +11,23 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.model.absence import encode_present
-from mmdiffusion_jax.model.answers import estimate_encodings
+from mmdiffusion_jax.model.calls import encode_present, estimate_encodings
 from mmdiffusion_jax.model.diffusion import Diffusion, expect_diffusion
 from mmdiffusion_jax.model.functions import ModelFunctions, Prediction
 from mmdiffusion_jax.model.roles import Batch, Roles, column, expect_roles
 from mmdiffusion_jax.process import marginal, shift, to_pivot
-from mmdiffusion_jax.process.checks import as_array, expect, widest
+from mmdiffusion_jax.process.checks import as_array, check_same_shape, expect, widest
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class CleanState:
-    """The signal in z_t = sqrt(ᾱ_t) z_0 + Σ_i w̄_t^(i) E_i + noise, or something for each part.
+    """The parts of the signal in z_t = sqrt(ᾱ_t) z_0 + Σ_i w̄_t^(i) E_i + noise, or their estimates.
+
+    As a pytree it also has the factors of the parts, or whatever else there is one of for each.
 
     Attributes:
-        z_0: (batch, *latent), in float32 at least, whatever the encoder answers in.
+        z_0: (batch, *latent), in float32 at least, whatever the encoder computes in.
         encodings: {secondary: E_i (batch, *latent)}, zero where the state does not carry it.
     """
 
@@ -37,16 +38,16 @@ class CleanState:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class NoisyState:
-    """A state z_t and what it is taken to be made of.
+    """A state z_t and the estimates of its parts.
 
     Attributes:
         t: (batch,).
         z_t: (batch, *latent).
         clean: ẑ_0 and Ê_i, (batch, *latent) each.
-        noise: ε̂, the model's own, (batch, *latent).
-        prediction: the model's answer, for its heads and its variance.
-        spread: {secondary: variance of its encoding (batch, *latent)}, for stochastic steps that
-            add it; usually empty.
+        noise: ε̂ of the model, (batch, *latent).
+        prediction: of the model, for its heads and its variance.
+        encoding_variances: {secondary: variance of its encoding (batch, *latent)}, for stochastic
+            steps that add it; usually empty.
     """
 
     t: jax.Array
@@ -54,7 +55,7 @@ class NoisyState:
     clean: CleanState
     noise: jax.Array
     prediction: Prediction
-    spread: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
+    encoding_variances: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
 
     def with_z_0(self, z_0: jax.Array) -> "NoisyState":
         """The same state with another ẑ_0, such as a guided one."""
@@ -62,10 +63,10 @@ class NoisyState:
 
 
 class Denoiser(Protocol):
-    """Says what a state is made of: a model, perhaps guided."""
+    """Estimates the parts of a state: a model, perhaps guided."""
 
     def __call__(self, t: jax.Array, z_t: jax.Array, roles: Roles, /) -> NoisyState:
-        """What z_t (batch, *latent) at t (batch,) is taken to be made of."""
+        """The estimates from z_t (batch, *latent) at t (batch,)."""
 
 
 def encode(model: ModelFunctions, batch: Batch, roles: Roles) -> CleanState:
@@ -74,7 +75,7 @@ def encode(model: ModelFunctions, batch: Batch, roles: Roles) -> CleanState:
     Args:
         model: the model.
         batch: {name: x (batch, …)}.
-        roles: what the state does not carry is encoded as zero, whatever stands in the batch.
+        roles: a modality that the state does not carry is encoded as zero.
 
     Raises:
         ValueError: a modality missing from the batch, or encodings of different shapes.
@@ -103,39 +104,40 @@ def encode(model: ModelFunctions, batch: Batch, roles: Roles) -> CleanState:
 def denoise(
     diffusion: Diffusion, t: jax.Array, z_t: jax.Array, roles: Roles, keys: jax.Array | None = None
 ) -> NoisyState:
-    """Asks the model once about z_t: its own estimates of z_0, of ε and of all encodings.
+    """The model's estimates of z_0, of ε and of all encodings from z_t, by one call.
 
     ẑ_0 = ( z_t − Σ_i w̄_t^(i) Ê_i − sqrt(1 − ᾱ_t) ε_θ ) / sqrt(ᾱ_t)
 
-    The network's prediction averages over all it does not know, so that ẑ_0 must be read with the
-    model's own Ê_i even for a modality whose value is given; that enters afterwards.
+    The network's prediction averages over the encodings, as z_t alone leaves them open. So ẑ_0 has
+    to be solved for with the model's Ê_i even for a modality whose value is given; the given
+    encoding replaces the estimate afterwards.
 
     Args:
         diffusion: the process and the model.
         t: (batch,) integers in 1 … T.
         z_t: (batch, *latent).
-        roles: the estimates of what the state does not carry are zero.
+        roles: the estimate is zero for a modality that the state does not carry.
         keys: (batch,) typed keys, where Ê_i is to be the encoding of a draw from its head; left
             out, it is the mean.
 
     Raises:
-        ValueError: shapes or names that do not agree; an answer of the model that does not fit; `t`
+        ValueError: shapes or names that do not agree; a result of the model that does not fit; `t`
             out of range (outside jit).
     """
     process, model = expect_diffusion(diffusion).process, diffusion.model
     z_t = as_array("z_t", z_t, "(batch, *latent)")
     expect_roles(roles, model.modalities, z_t.shape[0] if z_t.ndim else 0)
-    prediction = model.ask(z_t, t, roles)
-    estimates = roles.gate(estimate_encodings(model, prediction, keys))
+    prediction = model.predict(z_t, t, roles)
+    estimates = roles.mask(estimate_encodings(model, prediction, keys))
     y_t = shift(process, t, z_t, estimates)
-    own = to_pivot(process.schedule, t, y_t, prediction.value, model.target)
-    return NoisyState(t, z_t, CleanState(own.z_0, estimates), own.noise, prediction)
+    pivot = to_pivot(process.schedule, t, y_t, prediction.value, model.target)
+    return NoisyState(t, z_t, CleanState(pivot.z_0, estimates), pivot.noise, prediction)
 
 
 def observe(
     diffusion: Diffusion, clean: CleanState, roles: Roles, t: jax.Array, noise: jax.Array
 ) -> NoisyState:
-    """Makes z_t from the marginal with the given noise and asks the model about it, once.
+    """Makes z_t from the marginal with the given noise, and the model's estimates from it.
 
     Args:
         diffusion: the process and the model.
@@ -145,17 +147,13 @@ def observe(
         noise: (batch, *latent), ε ~ N(0, I).
 
     Raises:
-        ValueError: shapes or names that do not agree; an answer of the model that does not fit; `t`
-            out of range (outside jit).
+        ValueError: as `denoise`.
     """
     process = expect_diffusion(diffusion).process
     expect("clean", clean, CleanState, "encode the batch by model.encode")
     t = as_array("t", t, "integers")
     noise = as_array("noise", noise).astype(clean.z_0.dtype)
-    if noise.shape != clean.z_0.shape:
-        raise errors.invalid(
-            "noise", f"shape {noise.shape}", f"that of z_0, {clean.z_0.shape}", "draw it anew"
-        )
+    check_same_shape("noise", noise, "z_0", clean.z_0)
     state = marginal(process, t, clean.z_0, clean.encodings)
     z_t = state.mean + jnp.sqrt(state.variance) * noise
     return denoise(diffusion, t, z_t, roles)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.process.checks import as_array, as_key, expect_whole, widest
+from mmdiffusion_jax.process.checks import as_array, as_key, check_same_shape, expect_whole, widest
 
 # Debye's expansion to its third term is exact to single precision from this order on.
 _LOWEST_ORDER = 16.0
@@ -28,9 +28,9 @@ def von_mises_fisher_log_prob(direction: jax.Array, kappa: jax.Array, x: jax.Arr
     log p(x) = κ μ·x − log ∫ exp(κ μ·x) dS,
     ∫ exp(κ μ·x) dS = (2π)^(d/2) I_(d/2−1)(κ) / κ^(d/2−1)   (Mardia & Jupp 2000, eq. 9.3.4)
 
-    The modified Bessel function is known by its logarithm over its value for small κ, from Debye's
-    uniform expansion at a high order and the recurrence downward (DLMF 10.41.3 and 10.29.1), whose
-    terms are all positive: exact to single precision from κ = 0 on, in any dimension.
+    The logarithm of the Bessel function comes from Debye's uniform expansion at a high order and
+    the recurrence downward (DLMF 10.41.3 and 10.29.1), whose terms are all positive: exact to
+    single precision from κ = 0 on, in any dimension.
 
     Args:
         direction: μ, (batch, d), unit vectors, d at least 2.
@@ -51,10 +51,7 @@ def von_mises_fisher_log_prob(direction: jax.Array, kappa: jax.Array, x: jax.Arr
     """
     direction, kappa = _law(direction, kappa)
     x = as_array("x", x).astype(direction.dtype)
-    if x.shape != direction.shape:
-        raise errors.invalid(
-            "x", f"shape {x.shape}", f"that of the direction, {direction.shape}", "make them agree"
-        )
+    check_same_shape("x", x, "the direction", direction)
     log_mean, _ = _log_mean_and_resultant(x.shape[-1], kappa)
     return kappa * jnp.sum(direction * x, axis=-1) - log_mean - _log_area(x.shape[-1])
 
@@ -186,7 +183,9 @@ def _log_mean_and_resultant(dims: int, kappa: jax.Array) -> tuple[jax.Array, jax
     root = jnp.sqrt(1 + z**2)
     p = 1 / root
     rise = z**2 / (1 + root)
-    series, slope = (_polynomial(coefficients, p) for coefficients in _debye(top))
+    series, slope = (
+        jnp.polyval(jnp.asarray(coefficients[::-1], p.dtype), p) for coefficients in _debye(top)
+    )
     log_mean = top * (rise - jnp.log1p(rise / 2)) - 0.5 * jnp.log(root) + jnp.log(series)
     # log Γ(ν+1) less Stirling's formula, so that the mean is one at κ = 0.
     log_mean = log_mean + (
@@ -207,10 +206,3 @@ def _debye(order: float) -> tuple[list[float], list[float]]:
         for power, value in terms.items():
             series[power] += value / order**k
     return series.tolist(), np.polynomial.polynomial.polyder(series).tolist()
-
-
-def _polynomial(coefficients: list[float], x: jax.Array) -> jax.Array:
-    value = jnp.zeros_like(x)
-    for coefficient in reversed(coefficients):
-        value = value * x + coefficient
-    return value

@@ -81,13 +81,7 @@ class BoundTerms:
 
 @dataclasses.dataclass(frozen=True)
 class EncodedBatch:
-    """A batch, the roles of its modalities, and its encodings.
-
-    Attributes:
-        batch: {name: x (batch, …)} for every modality.
-        roles: present is what counts; all of it is carried.
-        clean: z_0 and the encodings.
-    """
+    """A batch {name: x (batch, …)}, the roles of its modalities, z_0 and the encodings."""
 
     batch: Batch
     roles: Roles
@@ -101,10 +95,10 @@ def bound(
     presence: Presence | None = None,
     recovery_weights: ArrayLike | None = None,
 ) -> BoundTerms:
-    """The bound with both sums over t taken in full; one network call a step.
+    """The bound with both sums over t taken in full; one call of the network for each t.
 
-    Exact in t; each state is still one draw from its marginal, so the terms are unbiased
-    estimates over the noise.
+    Exact in t; each state is one draw from its marginal, so the terms are unbiased estimates over
+    the noise.
 
     Args:
         key: a typed key.
@@ -117,7 +111,7 @@ def bound(
         Four per-example arrays, nats.
 
     Raises:
-        ValueError: bad masks or batches; each names what is wrong.
+        ValueError: bad masks, batches or weights.
     """
     key = as_key("key", key)
     encoded = prepare(diffusion, batch, presence)
@@ -143,10 +137,7 @@ def bound_over(
         encoded: from `prepare`.
         pi: (T,) weights of L2.
         steps: (num,) integers in 1 … T; a step named twice is drawn twice.
-        scales: what the estimates of L1, L2 and L3 at each step count for, (num,) each.
-
-    Returns:
-        Four per-example arrays, nats.
+        scales: the factors of the estimates of L1, L2 and L3 at each step, (num,) each.
     """
     z_0 = encoded.clean.z_0
 
@@ -155,13 +146,13 @@ def bound_over(
     ) -> tuple[BoundTerms, None]:
         index, t, scale = step
         noise = step_noise(key, index, z_0)
-        one_t = _at(diffusion, encoded, pi, jnp.full(z_0.shape[:1], t, jnp.int32), noise)
+        terms = _at(diffusion, encoded, pi, jnp.full(z_0.shape[:1], t, jnp.int32), noise)
         posterior, recovery, reconstruction = (x.astype(noise.dtype) for x in scale)
         summand = BoundTerms(
-            prior=jnp.zeros_like(one_t.prior),
-            posterior=posterior * one_t.posterior,
-            recovery=recovery * one_t.recovery,
-            reconstruction=reconstruction * one_t.reconstruction,
+            prior=jnp.zeros_like(terms.prior),
+            posterior=posterior * terms.posterior,
+            recovery=recovery * terms.recovery,
+            reconstruction=reconstruction * terms.reconstruction,
         )
         return jax.tree.map(jnp.add, total, summand), None
 
@@ -182,21 +173,10 @@ def bound_at(
     """The one-t estimate of the bound at given t and noise; its mean over t = 1 … T is the bound.
 
     L1 becomes T times its summand at t (none at t = 1), L2 becomes T π_t times its summand, and
-    L3 is T times the reconstruction at t = 1 and zero elsewone_t. L0 needs no t.
+    L3 is T times the reconstruction at t = 1 and zero elsewhere. L0 needs no t.
 
-    Args:
-        t: (batch,) integers in 1 … T.
-        noise: (batch, *latent), ε ~ N(0, I).
-        diffusion: the process and the model.
-        batch: {name: x (batch, …)} for every modality.
-        presence: {name: (batch,) of 0 or 1}; left out, all is present.
-        recovery_weights: (T,) values π_t ≥ 0 that sum to one; left out, uniform.
-
-    Returns:
-        Four per-example arrays, nats.
-
-    Raises:
-        ValueError: as `bound`.
+    `t` are (batch,) integers in 1 … T and `noise` is (batch, *latent), ε ~ N(0, I); the other
+    arguments, result and errors are those of `bound`.
     """
     encoded = prepare(diffusion, batch, presence)
     pi = _recovery_weights(diffusion.num_steps, recovery_weights)
@@ -211,21 +191,10 @@ def bound_estimate(
     recovery_weights: ArrayLike | None = None,
     timesteps: str = "uniform",
 ) -> BoundTerms:
-    """An unbiased estimate of the bound from one t an example, for one network call.
+    """An unbiased estimate of the bound from one t an example, for one call of the network.
 
-    Args:
-        key: a typed key.
-        diffusion: the process and the model.
-        batch: {name: x (batch, …)} for every modality.
-        presence: {name: (batch,) of 0 or 1}; left out, all is present.
-        recovery_weights: (T,) values π_t ≥ 0 that sum to one; left out, uniform.
-        timesteps: how t is drawn: "uniform", "antithetic" or "stratified".
-
-    Returns:
-        Four per-example arrays, nats.
-
-    Raises:
-        ValueError: as `bound`, or an unknown draw.
+    `timesteps` says how t is drawn: "uniform", "antithetic" or "stratified", else it is an error;
+    the other arguments, result and errors are those of `bound`.
     """
     key = as_key("key", key)
     encoded = prepare(diffusion, batch, presence)
@@ -237,7 +206,7 @@ def bound_estimate(
 def draw_t_and_noise(
     key: jax.Array, schedule: Schedule, clean: CleanState, timesteps: str
 ) -> tuple[jax.Array, jax.Array]:
-    """Draws one t an example and the noise that goes with it.
+    """One t an example, drawn as `timesteps` says, and the noise of z_t.
 
     Raises:
         ValueError: an unknown draw; no key, schedule or clean state.
@@ -252,7 +221,7 @@ def draw_t_and_noise(
 
 
 def step_noise(key: jax.Array, t: jax.Array, like: jax.Array) -> jax.Array:
-    """The noise the full sum uses at step t: normal draws from `fold_in(key, t)`.
+    """The noise of `bound` at step t: normal draws from `fold_in(key, t)`.
 
     Raises:
         ValueError: no key, t that is no integer, or `like` is no array.

@@ -46,7 +46,7 @@ def flow_bound(
 ) -> jax.Array:
     """E_q [ log q(z_1 | X) − log p_flow(z_1) − Σ_i log p_θ(x_i | z_1) ], from one draw of z_1.
 
-    A bound of −log p(X) like L0 + L1 + L2 + L3, but of another model with the same network: its
+    A bound of −log p(X) like L0 + L1 + L2 + L3, but for another model with the same network, whose
     z_1 comes from the flow instead of the ancestral steps. The sum over i has the secondaries by
     their heads and the primary by its reconstruction. As in `bound`, an example without its
     primary has its recovery terms alone.
@@ -62,7 +62,7 @@ def flow_bound(
         (batch,), nats.
 
     Raises:
-        ValueError: bad masks, batches or `num_probes`; each names what is wrong.
+        ValueError: bad masks, batches or `num_probes`.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -161,11 +161,13 @@ def flow_log_density(
     dims = z.size // z.shape[0]
     signal = jnp.sqrt(schedule.alpha_bar).astype(z.dtype)
     ratio = jnp.sqrt(schedule.noise_variance).astype(z.dtype) / signal
-    # What ε̂ and each Ê_i are multiplied by: the whole motion is a sum of answer · d(clock).
-    clocks = {name: process.weights.marginal[name].astype(z.dtype) / signal for name in secondaries}
-    clocks[_NOISE] = ratio
+    # σ/a and each w̄_i/a: the motion is the sum of estimate · d(factor).
+    factors = {
+        name: process.weights.marginal[name].astype(z.dtype) / signal for name in secondaries
+    }
+    factors[_NOISE] = ratio
 
-    def answers(t: jax.Array) -> Field:
+    def field_at(t: jax.Array) -> Field:
         times = jnp.full(z.shape[:1], t, jnp.int32)
 
         def field(scaled: jax.Array) -> dict[str, jax.Array]:
@@ -179,15 +181,15 @@ def flow_log_density(
     ) -> tuple[tuple[jax.Array, jax.Array], None]:
         scaled, log_det = carry
         probe_key = jax.random.fold_in(key, t)
-        change = {name: clock[t + 1] - clock[t] for name, clock in clocks.items()}
-        here, traces = _with_traces(answers(t), scaled, probe_key, num_probes)
-        ahead = scaled + sum_of(change, here)
-        there, traces_there = _with_traces(answers(t + 1), ahead, probe_key, num_probes)
-        moved = scaled + 0.5 * (sum_of(change, here) + sum_of(change, there))
+        change = {name: factor[t + 1] - factor[t] for name, factor in factors.items()}
+        slope, traces = _with_traces(field_at(t), scaled, probe_key, num_probes)
+        trial = scaled + sum_of(change, slope)
+        next_slope, next_traces = _with_traces(field_at(t + 1), trial, probe_key, num_probes)
+        moved = scaled + 0.5 * (sum_of(change, slope) + sum_of(change, next_slope))
         traces[_NOISE] = ratio[t] * traces[_NOISE]
-        traces_there[_NOISE] = ratio[t + 1] * traces_there[_NOISE]
+        next_traces[_NOISE] = ratio[t + 1] * next_traces[_NOISE]
         change[_NOISE] = jnp.log(ratio[t + 1]) - jnp.log(ratio[t])
-        growth = 0.5 * (sum_of(change, traces) + sum_of(change, traces_there))
+        growth = 0.5 * (sum_of(change, traces) + sum_of(change, next_traces))
         return (moved, log_det + growth), None
 
     def sum_of(change: dict[str, jax.Array], values: dict[str, jax.Array]) -> jax.Array:
@@ -207,7 +209,7 @@ def flow_log_density(
 def _with_traces(
     field: Field, x: jax.Array, key: jax.Array, num_probes: int | None
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """The field's answers at x, and the trace of each one's derivative, (batch,)."""
+    """The fields at x, and the trace of the derivative of each, (batch,)."""
     values, push = jax.linearize(field, x)
     dims = x.size // x.shape[0]
 

@@ -1,4 +1,4 @@
-"""What a loss is a weighted sum of: its terms, example by example, before any mean is taken."""
+"""The terms of a loss, example by example, before any mean is taken."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class LossTerm:
     Attributes:
         values: (batch,), the term of each example.
         mask: (batch,) of 0 or 1, the examples that count.
-        scale: what the mean over these counts for in the loss.
+        scale: the factor of the mean over these in the loss.
     """
 
     values: jax.Array
@@ -34,7 +34,7 @@ class LossTerms:
 
     Attributes:
         terms: {name: term}.
-        t: (batch,), the t that each example was asked at, where there is one for all modalities.
+        t: (batch,), the t of each example, where there is one for all modalities.
 
     Example:
         >>> values, label_present = jnp.array([1.0, 5.0]), jnp.array([1.0, 0.0])

@@ -122,10 +122,10 @@ def simple_loss(
     """E_t [ weight(SNR_t) · ‖ε − ε_θ‖² / dims + Σ_i λ_i · ℓ_i(x_i, D_i(z_t, t)) / dims_i ].
 
     The squared error is a mean over the latent's dimensions, measured in the noise whatever the
-    network predicts, and each ℓ_i = −log p(x_i | z_t) is a mean over the modality's own dimensions,
-    in nats. For the primary modality ℓ trains only the head: the gradient stops at ẑ_0. Means over
-    the batch count only the examples where the modality is present; what stands in the batch for
-    the others, be it not a number, enters neither the loss nor its gradient.
+    network predicts, and each ℓ_i = −log p(x_i | z_t) a mean over the dimensions of x_i, in nats.
+    For the primary modality ℓ trains only the head: the gradient stops at ẑ_0. Means over the batch
+    count only the examples where the modality is present; placeholders of the others, be they not a
+    number, enter neither the loss nor its gradient.
 
     Args:
         key: a typed key; splits into t, noise and dropout.
@@ -133,8 +133,8 @@ def simple_loss(
         batch: {name: x (batch, …)} for every modality.
         presence: {name: (batch,) of 0 or 1}; left out, all is present.
         options: scales, weighting, dropout and draws of t; left out, the defaults.
-        axis_name: of `shard_map` or `pmap`, where each device calls this with its own key and part
-            of the batch. The masks are then counted over all devices, so that the mean over the
+        axis_name: of `shard_map` or `pmap`, where each device calls this with a key and a part of
+            the batch. The masks are then counted over all devices, so that the mean over the
             devices of loss, scalars and gradients is that of the whole batch.
 
     Returns:
@@ -144,7 +144,7 @@ def simple_loss(
         largest loss. `means.values` makes plain scalars of them.
 
     Raises:
-        ValueError: bad masks, batches, scales or rates; each names what is wrong.
+        ValueError: bad masks, batches, scales or rates.
     """
     return simple_loss_terms(key, diffusion, batch, presence, options).reduce(axis_name)
 
@@ -156,7 +156,7 @@ def simple_loss_terms(
     presence: Presence | None = None,
     options: LossOptions | None = None,
 ) -> LossTerms:
-    """The terms whose means `simple_loss` adds up, example by example; arguments as there."""
+    """The terms of `simple_loss`, example by example; arguments as there."""
     key = as_key("key", key)
     process, model = expect_diffusion(diffusion).process, diffusion.model
     options = expect("options", LossOptions() if options is None else options, LossOptions)
@@ -195,19 +195,9 @@ def bound_loss(
 ) -> tuple[jax.Array, dict[str, Scalar]]:
     """The bound itself as a loss: the mean of the one-t estimate, in nats per dimension of X.
 
-    Args:
-        key: a typed key.
-        diffusion: the process and the model.
-        batch: {name: x (batch, …)} for every modality.
-        presence: {name: (batch,) of 0 or 1}; left out, all is present.
-        timesteps: how t is drawn: "uniform", "antithetic" or "stratified".
-
-    Returns:
-        The loss, a scalar, and scalars by name: `loss` and, in nats per example, a `Mean` for
-        `bound/prior`, `bound/posterior`, `bound/recovery` and `bound/reconstruction`.
-
-    Raises:
-        ValueError: as `bound_estimate`.
+    Arguments and errors are those of `bound_estimate`. Returns the loss, a scalar, and scalars by
+    name: `loss` and, in nats per example, a `Mean` for `bound/prior`, `bound/posterior`,
+    `bound/recovery` and `bound/reconstruction`.
     """
     return bound_loss_terms(key, diffusion, batch, presence, timesteps=timesteps).reduce()
 
@@ -220,7 +210,7 @@ def bound_loss_terms(
     *,
     timesteps: str = "uniform",
 ) -> LossTerms:
-    """The terms whose means `bound_loss` adds up, example by example; arguments as there."""
+    """The terms of `bound_loss`, example by example; arguments as there."""
     terms = bound_estimate(key, diffusion, batch, presence, timesteps=timesteps)
     num_dims = sum(functions.num_dims for functions in diffusion.model.modalities.values())
     everywhere = jnp.ones_like(terms.prior)
@@ -233,11 +223,7 @@ def bound_loss_terms(
 
 
 def modality_scales_of(model: Modal, given: Mapping[str, float] | None) -> dict[str, float]:
-    """λ of every modality: what is given, else 1, and 0 for the primary.
-
-    Args:
-        model: names the modalities.
-        given: {name: λ_i}.
+    """λ of every modality: the given {name: λ_i}, else 1, and 0 for the primary.
 
     Raises:
         ValueError: an unknown name, a negative scale.
@@ -260,8 +246,8 @@ def noise_error(
     Args:
         schedule: the noise schedule.
         t: (batch,) integers in 1 … T.
-        difference: (batch, *latent), between what a perfect network would predict and what came.
-        target: what that is: "noise", "z_0" or "v".
+        difference: (batch, *latent), between the target and the prediction of the network.
+        target: "noise", "z_0" or "v".
         weighting: signal-to-noise ratio (batch,) → weight (batch,), or one number.
 
     Raises:
@@ -276,5 +262,5 @@ def noise_error(
 
 
 def mean_square(difference: jax.Array) -> jax.Array:
-    """The mean of the squares of each example: (batch, …) → (batch,)."""
+    """The mean of the squares in each example: (batch, …) → (batch,)."""
     return jnp.mean(difference.reshape(difference.shape[0], -1) ** 2, axis=1)

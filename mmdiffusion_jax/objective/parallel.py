@@ -17,18 +17,18 @@ from mmdiffusion_jax.process.checks import (
 )
 
 PartLoss = Callable[[Any, jax.Array, Mapping[str, jax.Array]], tuple[jax.Array, Any]]
-"""(parameters, key, this device's part of the batch) → (loss, scalars); a mean over the devices of
-what it returns is that over the batch, as with `axis_name` of `simple_loss`."""
+"""(parameters, key, part of the batch) → (loss, scalars), whose means over the devices are those of
+the batch, as with `axis_name` of `simple_loss`."""
 
 
 def shard_map_loss(loss: PartLoss, mesh: Mesh, axis_name: str) -> PartLoss:
     """A loss of the whole batch, each device of one mesh axis working on its part of it.
 
-    Each device has a key of its own, `fold_in(key, its place along the axis)`. The gradient of the
-    result by its first argument is the gradient of the mean.
+    Each device has another key, `fold_in(key, place along the axis)`. The gradient of the result by
+    its first argument is the gradient of the mean.
 
     Args:
-        loss: for one part.
+        loss: of one part.
         mesh: has the axis; where its type is Explicit, the batch must lie along it already.
         axis_name: of the axis; its size divides the batch.
 
@@ -52,7 +52,7 @@ def shard_map_loss(loss: PartLoss, mesh: Mesh, axis_name: str) -> PartLoss:
     expect_name("axis_name", axis_name, expect("mesh", mesh, Mesh).axis_names)
 
     def on_one(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
-        return jax.lax.pmean(_own(loss, axis_name)(params, key, batch), axis_name)
+        return jax.lax.pmean(_with_device_keys(loss, axis_name)(params, key, batch), axis_name)
 
     whole, split = PartitionSpec(), PartitionSpec(axis_name)
     over_all = jax.shard_map(on_one, mesh=mesh, in_specs=(whole, whole, split), out_specs=whole)
@@ -80,12 +80,12 @@ def pmap_gradient(loss: PartLoss, axis_name: str) -> Callable[..., tuple[Any, An
     `shard_map` for new code.
 
     Args:
-        loss: for one part.
-        axis_name: that `pmap` was given.
+        loss: of one part.
+        axis_name: of `pmap`.
 
     Returns:
         (parameters, key, part of the batch) → (gradient, scalars), both means over the devices. The
-        key is the same on all; each folds its own place into it.
+        key is the same on all; each folds its place into it.
 
     Raises:
         ValueError: no function; when called, no key.
@@ -101,15 +101,15 @@ def pmap_gradient(loss: PartLoss, axis_name: str) -> Callable[..., tuple[Any, An
     expect_callable("loss", loss, "(parameters, key, part of the batch) → (loss, scalars)")
 
     def gradient(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> tuple[Any, Any]:
-        part = jax.grad(_own(loss, axis_name), has_aux=True)(params, key, batch)
+        part = jax.grad(_with_device_keys(loss, axis_name), has_aux=True)(params, key, batch)
         return jax.lax.pmean(part, axis_name)
 
     return gradient
 
 
-def _own(loss: PartLoss, axis_name: str) -> PartLoss:
-    def with_own_key(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
+def _with_device_keys(loss: PartLoss, axis_name: str) -> PartLoss:
+    def with_device_key(params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> Any:
         place = jax.lax.axis_index(axis_name)
         return loss(params, jax.random.fold_in(as_key("key", key), place), batch)
 
-    return with_own_key
+    return with_device_key

@@ -35,22 +35,22 @@ def candidate_log_probs(
 
     The diffusion classifier (Li et al. 2023; Clark & Jaini 2023), for any modality, the primary
     included, and with the whole bound L0 + L1 + L2 + L3. A prior over the candidates is in the
-    bound, as p(X) is of all modalities together; none is added. All candidates of an example see
-    the same noise, so what they have in common cancels. It is an estimate: a difference of bounds
-    is no bound of the difference.
+    bound, as p(X) is of all modalities together; none is added. All candidates of an example have
+    the same noise, which cancels most of its variance. It is an estimate: a difference of bounds is
+    no bound of the difference.
 
     With a subset of steps, L1 is T − 1 times its mean over those above 1 and L2 its mean over all
     of them, so steps spread evenly over 1 … T estimate the full sums; L3 is always taken, at
-    t = 1. A step named twice is drawn twice. One candidate is scored at a time, one step at a
-    time: num_candidates · len(times) network calls on the batch, in the memory of one.
+    t = 1. A step named twice is drawn twice. Candidates and steps are taken one after another:
+    num_candidates · len(times) calls of the network on the batch, in the memory of one.
 
     Args:
         key: a typed key.
         diffusion: the process and the model.
         batch: {name: x (batch, …)} for every other modality; what it holds for `name` is not read.
-        name: the modality that is asked for.
+        name: the modality of the candidates.
         candidates: (num_candidates, …) values of that modality, at least 2.
-        times: integers in 1 … T, known outside `jit`; left out, every step.
+        times: integers in 1 … T, not traced; left out, every step.
         presence: {name: (batch,) of 0 or 1} for the others; left out, all is present. The
             candidates count as present.
 
@@ -102,7 +102,7 @@ def candidate_log_probs(
 
 
 def _batch_size(batch: Mapping[str, jax.Array], name: str) -> int:
-    """How many examples there are; `name`'s own column counts where it is all there is."""
+    """How many examples there are; the column of `name` counts where there is no other."""
     for other in expect_names("batch", batch, "x (batch, …)"):
         if other != name or len(batch) == 1:
             return column(batch, other).shape[0]
@@ -114,7 +114,7 @@ def _batch_size(batch: Mapping[str, jax.Array], name: str) -> int:
 def _plan(
     num_steps: int, times: ArrayLike | None
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array], jax.Array]:
-    """The steps to take, what L1, L2 and L3 count for at each, and the uniform π."""
+    """The steps to take, the factors of L1, L2 and L3 at each, and the uniform π."""
     chosen = np.arange(1, num_steps + 1) if times is None else as_table("times", times, None)
     if chosen.ndim != 1 or not chosen.size or not np.issubdtype(chosen.dtype, np.integer):
         raise errors.invalid(
@@ -128,15 +128,15 @@ def _plan(
             "times",
             f"{chosen.min() if chosen.min() < 1 else chosen.max()}",
             f"values in 1 … {num_steps}",
-            "t = 0 is the clean state and has no step of its own",
+            "t = 0 is the clean state and has no step",
         )
     # L3 needs t = 1 whatever was chosen; added here, it counts for L3 alone.
     steps = chosen if (chosen == 1).any() else np.append(chosen, 1)
-    asked = np.arange(len(steps)) < len(chosen)
+    is_chosen = np.arange(len(steps)) < len(chosen)
     later, first = steps > 1, steps == 1
     # A one-t estimate has the factor T already (with π uniform, L2's T π_t is 1).
     posterior = later * (num_steps - 1) / num_steps / max(later.sum(), 1)
-    recovery = asked / len(chosen)
+    recovery = is_chosen / len(chosen)
     reconstruction = first / num_steps / first.sum()
     scales = tuple(jnp.asarray(scale) for scale in (posterior, recovery, reconstruction))
     pi = jnp.full((num_steps,), 1 / num_steps)

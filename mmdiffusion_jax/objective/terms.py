@@ -18,7 +18,7 @@ from mmdiffusion_jax.model import (
     function_of,
     head_of,
 )
-from mmdiffusion_jax.model.absence import nats_present
+from mmdiffusion_jax.model.calls import nll_present
 from mmdiffusion_jax.model.diffusion import expect_diffusion
 from mmdiffusion_jax.model.roles import column, expect_roles
 from mmdiffusion_jax.process import (
@@ -33,7 +33,7 @@ from mmdiffusion_jax.process.checks import expect
 
 
 def prior_term(process: Process, clean: CleanState) -> jax.Array:
-    """L0 = KL( q(z_T | X) ‖ N(0, I) ): what the last state still knows of the data.
+    """L0 = KL( q(z_T | X) ‖ N(0, I) ): the information about the data that is left in z_T.
 
     Args:
         process: the forward process.
@@ -49,8 +49,8 @@ def prior_term(process: Process, clean: CleanState) -> jax.Array:
         >>> import jax.numpy as jnp
         >>> from mmdiffusion_jax import process
         >>> forward = process.Process(process.schedule_from_betas([0.75]))
-        >>> nothing = CleanState(z_0=jnp.zeros((1, 1)), encodings={})
-        >>> round(float(prior_term(forward, nothing)[0]), 4)
+        >>> clean = CleanState(z_0=jnp.zeros((1, 1)), encodings={})
+        >>> round(float(prior_term(forward, clean)[0]), 4)
         0.0188
     """
     expect("process", process, Process, "make it by process.Process(schedule, weights)")
@@ -73,26 +73,26 @@ def posterior_term(
     Args:
         diffusion: the process, and the model for its variance.
         clean: the encoded batch.
-        state: z_t and the model's answer to it.
+        state: z_t and the model's estimates from it.
         train_mean: False stops the gradient of the mean, so that only the variance learns.
 
     Returns:
         (batch,), nats.
 
     Raises:
-        ValueError: no diffusion model, or states that are none.
+        ValueError: no diffusion model, no clean state or no noisy one.
     """
     process, model = expect_diffusion(diffusion).process, diffusion.model
     expect("clean", clean, CleanState, "encode the batch by model.encode")
     expect("state", state, NoisyState, "make it by model.observe")
-    # t = 1 has no such summand; it is evaluated at t = 2 and masked, so that no variance is zero.
-    # A schedule of one step has no summand at all.
+    # t = 1 has no summand: t = 2 is taken and masked, so that no variance is zero. A schedule of
+    # one step has no summand at all.
     if process.num_steps == 1:
         return jnp.zeros(state.t.shape, state.z_t.dtype)
     t = jnp.maximum(state.t, 2)
     truth = posterior(process, t, state.z_t, clean.z_0, clean.encodings)
-    guess = posterior(process, t, state.z_t, state.clean.z_0, state.clean.encodings)
-    mean = guess.mean if train_mean else jax.lax.stop_gradient(guess.mean)
+    mean = posterior(process, t, state.z_t, state.clean.z_0, state.clean.encodings).mean
+    mean = mean if train_mean else jax.lax.stop_gradient(mean)
     variance = reverse_variance(
         process.schedule, t, state.z_t, model.variance, state.prediction.variance_mix
     )
@@ -108,8 +108,8 @@ def recovery_terms(
     Args:
         model: the model.
         batch: {name: x}.
-        roles: a modality that is not present contributes zero, whatever stands in the batch.
-        state: z_t and the model's answer to it.
+        roles: a modality contributes zero where it is not present.
+        state: z_t and the model's estimates from it.
 
     Returns:
         {secondary: (batch,)}, nats.
@@ -124,7 +124,7 @@ def recovery_terms(
     for name in model.secondaries:
         x, head = column(batch, name, model.modalities), head_of(state.prediction, name)
         mask = expect_roles(roles, [name], x.shape[0]).present(name)
-        terms[name] = nats_present(model, name, head, x, mask, state.z_t.dtype)
+        terms[name] = nll_present(model, name, head, x, mask, state.z_t.dtype)
     return terms
 
 
@@ -133,14 +133,14 @@ def reconstruction_term(
 ) -> jax.Array:
     """−log p_θ(x_primary | z_t); at t = 1 this is L3.
 
-    The primary's own encoding is read from the model's ẑ_0, and its head turns it into a
+    The encoding of the primary is solved for from the model's ẑ_0, and its head turns it into a
     distribution.
 
     Args:
         model: the model.
         batch: {name: x}.
-        roles: a primary that is not present contributes zero, whatever stands in the batch.
-        state: z_t and the model's answer to it.
+        roles: the primary contributes zero where it is not present.
+        state: z_t and the model's estimates from it.
         train_mean: False stops the gradient through ẑ_0.
 
     Returns:
@@ -159,4 +159,4 @@ def reconstruction_term(
     reconstruct = function_of(model, model.primary, "reconstruct")
     parameters = reconstruct(encoding, state.prediction.heads.get(model.primary))
     mask = expect_roles(roles, [model.primary], x.shape[0]).present(model.primary)
-    return nats_present(model, model.primary, parameters, x, mask, encoding.dtype)
+    return nll_present(model, model.primary, parameters, x, mask, encoding.dtype)

@@ -1,7 +1,9 @@
 """What the pure functions take for arrays, keys, names and numbers, and what they say to the rest.
 
 Lists and NumPy arrays are arrays, and keys of the old style are keys. Anything else that cannot be
-used ends in one error that names the argument.
+used ends in one error that names the argument. In every function `argument` is the name by which
+the caller knows a `value` that came, `expected` is what would have been right and `mend` how to
+correct it, in words for the error.
 """
 
 import math
@@ -21,11 +23,6 @@ Kind = TypeVar("Kind")
 
 def as_array(argument: str, value: Any, expected: str = "an array of numbers") -> jax.Array:
     """The value as a JAX array: a list, a NumPy array or a number is one.
-
-    Args:
-        argument: the name the caller knows the value by.
-        value: what came.
-        expected: what the function wants, for the error.
 
     Raises:
         ValueError: a value that is no array of numbers, such as a ragged list.
@@ -50,12 +47,7 @@ def as_array(argument: str, value: Any, expected: str = "an array of numbers") -
 
 
 def as_table(argument: str, value: Any, dtype: Any = np.float64) -> np.ndarray:
-    """The value as an array on the host, for tables that are derived there.
-
-    Args:
-        argument: the name the caller knows the value by.
-        value: numbers known outside jit.
-        dtype: of the array; None leaves the numbers what they are.
+    """The value as an array on the host, of this dtype where one is given.
 
     Raises:
         ValueError: traced values, or no array of numbers.
@@ -100,15 +92,7 @@ def at_least(x: Any, like: jax.Array) -> Any:
 
 
 def as_key(argument: str, value: Any, num: int | None = None) -> jax.Array:
-    """The value as typed keys; those of `jax.random.PRNGKey` are wrapped.
-
-    Args:
-        argument: the name the caller knows the value by.
-        value: one key, or keys.
-        num: how many keys may come in place of one; left out, one only.
-
-    Returns:
-        One typed key, or (num,) of them.
+    """One typed key, or (num,) of them where `num` is given; those of `PRNGKey` are wrapped.
 
     Raises:
         ValueError: anything that is no key, such as a seed, or another number of keys.
@@ -141,16 +125,10 @@ def as_key(argument: str, value: Any, num: int | None = None) -> jax.Array:
 
 
 def expect(argument: str, value: Any, kind: type[Kind], mend: str = "") -> Kind:
-    """The value, if it is of this type; the first sign of arguments that were swapped.
-
-    Args:
-        argument: the name the caller knows the value by.
-        value: what came.
-        kind: its type.
-        mend: how to mend it; left out, to check the order of the arguments.
+    """The value, if it is of this type.
 
     Raises:
-        ValueError: another type.
+        ValueError: another type, the first sign of arguments that were swapped.
 
     Example:
         >>> expect("x", "3", int)
@@ -168,12 +146,7 @@ def expect(argument: str, value: Any, kind: type[Kind], mend: str = "") -> Kind:
 
 
 def expect_callable(argument: str, value: Any, does: str) -> None:
-    """Checks that a function was given.
-
-    Args:
-        argument: the name the caller knows the value by.
-        value: what came.
-        does: what the function does, as (arguments) → result.
+    """Checks that a function was given; `does` says what it does, as (arguments) → result.
 
     Raises:
         ValueError: a value that cannot be called.
@@ -183,12 +156,7 @@ def expect_callable(argument: str, value: Any, does: str) -> None:
 
 
 def expect_names(argument: str, value: Any, holds: str) -> Mapping[str, Any]:
-    """The value, if it is a mapping from names.
-
-    Args:
-        argument: the name the caller knows the value by.
-        value: what came.
-        holds: what it should hold for each name.
+    """The value, if it is a mapping from names; `holds` says to what.
 
     Raises:
         ValueError: anything but a mapping whose keys are strings.
@@ -206,14 +174,7 @@ def expect_names(argument: str, value: Any, holds: str) -> Mapping[str, Any]:
 def expect_name(
     argument: str, value: Any, known: Iterable[str], mend: str = "", none: str = ""
 ) -> str:
-    """The value, if it is one of the known names.
-
-    Args:
-        argument: the name the caller knows the value by.
-        value: what came.
-        known: the names that are right.
-        mend: how to mend it, as in `errors.unknown`.
-        none: why there are no known names at all, where that can be.
+    """The value, if it is one of the known names; arguments as `errors.unknown`.
 
     Raises:
         ValueError: anything else.
@@ -235,12 +196,6 @@ def expect_name(
 def expect_whole(argument: str, value: Any, least: int, most: int = INT32) -> int:
     """The value as an int, if it is a whole number in least … most.
 
-    Args:
-        argument: the name the caller knows the value by.
-        value: what came.
-        least: the least that is allowed.
-        most: the most; left out, what devices count to.
-
     Raises:
         ValueError: anything else, booleans included.
 
@@ -260,14 +215,7 @@ def expect_number(
     within: Callable[[Any], bool] = math.isfinite,
     mend: str = "change it",
 ) -> Any:
-    """The value, if it is one real number in its range; a traced one is taken as it is.
-
-    Args:
-        argument: the name the caller knows the value by.
-        value: what came.
-        expected: what the function wants, for the error.
-        within: whether a number is in the range.
-        mend: how to mend it.
+    """The value, if it is one real number `within` its range; a traced one is taken as it is.
 
     Raises:
         ValueError: anything else, booleans included.
@@ -295,10 +243,10 @@ def checked_result(
     """What a function of the user's returned, once its shape and dtype are checked.
 
     Args:
-        argument: the name the caller knows the function by.
+        argument: the name by which the caller knows the function.
         value: what it returned.
-        shape: what its shape must be; `...` at the end stands for any more axes.
-        dtype: floating, what the result is cast to; None leaves it as it is.
+        shape: that it must have; `...` at the end stands for any more axes.
+        dtype: floating, that the result is cast to; None leaves it as it is.
         what: whose shape that is, for the error.
 
     Raises:
@@ -324,6 +272,21 @@ example; correct what the function returns.
     if not jnp.issubdtype(array.dtype, jnp.number) or jnp.iscomplexobj(array):
         raise errors.invalid(argument, f"a result of dtype {array.dtype}", "real numbers", mend)
     return array.astype(dtype)
+
+
+def check_same_shape(argument: str, value: jax.Array, other: str, like: jax.Array) -> None:
+    """Checks that two arrays of one call have one shape, so that none is broadcast in silence.
+
+    Raises:
+        ValueError: two shapes.
+    """
+    if value.shape != like.shape:
+        raise errors.invalid(
+            argument,
+            f"shape {value.shape}",
+            f"the shape of {other}, {like.shape}",
+            "make them agree",
+        )
 
 
 def described(value: Any) -> Any:

@@ -5,7 +5,7 @@ The transition adds noise and a weighted sum of the modalities' encodings:
     q(z_t | z_{t−1}, X) = N( sqrt(r_t) (z_{t−1} + Σ_i w_t^(i) E_i(x_i)), (1 − r_t) I )
 
 Everything else follows from it. All functions take any latent shape, any number of modalities from
-none, and run under `jit`, `vmap` and `grad`; the result has the dtype of the state they are given.
+none, and run under `jit`, `vmap` and `grad`; the result has the dtype of the state.
 """
 
 import dataclasses
@@ -18,7 +18,13 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.process.checks import as_array, expect, expect_name, expect_names
+from mmdiffusion_jax.process.checks import (
+    as_array,
+    check_same_shape,
+    expect,
+    expect_name,
+    expect_names,
+)
 from mmdiffusion_jax.process.gaussian import Gaussian
 from mmdiffusion_jax.process.schedules import Schedule
 from mmdiffusion_jax.process.weights import ModalityWeights, check_weights
@@ -26,7 +32,7 @@ from mmdiffusion_jax.process.weights import ModalityWeights, check_weights
 _PROCESS = "make one by process.Process(schedule, weights)"
 
 VARIANCES = ("posterior", "upper", "learned")
-"""The choices of the reverse process' variance; see `reverse_variance`."""
+"""The choices of the variance of the reverse process; see `reverse_variance`."""
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -42,7 +48,7 @@ class Process:
 
     Raises:
         ValueError: anything but a schedule and weights; weights of another number of steps or,
-            where their values are known (outside jit), that do not follow from its retentions.
+            outside jit, weights that do not follow from the retentions of the schedule.
 
     Example:
         >>> from mmdiffusion_jax import process
@@ -166,14 +172,14 @@ def posterior(
     z_0: ArrayLike,
     encodings: Mapping[str, ArrayLike],
 ) -> Gaussian:
-    """One step back when the clean state is known, q(z_{t−1} | z_t, z_0, X).
+    """One step back given the clean state, q(z_{t−1} | z_t, z_0, X).
 
     mean = sqrt(r_t) (1 − ᾱ_{t−1}) / (1 − ᾱ_t) · (z_t − sqrt(r_t) Σ_i w_t^(i) E_i)
            + (1 − r_t) / (1 − ᾱ_t) · (sqrt(ᾱ_{t−1}) z_0 + Σ_i w̄_{t−1}^(i) E_i)
     variance = β̃_t = (1 − r_t) (1 − ᾱ_{t−1}) / (1 − ᾱ_t)
 
-    At t = 1 this is the clean state itself, with variance 0. The product of the transition and
-    the marginal at t − 1, by Bayes.
+    The product of the transition and the marginal at t − 1, by Bayes' rule. At t = 1 it is the
+    clean state itself, with variance 0.
 
     Args:
         process: the forward process; its names are those of `encodings`.
@@ -224,7 +230,7 @@ def reverse_variance(
 ) -> jax.Array:
     """The variance of the model's step back, p_θ(z_{t−1} | z_t).
 
-    "posterior": β̃_t, the posterior's own. "upper": 1 − r_t, the variance of the step forward.
+    "posterior": β̃_t, as `posterior` has it. "upper": 1 − r_t, as `transition` has it.
     "learned": exp(m log(1 − r_t) + (1 − m) log β̃_t) with m from the model (Nichol & Dhariwal
     2021, eq. 15); β̃_1 = 0 is replaced there by β̃_2, or by 1 − r_1 where T = 1.
 
@@ -287,7 +293,7 @@ def shift(
         process: the forward process; its names are those of `encodings`.
         t: (batch,) integers in 1 … T.
         z_t: (batch, *latent).
-        encodings: {name: (batch, *latent)}, the known or estimated encodings.
+        encodings: {name: (batch, *latent)}, given or estimated.
 
     Returns:
         y_t, (batch, *latent).
@@ -311,7 +317,7 @@ def shift(
 
 
 def at(table: jax.Array, t: jax.Array, like: jax.Array) -> jax.Array:
-    """Reads `table[t]`, shaped to broadcast against `like` and in its dtype.
+    """`table[t]`, shaped to broadcast against `like` and in its dtype.
 
     Args:
         table: (T + 1,) values.
@@ -365,13 +371,7 @@ def weighted_sum(
                 "pass zeros where a modality is absent",
             )
         encoding = as_array(f"encodings[{name!r}]", encodings[name])
-        if encoding.shape != like.shape:
-            raise errors.invalid(
-                f"encodings[{name!r}]",
-                f"shape {encoding.shape}",
-                f"the shape of the state, {like.shape}",
-                "encode every modality into the one latent shape",
-            )
+        check_same_shape(f"encodings[{name!r}]", encoding, "the state", like)
         total = total + at(table, t, like) * encoding.astype(like.dtype)
     return total
 
@@ -379,14 +379,13 @@ def weighted_sum(
 def check_state(
     schedule: Schedule, t: ArrayLike, state: ArrayLike, name: str, first: int = 1
 ) -> tuple[jax.Array, jax.Array]:
-    """Checks `t` and a state once; returns both as arrays.
+    """`t` and a state as arrays, once they are checked.
 
     Args:
         schedule: the noise schedule, T steps.
-        t: integers in `first` … T; the range is checked only where the values are known (outside
-            jit).
+        t: integers in `first` … T; the range is checked outside jit only.
         state: (batch, *latent) of a floating dtype.
-        name: what the caller calls the state.
+        name: by which the caller knows the state.
         first: 0 where the clean state is meant too.
 
     Raises:
@@ -413,18 +412,6 @@ def check_state(
                 "t",
                 f"{low if low < first else high}",
                 f"values in {first} … {schedule.num_steps}",
-                "t = 0 is the clean state and has no step of its own",
+                "t = 0 is the clean state and has no step",
             )
     return t, state
-
-
-def check_same_shape(name: str, values: jax.Array, other: str, like: jax.Array) -> None:
-    """Checks that two arrays of one call have one shape, so that none is broadcast in silence.
-
-    Raises:
-        ValueError: two shapes.
-    """
-    if values.shape != like.shape:
-        raise errors.invalid(
-            name, f"shape {values.shape}", f"the shape of {other}, {like.shape}", "make them agree"
-        )

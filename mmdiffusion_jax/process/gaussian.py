@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.process.checks import as_array, as_key, expect
+from mmdiffusion_jax.process.checks import as_array, as_key, check_same_shape, expect
 
 
 @jax.tree_util.register_dataclass
@@ -68,7 +68,7 @@ def gaussian_kl(p: Gaussian, q: Gaussian) -> jax.Array:
 
     Args:
         p: means (batch, *latent), variances broadcastable to them and above zero.
-        q: the same.
+        q: as `p`.
 
     Returns:
         (batch,), nats.
@@ -86,10 +86,7 @@ def gaussian_kl(p: Gaussian, q: Gaussian) -> jax.Array:
     expect("p", p, Gaussian)
     expect("q", q, Gaussian)
     (mean, variance), (other, other_variance) = _parts("p", p), _parts("q", q)
-    if mean.shape != other.shape:
-        raise errors.invalid(
-            "q.mean", f"shape {other.shape}", f"that of p.mean, {mean.shape}", "make them agree"
-        )
+    check_same_shape("q.mean", other, "p.mean", mean)
     ratio = variance / other_variance
     distance = (mean - other) ** 2 / other_variance
     return 0.5 * sum_per_example(

@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from mmdiffusion_jax import errors
-from mmdiffusion_jax.process.checks import as_array, expect, expect_name
-from mmdiffusion_jax.process.forward import at, check_same_shape, check_state
+from mmdiffusion_jax.process.checks import as_array, check_same_shape, expect, expect_name
+from mmdiffusion_jax.process.forward import at, check_state
 from mmdiffusion_jax.process.schedules import Schedule
 
 TARGETS = ("noise", "z_0", "v")
@@ -30,7 +29,7 @@ class Pivot(NamedTuple):
 def to_pivot(
     schedule: Schedule, t: ArrayLike, y_t: ArrayLike, prediction: ArrayLike, target: str
 ) -> Pivot:
-    """Reads the clean state and the noise off a prediction.
+    """The clean state and the noise that a prediction implies.
 
     "noise": z_0 = (y_t − sqrt(1 − ᾱ_t) ε) / sqrt(ᾱ_t).
     "z_0": ε = (y_t − sqrt(ᾱ_t) z_0) / sqrt(1 − ᾱ_t).
@@ -40,8 +39,8 @@ def to_pivot(
         schedule: the noise schedule.
         t: (batch,) integers in 1 … T.
         y_t: (batch, *latent), the shifted state.
-        prediction: (batch, *latent), what the network gave.
-        target: what that is: "noise", "z_0" or "v".
+        prediction: (batch, *latent), of the network.
+        target: what it predicts: "noise", "z_0" or "v".
 
     Returns:
         The pair, in the dtype of the state.
@@ -57,16 +56,10 @@ def to_pivot(
         >>> process.to_pivot(schedule, t, y, jnp.array([[0.0]]), "noise").z_0.tolist()
         [[4.0]]
     """
-    _check_target(target)
+    expect_name("target", target, TARGETS)
     t, y_t = check_state(schedule, t, y_t, "y_t")
     prediction = as_array("prediction", prediction).astype(y_t.dtype)
-    if prediction.shape != y_t.shape:
-        raise errors.invalid(
-            "prediction",
-            f"shape {prediction.shape}",
-            f"the shape of the state, {y_t.shape}",
-            "the network must answer in the latent's shape",
-        )
+    check_same_shape("prediction", prediction, "the state", y_t)
     signal, noise = _amplitudes(schedule, t, y_t)
     if target == "noise":
         return Pivot(z_0=(y_t - noise * prediction) / signal, noise=prediction)
@@ -76,7 +69,7 @@ def to_pivot(
 
 
 def from_pivot(schedule: Schedule, t: ArrayLike, pivot: Pivot, target: str) -> jax.Array:
-    """What a perfect network of this target would predict for the pivot.
+    """The target that a network should predict for a pivot.
 
     Args:
         schedule: the noise schedule.
@@ -98,23 +91,23 @@ def from_pivot(schedule: Schedule, t: ArrayLike, pivot: Pivot, target: str) -> j
         >>> process.from_pivot(schedule, jnp.array([1]), pair, "v").tolist()
         [[1.0]]
     """
-    _check_target(target)
+    expect_name("target", target, TARGETS)
     expect("pivot", pivot, Pivot, "pass process.Pivot(z_0, noise)")
     t, z_0 = check_state(schedule, t, pivot.z_0, "pivot.z_0")
-    drawn = as_array("pivot.noise", pivot.noise).astype(z_0.dtype)
-    check_same_shape("pivot.noise", drawn, "pivot.z_0", z_0)
+    noise = as_array("pivot.noise", pivot.noise).astype(z_0.dtype)
+    check_same_shape("pivot.noise", noise, "pivot.z_0", z_0)
     if target == "noise":
-        return drawn
+        return noise
     if target == "z_0":
         return z_0
-    signal, noise = _amplitudes(schedule, t, z_0)
-    return signal * drawn - noise * z_0
+    signal_scale, noise_scale = _amplitudes(schedule, t, z_0)
+    return signal_scale * noise - noise_scale * z_0
 
 
 def noise_error_factor(schedule: Schedule, t: jax.Array, target: str) -> jax.Array:
     """The factor from a squared error of this target to the squared error of the noise.
 
-    For one and the same y_t: ‖ε − ε_θ‖² = SNR ‖z_0 − ẑ_0‖² = ᾱ_t ‖v − v̂‖².
+    For the same y_t: ‖ε − ε_θ‖² = SNR ‖z_0 − ẑ_0‖² = ᾱ_t ‖v − v̂‖².
 
     Args:
         schedule: the noise schedule.
@@ -125,7 +118,7 @@ def noise_error_factor(schedule: Schedule, t: jax.Array, target: str) -> jax.Arr
         (batch,), above zero.
 
     Raises:
-        ValueError: an unknown target; `t` that are no integers, or out of range (outside jit).
+        ValueError: an unknown target; `t` not integer, or out of range (outside jit).
 
     Example:
         >>> from mmdiffusion_jax import process
@@ -133,7 +126,7 @@ def noise_error_factor(schedule: Schedule, t: jax.Array, target: str) -> jax.Arr
         >>> noise_error_factor(schedule, jnp.array([1]), "v").tolist()
         [0.25]
     """
-    _check_target(target)
+    expect_name("target", target, TARGETS)
     expect("schedule", schedule, Schedule)
     t = as_array("t", t, "integers")
     check_state(schedule, t, jnp.zeros(t.shape), "t")
@@ -147,7 +140,3 @@ def _amplitudes(schedule: Schedule, t: jax.Array, like: jax.Array) -> tuple[jax.
         jnp.sqrt(at(schedule.alpha_bar, t, like)),
         jnp.sqrt(at(schedule.noise_variance, t, like)),
     )
-
-
-def _check_target(target: str) -> None:
-    expect_name("target", target, TARGETS)

@@ -1,4 +1,4 @@
-"""Draws of t for training and for one-t estimates; every draw is uniform on 1 … T on its own."""
+"""Draws of t for training and for one-t estimates; each single t is uniform on 1 … T."""
 
 from collections.abc import Callable, Mapping
 
@@ -13,7 +13,7 @@ def uniform_timesteps(key: jax.Array, batch_size: int, num_steps: int) -> jax.Ar
 
     Args:
         key: a typed key.
-        batch_size: how many.
+        batch_size: how many draws.
         num_steps: T.
 
     Returns:
@@ -34,18 +34,8 @@ def uniform_timesteps(key: jax.Array, batch_size: int, num_steps: int) -> jax.Ar
 def antithetic_timesteps(key: jax.Array, batch_size: int, num_steps: int) -> jax.Array:
     """Mirrored pairs: half the draws are uniform, the other half are T + 1 − t.
 
-    An odd batch leaves one draw without its mirror.
-
-    Args:
-        key: a typed key.
-        batch_size: how many.
-        num_steps: T.
-
-    Returns:
-        (batch,) int32 in 1 … T; draw k is the mirror of draw k + ceil(batch / 2).
-
-    Raises:
-        ValueError: no key, or a number that is not a whole one of at least 1.
+    Draw k is the mirror of draw k + ceil(batch / 2); an odd batch leaves one without its mirror.
+    Arguments, shape and errors are those of `uniform_timesteps`.
 
     Example:
         >>> t = antithetic_timesteps(jax.random.key(0), 4, 100)
@@ -63,16 +53,7 @@ def stratified_timesteps(key: jax.Array, batch_size: int, num_steps: int) -> jax
     The batch covers 1 … T evenly, which lowers the variance of its mean (Kingma et al. 2021,
     "Variational diffusion models", appendix I.1).
 
-    Args:
-        key: a typed key.
-        batch_size: how many.
-        num_steps: T.
-
-    Returns:
-        (batch,) int32 in 1 … T.
-
-    Raises:
-        ValueError: no key, or a number that is not a whole one of at least 1.
+    Arguments, shape and errors are those of `uniform_timesteps`.
 
     Example:
         >>> t = stratified_timesteps(jax.random.key(0), 8, 4)
@@ -99,4 +80,4 @@ TIMESTEP_DRAWS: Mapping[str, Callable[[jax.Array, int, int], jax.Array]] = {
     "antithetic": antithetic_timesteps,
     "stratified": stratified_timesteps,
 }
-"""The draws by the names that configs and the objective know them by."""
+"""The draws by their names in configs and losses."""

@@ -71,7 +71,7 @@ class Bump:
 
 
 RULES: Mapping[str, Callable[..., Rule]] = {"constant": Constant, "decay": Decay, "bump": Bump}
-"""The rules by the names that configs and `modality_weights` know them by."""
+"""The rules by their names in configs and in `modality_weights`."""
 
 
 @jax.tree_util.register_dataclass
@@ -139,8 +139,8 @@ def modality_weights(
 def check_weights(schedule: Schedule, weights: ModalityWeights) -> None:
     """Checks that the weights were made for this schedule.
 
-    Their tables have its number of steps and, where their values are known (outside jit), follow
-    w̄_t = sqrt(r_t) (w̄_{t−1} + w_t) with its retentions.
+    Their tables have its number of steps and, outside jit, follow w̄_t = sqrt(r_t) (w̄_{t−1} + w_t)
+    with its retentions.
 
     Raises:
         ValueError: weights of another schedule; anything but weights.
@@ -165,7 +165,7 @@ def check_weights(schedule: Schedule, weights: ModalityWeights) -> None:
     for name, marginal in weights.marginal.items():
         after, before, step = _table(marginal)[1:], _table(marginal)[:-1], weights.transition[name]
         parts = root * before, root * _table(step)[1:]
-        # As much as tables in float32 can be off.
+        # Tables in float32 can be off by that much.
         error, size = np.abs(after - sum(parts)), np.abs(after) + sum(map(np.abs, parts))
         if np.any(error > 1e-4 * size + 1e-6 * np.max(size, initial=0)):
             raise errors.invalid(

@@ -15,6 +15,7 @@ from mmdiffusion_jax.sampling.guidance import (
     dynamic_threshold,
     static_threshold,
 )
+from mmdiffusion_jax.sampling.loop import run_stepper
 from mmdiffusion_jax.sampling.method import READS, UNKNOWNS, Method
 from mmdiffusion_jax.sampling.plan import Plan, plan
 from mmdiffusion_jax.sampling.query import ESTIMATES, Decorator, Query, plain_denoiser, with_given
@@ -28,7 +29,6 @@ from mmdiffusion_jax.sampling.steppers import (
     Multistep,
     Stepper,
 )
-from mmdiffusion_jax.sampling.walk import walk
 
 __all__ = [
     "DDIM",
@@ -57,10 +57,10 @@ __all__ = [
     "plain_denoiser",
     "plan",
     "quadratic_grid",
+    "run_stepper",
     "sample",
     "sample_trajectory",
     "static_threshold",
     "uniform_grid",
-    "walk",
     "with_given",
 ]

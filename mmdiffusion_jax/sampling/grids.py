@@ -44,15 +44,7 @@ def uniform_grid(schedule: Schedule, num_steps: int) -> np.ndarray:
 def quadratic_grid(schedule: Schedule, num_steps: int) -> np.ndarray:
     """Evenly spaced in the root of t: denser near the data (Song et al. 2021, "DDIM", appendix D).
 
-    Args:
-        schedule: the noise schedule, T steps.
-        num_steps: how many states are visited, 1 … T.
-
-    Returns:
-        (num_steps,) int32, strictly decreasing from T to 1.
-
-    Raises:
-        ValueError: `num_steps` out of range.
+    Arguments, result and errors are those of `uniform_grid`.
 
     Example:
         >>> from mmdiffusion_jax.process import cosine_schedule
@@ -91,18 +83,8 @@ def karras_grid(
 ) -> np.ndarray:
     """Evenly spaced in σ^(1/ρ), σ = sqrt((1 − ᾱ_t)/ᾱ_t) (Karras et al. 2022, eq. 5).
 
-    Args:
-        schedule: the noise schedule, T steps.
-        num_steps: how many states are visited, 1 … T.
-        rho: ρ > 0; 1 is even in σ, larger is denser near the data.
-        sigma_max: the greatest σ to start at; infinity starts at T.
-
-    Returns:
-        (num_steps,) int32, strictly decreasing to 1; it starts above `sigma_max` only where so many
-        states do not fit below.
-
-    Raises:
-        ValueError: `num_steps` out of range, ρ not above 0, or no t with σ up to `sigma_max`.
+    With ρ = 1 it is even in σ, with a larger ρ denser near the data; ρ is above 0. The other
+    arguments, result and errors are those of `log_snr_grid`.
 
     Example:
         >>> from mmdiffusion_jax.process import cosine_schedule
@@ -121,11 +103,11 @@ GRIDS: Mapping[str, Callable[[Schedule, int], np.ndarray]] = {
     "log_snr": log_snr_grid,
     "karras": karras_grid,
 }
-"""The grids by the names that configs and launchers know them by."""
+"""The grids by their names in configs and commands."""
 
 
 def check_grid(schedule: Schedule, times: ArrayLike) -> np.ndarray:
-    """Checks a grid of one's own.
+    """Checks a grid that was not made by a function of this module.
 
     Args:
         schedule: the noise schedule, T steps.
@@ -163,7 +145,7 @@ def check_grid(schedule: Schedule, times: ArrayLike) -> np.ndarray:
             "times",
             f"values from {grid.min()} to {grid.max()}",
             f"values in 1 … {schedule.num_steps}",
-            "the state at t = 0 is read off, not visited",
+            "the state at t = 0 is estimated, not visited",
         )
     rises = np.flatnonzero(np.diff(grid) >= 0)
     if rises.size:

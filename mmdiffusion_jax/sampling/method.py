@@ -1,4 +1,4 @@
-"""What may be asked of the samplers: how to sample, shapes and given values, checked once."""
+"""How to sample, and the checks of the shape and of the given values."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ UNKNOWNS = ("auto", "absent", "estimated")
 """What the states carry of a secondary modality that is generated."""
 
 READS = ("most_likely", "draw")
-"""How values are read from the heads in the end."""
+"""How the returned values follow from the heads."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Method:
             from it, or "moments", the mean with its variance added to the noise of a stochastic
             step of order 1.
         unknown: "estimated" lets the states carry the current estimates of modalities that are
-            generated, refined from t to t; "absent" does not, so that their heads cannot read their
-            own guess back. "auto" is "estimated" while the primary is generated; with a given
-            primary, where an early wrong guess would confirm itself, it is "absent" for the
-            modalities that training dropped at times.
-        read: "most_likely" values under the heads at the last t (or the pooled heads), or a
-            "draw" from the heads at the last t.
+            generated, refined from t to t; "absent" does not, so that no head sees its previous
+            estimate in the state. "auto" is "estimated" while the primary is generated; with a
+            given primary, where an early wrong estimate would confirm itself, it is "absent" for
+            the modalities that training dropped from some states.
+        read: the returned values: "most_likely" under the heads at the last t (or under the pooled
+            heads), or a "draw" from the heads at the last t.
         corrections: Langevin steps at each t after it is reached, z ← z + ½σ² s + σ ξ with the
             score s = −ε̂ / σ of the guided estimate (Song & Ermon 2019); one call of the model
             each.
@@ -69,8 +69,7 @@ class Method:
 
     def __post_init__(self) -> None:
         for argument, choices in (("estimate", ESTIMATES), ("unknown", UNKNOWNS), ("read", READS)):
-            value = getattr(self, argument)
-            expect_name(argument, value, choices)
+            expect_name(argument, getattr(self, argument), choices)
         expect_whole("corrections", self.corrections, 0)
         if not isinstance(self.decorators, Sequence) or isinstance(self.decorators, str):
             raise errors.invalid(
@@ -92,7 +91,7 @@ class Method:
 
 
 def as_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape of what is asked for, (num_samples, *latent), as a tuple.
+    """The shape of the samples, (num_samples, *latent), as a tuple.
 
     Raises:
         ValueError: anything but whole numbers of at least 1.
@@ -111,7 +110,7 @@ def as_shape(shape: Sequence[int]) -> tuple[int, ...]:
             "shape",
             described(shape),
             "(num_samples, *latent), whole numbers of at least 1",
-            "ask for one sample or more",
+            "draw one sample or more",
         )
     return tuple(map(int, sizes))
 
@@ -141,7 +140,7 @@ def check_given(
             raise errors.invalid(
                 f"given[{name!r}]",
                 f"shape {arrays[name].shape}",
-                f"{shape[0]} examples, as many as are asked for",
+                f"{shape[0]} examples, as many as the samples",
                 "give one value for each sample",
             )
     if set(given) == set(model.modalities):

@@ -1,4 +1,4 @@
-"""What a grid makes of the process: its tables at the visited steps, in float64 on the host."""
+"""The tables of a process at the steps of a grid, in float64 on the host."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ class Plan:
         log_snr: λ = log(sqrt(ᾱ) / σ), (n,); half the log of the signal-to-noise ratio.
         all_scale: `scale` at every t = 1 … T.
         all_noise: `noise` at every t = 1 … T.
-        variance: of the model's step back, a name of `process.VARIANCES`.
+        variance: of the reverse process, a name of `process.VARIANCES`.
     """
 
     times: np.ndarray
@@ -45,7 +45,7 @@ class Plan:
         return self.noise[1:] ** 2 * -np.expm1(-2 * self.gaps)
 
     def move(self, variance: ArrayLike = 0.0) -> tuple[np.ndarray, CleanState]:
-        """One step with the signal's parts held still and noise of this variance added after it.
+        """One step with constant parts of the signal, and noise of this variance added after it.
 
         z_s = κ z_t + Σ_c (c_s − κ c_t) C + noise,   κ = sqrt(σ_s² − variance) / σ_t
 
@@ -65,8 +65,8 @@ class Plan:
     def moments(self, power: int) -> CleanState:
         """σ_s ∫ (λ − λ_t)^power d(c/σ) over each step, by the midpoint rule on the steps 1 … T.
 
-        What an estimate that grows as (λ − λ_t)^power adds to z_s. The closed form is used for
-        z_0, whose c/σ = e^λ.
+        An estimate that grows as (λ − λ_t)^power adds that much to z_s. For z_0, whose c/σ = e^λ,
+        the closed form is used.
 
         Args:
             power: 1 or 2.
@@ -94,12 +94,12 @@ class Plan:
 
 
 def plan(process: Process, times: ArrayLike, variance: str = "posterior") -> Plan:
-    """Reads the process along a grid.
+    """The process along a grid.
 
     Args:
         process: the forward process, known outside jit.
         times: (n,) integers, strictly decreasing in 1 … T.
-        variance: of the model's step back.
+        variance: of the reverse process, a name of `process.VARIANCES`.
 
     Raises:
         ValueError: a bad grid, no process, or tables that are traced.

@@ -1,4 +1,4 @@
-"""Queries, and the denoisers that answer them.
+"""Queries, and the denoisers that serve them.
 
 Guidance and thresholding are decorators of these, denoiser → denoiser.
 """
@@ -16,7 +16,7 @@ from mmdiffusion_jax.model import (
     Diffusion,
     NoisyState,
     Roles,
-    ask_modality,
+    call_modality,
     denoise,
     head_of,
 )
@@ -28,7 +28,7 @@ ESTIMATES = ("mean", "draw", "moments")
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """What is asked of a model; what decorators may need to know.
+    """The model that is sampled and the values that are given: what decorators get to know.
 
     Attributes:
         diffusion: the process and the model.
@@ -45,19 +45,19 @@ class Decorator(Protocol):
     """Makes another denoiser of one, such as guidance."""
 
     def __call__(self, denoiser: Denoiser, query: Query, /) -> Denoiser:
-        """The denoiser that takes the place of the given one in this query."""
+        """The denoiser that takes the place of `denoiser` in this query."""
 
 
 def plain_denoiser(query: Query, keys: jax.Array | None = None) -> Denoiser:
-    """The model's own estimates, as if nothing were given.
+    """The estimates of the model from z_t alone, as if nothing were given.
 
     Args:
         query: the model and its process.
-        keys: (batch,) typed keys; given, encodings are those of draws, otherwise means.
+        keys: (batch,) typed keys, with which encodings are those of draws; left out, means.
 
     Raises:
-        ValueError: no query; when called, other than as many keys as examples, or an answer of the
-            model that does not fit.
+        ValueError: no query; when called, another number of keys than of examples, or a result of
+            the model that does not fit.
     """
     diffusion = expect("query", query, Query).diffusion
 
@@ -71,27 +71,27 @@ def plain_denoiser(query: Query, keys: jax.Array | None = None) -> Denoiser:
 
 
 def with_given(denoiser: Denoiser, query: Query, moments: bool = False) -> Denoiser:
-    """Puts the encodings of what is given in the place of the estimates, after ẑ_0 has been read.
+    """Replaces the estimates of encodings by the given encodings, after ẑ_0 has been solved for.
 
-    In this order they cannot leak into ẑ_0 (put into the noise form directly they would leave
-    w̄_t (Ê_i − E_i) there). A given modality with a share in z_0 enters ẑ_0 too.
+    In this order they cannot leak into ẑ_0: solved for with the given E_i in place of Ê_i, ẑ_0
+    would keep w̄_t (Ê_i − E_i). A given modality with a share in z_0 enters ẑ_0 too.
 
     Args:
-        denoiser: reads with the model's own estimates.
+        denoiser: solves for ẑ_0 with the estimates of the model.
         query: what is given.
-        moments: also give the variances of the encodings that are not.
+        moments: also return the variances of the encodings that are estimated.
 
     Raises:
-        ValueError: no denoiser or query; when called, an answer that does not fit.
+        ValueError: no denoiser or query; when called, a result that does not fit.
     """
     expect_callable("denoiser", denoiser, "(t, z_t, roles) → NoisyState")
     model, encodings = expect("query", query, Query).diffusion.model, query.encodings
 
     def variances(state: NoisyState, roles: Roles) -> dict[str, jax.Array]:
         like = state.prediction.value
-        return roles.gate(
+        return roles.mask(
             {
-                name: ask_modality(
+                name: call_modality(
                     model,
                     name,
                     "encoding_variance",
@@ -104,31 +104,31 @@ def with_given(denoiser: Denoiser, query: Query, moments: bool = False) -> Denoi
             }
         )
 
-    def answer(t: jax.Array, z_t: jax.Array, roles: Roles) -> NoisyState:
-        state = steady(denoiser)(t, z_t, roles)
+    def estimate(t: jax.Array, z_t: jax.Array, roles: Roles) -> NoisyState:
+        state = checked_denoiser(denoiser)(t, z_t, roles)
         estimates = state.clean.encodings
-        own = {**estimates, model.primary: model.primary_encoding(state.clean.z_0, estimates)}
+        primary = model.primary_encoding(state.clean.z_0, estimates)
         clean = CleanState(
-            model.clean_state({**own, **encodings}),
+            model.clean_state({**estimates, model.primary: primary, **encodings}),
             {name: encodings.get(name, estimates[name]) for name in model.secondaries},
         )
         return dataclasses.replace(
-            state, clean=clean, spread=variances(state, roles) if moments else {}
+            state, clean=clean, encoding_variances=variances(state, roles) if moments else {}
         )
 
-    return answer
+    return estimate
 
 
-def steady(denoiser: Denoiser) -> Denoiser:
-    """The denoiser with its answers in the shape and dtype of the state it is asked about.
+def checked_denoiser(denoiser: Denoiser) -> Denoiser:
+    """The denoiser with its estimates in the shape and dtype of the state.
 
-    A decorator of the user's may answer in another dtype, and the states of a scan keep theirs.
+    A decorator of the user's may compute in another dtype, but the states of a scan keep theirs.
 
     Raises:
-        ValueError: when called, an answer that is no `NoisyState` or has another shape.
+        ValueError: when called, a result that is no `NoisyState` or has another shape.
     """
 
-    def answer(t: jax.Array, z_t: jax.Array, roles: Roles) -> NoisyState:
+    def estimate(t: jax.Array, z_t: jax.Array, roles: Roles) -> NoisyState:
         state = expect("denoiser", denoiser(t, z_t, roles), NoisyState, "return a NoisyState")
 
         def as_state(part: jax.Array) -> jax.Array:
@@ -136,15 +136,10 @@ def steady(denoiser: Denoiser) -> Denoiser:
 
         return dataclasses.replace(state, clean=jax.tree.map(as_state, state.clean))
 
-    return answer
+    return estimate
 
 
 def total(factors: Any, parts: Any) -> jax.Array:
-    """Σ_c factor_c · C over the parts of a signal.
-
-    Args:
-        factors: scalars, in the structure of `parts`.
-        parts: arrays (batch, *latent).
-    """
+    """Σ_c factor_c · C over the parts C of a signal, each (batch, *latent); factors are scalars."""
     products = jax.tree.map(lambda factor, part: factor.astype(part.dtype) * part, factors, parts)
     return jax.tree.reduce(jnp.add, products)

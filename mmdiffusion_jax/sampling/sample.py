@@ -1,4 +1,4 @@
-"""Any modality from any other."""
+"""Samples of any modalities given any others."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from mmdiffusion_jax.model import (
     Diffusion,
     ModelFunctions,
     Roles,
-    ask_modality,
+    call_modality,
     draw,
     estimate_encodings,
     function_of,
@@ -24,10 +24,19 @@ from mmdiffusion_jax.model.diffusion import expect_diffusion
 from mmdiffusion_jax.process import marginal
 from mmdiffusion_jax.process.checks import expect, expect_callable, expect_whole
 from mmdiffusion_jax.sampling.grids import uniform_grid
+from mmdiffusion_jax.sampling.loop import (
+    DRAW,
+    NOISE,
+    READ,
+    START,
+    fold,
+    normal,
+    run_stepper,
+    sample_keys,
+)
 from mmdiffusion_jax.sampling.method import Method, as_shape, check_given
 from mmdiffusion_jax.sampling.plan import Plan, plan
 from mmdiffusion_jax.sampling.query import Query, plain_denoiser, with_given
-from mmdiffusion_jax.sampling.walk import DRAW, NOISE, READ, START, fold, normal, sample_keys, walk
 
 
 def sample(
@@ -39,12 +48,12 @@ def sample(
 ) -> dict[str, jax.Array]:
     """Generates every modality that is not given.
 
-    At each visited t the model's own ẑ_0 is read with its own estimates Ê_i of all encodings; only
-    then do the given encodings E_i(x_i) enter, and the stepper moves the shifted state
+    At each visited t, ẑ_0 is solved for with the model's estimates Ê_i of all encodings; then the
+    given encodings E_i(x_i) replace theirs, and the stepper moves the shifted state
     y_t = z_t − Σ_i w̄_t^(i) E_i. States are of JAX's default float type, whatever the network
     computes in. Where the primary modality is given, z_t is drawn anew from the marginal of its z_0
-    at every visited t, the heads of all these t are pooled, Σ_t log p(x_i | z_t) / n, as in the
-    bound's L2, and there is nothing for steppers and decorators to do.
+    at every visited t, the heads at all these t are pooled, Σ_t log p(x_i | z_t) / n, as in L2 of
+    the bound, and steppers and decorators are not used.
 
     Args:
         key: a typed key, example k then uses `fold_in(key, k)`; or (num_samples,) typed keys, one
@@ -59,7 +68,7 @@ def sample(
 
     Raises:
         ValueError: an unknown modality, a given array of another batch size, a bad grid, functions
-            of the model that answer in other shapes, or nothing left to generate.
+            of the model that return other shapes, or nothing left to generate.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -94,9 +103,9 @@ class Trajectory:
     Attributes:
         times: (n,), from noise to data.
         states: z_t, (n, batch, *latent).
-        clean: ẑ_0 as read from each, guidance and thresholds included, (n, batch, *latent).
-        values: {name: (n, batch, …)}, what would be returned if sampling ended there: the clean
-            estimate in data units.
+        clean: ẑ_0 from each, guidance and thresholds included, (n, batch, *latent).
+        values: {name: (n, batch, …)}, the samples if sampling ended there: the clean estimate in
+            data units.
     """
 
     times: jax.Array
@@ -115,8 +124,8 @@ def sample_trajectory(
 ) -> tuple[dict[str, jax.Array], Trajectory]:
     """`sample`, and some of the states that it went through.
 
-    Only these states are held in memory, num_states times as much as the samples need: ask for the
-    few samples that are to be looked at. Each costs one more call of the model.
+    Only these states are held in memory, num_states times as much as the samples need. Each costs
+    one more call of the model.
 
     Args:
         key: as in `sample`.
@@ -128,11 +137,11 @@ def sample_trajectory(
             last are among them where there are two or more, else the last.
 
     Returns:
-        What `sample` returns, and the trajectory; its last values are those.
+        The samples, and the trajectory; its last values are the samples.
 
     Raises:
-        ValueError: as `sample`; the primary given, for then no state is denoised; a number of
-            states out of range.
+        ValueError: as `sample`; the primary among the given, as then no state is denoised; a
+            number of states out of range.
 
     Example:
         >>> from mmdiffusion_jax import model, process
@@ -144,10 +153,10 @@ def sample_trajectory(
         ...     {"pixels": pixels}, "pixels", target="z_0",
         ... )
         >>> diffusion = model.Diffusion(process.Process(process.cosine_schedule(100)), functions)
-        >>> values, way = sample_trajectory(
+        >>> values, path = sample_trajectory(
         ...     jax.random.key(0), diffusion, (1, 2), method=Method("ddim"), num_states=3
         ... )
-        >>> way.times.tolist(), way.states.shape, way.values["pixels"][-1].tolist()
+        >>> path.times.tolist(), path.states.shape, path.values["pixels"][-1].tolist()
         ([100, 50, 1], (3, 1, 2), [[0.5, 0.5]])
     """
     expect_whole("num_states", num_states, 1)
@@ -162,7 +171,7 @@ def _generate(
     method: Method | None,
     num_states: int | None = None,
 ) -> tuple[dict[str, jax.Array], Any]:
-    """Values of all modalities, and the trajectory where states are asked for."""
+    """Values of all modalities, and the trajectory where `num_states` is set."""
     process, model = expect_diffusion(diffusion).process, diffusion.model
     method = expect("method", Method() if method is None else method, Method)
     shape = as_shape(shape)
@@ -170,12 +179,12 @@ def _generate(
     times = method.times
     if times is None:
         times = uniform_grid(process.schedule, process.num_steps)
-    route = plan(process, times, model.variance)
-    places = _spread(len(route.times), num_states)
+    grid = plan(process, times, model.variance)
+    places = _spread(len(grid.times), num_states)
     keys = sample_keys(key, shape[0])
     dtype = jnp.zeros(()).dtype
     encodings = {
-        name: ask_modality(model, name, "encode", x, shape=shape, dtype=dtype)
+        name: call_modality(model, name, "encode", x, shape=shape, dtype=dtype)
         for name, x in given.items()
     }
     query = Query(diffusion, given, encodings)
@@ -189,21 +198,21 @@ def _generate(
             raise errors.invalid(
                 "given",
                 f"the primary {model.primary!r}",
-                "other modalities alone where a trajectory is asked for",
-                "leave it out, or use sample: no state is denoised where it is known",
+                "other modalities alone for a trajectory",
+                "leave it out, or use sample: no state is denoised where it is given",
             )
-        heads = _read_noisy(query, route, keys, draw_keys, roles)
+        heads = _heads_given_primary(query, grid, keys, draw_keys, roles)
         values = {name: _value(model, name, heads[name], read_keys) for name in generated}
         return {**given, **values}, None
 
     denoiser = plain_denoiser(query, draw_keys)
     for decorate in method.decorators:
         denoiser = decorate(denoiser, query)
-        expect_callable("decorators", denoiser, "when asked to decorate a denoiser")
+        expect_callable("decorators", denoiser, "from a decorator")
     denoiser = with_given(denoiser, query, moments=method.estimate == "moments")
 
     def read(t: jax.Array, z_t: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """ẑ_0 and the values of what is not given, if sampling ends at this state."""
+        """ẑ_0, and the values of modalities that are not given, if sampling ends at this state."""
         state = denoiser(jnp.full(shape[:1], t, jnp.int32), z_t, roles)
         z_0, prediction = state.clean.z_0, state.prediction
         values = {
@@ -217,13 +226,13 @@ def _generate(
         return z_0, values
 
     start = normal(fold(keys, START), shape)
-    way = walk(denoiser, method, route, start, keys, roles, kept=places)
+    states = run_stepper(denoiser, method, grid, start, keys, roles, kept=places)
     if places is None:
-        return {**given, **read(jnp.asarray(route.times[-1]), way)[1]}, None
-    visited = jnp.asarray(route.times[places])
-    clean, values = jax.lax.map(lambda pair: read(*pair), (visited, way))
+        return {**given, **read(jnp.asarray(grid.times[-1]), states)[1]}, None
+    visited = jnp.asarray(grid.times[places])
+    clean, values = jax.lax.map(lambda pair: read(*pair), (visited, states))
     last = {name: x[-1] for name, x in values.items()}
-    return {**given, **last}, Trajectory(visited, way, clean, values)
+    return {**given, **last}, Trajectory(visited, states, clean, values)
 
 
 def _spread(num_places: int, num_states: int | None) -> np.ndarray | None:
@@ -235,10 +244,10 @@ def _spread(num_places: int, num_states: int | None) -> np.ndarray | None:
     return np.round(ends).astype(np.int32)[::-1]
 
 
-def _read_noisy(
-    query: Query, route: Plan, keys: jax.Array, draw_keys: jax.Array | None, roles: Roles
+def _heads_given_primary(
+    query: Query, grid: Plan, keys: jax.Array, draw_keys: jax.Array | None, roles: Roles
 ) -> dict[str, Any]:
-    """The heads of all visited t, leading axis t, when the primary is given."""
+    """The heads at all visited t, leading axis t, where the primary is given."""
     process, model = query.diffusion.process, query.diffusion.model
     encodings = query.encodings
     like = encodings[model.primary]
@@ -249,17 +258,17 @@ def _read_noisy(
         drift = {name: encodings.get(name, estimates[name]) for name in model.secondaries}
         z_0 = model.clean_state({**drift, model.primary: like})
         state = marginal(process, times, z_0, drift)
-        fresh = normal(fold(fold(keys, NOISE), t), like.shape, like.dtype)
-        prediction = model.ask(state.mean + jnp.sqrt(state.variance) * fresh, times, roles)
+        noise = normal(fold(fold(keys, NOISE), t), like.shape, like.dtype)
+        prediction = model.predict(state.mean + jnp.sqrt(state.variance) * noise, times, roles)
         at_t = None if draw_keys is None else fold(draw_keys, t)
-        refined = roles.gate(estimate_encodings(model, prediction, at_t))
+        refined = roles.mask(estimate_encodings(model, prediction, at_t))
         return refined, {name: head_of(prediction, name) for name in model.secondaries}
 
-    return jax.lax.scan(refine, nothing, jnp.asarray(route.times))[1]
+    return jax.lax.scan(refine, nothing, jnp.asarray(grid.times))[1]
 
 
 def _value(model: ModelFunctions, name: str, heads: Any, keys: jax.Array | None) -> jax.Array:
-    """One modality's value from its heads, leading axis t from noise to data."""
+    """The values of one modality from its heads, whose leading axis is t, from noise to data."""
     last = jax.tree.map(lambda leaf: leaf[-1], heads)
     if keys is not None:
         # By name, so that the values of modalities are drawn independently.
@@ -277,7 +286,7 @@ def _value(model: ModelFunctions, name: str, heads: Any, keys: jax.Array | None)
             )
         last = pooled
     sizes = sorted({jnp.shape(leaf)[0] for leaf in jax.tree.leaves(last) if jnp.ndim(leaf)})
-    return ask_modality(model, name, "most_likely", last, shape=(*sizes[:1], ...))
+    return call_modality(model, name, "most_likely", last, shape=(*sizes[:1], ...))
 
 
 def _alone(head: Any) -> Any:

@@ -31,9 +31,9 @@ def test_equals_torch_cross_entropy_over_what_is_present():
     x = jax.random.normal(jax.random.key(1), (5, 2))
     batch = {"point": x, "a": jnp.arange(5) % 3, "b": jnp.array([2, 0, 1, 0, 2])}
     presence = {"a": jnp.array([1, 1, 0, 1, 1]), "b": jnp.array([1, 1, 1, 1, 0])}
-    loss, metrics = baselines.prediction_loss(
+    loss, metrics = baselines.prediction_loss_terms(
         functions, batch, presence, given=("point", "b"), target="a"
-    )
+    ).reduce()
     rows = [0, 1, 3]
     logits = 2 * (np.asarray(x) + np.asarray(table)[batch["b"]]) @ np.asarray(table).T
     want = torch.nn.functional.cross_entropy(

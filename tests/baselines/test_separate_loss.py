@@ -16,8 +16,8 @@ def test_the_optimum_pays_the_posterior_variances():
     """E‖ε − ε_θ‖² is then SNR_t · Var[x | z^x_t, z^y_s], averaged over t ≥ 1 and s ≥ 0."""
     batch = pairs(jax.random.key(0), 200_000)
     model = optimal_model(SCHEDULE)
-    run = jax.jit(lambda key: baselines.separate_loss(key, SCHEDULE, model, batch)[1])
-    found = run(jax.random.key(1))
+    run = jax.jit(lambda key: baselines.separate_loss_terms(key, SCHEDULE, model, batch).means())
+    means = run(jax.random.key(1))
     signal = np.sqrt(np.asarray(SCHEDULE.alpha_bar, np.float64))
     variance = 1 - signal**2
     truth, nats = [], []
@@ -33,8 +33,8 @@ def test_the_optimum_pays_the_posterior_variances():
                 truth.append(signal[t] ** 2 / variance[t] * left[0, 0])
             if s:
                 nats.append(0.5 * np.log(2 * np.pi * left[1, 1]) + 0.5)
-    np.testing.assert_allclose(found["x/squared_error"].value, np.mean(truth), rtol=0.02)
-    np.testing.assert_allclose(found["y/loss"].value, np.mean(nats), rtol=0.02)
+    np.testing.assert_allclose(means["x/squared_error"].value, np.mean(truth), rtol=0.02)
+    np.testing.assert_allclose(means["y/loss"].value, np.mean(nats), rtol=0.02)
 
 
 def test_absent_modalities_are_pure_noise_and_cost_nothing():
@@ -47,20 +47,23 @@ def test_absent_modalities_are_pure_noise_and_cost_nothing():
 
     model = SeparateFunctions(denoise, optimal_model(SCHEDULE).modalities, "x", "z_0")
     presence = {"y": jnp.zeros(64)}
-    _, metrics = baselines.separate_loss(jax.random.key(1), SCHEDULE, model, batch, presence)
+
+    def loss_of(batch):
+        key = jax.random.key(1)
+        return baselines.separate_loss_terms(key, SCHEDULE, model, batch, presence).reduce()
+
+    loss, scalars = loss_of(batch)
     assert set(seen["y"].tolist()) == {8}
     assert set(seen["x"].tolist()) == set(range(9))
-    assert float(metrics["y/loss"].value) == 0
-    other = {**batch, "y": batch["y"] + 5}
-    again = baselines.separate_loss(jax.random.key(1), SCHEDULE, model, batch, presence)[0]
-    moved = baselines.separate_loss(jax.random.key(1), SCHEDULE, model, other, presence)[0]
-    assert float(again) == pytest.approx(float(moved), rel=1e-6)
+    assert float(scalars["y/loss"].value) == 0
+    moved, _ = loss_of({**batch, "y": batch["y"] + 5})
+    assert float(loss) == pytest.approx(float(moved), rel=1e-6)
 
 
 def test_unknown_names():
     model = optimal_model(SCHEDULE)
     with pytest.raises(ValueError, match="`modality_scales`: got 'z'"):
-        baselines.separate_loss(
+        baselines.separate_loss_terms(
             jax.random.key(0), SCHEDULE, model, pairs(jax.random.key(0), 2),
             modality_scales={"z": 1.0},
         )  # fmt: skip

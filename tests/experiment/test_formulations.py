@@ -60,7 +60,7 @@ def test_labels_of_images(built):
 def test_images(built):
     made, params = built
     if made.formulation.predicts_from:
-        with pytest.raises(ValueError, match=r"`given`: got .*all it predicts from"):
+        with pytest.raises(ValueError, match=r"`given`: got .*all that the network sees"):
             made.generate(jax.random.key(2), params, 3)
         return
     given = {"label": np.array([3, 1, 4], np.int32)}
@@ -112,7 +112,7 @@ def test_augmented_examples_are_told_apart():
     z, t = jnp.ones((2, 8, 8, 1)), jnp.array([3, 3])
 
     def values(augmented):
-        return made.model.functions(params, augmented).ask(z, t).value
+        return made.model.functions(params, augmented).predict(z, t).value
 
     told = jax.jit(values)(jnp.array([0.0, 1.0]))
     assert float(jnp.abs(told[0] - told[1]).max()) > 1e-3

@@ -30,7 +30,7 @@ def test_one_model_of_all_kinds():
 
     def nats():
         functions = model.functions(model.init(jax.random.key(0), batch, t)["params"])
-        answer = functions.ask(jnp.ones((3, *LATENT)), t)
+        answer = functions.predict(jnp.ones((3, *LATENT)), t)
         return estimate_encodings(functions, answer), {
             kind: functions.modalities[kind].log_prob(answer.heads[kind], batch[kind])
             for kind in functions.secondaries

@@ -30,7 +30,6 @@ CALLS = {
     "function_of": {"model": MODEL, "name": "y", "wanted": "draw"},
     "gaussian_log_prob": {"mean": Z, "log_std": Z, "x": Z},
     "head_of": {"prediction": ANSWER, "name": "y"},
-    "modalities_of": {"model": MODEL},
     "observe": {"diffusion": DIFFUSION, "clean": CLEAN, "roles": ROLES, "t": T, "noise": Z},
     "split_presence": {"batch": {**BATCH, "y_present": PRESENCE["y"]}},
     "training_roles": {
@@ -48,10 +47,10 @@ CALLS = {
 # Protocols, plain containers, and what others call with names of their own.
 OTHERS = {
     "Backbone", "Batch", "CleanState", "Denoise", "Denoiser", "Features", "Modal", "NoisyState",
-    "Prediction", "Presence", "Role", "Roles", "all_carried", "ask_modality", "query_roles",
+    "Prediction", "Presence", "Role", "Roles", "all_carried", "call_modality", "query_roles",
 }  # fmt: skip
 # What takes no array, or roles of whole numbers alone.
-HOST = ("function_of", "modalities_of", "split_presence")
+HOST = ("function_of", "split_presence")
 ON_ARRAYS = [name for name in CALLS if name[0].islower() and name not in HOST]
 
 

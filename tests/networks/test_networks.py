@@ -36,7 +36,7 @@ def test_answers_have_the_contracts_shapes(variance):
     model = small(variance=variance)
     functions = model.functions(parameters(model))
     z, t = jnp.ones((3, *LATENT)), jnp.array([1, 5, 10])
-    answer = jax.jit(functions.ask)(z, t)
+    answer = jax.jit(functions.predict)(z, t)
     assert answer.value.shape == z.shape
     assert (answer.variance_mix is not None) == (variance == "learned")
     assert answer.heads["label"].shape == (3, 10)
@@ -60,7 +60,7 @@ def test_the_network_knows_what_the_state_carries():
     model = small()
     params = parameters(model)
     assert params["backbone"]["context"]["kernel"].shape == (1, 16)
-    ask = jax.jit(model.functions(params).ask)
+    ask = jax.jit(model.functions(params).predict)
     z, t = jnp.ones((2, *LATENT)), jnp.array([5, 5])
     batch = {"image": z, "label": z}
     roles = training_roles(batch, batch, {"label": jnp.array([1.0, 0.0])})
@@ -80,7 +80,7 @@ def test_a_forward_derivative_where_attention_is_fused(monkeypatch):
 
     def lower(model):
         def push(params):
-            return jax.jvp(lambda z: model.functions(params).ask(z, t).value, (z,), (z,))[1]
+            return jax.jvp(lambda z: model.functions(params).predict(z, t).value, (z,), (z,))[1]
 
         return jax.jit(push).trace(params).lower(lowering_platforms=("cuda",))
 

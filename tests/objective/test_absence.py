@@ -100,12 +100,12 @@ LOSSES = {
     "scoring": lambda p, b, m: objective.candidate_log_probs(
         KEY, diffusion_of(p), b, "x", X[:2], times=[1, 4], presence=m
     ),
-    "prediction of it": lambda p, b, m: baselines.prediction_loss(
+    "prediction of it": lambda p, b, m: baselines.prediction_loss_terms(
         shared(p), b, m, given=["x"], target="y"
-    ),
-    "separate": lambda p, b, m: baselines.separate_loss(
+    ).reduce(),
+    "separate": lambda p, b, m: baselines.separate_loss_terms(
         KEY, PROCESS.schedule, separate(p), b, m, modality_scales={"x": 1.0}
-    ),
+    ).reduce(),
     "terms": of_terms,
 }
 

@@ -39,7 +39,9 @@ def test_both_draw_the_same_noise_from_the_same_key(pair):
     route = sampling.plan(WORLD.process, GRIDS["karras"])
     start, roles = jnp.ones((6, 2)), all_carried(["x", "label"], 6)
     ends = [
-        sampling.walk(each.denoiser, sampling.Method(each.stepper), route, start, keys, roles)
+        sampling.run_stepper(
+            each.denoiser, sampling.Method(each.stepper), route, start, keys, roles
+        )
         for each in pair
     ]
     np.testing.assert_allclose(*ends, rtol=1e-5, atol=1e-6)

@@ -13,7 +13,7 @@ from tests import habits, plain_model
 
 SCHEDULE, PROCESS, MODEL = plain_model.SCHEDULE, plain_model.PROCESS, plain_model.shared()
 KEY, Y, SHAPE = jax.random.key(0), plain_model.batch()["y"], (3, 2)
-DIFFUSION, ROUTE = Diffusion(PROCESS, MODEL), sampling.plan(PROCESS, [6, 3, 1])
+DIFFUSION, PLAN = Diffusion(PROCESS, MODEL), sampling.plan(PROCESS, [6, 3, 1])
 QUERY = sampling.Query(DIFFUSION, {}, {})
 DENOISER = sampling.plain_denoiser(QUERY)
 REQUEST = {"key": KEY, "diffusion": DIFFUSION, "shape": SHAPE, "given": {"y": Y}}
@@ -48,8 +48,8 @@ CALLS = {
     "sample_trajectory": {**REQUEST, "method": METHOD, "num_states": 2},
     "static_threshold": {"low": -1.0, "high": 1.0},
     "uniform_grid": {"schedule": SCHEDULE, "num_steps": 3},
-    "walk": {
-        "denoiser": DENOISER, "method": METHOD, "route": ROUTE, "start": Y, "keys": KEY,
+    "run_stepper": {
+        "denoiser": DENOISER, "method": METHOD, "plan": PLAN, "start": Y, "keys": KEY,
         "roles": query_roles(MODEL.modalities, 3, ["y"]), "kept": [0, 2],
     },
     "with_given": {"denoiser": DENOISER, "query": QUERY, "moments": False},

@@ -138,6 +138,6 @@ def test_the_scan_takes_the_steps_that_are_taken_by_hand(stepper):
     keys = jax.random.split(jax.random.key(0), 2)
     roles = all_carried(walker.model.modalities, 2)
     method = sampling.Method(stepper)
-    last = sampling.walk(walker.denoiser, method, route, start, keys, roles)
+    last = sampling.run_stepper(walker.denoiser, method, route, start, keys, roles)
     by_hand = walker.states(times, start, np.zeros((19, 2, 2), np.float32))[-1]
     np.testing.assert_allclose(last, by_hand, rtol=1e-5)

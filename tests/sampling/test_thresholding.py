@@ -11,13 +11,13 @@ Z_0 = np.float32(np.random.default_rng(0).normal(size=(5, 4, 3)) * np.arange(1, 
 
 
 def thresholded(decorate):
-    """Asks a decorated denoiser, and checks that all but ẑ_0 is as it was."""
-    t, z_t, noise, spread = (jnp.full(2, x) for x in range(4))
+    """ẑ_0 of a decorated denoiser, after a check that nothing else changed."""
+    t, z_t, noise, variances = (jnp.full(2, x) for x in range(4))
     clean, prediction = CleanState(jnp.asarray(Z_0), {"x": jnp.ones(2)}), Prediction(z_t, {})
-    state = NoisyState(t, z_t, clean, noise, prediction, {"x": spread})
+    state = NoisyState(t, z_t, clean, noise, prediction, {"x": variances})
     got = decorate(lambda t, z_t, roles: state, None)(t, z_t, None)
     assert got.clean.encodings is clean.encodings
-    for part in ("t", "z_t", "noise", "prediction", "spread"):
+    for part in ("t", "z_t", "noise", "prediction", "encoding_variances"):
         assert getattr(got, part) is getattr(state, part)
     return got.clean.z_0
 

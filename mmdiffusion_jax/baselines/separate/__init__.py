@@ -2,7 +2,7 @@
 
 from mmdiffusion_jax.baselines.separate.formulation import Separate
 from mmdiffusion_jax.baselines.separate.functions import SeparateFunctions, separate_state
-from mmdiffusion_jax.baselines.separate.loss import separate_loss, separate_loss_terms
+from mmdiffusion_jax.baselines.separate.loss import separate_loss_terms
 from mmdiffusion_jax.baselines.separate.network import SeparateModel
 from mmdiffusion_jax.baselines.separate.sample import sample_separate
 
@@ -11,7 +11,6 @@ __all__ = [
     "SeparateFunctions",
     "SeparateModel",
     "sample_separate",
-    "separate_loss",
     "separate_loss_terms",
     "separate_state",
 ]

@@ -23,9 +23,9 @@ class Separate:
         schedule: the noise schedule, of all modalities.
         model: joins the parts.
         latent: the shape of each modality's state.
-        options: of the loss; its dropout and its draw of t are not used.
+        options: of the loss; the dropout and the draw of t are not used.
         method: how samples are drawn.
-        limit: the clean state of the primary is kept within ± this; None leaves it.
+        limit: the estimate of the primary's clean state is clipped to ± this; None leaves it.
     """
 
     schedule: Schedule
@@ -41,7 +41,7 @@ class Separate:
     def loss(
         self, params: Any, key: jax.Array, batch: Mapping[str, jax.Array]
     ) -> objective.LossTerms:
-        """The terms of `separate_loss`."""
+        """See `separate_loss_terms`."""
         values, presence = split_presence(batch)
         return separate_loss_terms(
             key,

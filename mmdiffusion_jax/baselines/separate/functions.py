@@ -1,11 +1,11 @@
-"""The rival formulation: every modality diffuses on its own, with its own noise and its own time.
+"""The rival formulation: a diffusion of each modality, with separate noise and time.
 
-    q(z^i_t | x_i) = N( sqrt(ᾱ_t) E_i(x_i), (1 − ᾱ_t) I )     for each modality i, at a t of its own
+    q(z^i_t | x_i) = N( sqrt(ᾱ_t) E_i(x_i), (1 − ᾱ_t) I )     for each modality i, at time t_i
 
-One network sees all states and all times at once; a time of 0 means that the modality is known, a
-time of T that nothing is known of it (UniDiffuser: Bao et al. 2023, "One Transformer Fits All
-Distributions", section 3). Nothing is shared but the network: this is what the one diffusion space
-of `ModelFunctions` is to be measured against.
+One network sees all states and all times at once; t_i = 0 means that modality i is given, t_i = T
+that nothing is known of it (UniDiffuser: Bao et al. 2023, "One Transformer Fits All Distributions",
+section 3). Only the network is shared; the one diffusion space of `ModelFunctions` is compared with
+this.
 """
 
 import dataclasses
@@ -18,10 +18,10 @@ from mmdiffusion_jax.model.functions import (
     ModalityFunctions,
     Prediction,
     check_parts,
-    checked_answer,
+    checked_prediction,
 )
-from mmdiffusion_jax.process.checks import as_array
-from mmdiffusion_jax.process.forward import at, check_same_shape, check_state
+from mmdiffusion_jax.process.checks import as_array, check_same_shape
+from mmdiffusion_jax.process.forward import at, check_state
 from mmdiffusion_jax.process.schedules import Schedule
 
 
@@ -59,20 +59,22 @@ class SeparateFunctions:
     def __post_init__(self) -> None:
         check_parts(self.denoise, self.modalities, self.primary, self.target)
 
-    def ask(self, states: Mapping[str, jax.Array], times: Mapping[str, jax.Array]) -> Prediction:
-        """Calls `denoise` and checks its answer.
+    def predict(
+        self, states: Mapping[str, jax.Array], times: Mapping[str, jax.Array]
+    ) -> Prediction:
+        """Calls `denoise` and checks its result.
 
         Args:
             states: {name: (batch, *latent)}.
-            times: {name: (batch,)}, 0 for what is known.
+            times: {name: (batch,)}, 0 for what is given.
 
         Returns:
-            The answer in the dtype of the primary's state.
+            The prediction in the dtype of the primary's state.
 
         Raises:
-            ValueError: an answer that is no `Prediction`, or of another shape than the state.
+            ValueError: a result that is no `Prediction`, or of another shape than the state.
         """
-        return checked_answer(self.denoise(states, times), states[self.primary])
+        return checked_prediction(self.denoise(states, times), states[self.primary])
 
     @property
     def secondaries(self) -> tuple[str, ...]:

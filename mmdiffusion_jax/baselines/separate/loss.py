@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax.baselines.separate.functions import SeparateFunctions, separate_state
-from mmdiffusion_jax.means import Scalar
 from mmdiffusion_jax.model import Batch, Presence, function_of, head_of, training_roles
-from mmdiffusion_jax.model.absence import encode_present, nats_present
+from mmdiffusion_jax.model.calls import encode_present, nll_present
 from mmdiffusion_jax.model.roles import column
 from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
 from mmdiffusion_jax.objective.losses import (
@@ -21,7 +20,7 @@ from mmdiffusion_jax.process import Pivot, Schedule, from_pivot, to_pivot
 from mmdiffusion_jax.process.checks import as_key, expect, widest
 
 
-def separate_loss(
+def separate_loss_terms(
     key: jax.Array,
     schedule: Schedule,
     model: SeparateFunctions,
@@ -30,17 +29,17 @@ def separate_loss(
     *,
     modality_scales: Mapping[str, float] | None = None,
     weighting: Weighting = no_weighting,
-) -> tuple[jax.Array, dict[str, Scalar]]:
+) -> LossTerms:
     """E_{t_1 … t_N} [ weight(SNR_t) · ‖ε − ε_θ‖² / dims + Σ_i λ_i · ℓ_i(x_i, D_i) / dims_i ].
 
-    Each t_i is drawn on its own and uniformly from 0 … T, so that one network learns the joint
-    distribution, every conditional (t = 0) and every marginal (t = T) at once (Bao et al. 2023,
-    equation 5). The secondary modalities are recovered by their heads' likelihoods, as in
-    `simple_loss`, so that the two formulations differ in their states alone; the posterior mean of
-    E_i under its head is the reading of a clean z^i (Dieleman et al. 2022, section 3).
+    All t_i are independent and uniform on 0 … T, so that one network learns the joint distribution,
+    every conditional (t = 0) and every marginal (t = T) at once (Bao et al. 2023, equation 5). The
+    secondary modalities are recovered by the likelihoods of their heads, as in `simple_loss`, so
+    that the two formulations differ in their states alone; the posterior mean of E_i under its head
+    is the estimate of the clean z^i (Dieleman et al. 2022, section 3).
 
-    Only t_i > 0 counts in the loss of modality i, as at 0 the network sees the answer. A modality
-    that is absent has t_i = T and counts nothing.
+    Only t_i > 0 counts in the loss of modality i, as z^i at t_i = 0 is E_i(x_i) itself. A modality
+    that is absent has t_i = T and does not count.
 
     Args:
         key: a typed key; splits into times and noises.
@@ -52,10 +51,10 @@ def separate_loss(
         weighting: the primary's signal-to-noise ratio (batch,) → weight (batch,).
 
     Returns:
-        The loss, a scalar, and scalars with the names of `simple_loss`.
+        Terms with the names of `simple_loss`.
 
     Raises:
-        ValueError: bad masks, batches or scales; each names what is wrong.
+        ValueError: bad masks, batches or scales.
 
     Example:
         >>> from mmdiffusion_jax import model, process
@@ -68,28 +67,12 @@ def separate_loss(
         ...     modalities={"point": point}, primary="point",
         ... )
         >>> batch = {"point": jnp.zeros((512, 2))}
-        >>> loss, _ = separate_loss(
+        >>> loss, _ = separate_loss_terms(
         ...     jax.random.key(0), process.cosine_schedule(10), functions, batch
-        ... )
+        ... ).reduce()
         >>> bool(0.9 < loss < 1.1)  # the mean square of the noise
         True
     """
-    return separate_loss_terms(
-        key, schedule, model, batch, presence, modality_scales=modality_scales, weighting=weighting
-    ).reduce()
-
-
-def separate_loss_terms(
-    key: jax.Array,
-    schedule: Schedule,
-    model: SeparateFunctions,
-    batch: Batch,
-    presence: Presence | None = None,
-    *,
-    modality_scales: Mapping[str, float] | None = None,
-    weighting: Weighting = no_weighting,
-) -> LossTerms:
-    """The terms whose means `separate_loss` adds up, example by example; arguments as there."""
     key = as_key("key", key)
     expect("schedule", schedule, Schedule)
     expect("model", model, SeparateFunctions)
@@ -112,7 +95,7 @@ def separate_loss_terms(
         if name == model.primary:
             pivot = Pivot(encodings[name], noise)
         states[name] = separate_state(schedule, times[name], encodings[name], noise)
-    prediction = model.ask(states, times)
+    prediction = model.predict(states, times)
 
     counts = {name: roles.present(name) & (times[name] > 0) for name in states}
     # Where t is 0 nothing counts, and the tables of the parameterisation start at 1.
@@ -120,13 +103,13 @@ def separate_loss_terms(
     difference = from_pivot(schedule, t, pivot, model.target) - prediction.value
     error = noise_error(schedule, t, difference, model.target, weighting)
     terms = {f"{model.primary}/squared_error": LossTerm(error, counts[model.primary])}
-    own = to_pivot(schedule, t, states[model.primary], prediction.value, model.target)
+    estimate = to_pivot(schedule, t, states[model.primary], prediction.value, model.target)
     heads = {name: head_of(prediction, name) for name in model.secondaries}
     heads[model.primary] = function_of(model, model.primary, "reconstruct")(
-        jax.lax.stop_gradient(own.z_0), prediction.heads.get(model.primary)
+        jax.lax.stop_gradient(estimate.z_0), prediction.heads.get(model.primary)
     )
     for name, head in heads.items():
-        nats = nats_present(model, name, head, columns[name], roles.present(name), dtype)
+        nats = nll_present(model, name, head, columns[name], roles.present(name), dtype)
         per_dim = nats / model.modalities[name].num_dims
         terms[f"{name}/loss"] = LossTerm(per_dim, counts[name], scales[name])
     return LossTerms(terms)

@@ -1,4 +1,4 @@
-"""The parts of the multi-modal model, joined with a noise and a time for each modality."""
+"""The parts of the multi-modal model, joined with separate noise and time of each modality."""
 
 import functools
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ class SeparateModel(MultiModalModel):
 
         Args:
             states: {name: (batch, *latent)}.
-            times: {name: (batch,)}, 0 for what is known.
+            times: {name: (batch,)}, 0 for what is given.
         """
         others = [name for name in sorted(self.modalities) if name != self.primary]
         z = jnp.concatenate([states[name] for name in (self.primary, *others)], axis=-1)

@@ -1,13 +1,13 @@
 """Guidance and thresholding: decorators denoiser → denoiser that change ẑ_0, one file each.
 
-Guidance pulls ẑ_0 toward what is given. All act on ẑ_0, so they go with any network target, any
-stepper and one another; the outermost is the last of the list. Without effect they are left out:
-their results are then the same bit for bit.
+Guidance pulls ẑ_0 toward the given values. All act on ẑ_0, so they go with any network target, any
+stepper and one another; the last in the list is the outermost. A decorator without effect, such as
+guidance of scale 1, leaves the samples the same bit for bit.
 """
 
 from mmdiffusion_jax.sampling.guidance.classifier_free import classifier_free_guidance
 from mmdiffusion_jax.sampling.guidance.decoder import decoder_guidance
-from mmdiffusion_jax.sampling.guidance.shape import EVERYWHERE
+from mmdiffusion_jax.sampling.guidance.options import EVERYWHERE
 from mmdiffusion_jax.sampling.guidance.thresholding import dynamic_threshold, static_threshold
 
 __all__ = [

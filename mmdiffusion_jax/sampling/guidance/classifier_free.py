@@ -1,4 +1,4 @@
-"""Classifier-free guidance: the difference that a modality makes, overstated."""
+"""Classifier-free guidance: the effect of a modality on ẑ_0, amplified."""
 
 import math
 
@@ -8,7 +8,7 @@ from mmdiffusion_jax import errors
 from mmdiffusion_jax.model import Denoiser, NoisyState, Roles
 from mmdiffusion_jax.process.checks import expect_number
 from mmdiffusion_jax.process.forward import at
-from mmdiffusion_jax.sampling.guidance.shape import EVERYWHERE, Shape, check_modality
+from mmdiffusion_jax.sampling.guidance.options import EVERYWHERE, GuidanceOptions, check_modality
 from mmdiffusion_jax.sampling.query import Decorator, Query
 
 
@@ -23,11 +23,11 @@ def classifier_free_guidance(
 
     "Without" is the same state with modality i taken out of the drift, z_t − w̄_t^(i) E_i, and of
     the roles; E_i is the given encoding, or the model's estimate where i is generated too. It costs
-    a second call of the model and asks for training with that modality dropped now and then.
+    a second call of the model, and training must have dropped that modality from some states.
 
     Args:
         name: a secondary modality that training dropped from some states.
-        scale: 1 is no guidance, 0 leaves the modality unused, above 1 overstates it.
+        scale: 1 is no guidance, 0 leaves the modality unused, above 1 amplifies it.
         interval: the noise levels σ = sqrt((1 − ᾱ_t) / ᾱ_t) at which to guide, both ends included
             (Kynkäänniemi et al. 2024).
         rescale: φ in [0, 1]; how far the guided ẑ_0 is brought back to the standard deviation it
@@ -42,7 +42,7 @@ def classifier_free_guidance(
     Example:
         >>> decorate = classifier_free_guidance("label", 2.0, interval=(0.3, 5.0))
     """
-    shape = Shape(interval, rescale, limit)
+    options = GuidanceOptions(interval, rescale, limit)
     expect_number("scale", scale)
 
     def decorate(denoiser: Denoiser, query: Query) -> Denoiser:
@@ -59,14 +59,14 @@ def classifier_free_guidance(
 
         process = query.diffusion.process
 
-        def answer(t: jax.Array, z_t: jax.Array, roles: Roles) -> NoisyState:
+        def guide(t: jax.Array, z_t: jax.Array, roles: Roles) -> NoisyState:
             plain = denoiser(t, z_t, roles)
             encoding = query.encodings.get(name, plain.clean.encodings[name])
             drift = at(process.weights.marginal[name], t, z_t) * encoding
             without = denoiser(t, z_t - drift, roles.without(name)).clean.z_0
             guided = without + scale * (plain.clean.z_0 - without)
-            return shape.replace(process.schedule, plain, guided)
+            return options.replace(process.schedule, plain, guided)
 
-        return answer
+        return guide
 
     return decorate

@@ -1,4 +1,4 @@
-"""Guidance by the model's own decoder heads."""
+"""Guidance by the decoder heads of the model."""
 
 import math
 from collections.abc import Mapping
@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.model import Denoiser, NoisyState, Roles, ask_modality, head_of
+from mmdiffusion_jax.model import Denoiser, NoisyState, Roles, call_modality, head_of
 from mmdiffusion_jax.process.checks import at_least, expect_names, expect_number
 from mmdiffusion_jax.process.forward import at, weighted_sum
-from mmdiffusion_jax.sampling.guidance.shape import EVERYWHERE, Shape, check_modality
+from mmdiffusion_jax.sampling.guidance.options import EVERYWHERE, GuidanceOptions, check_modality
 from mmdiffusion_jax.sampling.query import Decorator, Query
 
 
@@ -20,20 +20,20 @@ def decoder_guidance(
     rescale: float = 0.0,
     limit: float = math.inf,
 ) -> Decorator:
-    """Guidance by the model's own decoder heads: Bayes' rule for what is given.
+    """Guidance by the decoder heads of the model: Bayes' rule for given modalities.
 
     ẑ_0 ← ẑ_0 + Σ_i scale_i G_i / sqrt(ᾱ_t)
     G_i = (1 − ᾱ_t) ∇_z log p_θ(x_i | z_t) − w̄_t^(i) (E_i(x_i) − Ê_i)
 
-    Where z_t carries i, its drift alone does not say all that x_i says: E[ε | z_t, x_i] is
-    E[ε | z_t] − sqrt(1 − ᾱ_t) ∇ log p(x_i | z_t), and the given E_i takes the place of Ê_i in the
-    shift. With scale 1, exact heads and one given modality this makes conditional sampling exact;
-    with several it is exact where they are independent given z_t (`corrections` of `sample` remove
-    the rest). After Dhariwal & Nichol 2021, algorithm 2, whose classifier is a network of its own.
+    The drift of i in z_t does not tell all of x_i: E[ε | z_t, x_i] is
+    E[ε | z_t] − sqrt(1 − ᾱ_t) ∇ log p(x_i | z_t), and the given E_i replaces Ê_i in the shift. With
+    scale 1, exact heads and one given modality this makes conditional sampling exact; with several
+    it is exact where they are independent given z_t (`Method.corrections` remove the rest). After
+    Dhariwal & Nichol 2021, algorithm 2, whose classifier is a second network.
 
     Args:
         scales: {secondary modality whose value is given: scale}; 0 is no guidance, 1 is Bayes'
-            rule, above 1 overstates the modality.
+            rule, above 1 amplifies the modality.
         interval: the noise levels σ = sqrt((1 − ᾱ_t) / ᾱ_t) at which to guide.
         rescale: φ in [0, 1]; as in `classifier_free_guidance`.
         limit: as in `classifier_free_guidance`. The gradients of a modality of many dimensions,
@@ -48,7 +48,7 @@ def decoder_guidance(
     Example:
         >>> decorate = decoder_guidance({"label": 1.0})
     """
-    shape = Shape(interval, rescale, limit)
+    options = GuidanceOptions(interval, rescale, limit)
     for name, scale in expect_names("scales", scales, "scale").items():
         expect_number(f"scales[{name!r}]", scale)
     used = {
@@ -73,14 +73,14 @@ def decoder_guidance(
         schedule = process.schedule
         tables = {name: process.weights.marginal[name] for name in used}
 
-        def answer(t: jax.Array, z_t: jax.Array, roles: Roles) -> NoisyState:
+        def guide(t: jax.Array, z_t: jax.Array, roles: Roles) -> NoisyState:
             def score(z: jax.Array) -> tuple[jax.Array, NoisyState]:
                 state = denoiser(t, z, roles)
                 total = jnp.zeros((), z.dtype)
                 for name, scale in used.items():
                     functions = model.modalities[name]
                     wanted = "condition_log_prob" if functions.condition_log_prob else "log_prob"
-                    log_prob = ask_modality(
+                    log_prob = call_modality(
                         model,
                         name,
                         wanted,
@@ -93,16 +93,16 @@ def decoder_guidance(
                 return total, state
 
             (_, plain), gradient = jax.value_and_grad(score, has_aux=True)(z_t)
-            given = roles.gate({name: query.encodings[name] for name in used})
-            news = {
+            given = roles.mask({name: query.encodings[name] for name in used})
+            innovation = {
                 name: scale * (given[name] - plain.clean.encodings[name])
                 for name, scale in used.items()
             }
             shift = at(schedule.noise_variance, t, z_t) * gradient
-            shift = shift - weighted_sum(tables, t, z_t, news)
+            shift = shift - weighted_sum(tables, t, z_t, innovation)
             guided = plain.clean.z_0 + shift / jnp.sqrt(at(schedule.alpha_bar, t, z_t))
-            return shape.replace(schedule, plain, guided)
+            return options.replace(schedule, plain, guided)
 
-        return answer
+        return guide
 
     return decorate

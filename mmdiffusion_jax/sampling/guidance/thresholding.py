@@ -38,7 +38,7 @@ def dynamic_threshold(quantile: float = 0.995, bound: float = 1.0) -> Decorator:
 
     Args:
         quantile: in (0, 1].
-        bound: the greatest size of an entry of a clean state, above 0.
+        bound: the greatest absolute value of an entry of a clean state, above 0.
 
     Raises:
         ValueError: a quantile or a bound out of range.

@@ -1,4 +1,4 @@
-"""Ancestral sampling: draws from the model's own steps back."""
+"""Ancestral sampling: draws from the reverse process of the model."""
 
 import dataclasses
 from typing import ClassVar, NamedTuple
@@ -24,7 +24,7 @@ class _Learned(NamedTuple):
 class Ancestral(Multistep):
     """z_s ~ q(z_s | z_t, ẑ_0, Ê), the posterior of the process (Ho et al. 2020, algorithm 2).
 
-    With the model's variance: "posterior" is the posterior's own, β̃; "upper" is that of the step
+    The variance is that of the model: "posterior" is β̃; "upper" is the variance of the step
     forward, 1 − ᾱ_t / ᾱ_s; "learned" lies between the two (Nichol & Dhariwal 2021, eq. 15). Steps
     may skip t's.
 

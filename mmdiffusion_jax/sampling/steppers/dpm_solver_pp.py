@@ -18,8 +18,8 @@ from mmdiffusion_jax.sampling.steppers.multistep import Move, Multistep, drift_f
 class DPMSolverPP(Multistep):
     """DPM-Solver++ 1, 2M, 3M and 2M-SDE (Lu et al. 2022, "DPM-Solver++", algorithm 2, eq. 18).
 
-    The clean state and the encodings are smooth in λ = log(sqrt(ᾱ) / σ), so earlier estimates tell
-    how they go on during a step:
+    The clean state and the encodings are smooth in λ = log(sqrt(ᾱ) / σ), so earlier estimates
+    extrapolate to those during a step:
 
         z_s = (σ_s / σ_t) z_t + σ_s Σ_c ∫ Ĉ(λ) d(c / σ)
 
@@ -28,8 +28,8 @@ class DPMSolverPP(Multistep):
     clean state, which keeps the order where the drift is estimated. "sde" adds the noise of the
     posterior (2M only). The first steps are of lower order for want of estimates.
 
-    The usual code for 3M takes half of the parabola's square term and so is of order 2; here the
-    whole term is taken.
+    The usual code for 3M takes half of the square term of the parabola and so is of order 2; this
+    takes the whole term.
 
     Attributes:
         order: 1, 2 or 3.

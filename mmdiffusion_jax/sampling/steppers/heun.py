@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from mmdiffusion_jax.model import CleanState
 from mmdiffusion_jax.sampling.plan import Plan
 from mmdiffusion_jax.sampling.query import total
-from mmdiffusion_jax.sampling.steppers.multistep import Ask
+from mmdiffusion_jax.sampling.steppers.multistep import DenoiseAt
 
 
 class Trapezoid(NamedTuple):
@@ -50,7 +50,7 @@ class Heun:
         return Trapezoid((times[:-1], times[1:]), pair(plan.noise), (start, end)), None
 
     def step(
-        self, tables: Trapezoid, z_t: jax.Array, ask: Ask, noise: jax.Array, state: None
+        self, tables: Trapezoid, z_t: jax.Array, denoise: DenoiseAt, noise: jax.Array, state: None
     ) -> tuple[jax.Array, None]:
         """See `Stepper.step`."""
         del noise, state
@@ -58,7 +58,7 @@ class Heun:
 
         def slope(side: int, z: jax.Array) -> CleanState:
             """ε̂ and Ê_i at one end, in the structure of a signal."""
-            clean = ask(tables.times[side], z).clean
+            clean = denoise(tables.times[side], z).clean
             noise = (z - total(signals[side], clean)) / sigmas[side]
             return CleanState(noise, clean.encodings)
 

@@ -12,37 +12,30 @@ from mmdiffusion_jax.model import CleanState, NoisyState
 from mmdiffusion_jax.sampling.plan import Plan
 from mmdiffusion_jax.sampling.query import total
 
-Ask = Callable[[jax.Array, jax.Array], NoisyState]
-"""(t, a scalar integer; z_t (batch, *latent)) → what z_t is taken to be made of."""
+DenoiseAt = Callable[[jax.Array, jax.Array], NoisyState]
+"""(t, a scalar integer; z_t (batch, *latent)) → the estimates of the parts of z_t."""
 
 
 class Stepper(Protocol):
-    """Goes from one state of a grid to the next.
-
-    Attributes:
-        order: p, where the error falls as h^p with the largest gap h between visited log-SNRs: of
-            the trajectory, or for a stochastic stepper of the moments of the samples.
-        stochastic: whether steps add noise.
-        calls: calls of the model a step.
-    """
+    """Goes from one state of a grid to the next."""
 
     @property
     def order(self) -> int:
-        """See above."""
-        ...
+        """p, where the error falls as h^p with the largest gap h between visited log-SNRs.
+
+        Of a stochastic stepper it is the error of the moments of the samples, else of the samples.
+        """
 
     @property
     def stochastic(self) -> bool:
-        """See above."""
-        ...
+        """Whether steps add noise."""
 
     @property
     def calls(self) -> int:
-        """See above."""
-        ...
+        """How often a step calls the model."""
 
     def init(self, plan: Plan, like: CleanState) -> tuple[Any, Any]:
-        """What a run needs.
+        """The tables of all steps, and the state of the stepper before the first.
 
         Args:
             plan: the grid with n points.
@@ -51,24 +44,22 @@ class Stepper(Protocol):
         Returns:
             Tables whose leaves have a leading axis n − 1, one entry a step, and the first state.
         """
-        ...
 
     def step(
-        self, tables: Any, z_t: jax.Array, ask: Ask, noise: jax.Array, state: Any
+        self, tables: Any, z_t: jax.Array, denoise: DenoiseAt, noise: jax.Array, state: Any
     ) -> tuple[jax.Array, Any]:
         """One step.
 
         Args:
-            tables: this step's entries.
+            tables: the entries of this step.
             z_t: (batch, *latent).
-            ask: reads a state.
-            noise: (batch, *latent), standard normal; unused where not stochastic.
-            state: what the step before left.
+            denoise: estimates the parts of a state.
+            noise: (batch, *latent), standard normal; zeros where steps add none.
+            state: of the stepper, from the step before.
 
         Returns:
             z_s and the state for the next step.
         """
-        ...
 
 
 class Move(NamedTuple):
@@ -79,8 +70,8 @@ class Move(NamedTuple):
         kept: κ, the factor of z_t.
         parts: the factors of the signal's parts at this and at earlier estimates, newest first.
         variance: of the noise that is added.
-        drift: {secondary: w_{t→s}²}, what the variance of its encoding adds to the noise's where
-            that is asked for; w_{t→s} = w̄_t sqrt(ᾱ_s / ᾱ_t) − w̄_s is the weight from s to t.
+        drift: {secondary: w_{t→s}²}, the factor of the variance of its encoding in the variance of
+            the noise; w_{t→s} = w̄_t sqrt(ᾱ_s / ᾱ_t) − w̄_s is the weight from s to t.
     """
 
     t: Any
@@ -94,8 +85,8 @@ class Move(NamedTuple):
 class Multistep:
     """z_s = κ z_t + Σ_j Σ_c f_{j,c} C^{(j)} + sqrt(v) ξ over this and earlier estimates j.
 
-    Everything before the data is known on the host, so a step is one call and a weighted sum. A
-    subclass gives the tables in `move`.
+    All factors are computed on the host, so a step is one call of the model and a weighted sum. A
+    subclass gives them in `move`.
     """
 
     calls: ClassVar[int] = 1
@@ -110,7 +101,7 @@ class Multistep:
         raise NotImplementedError
 
     def noise_variance(self, tables: Move, estimate: NoisyState) -> jax.Array:
-        """The variance of the noise a step adds; from the tables, unless the model learns it."""
+        """The variance of the noise of a step; from the tables, unless the model learns it."""
         del estimate
         return tables.variance
 
@@ -125,17 +116,17 @@ class Multistep:
         return tables, (empty,) * (len(move.parts) - 1)
 
     def step(
-        self, tables: Move, z_t: jax.Array, ask: Ask, noise: jax.Array, state: Any
+        self, tables: Move, z_t: jax.Array, denoise: DenoiseAt, noise: jax.Array, state: Any
     ) -> tuple[jax.Array, Any]:
         """See `Stepper.step`."""
-        estimate = ask(tables.t, z_t)
+        estimate = denoise(tables.t, z_t)
         history = (estimate.clean, *state)
         z_s = tables.kept * z_t + total(tables.parts, history)
         if self.stochastic:
             variance = self.noise_variance(tables, estimate)
-            if estimate.spread:
+            if variances := estimate.encoding_variances:
                 variance = variance + total(
-                    {name: tables.drift[name] for name in estimate.spread}, estimate.spread
+                    {name: tables.drift[name] for name in variances}, variances
                 )
             z_s = z_s + jnp.sqrt(variance) * noise
         return z_s, history[:-1]

@@ -20,7 +20,7 @@ SAMPLERS: Mapping[str, Callable[..., Stepper]] = {
     "dpm_solver_pp_2m_sde": functools.partial(DPMSolverPP, sde=True),
     "heun": Heun,
 }
-"""The steppers by the names that configs and launchers know them by."""
+"""The steppers by their names in configs and commands."""
 
 
 def as_stepper(stepper: Stepper | str | None) -> Stepper:

@@ -1,7 +1,7 @@
-"""What is asked of a model's functions, and the checks of what they answer.
+"""Calls of a modality's functions, and the checks of what they return.
 
-A function of a modality that answers in another shape than the contract says would broadcast, and
-be wrong in silence; so each result is checked, once, at trace time.
+A result of another shape than the contract says would broadcast, and be wrong in silence; so each
+is checked, once, at trace time.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,19 +9,22 @@ from types import EllipsisType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.model.absence import where_present, without_absent
 from mmdiffusion_jax.model.functions import Modal, ModelFunctions, Prediction
 from mmdiffusion_jax.process.checks import (
     as_array,
     as_key,
+    at_least,
     checked_result,
     described,
     expect,
     expect_name,
 )
 
-ANSWERS: Mapping[str, str] = {
+RESULTS: Mapping[str, str] = {
     "encode": "the encoding E(x) of each example in the one latent shape",
     "log_prob": "log p(x | z_t) of each example",
     "expected_encoding": "the mean encoding of each example in the one latent shape",
@@ -32,18 +35,18 @@ ANSWERS: Mapping[str, str] = {
     "pool": "one set of parameters",
     "condition_log_prob": "log p(x | z_t) of each example",
 }
-"""What each function of a modality answers, in words for the errors."""
+"""What each function of a modality returns, in words for the errors."""
 
 
 def estimate_encodings(
     model: ModelFunctions, prediction: Prediction, keys: jax.Array | None = None
 ) -> dict[str, jax.Array]:
-    """Ê_i of every secondary modality from its own head.
+    """Ê_i of every secondary modality, from the head of that modality.
 
     Args:
         model: the model.
-        prediction: what it said about z_t.
-        keys: left out, the mean over p(x_i | z_t); given, (batch,) typed keys, one an example, the
+        prediction: of the model about z_t.
+        keys: left out, Ê_i is the mean over p(x_i | z_t); with (batch,) typed keys it is the
             encoding of a draw x̂_i ~ p(x_i | z_t).
 
     Returns:
@@ -61,18 +64,18 @@ def estimate_encodings(
     for index, name in enumerate(model.secondaries):
         head = head_of(prediction, name)
         if keys is None:
-            estimates[name] = ask_modality(
+            estimates[name] = call_modality(
                 model, name, "expected_encoding", head, shape=latent, dtype=dtype
             )
         else:
-            own = jax.vmap(lambda key, index=index: jax.random.fold_in(key, index))(keys)
-            x = draw(model, name, own, head)
-            estimates[name] = ask_modality(model, name, "encode", x, shape=latent, dtype=dtype)
+            draw_keys = jax.vmap(lambda key, index=index: jax.random.fold_in(key, index))(keys)
+            x = draw(model, name, draw_keys, head)
+            estimates[name] = call_modality(model, name, "encode", x, shape=latent, dtype=dtype)
     return estimates
 
 
 def draw(model: ModelFunctions, name: str, keys: jax.Array, head: Any) -> jax.Array:
-    """x ~ p(x_name | z_t), each example from its own key.
+    """x ~ p(x_name | z_t), with one key for each example.
 
     Args:
         model: the model.
@@ -100,7 +103,7 @@ def draw(model: ModelFunctions, name: str, keys: jax.Array, head: Any) -> jax.Ar
 
     def one(key: jax.Array, parameters: Any) -> jax.Array:
         alone = jax.tree.map(lambda leaf: leaf[None], parameters)
-        return ask_modality(model, name, "draw", key, alone, shape=(1, ...))[0]
+        return call_modality(model, name, "draw", key, alone, shape=(1, ...))[0]
 
     return jax.vmap(one)(keys, head)
 
@@ -122,29 +125,19 @@ def head_of(prediction: Prediction, name: str) -> Any:
     return prediction.heads[name]
 
 
-def modalities_of(model: Modal) -> Mapping[str, Any]:
-    """The modalities of a model of any formulation.
+def function_of(model: Modal, name: str, wanted: str) -> Callable[..., Any]:
+    """One function of a modality, by its name in `ModalityFunctions`.
 
     Raises:
-        ValueError: what has no modalities.
+        ValueError: no model, an unknown modality or function, or one that was left out.
     """
     if not isinstance(getattr(model, "modalities", None), Mapping):
         raise errors.invalid(
             "model", described(model), "a model", "check the order of the arguments"
         )
-    return model.modalities
-
-
-def function_of(model: Modal, name: str, wanted: str) -> Callable[..., Any]:
-    """One of the functions of a modality that may be left out.
-
-    Raises:
-        ValueError: an unknown modality or function, or one that is missing.
-    """
-    modalities = modalities_of(model)
-    expect_name("modality", name, modalities)
-    expect_name("wanted", wanted, ANSWERS)
-    function: Callable[..., Any] | None = getattr(modalities[name], wanted)
+    expect_name("modality", name, model.modalities)
+    expect_name("wanted", wanted, RESULTS)
+    function: Callable[..., Any] | None = getattr(model.modalities[name], wanted)
     if function is None:
         raise errors.invalid(
             f"modalities[{name!r}].{wanted}", None, "a function", "give the modality one"
@@ -152,7 +145,7 @@ def function_of(model: Modal, name: str, wanted: str) -> Callable[..., Any]:
     return function
 
 
-def ask_modality(
+def call_modality(
     model: Modal,
     name: str,
     wanted: str,
@@ -165,13 +158,10 @@ def ask_modality(
     Args:
         model: has the modality.
         name: of the modality.
-        wanted: a name in `ANSWERS`.
+        wanted: the function's name in `ModalityFunctions`.
         *arguments: of the function.
-        shape: what the result's shape must be; `...` at the end stands for any more axes.
-        dtype: floating, what the result is cast to; left out, it stays as it is.
-
-    Returns:
-        The result.
+        shape: that the result must have; `...` at the end stands for any more axes.
+        dtype: floating, that the result is cast to; left out, it stays as it is.
 
     Raises:
         ValueError: a missing function, or a result of another shape.
@@ -182,10 +172,51 @@ def ask_modality(
         >>> point = model.ModalityFunctions(encode=lambda x: x, log_prob=lambda mean, x: x - mean)
         >>> functions = model.ModelFunctions(lambda z_t, t: None, {"x": point}, "x")
         >>> x = jnp.ones((8, 1))
-        >>> ask_modality(functions, "x", "log_prob", 0 * x, x, shape=(8,))
+        >>> call_modality(functions, "x", "log_prob", 0 * x, x, shape=(8,))
         Traceback (most recent call last):
         ValueError: `modalities['x'].log_prob`: got a result of shape (8, 1), expected shape (8,), \
 log p(x | z_t) of each example; correct what the function returns.
     """
     result = function_of(model, name, wanted)(*arguments)
-    return checked_result(f"modalities[{name!r}].{wanted}", result, shape, dtype, ANSWERS[wanted])
+    return checked_result(f"modalities[{name!r}].{wanted}", result, shape, dtype, RESULTS[wanted])
+
+
+def encode_present(model: Modal, name: str, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """E(x) of one modality, (batch, *latent), zero where it is absent.
+
+    Args:
+        model: has the modality.
+        name: of the modality.
+        x: (batch, …).
+        mask: (batch,) of 0 or 1; None where all is present.
+
+    Raises:
+        ValueError: an encoding without one row an example.
+    """
+    if mask is None:
+        return call_modality(model, name, "encode", x, shape=(x.shape[0], ...))
+    safe = without_absent(mask, x)
+    encoding = call_modality(model, name, "encode", safe, shape=(x.shape[0], ...))
+    return where_present(mask, encoding)
+
+
+def nll_present(
+    model: Modal, name: str, head: Any, x: jax.Array, mask: jax.Array, dtype: Any
+) -> jax.Array:
+    """−log p(x | z_t) of one modality, (batch,) nats, zero where it is absent.
+
+    Args:
+        model: has the modality.
+        name: of the modality.
+        head: the parameters of the distributions.
+        x: (batch, …).
+        mask: (batch,) of 0 or 1.
+        dtype: of the result.
+
+    Raises:
+        ValueError: likelihoods that are not one number an example.
+    """
+    # A head in the dtype of the state does not go with narrower data where promotion is strict.
+    safe = at_least(without_absent(mask, x), jnp.zeros((), dtype))
+    log_prob = call_modality(model, name, "log_prob", head, safe, shape=x.shape[:1], dtype=dtype)
+    return where_present(mask, -log_prob)

@@ -22,17 +22,17 @@ from mmdiffusion_jax.process.checks import (
 )
 from mmdiffusion_jax.sampling.method import Method
 from mmdiffusion_jax.sampling.plan import Plan
-from mmdiffusion_jax.sampling.query import steady, total
+from mmdiffusion_jax.sampling.query import checked_denoiser, total
 from mmdiffusion_jax.sampling.steppers import as_stepper
 
 START, DRAW, NOISE, CORRECT, READ = range(5)
-"""What an example's key is folded with, so that its draws are independent."""
+"""The numbers that are folded into an example's key, so that its draws are independent."""
 
 
-def walk(
+def run_stepper(
     denoiser: Denoiser,
     method: Method,
-    route: Plan,
+    plan: Plan,
     start: jax.Array,
     keys: jax.Array,
     roles: Roles,
@@ -41,24 +41,24 @@ def walk(
     """Takes a state from the first t of a grid to the last, in one scan.
 
     Args:
-        denoiser: says what states are made of.
-        method: its stepper and its corrections.
-        route: the grid.
+        denoiser: estimates the parts of a state.
+        method: its stepper and its corrections count.
+        plan: the process along the grid.
         start: (batch, *latent), the state at the first t.
         keys: (batch,) typed keys.
         roles: which part each modality plays.
-        kept: the places in the grid, from 0, whose states are wanted, increasing; only these are
-            held in memory. Left out, the last alone.
+        kept: the places in the grid, from 0 and increasing, whose states are returned; only these
+            are held in memory. Left out, the last alone.
 
     Returns:
         (batch, *latent), the state at the last t; with `kept`, (len(kept), batch, *latent).
 
     Raises:
-        ValueError: arguments of other kinds, or a denoiser that answers in another shape.
+        ValueError: arguments of other kinds, or a denoiser whose estimates have another shape.
     """
     expect_callable("denoiser", denoiser, "(t, z_t, roles) → NoisyState")
     stepper = as_stepper(expect("method", method, Method).stepper)
-    expect("route", route, Plan, "make it by sampling.plan")
+    expect("plan", plan, Plan, "make it by sampling.plan")
     expect("roles", roles, Roles, "make them by model.query_roles")
     start = as_array("start", start, "(batch, *latent) of a floating dtype")
     if not start.ndim or not jnp.issubdtype(start.dtype, jnp.floating):
@@ -70,36 +70,36 @@ def walk(
     if (
         (kept is not None and not places.size)
         or places.ndim != 1
-        or not np.isin(places, range(len(route.times))).all()
+        or not np.isin(places, range(len(plan.times))).all()
     ):
         raise errors.invalid(
-            "kept", described(kept), f"places in 0 … {len(route.times) - 1}", "name one"
+            "kept", described(kept), f"places in 0 … {len(plan.times) - 1}", "name one"
         )
     places = places.astype(np.int32)
-    like = CleanState(start, dict.fromkeys(route.scale.encodings, start))
-    tables, state = stepper.init(route, like)
-    noise = jnp.asarray(route.noise[1:], start.dtype)
-    scale = jax.tree.map(lambda c: jnp.asarray(c[1:], start.dtype), route.scale)
+    like = CleanState(start, dict.fromkeys(plan.scale.encodings, start))
+    tables, state = stepper.init(plan, like)
+    sigma = jnp.asarray(plan.noise[1:], start.dtype)
+    scale = jax.tree.map(lambda c: jnp.asarray(c[1:], start.dtype), plan.scale)
     # Where in the kept states each step's result goes; out of range means nowhere.
-    slots = np.full(len(route.times), len(places), np.int32)
+    slots = np.full(len(plan.times), len(places), np.int32)
     slots[places] = np.arange(len(places))
 
-    def ask(t: jax.Array, z: jax.Array) -> NoisyState:
-        return steady(denoiser)(jnp.full(start.shape[:1], t, jnp.int32), z, roles)
+    def denoise(t: jax.Array, z: jax.Array) -> NoisyState:
+        return checked_denoiser(denoiser)(jnp.full(start.shape[:1], t, jnp.int32), z, roles)
 
-    def correct(reached: tuple[Any, ...], index: jax.Array, z: jax.Array) -> jax.Array:
-        t, sigma, factors = reached
-        push = z - total(factors, ask(t, z).clean)
+    def correct(at_end: tuple[Any, ...], index: jax.Array, z: jax.Array) -> jax.Array:
+        t, sigma, factors = at_end
+        scaled_noise = z - total(factors, denoise(t, z).clean)
         step_keys = fold(fold(fold(keys, CORRECT), t), index)
-        return z - 0.5 * push + sigma * normal(step_keys, z.shape, z.dtype)
+        return z - 0.5 * scaled_noise + sigma * normal(step_keys, z.shape, z.dtype)
 
     def step(carry: tuple[jax.Array, Any, jax.Array], entry: Any) -> tuple[Any, None]:
         z, state, states = carry
         step_tables, end, slot = entry
-        fresh = jnp.zeros_like(z)
+        noise = jnp.zeros_like(z)
         if stepper.stochastic:
-            fresh = normal(fold(fold(keys, NOISE), end[0]), z.shape, z.dtype)
-        z, state = stepper.step(step_tables, z, ask, fresh, state)
+            noise = normal(fold(fold(keys, NOISE), end[0]), z.shape, z.dtype)
+        z, state = stepper.step(step_tables, z, denoise, noise, state)
         z = checked_result("stepper", z, start.shape, start.dtype, "that of the state")
         if method.corrections:
             z = jax.lax.fori_loop(0, method.corrections, functools.partial(correct, end), z)
@@ -110,13 +110,13 @@ def walk(
     states = jnp.zeros((len(places), *start.shape), start.dtype)
     if kept is not None:
         states = states.at[slots[0]].set(start, mode="drop")
-    steps = tables, (jnp.asarray(route.times[1:]), noise, scale), jnp.asarray(slots[1:])
+    steps = tables, (jnp.asarray(plan.times[1:]), sigma, scale), jnp.asarray(slots[1:])
     (last, _, states), _ = jax.lax.scan(step, (start, state, states), steps)
     return last if kept is None else states
 
 
 def sample_keys(key: jax.Array, num_samples: int) -> jax.Array:
-    """One key an example: `fold_in(key, k)` from one key, or the (num_samples,) given ones.
+    """One key an example: `fold_in(key, k)` of one key, or the (num_samples,) keys themselves.
 
     Raises:
         ValueError: no key, or another number of keys.
@@ -132,7 +132,7 @@ def sample_keys(key: jax.Array, num_samples: int) -> jax.Array:
 
 
 def normal(keys: jax.Array, shape: tuple[int, ...], dtype: Any = None) -> jax.Array:
-    """Standard normal draws, each example from its own key.
+    """Standard normal draws, with one key for each example.
 
     Args:
         keys: (batch,) typed keys.
@@ -149,5 +149,5 @@ def normal(keys: jax.Array, shape: tuple[int, ...], dtype: Any = None) -> jax.Ar
 
 
 def fold(keys: jax.Array, number: ArrayLike) -> jax.Array:
-    """Each of (batch,) typed keys folded with the number."""
+    """`fold_in(key, number)` of each of (batch,) typed keys."""
     return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)

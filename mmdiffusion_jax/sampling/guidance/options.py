@@ -1,4 +1,4 @@
-"""What all kinds of guidance share: where they act, and how far."""
+"""Options of all kinds of guidance: at which noise levels they act, and how strongly."""
 
 import dataclasses
 import math
@@ -18,8 +18,8 @@ EVERYWHERE = (0.0, math.inf)
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape:
-    """How a guided ẑ_0 takes the place of the plain one: limited, rescaled, within an interval.
+class GuidanceOptions:
+    """How a guided ẑ_0 replaces the plain one: limited, rescaled, within an interval.
 
     Attributes:
         interval: the noise levels σ = sqrt((1 − ᾱ_t) / ᾱ_t) at which to guide, both ends included
@@ -44,7 +44,7 @@ class Shape:
         expect_number("limit", self.limit, "a number above 0", lambda x: x > 0, "raise it")
 
     def replace(self, schedule: Schedule, plain: NoisyState, guided: jax.Array) -> NoisyState:
-        """The plain estimate with the guided ẑ_0 in its place."""
+        """The plain state with the guided ẑ_0."""
         z_0, t = plain.clean.z_0, plain.t
         axes = tuple(range(1, z_0.ndim))
         if self.limit < math.inf:
