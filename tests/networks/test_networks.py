@@ -60,13 +60,13 @@ def test_the_network_knows_what_the_state_carries():
     model = small()
     params = parameters(model)
     assert params["backbone"]["context"]["kernel"].shape == (1, 16)
-    ask = jax.jit(model.functions(params).predict)
+    predict = jax.jit(model.functions(params).predict)
     z, t = jnp.ones((2, *LATENT)), jnp.array([5, 5])
     batch = {"image": z, "label": z}
     roles = training_roles(batch, batch, {"label": jnp.array([1.0, 0.0])})
-    logits = ask(z, t, roles).heads["label"]
+    logits = predict(z, t, roles).heads["label"]
     assert float(jnp.abs(logits[0] - logits[1]).max()) > 1e-3
-    np.testing.assert_allclose(ask(z, t).heads["label"][0], logits[0], rtol=1e-5)
+    np.testing.assert_allclose(predict(z, t).heads["label"][0], logits[0], rtol=1e-5)
 
 
 def test_a_forward_derivative_where_attention_is_fused(monkeypatch):
