@@ -260,11 +260,7 @@ def is_unfinished(path: str | os.PathLike[str]) -> bool:
 
 
 def remove_leftovers(folder: str | os.PathLike[str], name: str | None = None) -> None:
-    """Removes the unfinished files of killed processes from a folder.
-
-    Args:
-        folder: it need not be there.
-        name: of the file that was written; left out, any.
+    """Removes what killed processes left unfinished, of one name or any, in a folder if it exists.
 
     Example:
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -290,29 +286,13 @@ def _try_lock(stream: IO[bytes]) -> bool:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a text file in UTF-8, all of it or nothing.
-
-    Args:
-        path: of the file; its folder must be there.
-        text: its whole content.
-
-    Raises:
-        OSError: it cannot be written; an older file stays.
-    """
+    """Writes a text file in UTF-8, as `replacing` does, in a folder that is there."""
     with replacing(path) as stream:
         stream.write(text.encode())
 
 
 def write_png(path: str | os.PathLike[str], image: np.ndarray, tidy: bool = True) -> None:
-    """Writes a picture, all of it or nothing.
-
-    Args:
-        path: of the file; its folder must be there.
-        image: (height, width, 3) uint8.
-        tidy: as for `replacing`.
-
-    Raises:
-        OSError: it cannot be written; an older file stays.
+    """Writes a picture (height, width, 3) uint8 as a PNG file, as `replacing` does.
 
     Example:
         >>> with tempfile.TemporaryDirectory() as folder:

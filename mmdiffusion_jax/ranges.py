@@ -38,13 +38,7 @@ def is_real(value: object) -> bool:
 
 
 def check_whole(argument: str, value: object, least: int = 0, most: int = INT32) -> None:
-    """Checks that a value is a whole number in a range.
-
-    Args:
-        argument: the name that the caller knows the value by.
-        value: what came.
-        least: the smallest value allowed.
-        most: the greatest value allowed.
+    """Checks that a value is a whole number in `least` … `most`; the error names the argument.
 
     Raises:
         ValueError: anything but a whole number in that range.

@@ -15,7 +15,9 @@ The amount and the order of the draws may depend on the shape of x alone, and ro
 row i of x and on the draws alone. So an example's value does not depend on the others in its batch.
 """
 
-_FIXED, _FRESH = 1, 2
+FIXED, FRESH = 1, 2
+"""Streams of draws: of a row of a source, and of a training batch."""
+
 _BLOCK = 32
 
 
@@ -77,35 +79,11 @@ class Derived:
         for block in np.unique(blocks):
             places = np.flatnonzero(blocks == block)
             part = {column: x[places] for column, x in batch.items()}
-            stream = (self._seed, _FIXED, block)
+            stream = (self._seed, FIXED, block)
             for name, x in derive(self.derivations, part, stream, offsets[places], _BLOCK).items():
                 column = derived.setdefault(name, np.empty((len(indices), *x.shape[1:]), x.dtype))
                 column[places] = x
         return {**batch, **derived}
-
-
-def derive_fresh(
-    derivations: Derivations,
-    batch: Mapping[str, np.ndarray],
-    seed: int,
-    index: int,
-    rows: np.ndarray,
-    size: int,
-) -> dict[str, np.ndarray]:
-    """A training batch with its derived columns, drawn anew for each global batch.
-
-    Args:
-        derivations: the new columns.
-        batch: {column: (this process' part, …)}.
-        seed: of the run.
-        index: number of the global batch.
-        rows: (rows,), the places of these examples in the global batch.
-        size: of the global batch.
-
-    Returns:
-        {column: …}, the derived ones included; a row does not depend on the number of processes.
-    """
-    return {**batch, **derive(derivations, batch, (seed, _FRESH, index), rows, size)}
 
 
 def derive(
@@ -117,10 +95,12 @@ def derive(
 ) -> dict[str, np.ndarray]:
     """The derived columns of some rows out of a block that is drawn as a whole.
 
+    So a row of a training batch does not depend on the number of processes that share the batch.
+
     Args:
         derivations: the new columns.
         batch: {column: (rows, …)}.
-        stream: whole numbers of 0 or more that name the block's draws.
+        stream: (seed, `FIXED` or `FRESH`, number of the block or batch), whose draws these are.
         rows: (rows,), where each row stands in its block; a row may stand there twice.
         size: of the block.
 

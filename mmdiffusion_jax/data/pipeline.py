@@ -13,7 +13,7 @@ import numpy as np
 from absl import flags
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.data.derived import Derived, derive_fresh
+from mmdiffusion_jax.data.derived import FRESH, Derived, derive
 from mmdiffusion_jax.data.sources import Source
 
 # Batches in memory; grain's default of 500 is meant for single examples.
@@ -87,7 +87,10 @@ def _read(
     if isinstance(source, Derived):
         derivations = source.derivations
         batches = batches.map_with_index(
-            lambda index, batch: derive_fresh(derivations, batch, seed, index, rows, batch_size)
+            lambda index, batch: {
+                **batch,
+                **derive(derivations, batch, (seed, FRESH, index), rows, batch_size),
+            }
         )
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=_READ_AHEAD)
     iterator = iter(batches.to_iter_dataset(options))

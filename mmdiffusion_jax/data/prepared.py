@@ -129,17 +129,10 @@ def open_tfds(
 
 
 def tfds_digest(folder: str | os.PathLike[str], splits: Sequence[str]) -> str:
-    """A digest of some splits of a prepared TFDS data set, wherever it lies.
+    """A digest, 64 hexadecimal digits, of some splits of a prepared TFDS data set in a folder.
 
     It depends on the features, the metadata of the splits, and the names and sizes of their files,
-    so it costs the same for a large data set as for a small one.
-
-    Args:
-        folder: the folder with `dataset_info.json` (…/name/version).
-        splits: the names of the splits.
-
-    Returns:
-        64 hexadecimal digits.
+    so it costs the same for a large data set as for a small one, and not on where the folder lies.
 
     Raises:
         ValueError: no data set there, or metadata that cannot be read.

@@ -12,14 +12,9 @@ _CHUNK = 4096
 
 
 def present(columns: Mapping[str, np.ndarray], names: Iterable[str]) -> np.ndarray:
-    """Which examples have all of some modalities; one without a mask is there everywhere.
+    """Which examples have all of some modalities, (examples,) booleans.
 
-    Args:
-        columns: {column: (examples, …)}, at least one.
-        names: of the modalities.
-
-    Returns:
-        (examples,) booleans.
+    There is at least one column (examples, …). A modality without a mask is present everywhere.
 
     Example:
         >>> columns = {"label": np.arange(3), "label_present": np.array([True, False, True])}
@@ -32,17 +27,9 @@ def present(columns: Mapping[str, np.ndarray], names: Iterable[str]) -> np.ndarr
 
 
 def rows_with(source: Source, names: Iterable[str], limit: int | None = None) -> np.ndarray:
-    """The rows of a source that have all of some modalities, in order.
+    """The rows (rows,) of a source that have all of some modalities, rising, and at most `limit`.
 
-    Reads the source in parts, and no further than it must.
-
-    Args:
-        source: the examples.
-        names: of the modalities.
-        limit: how many rows are wanted at most; None for all.
-
-    Returns:
-        (rows,) whole numbers, rising.
+    It reads the source in parts, and no further than it must.
 
     Example:
         >>> from mmdiffusion_jax.data import ArraySource
@@ -68,14 +55,7 @@ def rows_with(source: Source, names: Iterable[str], limit: int | None = None) ->
 
 
 def count_present(source: Source, names: Iterable[str]) -> dict[str, int]:
-    """In how many examples of a source each modality is present, from one pass over it.
-
-    Args:
-        source: the examples.
-        names: of the modalities.
-
-    Returns:
-        {name: how many}.
+    """{name: in how many examples of a source this modality is present}, from one pass over it.
 
     Example:
         >>> from mmdiffusion_jax.data import ArraySource
@@ -94,11 +74,7 @@ def count_present(source: Source, names: Iterable[str]) -> dict[str, int]:
 
 
 def select(columns: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
-    """The columns of some modalities and their masks, as far as they are there.
-
-    Args:
-        columns: {column: (examples, …)}.
-        names: of the modalities.
+    """The columns of the named modalities and their masks, as far as they are there.
 
     Example:
         >>> columns = {"label": 1, "label_present": 2, "file": 3, "file_present": 4}

@@ -11,14 +11,8 @@ def resize_images(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Images of another size: padded with zeros where larger, means over blocks where smaller.
 
     With k = ⌈stored / wanted⌉, the image is padded to k · wanted, centred, and each block of k × k
-    pixels becomes its mean, rounded half up.
-
-    Args:
-        images: (examples, height, width, channels) uint8.
-        size: (height, width) wanted; (0, 0) leaves the images as they are.
-
-    Returns:
-        (examples, *size, channels) uint8.
+    pixels becomes its mean, rounded half up. (examples, height, width, channels) uint8 becomes
+    (examples, *size, channels) uint8; the size (0, 0) leaves the images as they are.
 
     Raises:
         ValueError: a size that is not positive, needs other factors in the two directions, or a
@@ -44,16 +38,8 @@ def resize_images(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def resize_masks(masks: np.ndarray, size: tuple[int, int], fill: int = 0) -> np.ndarray:
     """Masks of another size: as `resize_images`, with the pixel at a block's centre for its mean.
 
-    Args:
-        masks: (examples, height, width) integers.
-        size: (height, width) wanted; (0, 0) leaves the masks as they are.
-        fill: the class of the padding.
-
-    Returns:
-        (examples, *size), of the same dtype.
-
-    Raises:
-        ValueError: as `resize_images`.
+    (examples, height, width) integers become (examples, *size) of the same dtype; `fill` is the
+    class of the padding.
 
     Example:
         >>> resize_masks(np.array([[[1, 2], [3, 4]]]), (1, 1)).item()

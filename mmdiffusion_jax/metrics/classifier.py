@@ -20,11 +20,9 @@ class Judge:
 
 
 def fit_judge(images: np.ndarray, labels: np.ndarray) -> Judge:
-    """Fits an RBF support vector machine to real images.
+    """Fits an RBF support vector machine to real images (n, height, width, channels) uint8.
 
-    Args:
-        images: (n, height, width, channels) uint8.
-        labels: (n,) class indices, two classes or more.
+    The labels (n,) are class indices, of two classes or more.
 
     Raises:
         ValueError: another number of labels than of images, or one class alone.

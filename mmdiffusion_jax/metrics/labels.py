@@ -11,11 +11,9 @@ from mmdiffusion_jax.metrics.statistics import Sums, check_counted
 
 
 def agreement(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """The share of equal entries, in [0, 1].
+    """The share of right entries, in [0, 1].
 
-    Args:
-        predicted: classes (n,), or which labels are present (n, labels).
-        labels: the truth, of the same shape.
+    Predictions and true labels are classes (n,), or which labels are present (n, labels).
 
     Raises:
         ValueError: different shapes.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -25,43 +25,15 @@ _LOG_KAPPA_RANGE = (-3.0, 11.0)
 Head = dict[str, jax.Array]
 
 
-class Distribution(Protocol):
-    """A distribution of vectors (batch, dims) with parameters from `num_outputs` numbers each."""
-
-    def num_outputs(self, dims: int) -> int:
-        """How many numbers an example's parameters are made from."""
-
-    def head(self, out: jax.Array) -> Head:
-        """(batch, num_outputs) of a layer → parameters."""
-
-    def canonical(self, x: jax.Array) -> jax.Array:
-        """x in the distribution's domain."""
-
-    def log_prob(self, head: Head, x: jax.Array) -> jax.Array:
-        """log p(x), (batch,) nats."""
-
-    def pool(self, heads: Head) -> Head:
-        """The normalised geometric mean over the leading axis."""
-
-    def draw(self, key: jax.Array, head: Head) -> jax.Array:
-        """x ~ p, (batch, dims)."""
-
-    def mode(self, head: Head) -> jax.Array:
-        """The likeliest x, (batch, dims)."""
-
-    def projected(self, head: Head, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Mean and variance of x @ kernel, entry by entry, for a kernel (dims, size)."""
-
-
 class DiagonalGaussian:
-    """The diagonal Gaussian, {"mean", "log_std"} of shape (batch, dims)."""
+    """The diagonal Gaussian of vectors, with the parameters {"mean", "log_std"} (batch, dims)."""
 
     def num_outputs(self, dims: int) -> int:
-        """Mean and log σ of each dimension."""
+        """How many numbers give an example's parameters: mean and log σ of each dimension."""
         return 2 * dims
 
     def head(self, out: jax.Array) -> Head:
-        """→ {"mean", "log_std"}."""
+        """(batch, num_outputs) of a layer → {"mean", "log_std"}."""
         mean, log_std = jnp.split(out, 2, axis=-1)
         return {"mean": mean, "log_std": bounded_log_std(log_std)}
 
@@ -86,19 +58,19 @@ class DiagonalGaussian:
         return head["mean"]
 
     def projected(self, head: Head, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Wᵀm and (W²)ᵀσ², both exact."""
+        """Mean and variance of x @ W, entry by entry: Wᵀm and (W²)ᵀσ², both exact."""
         return head["mean"] @ kernel, jnp.exp(2 * head["log_std"]) @ kernel**2
 
 
 class VonMisesFisher:
-    """The von Mises–Fisher distribution of directions, {"natural"} = κμ of shape (batch, dims)."""
+    """The von Mises–Fisher distribution of directions, with the parameter {"natural"}, κμ."""
 
     def num_outputs(self, dims: int) -> int:
-        """The direction and log κ."""
+        """How many numbers give an example's parameters: the direction and log κ."""
         return dims + 1
 
     def head(self, out: jax.Array) -> Head:
-        """→ {"natural"}; κ is about the number of dimensions at initialisation."""
+        """(batch, num_outputs) → {"natural"}; κ is about the number of dimensions at first."""
         log_kappa = out[:, -1:] + np.log(out.shape[-1] - 1).astype(np.float32)
         kappa = jnp.exp(jnp.clip(log_kappa, *_LOG_KAPPA_RANGE))
         return {"natural": kappa * _direction(out[:, :-1])}
@@ -124,9 +96,9 @@ class VonMisesFisher:
         return _direction(head["natural"])
 
     def projected(self, head: Head, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """A Wᵀμ, and a Σ W² + (b − a) (Wᵀμ)² with the variance b along μ and a across it.
+        """Mean A Wᵀμ of x @ W, and its variance a Σ W² + (b − a) (Wᵀμ)², both exact.
 
-        With A = A_d(κ): a = A/κ and b = 1 − A² − (d − 1) A/κ, both exact.
+        With A = A_d(κ), a = A/κ is the variance across μ and b = 1 − A² − (d − 1) A/κ along it.
         """
         direction, kappa = self._split(head)
         kappa, dims = kappa[:, None], kernel.shape[0]
@@ -145,7 +117,7 @@ class VonMisesFisher:
         return head["natural"] / kappa[:, None], kappa
 
 
-DISTRIBUTIONS: Mapping[str, Distribution] = {
+DISTRIBUTIONS: Mapping[str, DiagonalGaussian | VonMisesFisher] = {
     "gaussian": DiagonalGaussian(),
     "cosine": VonMisesFisher(),
 }
@@ -290,7 +262,7 @@ class Embedding(Modality):
         return [" ".join(f"{value:.2f}" for value in row[:3]) + more for row in np.asarray(x)]
 
     @property
-    def _distribution(self) -> Distribution:
+    def _distribution(self) -> DiagonalGaussian | VonMisesFisher:
         return DISTRIBUTIONS[self.head_kind]
 
     def _moments(self, head: Head) -> tuple[jax.Array, jax.Array]:

@@ -9,14 +9,9 @@ from mmdiffusion_jax import errors, ranges
 
 
 def coarse_shape(grid: Sequence[int] | None, latent: Sequence[int]) -> tuple[int, ...]:
-    """The shape of a learned encoding before it is enlarged to the latent.
+    """The shape (rows, columns, channels) of a learned encoding before it is enlarged.
 
-    Args:
-        grid: (rows, columns), or None for those of the latent.
-        latent: (height, width, channels).
-
-    Returns:
-        (rows, columns, channels).
+    The grid is (rows, columns), or None for those of the latent, (height, width, channels).
 
     Raises:
         ValueError: not two numbers, or some below 1 or above the latent's.
@@ -44,14 +39,10 @@ def coarse_shape(grid: Sequence[int] | None, latent: Sequence[int]) -> tuple[int
 
 
 def enlarge(rows: jax.Array, latent: Sequence[int]) -> jax.Array:
-    """Coarse maps, interpolated linearly over the latent.
+    """Coarse maps (n, rows, columns, channels), interpolated linearly to (n, *latent).
 
     An encoding that changes from pixel to pixel looks like noise, and a convolutional network,
     which does not know where it is, learns slowly to tell the two apart.
-
-    Args:
-        rows: (n, grid rows, grid columns, channels).
-        latent: (height, width, channels), the shape of the result.
 
     Example:
         >>> enlarge(jnp.array([0.0, 1.0]).reshape(1, 1, 2, 1), (1, 4, 1)).ravel().tolist()
@@ -61,14 +52,10 @@ def enlarge(rows: jax.Array, latent: Sequence[int]) -> jax.Array:
 
 
 def unit_rms(rows: jax.Array, num_axes: int = 1) -> jax.Array:
-    """Scales to unit root mean square over the last axes.
+    """Scales to unit root mean square over the last `num_axes` axes.
 
-    A modality's weight alone then sets the strength of its encoding; a free scale would be shrunk
-    or inflated by the terms of the bound.
-
-    Args:
-        rows: (…, *axes).
-        num_axes: how many axes one row has.
+    A modality's weight alone then sets the strength of its encoding; the terms of the bound would
+    shrink or inflate a free scale.
 
     Example:
         >>> jnp.round(unit_rms(jnp.array([3.0, 4.0])) ** 2, 4).tolist()
@@ -84,18 +71,13 @@ def unit_rms_moments(mean: jax.Array, variance: jax.Array) -> tuple[jax.Array, j
     With R = mean(μ² + v) over the latent, the mean of rms(u)²:
         E[ u / rms(u) ] ≈ μ / sqrt(R),    Var[ u / rms(u) ] ≈ v / sqrt(R)²
 
-    The scale rms(u) is replaced by the root of its mean square. Its own fluctuation is left out:
-    it falls with the number of independent directions in u, and vanishes as v does. The two keep
-    what is known exactly, that squared mean and variance together average one. With 32 dimensions
+    The scale rms(u) is replaced by the root of its mean square. This neglects its fluctuation,
+    which falls with the number of independent directions in u, and vanishes as v does. Squared mean
+    and variance together still average one, as they must. With 32 dimensions
     in 64 entries the mean is within 0.02 and the variance within a tenth (a test measures both);
     with few dimensions the variance along the mean itself is overstated.
 
-    Args:
-        mean: μ, (batch, *latent).
-        variance: v, entry by entry, (batch, *latent).
-
-    Returns:
-        The mean and the variance, each (batch, *latent).
+    Mean μ and variance v, entry by entry, are (batch, *latent), and so are the results.
 
     Example:
         >>> mean, variance = unit_rms_moments(jnp.ones((1, 2, 2, 1)), 3 * jnp.ones((1, 2, 2, 1)))

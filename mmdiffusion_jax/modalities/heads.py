@@ -67,11 +67,7 @@ def draw_gaussian(key: jax.Array, head: dict[str, jax.Array]) -> jax.Array:
 def pool_gaussians(heads: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """The Gaussian proportional to the geometric mean of several: their precisions average.
 
-    Args:
-        heads: {"mean", "log_std"}, each (several, …).
-
-    Returns:
-        {"mean", "log_std"}, each (…).
+    The heads are {"mean", "log_std"}, each (several, …), and the result each (…).
 
     Example:
         >>> two = {"mean": jnp.array([0.0, 1.0]), "log_std": jnp.zeros(2)}

@@ -140,10 +140,7 @@ class Image(Gaussian):
     ) -> jax.Array:
         """log p(x) of the discretised Gaussian, (batch,) nats over `num_levels` levels.
 
-        Args:
-            head: its parameters.
-            x: (batch, *latent).
-            counted: booleans, broadcastable to x, the values in the sum; left out, all of them.
+        `counted` are booleans, broadcastable to x, of the values in the sum; left out, all count.
         """
         centres = 2 * self._level(x.astype(jnp.float32) / 255) / (self.num_levels - 1) - 1
         return discretised_gaussian_log_prob(
@@ -191,12 +188,7 @@ def _mean_distance(
 
 
 def check_pixels(name: str, x: np.ndarray, num_levels: int = 256) -> None:
-    """Checks that integer pixels are among the levels round(i · 255 / (num_levels − 1)).
-
-    Args:
-        name: what errors call them.
-        x: any shape.
-        num_levels: how many levels, 2 … 256.
+    """Checks that integer pixels x are among the levels round(i · 255 / (num_levels − 1)).
 
     Raises:
         ValueError: naming a pixel that is none of the levels, and how to scale.
@@ -226,14 +218,10 @@ def check_pixels(name: str, x: np.ndarray, num_levels: int = 256) -> None:
 
 
 def pixel_conversion(x: np.ndarray, num_levels: int = 256) -> str:
-    """The line of NumPy that brings pixels on another scale to the levels in 0 … 255.
+    """The line of NumPy that brings pixels x on another scale to the levels in 0 … 255.
 
-    The scale is told by the range of the values: floats in [0, 1] or [−1, 1], levels 0 …
+    The range of the values tells their scale: floats in [0, 1] or [−1, 1], levels 0 …
     num_levels − 1, or integers of 10 to 16 bits.
-
-    Args:
-        x: some pixels, of any shape and dtype.
-        num_levels: how many levels, 2 … 256.
 
     Example:
         >>> pixel_conversion(np.array([0.0, 0.3, 1.0]))

@@ -38,10 +38,7 @@ class Autoencoder:
 
 @functools.cache
 def load_autoencoder(path: str) -> Autoencoder:
-    """Imports and calls a function of no arguments that returns an `Autoencoder`, once.
-
-    Args:
-        path: "package.module:function".
+    """Imports and calls, once, a function "package.module:function" that returns an `Autoencoder`.
 
     Raises:
         ValueError: a path of another form, a module or a function that is not there, or one that

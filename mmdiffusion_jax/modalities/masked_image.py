@@ -152,13 +152,7 @@ class MaskedImage(Image):
     def log_prob(
         self, head: dict[str, jax.Array], x: jax.Array, counted: jax.Array | None = None
     ) -> jax.Array:
-        """log p(validity) + log p(whole picture), (batch,) nats.
-
-        Args:
-            head: its parameters.
-            x: (batch, height, width, channels + 1).
-            counted: booleans, broadcastable to the picture, which of it counts; left out, all.
-        """
+        """log p(validity) + log p(whole picture), (batch,) nats; `counted` as of `Image`."""
         logit = jnp.where(_is_visible(x), head["visible_logit"], -head["visible_logit"])
         of_picture = super().log_prob(head, restored(x), counted)
         return sum_per_example(jax.nn.log_sigmoid(logit)) + of_picture

@@ -34,12 +34,9 @@ PALETTES: Mapping[str, np.ndarray] = {
 
 
 def class_colours(palette: str, classes: np.ndarray, unknown: int | None = None) -> np.ndarray:
-    """Classes (…) → RGB (…, 3) uint8; colours repeat where there are more classes.
+    """Classes (…) → RGB (…, 3) uint8 by a palette of `PALETTES`, with `unknown` in black.
 
-    Args:
-        palette: a name in `PALETTES`.
-        classes: integers.
-        unknown: the integer shown in black, or None.
+    Colours repeat where there are more classes.
 
     Example:
         >>> class_colours("camvid", np.array([1, 11]), unknown=11).tolist()

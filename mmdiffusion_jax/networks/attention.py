@@ -58,15 +58,9 @@ def self_attention(
 def explicit_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     """softmax(q kᵀ / sqrt(depth)) v as two batched products; the fastest form on CPU.
 
-    The softmax is divided by its sum after the second product, which has fewer values.
-
-    Args:
-        query: (batch, length, heads, depth).
-        key: the same shape.
-        value: the same shape.
-
-    Returns:
-        (batch, length, heads, depth), in the dtype of the values.
+    Query, key and value have the shape (batch, length, heads, depth); so has the result, in the
+    dtype of the values. The division by the softmax's sum comes after the second product, whose
+    result has fewer values.
 
     Example:
         >>> one = jnp.ones((1, 3, 2, 4))

@@ -28,11 +28,8 @@ def rematerialised(
 ) -> Callable[..., Any]:
     """A function of a module and arrays whose backward pass recomputes what is not saved.
 
-    Args:
-        function: (module, *arrays) → arrays.
-        remat: one of `REMATS`.
-        in_scan: whether a scan calls it; the compiler cannot merge the body of a scan with its
-            recomputation, so that needs no barrier.
+    `remat` is one of `REMATS`. `in_scan` says that a scan calls the function: the compiler cannot
+    merge the body of a scan with its recomputation, so it needs no barrier.
     """
     if remat == "none":
         return function

@@ -149,10 +149,7 @@ class DiT(nn.Module):
 class Block(nn.Module):
     """Attention and feed-forward, each scaled, shifted and gated by the condition (adaLN-zero).
 
-    Attributes:
-        num_heads: attention heads.
-        mlp_ratio: hidden width over the tokens' width.
-        dtype: of the products and the tokens.
+    The attributes are those of `DiT`.
     """
 
     num_heads: int

@@ -12,14 +12,8 @@ def time_embedding(
 ) -> jax.Array:
     """cos and sin of `time_scale` · t/T at geometric frequencies 10000^(−i / (width/2)).
 
-    Args:
-        t: (batch,) in 0 … T.
-        num_steps: T.
-        width: of the embedding, even.
-        time_scale: the angle of the highest frequency at t = T.
-
-    Returns:
-        (batch, width): the cosines, then the sines.
+    t (batch,) in 0 … T, with T = `num_steps`, becomes (batch, width), for an even width: the
+    cosines, then the sines. `time_scale` is the angle of the highest frequency at t = T.
 
     Example:
         >>> time_embedding(jnp.array([0]), num_steps=10, width=4).tolist()

@@ -39,18 +39,9 @@ def linear(
 def convolution(
     inputs: jax.Array, features: int, name: str, dtype: str, wide: bool = False, **options: Any
 ) -> jax.Array:
-    """A 3 × 3 convolution of the module that calls it, with the precision of `linear`.
+    """A 3 × 3 convolution of the module that calls it: (batch, height, width, any) → features.
 
-    Args:
-        inputs: (batch, height, width, any).
-        features: how many channels come out.
-        name: of the layer.
-        dtype: as of `linear`.
-        wide: as of `linear`.
-        **options: of `flax.linen.Conv`.
-
-    Returns:
-        (batch, height, width, features).
+    Its arguments and its precision are those of `linear`, its options those of `flax.linen.Conv`.
     """
     if wide:
         options["conv_general_dilated_cls"] = _wide_convolution

@@ -247,13 +247,7 @@ class ResidualBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Self-attention of all places of a map, beside the identity.
-
-    Attributes:
-        num_head_channels: channels of one head.
-        num_groups: of the group norm.
-        dtype: of the products and the map.
-    """
+    """Self-attention of all positions of a map, beside the identity; attributes as of `UNet`."""
 
     num_head_channels: int
     num_groups: int
@@ -296,13 +290,7 @@ class GroupNorm(nn.Module):
     ) -> jax.Array:
         """Grid (batch, height, width, channels) → normalised, times 1 + scale, plus shift.
 
-        Args:
-            grid: the map.
-            scale: (batch, channels), or None.
-            shift: (batch, channels), together with `scale`.
-
-        Returns:
-            The same shape and dtype as the map.
+        Scale and shift are (batch, channels), or both None. The dtype is that of the grid.
         """
         dtype, grid = grid.dtype, grid.astype(jnp.float32)
         channels = grid.shape[-1]

@@ -148,10 +148,7 @@ class UViT(nn.Module):
 class Block(nn.Module):
     """A transformer block, norms first, that may take in the tokens of an earlier block.
 
-    Attributes:
-        num_heads: attention heads.
-        mlp_ratio: hidden width over the tokens' width.
-        dtype: of the products and the tokens.
+    The attributes are those of `UViT`.
     """
 
     num_heads: int

@@ -10,15 +10,9 @@ import numpy as np
 def in_batches(function: Callable[..., Any], *images: np.ndarray, batch_size: int = 256) -> Any:
     """A function of all images, a batch at a time.
 
-    The last batch is filled up, so that only one size is compiled.
-
-    Args:
-        function: (batch, …) arrays → a pytree of (batch, …) arrays.
-        *images: (n, …) each, n at least 1.
-        batch_size: the greatest size of a batch.
-
-    Returns:
-        The function's pytree with all n rows, NumPy arrays.
+    The function makes a pytree of (batch, …) arrays from images (batch, …) of each kind; the result
+    is that pytree with all n rows, NumPy arrays, for n of at least 1. The last batch is filled up,
+    so that only one size is compiled.
 
     Example:
         >>> in_batches(lambda x: 2 * x, np.arange(5), batch_size=2).tolist()
