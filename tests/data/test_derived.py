@@ -79,10 +79,10 @@ def test_a_resumed_run_draws_as_the_whole_one(source):
 @pytest.mark.parametrize("count", [2, 4])
 def test_an_example_is_the_same_on_any_number_of_processes(source, count):
     whole = rows(data.train_batches(source, batch_size=8, seed=0), 12)
-    for mine in np.split(np.arange(8), count):
-        part = rows(data.train_batches(source, batch_size=8, seed=0, rows=mine), 12)
+    for places in np.split(np.arange(8), count):
+        part = rows(data.train_batches(source, batch_size=8, seed=0, rows=places), 12)
         for name, x in part.items():
-            np.testing.assert_array_equal(x, whole[name][:, mine])
+            np.testing.assert_array_equal(x, whole[name][:, places])
 
 
 @pytest.mark.parametrize(

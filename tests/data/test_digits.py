@@ -28,17 +28,17 @@ def test_every_digit_of_scikit_learn_is_in_one_split(folder):
     reference = load_digits()
     rows = {image.astype(int).tobytes(): row for row, image in enumerate(reference.images)}
     assert len(rows) == 1797
-    found = {}
+    seen = {}
     for split, count in (("train", 1437), ("test", 360)):
         source = data.open_tfds(folder, split)
         batch = source.take(np.arange(len(source)))
         assert batch["image"].shape == (count, 8, 8, 1)
         levels = np.round(batch["image"][..., 0] * (16 / 255)).astype(int)
-        found[split] = [rows[image.tobytes()] for image in levels]
-        np.testing.assert_array_equal(batch["label"], reference.target[found[split]])
+        seen[split] = [rows[image.tobytes()] for image in levels]
+        np.testing.assert_array_equal(batch["label"], reference.target[seen[split]])
         expected = np.bincount(reference.target) * count / 1797
         np.testing.assert_allclose(np.bincount(batch["label"]), expected, atol=1)
-    assert sorted(found["train"] + found["test"]) == list(range(1797))
+    assert sorted(seen["train"] + seen["test"]) == list(range(1797))
 
 
 def test_levels_are_stored_over_the_whole_range(folder):

@@ -107,6 +107,6 @@ def test_other_autoencoders_and_other_data_never_mix(tmp_path):
     ],
 )
 def test_bad_requests(tmp_path, options, words):
-    asked = {"column": "image", "encode": Encoder(), "identity": "qr", "batch_size": 4, **options}
+    valid = {"column": "image", "encode": Encoder(), "identity": "qr", "batch_size": 4}
     with pytest.raises(ValueError, match=words):
-        data.cache_latents(SOURCE, folder=tmp_path, **asked)
+        data.cache_latents(SOURCE, folder=tmp_path, **{**valid, **options})

@@ -72,8 +72,8 @@ def test_hosts_read_every_example_of_an_epoch_once(source):
     """Blocks and strides alike: no example twice, none left out."""
     for rows in ([range(0, 8, 2), range(1, 8, 2)], [range(3), range(3, 8)]):
         seen = [
-            labels(data.train_batches(source, batch_size=8, seed=3, rows=list(mine)), 3)
-            for mine in rows
+            labels(data.train_batches(source, batch_size=8, seed=3, rows=list(part)), 3)
+            for part in rows
         ]
         assert sorted(np.concatenate(seen)) == list(range(24))
 

@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs.smoke import get_config
-from mmdiffusion_jax import experiment, ranges
+from mmdiffusion_jax import experiment
 
 NAN, INF = math.nan, math.inf
 NO_NUMBER = ("4", None, NAN, (1,))
@@ -222,15 +222,3 @@ def test_fields_of_other_modalities(spec):
     field = list(spec)[-1]
     with pytest.raises(ValueError, match=rf"`config\.modalities\.other\.{field}`: got "):
         experiment.build(config)
-
-
-def test_the_words_of_a_range():
-    for value, words in ((0, "1 or more"), ("3", "a whole number, 1 or more"), (2**31, "1 … 2147")):
-        with pytest.raises(ValueError, match=f"expected {words}"):
-            ranges.check_whole("x", value, 1)
-    for ends, words in (("[]", "a number in \\[0, 1\\]"), ("()", "a number in \\(0, 1\\)")):
-        with pytest.raises(ValueError, match=words):
-            ranges.check_real("x", 2.0, 0, 1, ends)
-    for value in (INF, True, np.True_, "0.5"):
-        with pytest.raises(ValueError, match="a finite number"):
-            ranges.check_real("x", value)

@@ -15,8 +15,8 @@ def test_against_divergences(num_splits):
     for i in range(num_splits):
         part = P[i * 43 // num_splits : (i + 1) * 43 // num_splits]
         scores.append(np.exp(np.mean([entropy(p, part.mean(axis=0)) for p in part])))
-    found = metrics.inception_score(P, num_splits=num_splits, seed=None)
-    np.testing.assert_allclose(found, (np.mean(scores), np.std(scores)), atol=1e-12)
+    got = metrics.inception_score(P, num_splits=num_splits, seed=None)
+    np.testing.assert_allclose(got, (np.mean(scores), np.std(scores)), atol=1e-12)
 
 
 def test_its_ends():

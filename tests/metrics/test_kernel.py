@@ -22,8 +22,8 @@ def by_pairs(x, y):
 def test_against_pairs(block_size):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(9, 3)), rng.normal(1, 2, size=(14, 3))
-    found = metrics.kernel_distance(x, y, block_size=block_size)
-    assert abs(found - by_pairs(x, y)) < 1e-10 * abs(found)
+    distance = metrics.kernel_distance(x, y, block_size=block_size)
+    assert abs(distance - by_pairs(x, y)) < 1e-10 * abs(distance)
 
 
 def test_it_is_unbiased():

@@ -1,4 +1,4 @@
-"""Calibration by loops over bins, agreement, and bits per dimension."""
+"""Calibration by loops over bins, and agreement."""
 
 import numpy as np
 import pytest
@@ -18,16 +18,18 @@ def test_calibration_against_bins(num_bins):
         inside = (confidence > i / num_bins) & (confidence <= (i + 1) / num_bins)
         if inside.any():
             want += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-    found = metrics.CalibrationStatistics.empty(num_bins).update(P, LABELS)
-    np.testing.assert_allclose(found.compute(), want)
-    np.testing.assert_allclose(found.correct.sum() / 200, accuracy_score(LABELS, P.argmax(axis=1)))
+    statistics = metrics.CalibrationStatistics.empty(num_bins).update(P, LABELS)
+    np.testing.assert_allclose(statistics.compute(), want)
+    np.testing.assert_allclose(
+        statistics.correct.sum() / 200, accuracy_score(LABELS, P.argmax(axis=1))
+    )
 
 
 def test_the_edges_of_bins_are_theirs():
-    found = metrics.CalibrationStatistics.empty(4)
+    statistics = metrics.CalibrationStatistics.empty(4)
     for row in ([0.5, 0.5], [0.75, 0.25], [1.0, 0.0]):
-        found = found.update(np.array([row]), np.array([0]))
-    assert found.count.tolist() == [0, 1, 1, 1]
+        statistics = statistics.update(np.array([row]), np.array([0]))
+    assert statistics.count.tolist() == [0, 1, 1, 1]
 
 
 def test_probabilities_that_hold_are_calibrated():

@@ -15,7 +15,7 @@ def ssim_by_windows(x, y, data_range):
     window = np.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 1.5**2))
     window /= window.sum()
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    found = []
+    similarities = []
     for i in range(x.shape[0] - 10):
         for j in range(x.shape[1] - 10):
             a, b = (np.float64(z[i : i + 11, j : j + 11]) for z in (x, y))
@@ -23,12 +23,12 @@ def ssim_by_windows(x, y, data_range):
             var_a = (window * (a - mean_a) ** 2).sum()
             var_b = (window * (b - mean_b) ** 2).sum()
             both = (window * (a - mean_a) * (b - mean_b)).sum()
-            found.append(
+            similarities.append(
                 (2 * mean_a * mean_b + c1)
                 * (2 * both + c2)
                 / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
             )
-    return np.mean(found)
+    return np.mean(similarities)
 
 
 def test_ssim_against_windows():

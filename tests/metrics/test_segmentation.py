@@ -16,14 +16,14 @@ def counted(truth, predicted, void=None, num_classes=5):
 
 @pytest.mark.parametrize("void", [None, 4])
 def test_against_scikit_learn(void):
-    found = counted(TRUTH, PREDICTED, void)
+    got = counted(TRUTH, PREDICTED, void)
     keep = np.not_equal(TRUTH, -1 if void is None else void)
     truth, predicted = TRUTH[keep], PREDICTED[keep]
-    np.testing.assert_array_equal(found.matrix, confusion_matrix(truth, predicted, labels=range(5)))
-    np.testing.assert_allclose(found.pixel_accuracy(), accuracy_score(truth, predicted))
+    np.testing.assert_array_equal(got.matrix, confusion_matrix(truth, predicted, labels=range(5)))
+    np.testing.assert_allclose(got.pixel_accuracy(), accuracy_score(truth, predicted))
     want = jaccard_score(truth, predicted, labels=range(5), average=None)
-    np.testing.assert_allclose(found.iou(), want)
-    np.testing.assert_allclose(found.compute(), want.mean())
+    np.testing.assert_allclose(got.iou(), want)
+    np.testing.assert_allclose(got.compute(), want.mean())
 
 
 def test_void_outside_the_classes_hides_what_was_predicted_there():
@@ -32,9 +32,9 @@ def test_void_outside_the_classes_hides_what_was_predicted_there():
 
 
 def test_classes_on_neither_side_do_not_count():
-    found = counted(np.array([0, 0, 1]), np.array([0, 1, 1]))
-    np.testing.assert_array_equal(np.isnan(found.iou()), [False, False, True, True, True])
-    assert found.compute() == 0.5
+    got = counted(np.array([0, 0, 1]), np.array([0, 1, 1]))
+    np.testing.assert_array_equal(np.isnan(got.iou()), [False, False, True, True, True])
+    assert got.compute() == 0.5
     assert np.isnan(metrics.ConfusionStatistics.empty(3).compute())
     assert np.isnan(metrics.ConfusionStatistics.empty(3).pixel_accuracy())
 

@@ -58,9 +58,9 @@ def test_means_and_moments_against_numpy():
     values, rows = CASES["mean"][1][0], CASES["moments"][1][0]
     mean, deviation = metrics.MeanStatistics.empty().update(values).compute()
     np.testing.assert_allclose([mean, deviation], [values.mean(), values.std(ddof=1)])
-    found = metrics.MomentStatistics.empty(3).update(rows).compute()
-    np.testing.assert_allclose(found[0], rows.mean(axis=0))
-    np.testing.assert_allclose(found[1], np.cov(rows, rowvar=False))
+    got = metrics.MomentStatistics.empty(3).update(rows).compute()
+    np.testing.assert_allclose(got[0], rows.mean(axis=0))
+    np.testing.assert_allclose(got[1], np.cov(rows, rowvar=False))
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def nothing():
     return None
 
 
-HERE = f"{__name__}:orthonormal"
+PATH = f"{__name__}:orthonormal"
 
 
 def test_pictures_survive_the_latent_space():
@@ -60,13 +60,13 @@ def test_latents_show_without_an_autoencoder():
 
 def test_an_encoder_is_known_by_its_autoencoders_identity():
     """However the autoencoder is given; another one, shift or scale is another encoder."""
-    latent = modalities.LatentImage(latent=LATENT, autoencoder=HERE)
+    latent = modalities.LatentImage(latent=LATENT, autoencoder=PATH)
     same = latent.clone(autoencoder=orthonormal())
     assert latent.encoder_fields == same.encoder_fields
     trained_on = dataclasses.replace(orthonormal(), identity="orthonormal, trained on")
     others = [{"autoencoder": trained_on}, {"autoencoder": ""}, {"shift": 0.1}, {"scale": 2.0}]
-    found = [latent.clone(**other).encoder_fields for other in others]
-    assert all(fields != latent.encoder_fields for fields in found)
+    for other in others:
+        assert latent.clone(**other).encoder_fields != latent.encoder_fields
     with pytest.raises(ValueError, match="which cannot be imported"):
         latent.clone(autoencoder="no_such_module:f").encoder_fields  # noqa: B018
 
@@ -79,7 +79,7 @@ def config(tmp_path):
         config.data[split] = str(tmp_path / f"{split}.npz")
         np.savez(config.data[split], image=IMAGES)
     config.latent = LATENT
-    config.modalities = ConfigDict({"image": {"kind": "latent_image", "autoencoder": HERE}})
+    config.modalities = ConfigDict({"image": {"kind": "latent_image", "autoencoder": PATH}})
     return config
 
 
@@ -92,7 +92,7 @@ def test_a_config_encodes_its_images_once(config, tmp_path):
 
 
 def test_a_config_takes_stored_latents(config):
-    latent = modalities.LatentImage(latent=LATENT, autoencoder=HERE)
+    latent = modalities.LatentImage(latent=LATENT, autoencoder=PATH)
     x = latent.encode_images(IMAGES)
     for split in ("train", "test"):
         np.savez(config.data[split], image=x)

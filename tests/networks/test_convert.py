@@ -102,9 +102,11 @@ def test_uvit(classes, conv):
     assert want.std() > 0.1
 
 
-@pytest.mark.parametrize(("convert", "made"), [(from_dit, dit), (from_uvit, lambda: uvit(0, True))])
-def test_a_network_that_scans_gets_stacked_layers(convert, made):
-    _, tensors, net = made()
+@pytest.mark.parametrize(
+    ("convert", "build"), [(from_dit, dit), (from_uvit, lambda: uvit(0, True))]
+)
+def test_a_network_that_scans_gets_stacked_layers(convert, build):
+    _, tensors, net = build()
     scanning = net.clone(scan_layers=True)
     params = convert(tensors, scanning)
     inputs = jnp.zeros((1, *net.latent)), jnp.ones(1)
@@ -124,12 +126,12 @@ def test_adm(classes, new_order):
     assert want.std() > 0.1
 
 
-@pytest.mark.parametrize("made", [dit, lambda: uvit(0, True)])
-def test_blocks_on_small_tokens(made):
+@pytest.mark.parametrize("build", [dit, lambda: uvit(0, True)])
+def test_blocks_on_small_tokens(build):
     """Where the norms' epsilons are most of the variance."""
-    reference, tensors, net = made()
+    reference, tensors, net = build()
     tokens, condition = 1e-3 * states(2).reshape(3, 8, 16), states(1)[:, :2].reshape(3, 16)
-    if made is dit:
+    if build is dit:
         params, block = from_dit(tensors, net)["blocks_0"], DiTBlock(2, 4)
         theirs, arguments = reference.blocks[0], (tokens, condition)
     else:
@@ -185,7 +187,7 @@ def test_a_skip_of_another_kind_is_seen():
 
 
 @pytest.mark.parametrize(
-    ("convert", "made", "options", "words"),
+    ("convert", "build", "options", "words"),
     [
         (from_dit, dit, {"label": 4}, r"`label`: got 4, expected a class in 0 … 3"),
         (from_adm, lambda: adm(3, False), {}, r"`label`: got None, expected a class in 0 … 2"),
@@ -195,7 +197,7 @@ def test_a_skip_of_another_kind_is_seen():
         (from_uvit, lambda: uvit(0, True), {"context_features": 1}, "got 1, expected 0 without"),
     ],
 )
-def test_labels_and_contexts(convert, made, options, words):
-    _, tensors, net = made()
+def test_labels_and_contexts(convert, build, options, words):
+    _, tensors, net = build()
     with pytest.raises(ValueError, match=words):
         convert(tensors, net, **options)

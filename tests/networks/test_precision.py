@@ -84,8 +84,8 @@ def test_the_bias_of_many_places():
     inputs = jnp.ones((4096, 2))
     net = _Line("bfloat16")
     params = net.init(jax.random.key(0), inputs)
-    found = jax.jit(jax.grad(lambda p: net.apply(p, inputs).astype(jnp.float32).sum()))(params)
-    assert found["params"]["line"]["bias"].item() == 4096
+    gradient = jax.jit(jax.grad(lambda p: net.apply(p, inputs).astype(jnp.float32).sum()))(params)
+    assert gradient["params"]["line"]["bias"].item() == 4096
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -32,10 +32,10 @@ def network(reference):
 
 def test_against_torch(reference, network):
     _, features, logits = reference
-    found = network.features(IMAGES)
-    assert found.shape == (1, 2048)
-    assert found.std() > 0.01
-    np.testing.assert_allclose(found, features, rtol=1e-3, atol=1e-3 * features.abs().max())
+    got = network.features(IMAGES)
+    assert got.shape == (1, 2048)
+    assert got.std() > 0.01
+    np.testing.assert_allclose(got, features, rtol=1e-3, atol=1e-3 * features.abs().max())
     want = logits.softmax(dim=1)
     np.testing.assert_allclose(network.probabilities(IMAGES), want, rtol=0.01, atol=1e-6)
     assert network.identity.startswith("inception-v3-2015-12-05-")
@@ -57,8 +57,8 @@ def test_against_the_package(reference, network, monkeypatch, tmp_path):
         "x", ["2048", "logits_unbiased"], feature_extractor_weights_path=tmp_path / "inception.pth"
     )
     features, logits = theirs(torch.tensor(IMAGES).permute(0, 3, 1, 2))
-    found = network.features(IMAGES)
-    np.testing.assert_allclose(found, features, rtol=1e-3, atol=1e-3 * features.abs().max())
+    got = network.features(IMAGES)
+    np.testing.assert_allclose(got, features, rtol=1e-3, atol=1e-3 * features.abs().max())
     want = logits.softmax(dim=1)
     np.testing.assert_allclose(network.probabilities(IMAGES), want, rtol=0.01, atol=1e-6)
 

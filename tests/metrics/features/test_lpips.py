@@ -61,9 +61,9 @@ def test_against_torch(name, shape, tmp_path):
     torch.save(weights, tmp_path / "weights.pth")
     save_file(linear, tmp_path / "linear.safetensors")
     network = LPIPS.from_files(name, tmp_path / "weights.pth", tmp_path / "linear.safetensors")
-    found = network.distance(x, y, batch_size=2)
-    np.testing.assert_allclose(found, by_torch(name, backbone, linear, x, y), 1e-4, 1e-9)
-    assert found[-1] < 1e-9
+    got = network.distance(x, y, batch_size=2)
+    np.testing.assert_allclose(got, by_torch(name, backbone, linear, x, y), 1e-4, 1e-9)
+    assert got[-1] < 1e-9
     assert network.identity.startswith(f"lpips-{name}-")
 
 
@@ -83,8 +83,8 @@ def test_against_the_package(name, monkeypatch):
     linear = {k: v for k, v in state.items() if k.startswith("lin") and ".model." in k}
     with torch.no_grad():
         want = theirs(*(torch.tensor(z).permute(0, 3, 1, 2) for z in (X, Y))).numpy().reshape(-1)
-    found = LPIPS.from_tensors(name, weights, linear).distance(X, Y, batch_size=2)
-    np.testing.assert_allclose(found, want, rtol=1e-4)
+    got = LPIPS.from_tensors(name, weights, linear).distance(X, Y, batch_size=2)
+    np.testing.assert_allclose(got, want, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ def test_against_places():
             for i, j in zip(a, b)
         ]
         layers.append(2 * np.mean(cosine, axis=1))
-    found = metrics.perceptual_distance(Maps(), x, y)
-    np.testing.assert_allclose(found, np.mean(layers, axis=0), rtol=1e-4)
+    got = metrics.perceptual_distance(Maps(), x, y)
+    np.testing.assert_allclose(got, np.mean(layers, axis=0), rtol=1e-4)
 
 
 def test_more_blur_is_further_away():

@@ -32,12 +32,12 @@ def fitted(digits):
 @pytest.mark.parametrize("sides", [(6, 6), (7, 8)])
 def test_patches_are_a_strided_convolution(sides):
     x = jax.random.normal(jax.random.key(0), (2, *sides, 3))
-    found, variables = jax.jit(HalvingConvolution(4).init_with_output)(jax.random.key(1), x)
+    got, variables = jax.jit(HalvingConvolution(4).init_with_output)(jax.random.key(1), x)
     kernel = variables["params"]["Dense_0"]["kernel"].reshape(3, 3, 3, 4)
     want = jax.lax.conv_general_dilated(
         x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    np.testing.assert_allclose(found, want, atol=1e-5)
+    np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 def test_it_reads_real_digits(digits, fitted):

@@ -32,24 +32,24 @@ def test_frechet(package):
 
 
 def test_kernel(package):
-    found = package("kid").kid_features_to_metric(
+    got = package("kid").kid_features_to_metric(
         *map(torch.tensor, (REAL, GENERATED)), kid_subsets=1, kid_subset_size=60, verbose=False
     )
-    want = found["kernel_inception_distance_mean"]
+    want = got["kernel_inception_distance_mean"]
     np.testing.assert_allclose(metrics.kernel_distance(REAL, GENERATED), want)
 
 
 def test_precision_and_recall(package):
-    found = package("prc").prc_features_to_metric(
+    got = package("prc").prc_features_to_metric(
         *map(torch.tensor, (GENERATED, REAL)), prc_neighborhood=3, verbose=False
     )
-    want = found["precision"], found["recall"]
+    want = got["precision"], got["recall"]
     np.testing.assert_allclose(metrics.precision_recall(REAL, GENERATED), want, rtol=1e-6)
 
 
 def test_inception_score(package):
     logits = torch.tensor(REAL)
-    found = package("isc").isc_features_to_metric(logits, splits=4, shuffle=False)
+    got = package("isc").isc_features_to_metric(logits, splits=4, shuffle=False)
     p = logits.softmax(dim=1).numpy()
-    want = tuple(found.values())
+    want = tuple(got.values())
     np.testing.assert_allclose(metrics.inception_score(p, num_splits=4, seed=None), want)

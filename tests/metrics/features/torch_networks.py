@@ -151,9 +151,9 @@ class Inception:
         double = self._unit(x, at + "branch3x3dbl_1", 448, 1)
         double = self._unit(double, at + "branch3x3dbl_2", 384, 3, padding=1)
         branches = [self._unit(x, at + "branch1x1", 320, 1)]
-        for here, name in ((three, "branch3x3_2"), (double, "branch3x3dbl_3")):
-            branches.append(self._unit(here, f"{at}{name}a", 384, (1, 3), padding=(0, 1)))
-            branches.append(self._unit(here, f"{at}{name}b", 384, (3, 1), padding=(1, 0)))
+        for branch, name in ((three, "branch3x3_2"), (double, "branch3x3dbl_3")):
+            branches.append(self._unit(branch, f"{at}{name}a", 384, (1, 3), padding=(0, 1)))
+            branches.append(self._unit(branch, f"{at}{name}b", 384, (3, 1), padding=(1, 0)))
         branches.append(self._unit(pool(x), at + "branch_pool", 192, 1))
         return torch.cat(branches, 1)
 
