@@ -135,15 +135,9 @@ def unknown(
 
 
 def nearest(name: str, known: Collection[str], cutoff: float = 0.5) -> list[str]:
-    """The known name that an unknown one may have meant, by its meaning or by its letters.
+    """The known name that another may have meant, by its meaning or by its letters: one or none.
 
-    Args:
-        name: the unknown one.
-        known: the names that would have been right.
-        cutoff: the least likeness of letters, 0 … 1, as `difflib` has it.
-
-    Returns:
-        One name, which is never `name` itself, or none.
+    It is never the name itself. `cutoff` is the least likeness of letters, 0 … 1, as in `difflib`.
 
     Example:
         >>> nearest("lr", ["learning_rate", "log_every"]), nearest("lern_rate", ["learning_rate"])

@@ -1,4 +1,7 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and paths as users write them.
+
+Errors call a path by its `argument`, the name that the caller knows it by.
+"""
 
 import contextlib
 import errno
@@ -31,11 +34,7 @@ def local_path(path: str | os.PathLike[str], argument: str) -> Path:
     """A path as the user means it: `~` is the home folder, and a URL is no path.
 
     The shell expands `~` only at the beginning of a word, so it comes as it is in `--out=~/x` and
-    from a config.
-
-    Args:
-        path: of a file or a folder, which need not be there.
-        argument: what the caller knows it by.
+    from a config. The file or folder need not be there.
 
     Raises:
         ValueError: nothing, a URL such as `gs://bucket/x`, or `~name` of a user that is not there.
@@ -72,15 +71,8 @@ def local_path(path: str | os.PathLike[str], argument: str) -> Path:
 def writable_folder(path: str | os.PathLike[str], argument: str) -> Path:
     """Makes sure that a folder can be written to, before the work whose result goes there.
 
-    It writes a file there and removes it, in the folder or where the folder would be made. What was
-    there stays, and nothing is left behind.
-
-    Args:
-        path: of the folder; it and its parents need not be there.
-        argument: what the caller knows it by.
-
-    Returns:
-        The path, with `~` expanded.
+    It writes a file there and removes it, in the folder or, where that is missing, where it would
+    be made. What was there stays, and nothing is left behind. It returns the path, `~` expanded.
 
     Raises:
         ValueError: a URL, a file where a folder has to be, or a place that cannot be written to.
@@ -101,16 +93,14 @@ def writable_file(
 ) -> Path:
     """Makes sure that a file can be written, before the work whose result it gets.
 
-    It tries by another file, as `writable_folder` does.
+    It tries by another file, as `writable_folder` does, and returns the path as that does. The file
+    may be there.
 
     Args:
-        path: of the file, which may be there.
-        argument: what the caller knows it by.
+        path: of the file.
+        argument: what errors call it.
         make_folder: whether the caller makes the file's folder where that is not there.
         suffix: what its name has to end with.
-
-    Returns:
-        The path, with `~` expanded.
 
     Raises:
         ValueError: a URL, a folder where a file has to be, no folder for it, a place that cannot be
@@ -226,11 +216,9 @@ def replacing(path: str | os.PathLike[str], tidy: bool = True) -> Iterator[IO[by
 def naming(
     path: str | os.PathLike[str], hidden: str | os.PathLike[str] | None = None
 ) -> Iterator[None]:
-    """Gives the errors of a block the name of the file it writes, which a full disk leaves out.
+    """Gives the errors of a block the path of the file it writes, which a full disk leaves out.
 
-    Args:
-        path: of the file.
-        hidden: the name that it has while it is written, which errors must not show.
+    `hidden` is the name that the file has while it is written, which errors must not show.
 
     Example:
         >>> with naming("a.json"):
@@ -310,11 +298,7 @@ def locked(folder: str | os.PathLike[str], argument: str) -> Iterator[None]:
 
     The system gives the lock back when the process ends, however it ends; the file stays and says
     who had it last. Network file systems hold it between hosts if they support `flock`. Where the
-    system has no locks, the folder is not held, which is warned of.
-
-    Args:
-        folder: it must be there.
-        argument: what the caller knows the folder by.
+    system has no locks, a warning says that the folder is not held. The folder must be there.
 
     Raises:
         ValueError: another process holds it.

@@ -62,14 +62,9 @@ def check_whole(argument: str, value: object, least: int = 0, most: int = INT32)
 def check_real(
     argument: str, value: object, least: float = -math.inf, most: float = math.inf, ends: str = "[]"
 ) -> None:
-    """Checks a finite number; booleans and texts are none.
+    """Checks that a value is a finite number in an interval; the error names the argument.
 
-    Args:
-        argument: the name that the caller knows the value by.
-        value: what came.
-        least: the lower end.
-        most: the upper end.
-        ends: which ends are allowed themselves, as an interval is written: "[]", "(]", "[)", "()".
+    `ends` says which of `least` and `most` are in it, as it is written: "[]", "(]", "[)" or "()".
 
     Raises:
         ValueError: anything but a finite number in that interval.

@@ -17,7 +17,7 @@ _SECTIONS = ("ema", "model_ema", "state_dict", "model")
 
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The tensors of a checkpoint by their names, as float32.
+    """The tensors of a checkpoint's file by their names, as float32.
 
     A `.safetensors` file needs nothing else. A `.pt`, `.pth` or `.bin` file needs PyTorch, which
     reads plain tensors from it and runs no code that the file may hold. Where such a file has

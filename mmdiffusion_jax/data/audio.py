@@ -71,15 +71,8 @@ def mel_filters(sample_rate: int, num_fft: int, num_mels: int) -> np.ndarray:
     """Triangles of height 1, evenly spaced on HTK's mel scale from 0 to half the sample rate.
 
     The scale is 2595 log10(1 + f / 700). Band m rises linearly in Hz from edge m to edge m + 1 and
-    falls to edge m + 2.
-
-    Args:
-        sample_rate: in Hz.
-        num_fft: length of the Fourier transform.
-        num_mels: mel bands.
-
-    Returns:
-        (num_mels, num_fft // 2 + 1).
+    falls to edge m + 2. With a Fourier transform of length `num_fft` and a sample rate in Hz, the
+    shape is (num_mels, num_fft // 2 + 1).
 
     Raises:
         ValueError: so many bands that one of them holds no frequency of the transform.

@@ -103,9 +103,6 @@ def open_splits(data_dir: str | os.PathLike[str]) -> dict[str, Source]:
     only at the end, and of several runs that prepare at once one is kept. Every record is read; a
     preparation with lost or damaged files is made anew, and a whole one is left as it is.
 
-    Args:
-        data_dir: where TFDS data sets live.
-
     Returns:
         {split: source}, "train" and "test".
 

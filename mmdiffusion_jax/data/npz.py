@@ -81,11 +81,9 @@ def open_npz(
 
 
 def write_npz(path: str | os.PathLike[str], columns: Mapping[str, np.ndarray]) -> None:
-    """Writes columns for `open_npz`; the file is there whole or not at all.
+    """Writes columns {column: (examples, …)} for `open_npz`, in place of an older file.
 
-    Args:
-        path: the file, which is replaced.
-        columns: {column: (examples, …)}.
+    The file is there whole or not at all.
 
     Raises:
         ValueError: as `ArraySource`, or a column of Python objects, which could not be read again.

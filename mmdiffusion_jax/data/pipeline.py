@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.data.derived import FRESH, Derived, derive
 from mmdiffusion_jax.data.sources import Source
 
@@ -58,8 +58,7 @@ def train_batches(
         >>> sorted(epoch.tolist())
         [0, 1, 2, 3]
     """
-    if batch_size < 1:
-        raise errors.invalid("batch_size", batch_size, "1 or more", "raise it")
+    ranges.check_whole("batch_size", batch_size, 1)
     if start_example < 0 or start_example % batch_size:
         raise errors.invalid(
             "start_example",
@@ -150,8 +149,7 @@ def eval_batches(
         >>> [valid.tolist() for _, valid in eval_batches(source, 2)]
         [[True, True], [True, False]]
     """
-    if batch_size < 1:
-        raise errors.invalid("batch_size", batch_size, "1 or more", "raise it")
+    ranges.check_whole("batch_size", batch_size, 1)
     for start in range(0, len(source), batch_size):
         rows = np.arange(start, start + batch_size)
         yield source.take(np.minimum(rows, len(source) - 1)), rows < len(source)

@@ -95,11 +95,7 @@ class ArraySource:
 
 
 class Subset:
-    """Some examples of another source, which are read from there.
-
-    Args:
-        source: the other source.
-        indices: (examples,) whole numbers, in the order wanted here.
+    """Some examples of another source, by their indices (examples,) and in that order.
 
     Raises:
         ValueError: indices that are not a vector of whole numbers, are none, or lie outside.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.metrics.rows import checked_pair
 
 
@@ -72,8 +72,7 @@ def kernel_distance_of_subsets(
             f"2 … {min(len(x), len(y))}, the rows of the smaller set",
             "change it, or pass more rows",
         )
-    if num_subsets < 1:
-        raise errors.invalid("num_subsets", num_subsets, "1 or more", "raise it")
+    ranges.check_whole("num_subsets", num_subsets, 1)
     rng = np.random.default_rng(seed)
     distances = [
         kernel_distance(

@@ -6,7 +6,7 @@ from typing import Self
 import jax
 import numpy as np
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.metrics.statistics import Sums, check_counted
 
 
@@ -54,8 +54,7 @@ class CalibrationStatistics(Sums):
         Raises:
             ValueError: no bins.
         """
-        if num_bins < 1:
-            raise errors.invalid("num_bins", num_bins, "1 or more", "raise it")
+        ranges.check_whole("num_bins", num_bins, 1)
         counts = np.zeros(num_bins, np.int64)
         return cls(counts, counts, np.zeros(num_bins))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import ranges
 from mmdiffusion_jax.metrics.rows import checked_pair
 
 _NAMES = ("real", "generated")
@@ -73,8 +73,7 @@ def density_coverage(real: np.ndarray, generated: np.ndarray, *, k: int = 5) -> 
 
 
 def _checked(real: np.ndarray, generated: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    if k < 1:
-        raise errors.invalid("k", k, "1 or more", "raise it")
+    ranges.check_whole("k", k, 1)
     real, generated = checked_pair(real, generated, at_least=k + 1, names=_NAMES)
     # Near the origin the expanded square of a distance loses less to cancellation.
     centre = real.mean(axis=0)

@@ -6,12 +6,7 @@ from mmdiffusion_jax import errors
 
 
 def checked_rows(argument: str, x: np.ndarray, at_least: int = 1) -> np.ndarray:
-    """The rows in float64.
-
-    Args:
-        argument: what the caller calls them.
-        x: (examples, features).
-        at_least: how many rows are needed.
+    """At least so many rows x (examples, features), in float64; errors call them `argument`.
 
     Raises:
         ValueError: another rank, fewer rows, or values that are not finite.

@@ -6,7 +6,7 @@ from typing import Self
 import jax
 import numpy as np
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.metrics.statistics import Sums
 
 
@@ -28,8 +28,7 @@ class ConfusionStatistics(Sums):
         Raises:
             ValueError: fewer than two classes.
         """
-        if num_classes < 2:
-            raise errors.invalid("num_classes", num_classes, "2 or more", "raise it")
+        ranges.check_whole("num_classes", num_classes, 2)
         return cls(np.zeros((num_classes, num_classes), np.int64))
 
     def update(self, truth: np.ndarray, predicted: np.ndarray, void: int | None = None) -> Self:

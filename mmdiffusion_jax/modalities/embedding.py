@@ -217,7 +217,7 @@ class Embedding(Modality):
 
     @property
     def measures_of_primary(self) -> Sequence[Measure]:
-        """The same of the primary's own embeddings and x."""
+        """The same of the embeddings of the primary, and x."""
         names = tuple(self.figures)
         return (Measure(names, lambda images, x, networks: _cosines(networks.embed(images), x)),)
 

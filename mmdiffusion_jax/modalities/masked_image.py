@@ -203,17 +203,9 @@ def random_squares(
     num_squares: int,
     square_size: int,
 ) -> np.ndarray:
-    """Where pictures stay visible when random squares are hidden.
+    """Where pictures stay visible when `num_squares` squares of side `square_size` are hidden.
 
     Every square lies inside the picture, at a place drawn uniformly; squares may overlap.
-
-    Args:
-        rng: of the places.
-        num_examples: how many pictures.
-        height: of a picture.
-        width: of a picture.
-        num_squares: how many squares a picture has.
-        square_size: the side of a square.
 
     Returns:
         (num_examples, height, width) booleans, False under the squares.

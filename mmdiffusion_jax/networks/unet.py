@@ -219,10 +219,10 @@ class ResidualBlock(nn.Module):
     mean of 2 × 2 pixels, to twice by repeating each pixel.
 
     Attributes:
-        channels: that come out.
-        num_groups: of the group norms.
+        channels: of the output.
+        num_groups: as of `UNet`.
         resample: "none", "down" or "up".
-        dtype: of the convolutions and the map.
+        dtype: as of `UNet`.
     """
 
     channels: int
@@ -270,10 +270,8 @@ class AttentionBlock(nn.Module):
 class GroupNorm(nn.Module):
     """Group norm (Wu & He 2018) by the sums of each channel, then of each group, in float32.
 
-    Channels are summed first, as a map split into groups makes poor use of the CPU's vectors.
-
-    Attributes:
-        num_groups: divides the channels.
+    Channels are summed first, as a map split into groups makes poor use of the CPU's vectors. Their
+    number is a multiple of `num_groups`.
 
     Example:
         >>> norm, grid = GroupNorm(2), jnp.arange(16.0).reshape(1, 2, 2, 4)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.metrics.features.small import (
     ClassifierSizes,
     ConvolutionalNetwork,
@@ -61,9 +61,10 @@ def fit_classifier(
     """
     images = as_images(images)
     labels = _checked_labels(np.asarray(labels), len(images))
-    for argument, value in (("num_steps", num_steps), ("batch_size", batch_size)):
-        if value < 1:
-            raise errors.invalid(argument, value, "1 or more", "raise it")
+    ranges.check_whole("num_steps", num_steps, 1)
+    ranges.check_whole("batch_size", batch_size, 1)
+    ranges.check_whole("num_features", num_features, 1)
+    ranges.check_real("learning_rate", learning_rate, 0, ends="()")
     multi_label = labels.ndim == 2
     height, width = images.shape[1:3]
     sizes = ClassifierSizes(

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.metrics.features.batches import in_batches, repeated_grey
 from mmdiffusion_jax.metrics.features.perceptual import unit_difference
 from mmdiffusion_jax.metrics.features.weights import Tensors, from_torch, identity
@@ -128,8 +128,7 @@ class LPIPS:
         Raises:
             ValueError: an unknown backbone, or arrays of another network.
         """
-        if backbone not in _BACKBONES:
-            raise errors.unknown("backbone", backbone, _BACKBONES)
+        ranges.check_one_of("backbone", backbone, _BACKBONES)
         net = _BACKBONES[backbone]
         side = net.smallest
         maps, shapes = jax.eval_shape(

@@ -39,12 +39,9 @@ class ClassifierSizes:
 
 
 class HalvingConvolution(nn.Module):
-    """A 3 × 3 convolution of stride 2, as one matrix product of patches.
+    """A 3 × 3 convolution of stride 2 to `width` channels, as one matrix product of patches.
 
     On a CPU its gradient takes half the time of XLA's strided convolution.
-
-    Attributes:
-        width: channels of the output.
 
     Example:
         >>> net, x = HalvingConvolution(4), jnp.ones((1, 7, 8, 3))
@@ -71,9 +68,6 @@ class HalvingConvolution(nn.Module):
 
 class ConvolutionalNetwork(nn.Module):
     """3 × 3 convolutions of stride 2, a hidden layer, and logits.
-
-    Attributes:
-        sizes: of the layers.
 
     Example:
         >>> sizes = ClassifierSizes((8, 8, 1), 3, False, widths=(4, 8), num_features=5)
@@ -195,11 +189,9 @@ def _apply(sizes: ClassifierSizes, layer: str, params: Any, images: jax.Array) -
 
 
 def as_images(images: np.ndarray, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """The images with a channel axis, in the form every small classifier takes.
+    """Images (n, height, width[, channels]), uint8 or floats in [−1, 1], with a channel axis.
 
-    Args:
-        images: (n, height, width[, channels]), uint8 or floats in [−1, 1].
-        shape: (height, width, channels) that each must have, or None for any.
+    `shape` is the (height, width, channels) that each must have, or None for any.
 
     Raises:
         ValueError: no images, another shape, another type, or floats outside [−1, 1].

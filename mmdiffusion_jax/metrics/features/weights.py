@@ -63,12 +63,8 @@ def from_torch(shapes: Mapping[str, Any], tensors: Tensors) -> dict[str, Any]:
 def identity(kind: str, details: str, variables: Mapping[str, Any]) -> str:
     """A name for features of this network with these weights: the kind and a digest of the rest.
 
-    Only figures of features with equal identities can be compared.
-
-    Args:
-        kind: of the network.
-        details: what else its features depend on, such as sizes.
-        variables: nested arrays.
+    Only figures of features with equal identities can be compared. The details are what features
+    depend on beside the variables, such as sizes.
 
     Example:
         >>> one = identity("linear", "", {"kernel": np.ones(2, np.float32)})

@@ -20,9 +20,6 @@ class Conversion:
 
     PyTorch keeps a linear layer as (out, in) and a convolution as (out, in, height, width); Flax
     keeps (in, out) and (height, width, in, out).
-
-    Attributes:
-        net: the backbone that is filled.
     """
 
     def __init__(self, tensors: Mapping[str, np.ndarray], net: DiT | UNet | UViT) -> None:
