@@ -59,7 +59,13 @@ def bounded_log_std(out: jax.Array, low: float = _LOG_STD_RANGE[0]) -> jax.Array
 
 
 def draw_gaussian(key: jax.Array, head: dict[str, jax.Array]) -> jax.Array:
-    """Mean + σ ε of a head {"mean", "log_std"}."""
+    """Mean + σ ε of a head {"mean", "log_std"}.
+
+    Example:
+        >>> head = {"mean": jnp.ones(3), "log_std": jnp.full(3, -jnp.inf)}
+        >>> draw_gaussian(jax.random.key(0), head).tolist()
+        [1.0, 1.0, 1.0]
+    """
     noise = jax.random.normal(key, head["mean"].shape, head["mean"].dtype)
     return head["mean"] + jnp.exp(head["log_std"]) * noise
 
