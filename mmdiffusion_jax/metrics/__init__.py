@@ -12,13 +12,12 @@ from mmdiffusion_jax.metrics.inception_score import PredictionStatistics, incept
 from mmdiffusion_jax.metrics.kernel import kernel_distance, kernel_distance_of_subsets
 from mmdiffusion_jax.metrics.labels import CalibrationStatistics, agreement
 from mmdiffusion_jax.metrics.neighbours import density_coverage, precision_recall
-from mmdiffusion_jax.metrics.reconstruction import SSIM_WINDOW, psnr, ssim
+from mmdiffusion_jax.metrics.reconstruction import psnr, ssim
 from mmdiffusion_jax.metrics.segmentation import ConfusionStatistics
 from mmdiffusion_jax.metrics.statistics import MeanStatistics, MomentStatistics
 
 __all__ = [
     "LPIPS",
-    "SSIM_WINDOW",
     "CalibrationStatistics",
     "ConfusionStatistics",
     "CosineStatistics",

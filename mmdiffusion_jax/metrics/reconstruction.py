@@ -9,10 +9,7 @@ import numpy as np
 
 from mmdiffusion_jax import errors
 
-SSIM_WINDOW = 11
-"""The side of the smallest image that `ssim` takes."""
-
-_SIGMA = 1.5
+_WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = 0.01**2, 0.03**2
 
 
@@ -65,11 +62,11 @@ def ssim(x: jax.Array, y: jax.Array, *, data_range: float | None = None) -> jax.
         >>> ssim(x, x, data_range=1.0).round(4).tolist()
         [1.0]
     """
-    if np.ndim(x) != 4 or min(np.shape(x)[1:3]) < SSIM_WINDOW:
+    if np.ndim(x) != 4 or min(np.shape(x)[1:3]) < _WINDOW:
         raise errors.invalid(
             "x",
             f"shape {np.shape(x)}",
-            f"(n, height, width, channels) with sides of {SSIM_WINDOW} or more",
+            f"(n, height, width, channels) with sides of {_WINDOW} or more",
             "reshape it, or use `psnr`",
         )
     return _ssim(*_scaled(x, y, data_range))
@@ -90,7 +87,7 @@ def _ssim(x: jax.Array, y: jax.Array) -> jax.Array:
 
 def _blur(x: jax.Array, axis: int) -> jax.Array:
     """Windowed means along one axis, which gets shorter by ten."""
-    length = x.shape[axis] - SSIM_WINDOW + 1
+    length = x.shape[axis] - _WINDOW + 1
     shifted = (
         weight * jax.lax.slice_in_dim(x, start, start + length, axis=axis)
         for start, weight in enumerate(_window())
@@ -99,8 +96,8 @@ def _blur(x: jax.Array, axis: int) -> jax.Array:
 
 
 def _window() -> list[float]:
-    middle = SSIM_WINDOW // 2
-    weights = [math.exp(-0.5 * ((i - middle) / _SIGMA) ** 2) for i in range(SSIM_WINDOW)]
+    middle = _WINDOW // 2
+    weights = [math.exp(-0.5 * ((i - middle) / _SIGMA) ** 2) for i in range(_WINDOW)]
     return [weight / sum(weights) for weight in weights]
 
 
