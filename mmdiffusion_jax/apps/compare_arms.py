@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import baselines, data, errors, evaluation, experiment, files, metrics
+from mmdiffusion_jax import baselines, data, errors, evaluation, experiment, files, metrics, ranges
 from mmdiffusion_jax.apps.costs import measure_costs
 from mmdiffusion_jax.apps.train import load, train
 from mmdiffusion_jax.baselines import ArmRun, Cost
@@ -59,7 +59,8 @@ def compare_arms(
     """
     if num_seeds < 1:
         raise errors.invalid("seeds", num_seeds, "1 or more", "raise it")
-    baselines.check_budgets(budgets)
+    for budget in budgets:
+        ranges.check_one_of("budgets", budget, baselines.BUDGETS)
     config = experiment.local_paths(config)
     folder = files.writable_folder(workdir, "workdir")
     if steps is not None:

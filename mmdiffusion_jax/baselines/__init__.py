@@ -7,19 +7,15 @@ from mmdiffusion_jax.baselines.comparison import (
     ArmRun,
     Cost,
     arms_table,
-    check_budgets,
     equal_steps,
     plot_arms,
 )
 from mmdiffusion_jax.baselines.prediction import Predict, predict, prediction_loss_terms
-from mmdiffusion_jax.baselines.separate import (
-    Separate,
-    SeparateFunctions,
-    SeparateModel,
-    sample_separate,
-    separate_loss_terms,
-    separate_state,
-)
+from mmdiffusion_jax.baselines.separate.formulation import Separate
+from mmdiffusion_jax.baselines.separate.functions import SeparateFunctions, separate_state
+from mmdiffusion_jax.baselines.separate.loss import separate_loss_terms
+from mmdiffusion_jax.baselines.separate.network import SeparateModel
+from mmdiffusion_jax.baselines.separate.sample import sample_separate
 
 __all__ = [
     "ARMS",
@@ -31,7 +27,6 @@ __all__ = [
     "SeparateFunctions",
     "SeparateModel",
     "arms_table",
-    "check_budgets",
     "equal_steps",
     "hide_squares",
     "make_arm",

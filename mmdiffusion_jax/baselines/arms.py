@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 
 _MASKED_IMAGE = "masked_image"
 _AUGMENTATION_RATE = 0.5
@@ -67,14 +67,9 @@ ARMS: Mapping[str, Callable[[ConfigDict], dict[str, ConfigDict]]] = {
 
 
 def make_arm(config: ConfigDict, name: str) -> dict[str, ConfigDict]:
-    """The training runs of an arm, each with the backbone and the budget of the config.
+    """{part: config}, the training runs of an arm to compare with the config of a multi-task model.
 
-    Args:
-        config: of the multi-task model.
-        name: of the arm.
-
-    Returns:
-        {part: config}.
+    Each has the backbone and the budget of that config.
 
     Raises:
         ValueError: an unknown arm, or a config with nothing to compare.
@@ -87,8 +82,7 @@ def make_arm(config: ConfigDict, name: str) -> dict[str, ConfigDict]:
         >>> sorted(make_arm(config, "single"))
         ['generate', 'predict_label']
     """
-    if name not in ARMS:
-        raise errors.unknown("arms", name, ARMS)
+    ranges.check_one_of("arms", name, ARMS)
     if len(config.modalities) < 2 or config.formulation != "shared":
         raise errors.invalid(
             "config",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdiffusion_jax import errors, files
+from mmdiffusion_jax import files
 
 HigherIsBetter = Mapping[str, bool | None]
 """{last part of a figure's name: which way it goes}; None for neither."""
@@ -93,15 +93,8 @@ def shown_figures(runs: Sequence[ArmRun], higher_is_better: HigherIsBetter) -> l
 def verdict(ours: Sequence[float], theirs: Sequence[float], higher_is_better: bool) -> str:
     """Whether one arm is better than another: by more than two standard errors of the difference.
 
-    With fewer than two seeds each there is no spread, and so no verdict.
-
-    Args:
-        ours: a figure of one arm, seed by seed.
-        theirs: of the other.
-        higher_is_better: which way the figure goes.
-
-    Returns:
-        "better", "worse", "no difference", or "one seed".
+    `ours` and `theirs` are a figure of both, seed by seed. The verdict is "better", "worse", "no
+    difference", or "one seed" where an arm has fewer than two, from which no error follows.
 
     Example:
         >>> verdict([0.9, 0.91, 0.92], [0.8, 0.81, 0.82], higher_is_better=True)
@@ -124,20 +117,12 @@ def arms_table(
     reference: str,
     higher_is_better: HigherIsBetter,
 ) -> str:
-    """Mean ± standard deviation over the seeds, a row a figure and a column an arm.
+    """A table in Markdown for each budget: mean ± standard deviation over the seeds.
 
-    The second column says how many test examples or samples a figure counts. Beside each other arm
-    stands whether the reference is better or worse than it, by `verdict`.
-    Below are steps and cost of the arms, times as ratios to the reference.
-
-    Args:
-        runs: all runs.
-        costs: {arm: {part: cost}}.
-        reference: the arm that the others are compared with.
-        higher_is_better: of the figures that are shown.
-
-    Returns:
-        A table in Markdown for each budget.
+    It has a row for each figure and a column for each arm. The second column says how many test
+    examples or samples a figure counts. Beside each arm but the reference it says whether the
+    reference is better or worse, by `verdict`. Below are the steps and the cost of the arms, times
+    as ratios to the reference.
     """
     arms = list(costs)
     lines: list[str] = []
@@ -184,14 +169,7 @@ def arms_table(
 def plot_arms(
     runs: Sequence[ArmRun], arms: Sequence[str], higher_is_better: HigherIsBetter, file: str | Path
 ) -> None:
-    """Draws each figure of each arm: dots are seeds, bars their mean.
-
-    Args:
-        runs: all runs.
-        arms: in this order.
-        higher_is_better: of the figures that are drawn.
-        file: the picture to write.
-    """
+    """Draws each figure of each arm to a PNG file: dots are seeds, bars their mean."""
     from matplotlib.figure import Figure
 
     names = shown_figures(runs, higher_is_better)
@@ -225,17 +203,6 @@ def plot_arms(
     )
     with files.replacing(file) as stream:
         figure.savefig(stream, dpi=120, format="png")
-
-
-def check_budgets(budgets: Sequence[str]) -> None:
-    """Checks the names of budgets.
-
-    Raises:
-        ValueError: an unknown one.
-    """
-    for budget in budgets:
-        if budget not in BUDGETS:
-            raise errors.unknown("budgets", budget, BUDGETS)
 
 
 def _values(runs: Sequence[ArmRun], arm: str, name: str) -> list[float]:

@@ -11,11 +11,7 @@ from mmdiffusion_jax.process.checks import as_array
 
 
 def where_present(mask: jax.Array, values: jax.Array) -> jax.Array:
-    """The values where the mask is 1, and zeros elsewhere, whatever stands there.
-
-    Args:
-        mask: (batch,) of 0 or 1.
-        values: (batch, …).
+    """The values (batch, …) where the mask (batch,) is 1, and zeros elsewhere.
 
     Raises:
         ValueError: a mask of another length.
@@ -37,18 +33,11 @@ def where_present(mask: jax.Array, values: jax.Array) -> jax.Array:
 
 
 def without_absent(mask: jax.Array, x: jax.Array) -> jax.Array:
-    """The batch with the first present example in the place of those that are absent.
+    """x (batch, …) with the first present example in the place of those that are absent.
 
-    A placeholder, which may be no value of the modality at all, so never reaches a function of it:
-    masking the result alone would leave its gradient not a number, as 0 · ∞ is. Where no example is
-    present, ones stand in, which most kinds of data can be.
-
-    Args:
-        mask: (batch,) of 0 or 1.
-        x: (batch, …).
-
-    Returns:
-        (batch, …); what stands in has no gradient.
+    So a placeholder, which may be no value of the modality at all, never reaches a function of it:
+    if the result alone were masked, its gradient would not be a number, as 0 · ∞ is none. Where no
+    example is present, ones stand in, which most kinds of data can be. They have no gradient.
 
     Example:
         >>> x = jnp.array([jnp.nan, 3.0, 4.0])

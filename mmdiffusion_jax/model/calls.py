@@ -43,14 +43,8 @@ def estimate_encodings(
 ) -> dict[str, jax.Array]:
     """Ê_i of every secondary modality, from the head of that modality.
 
-    Args:
-        model: the model.
-        prediction: of the model about z_t.
-        keys: left out, Ê_i is the mean over p(x_i | z_t); with (batch,) typed keys it is the
-            encoding of a draw x̂_i ~ p(x_i | z_t).
-
-    Returns:
-        {name: (batch, *latent)}.
+    Without keys Ê_i is the mean over p(x_i | z_t); with (batch,) typed keys it is the encoding of a
+    draw x̂_i ~ p(x_i | z_t). Returns {name: (batch, *latent)}.
 
     Raises:
         ValueError: a head or a function the model lacks, or an encoding of another shape.
@@ -75,16 +69,9 @@ def estimate_encodings(
 
 
 def draw(model: ModelFunctions, name: str, keys: jax.Array, head: Any) -> jax.Array:
-    """x ~ p(x_name | z_t), with one key for each example.
+    """x ~ p(x_name | z_t), (batch, …) in data units, with one of (batch,) keys for each example.
 
-    Args:
-        model: the model.
-        name: a modality that can draw.
-        keys: (batch,) typed keys.
-        head: the parameters of the distributions.
-
-    Returns:
-        (batch, …) in data units; an example's draw does not depend on the others.
+    So the draw of an example does not depend on the others.
 
     Raises:
         ValueError: a modality that cannot draw, or that draws other than one x an example.
@@ -182,13 +169,7 @@ log p(x | z_t) of each example; correct what the function returns.
 
 
 def encode_present(model: Modal, name: str, x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """E(x) of one modality, (batch, *latent), zero where it is absent.
-
-    Args:
-        model: has the modality.
-        name: of the modality.
-        x: (batch, …).
-        mask: (batch,) of 0 or 1; None where all is present.
+    """E(x) of one modality, (batch, *latent), zero where the mask (batch,) is; None is all ones.
 
     Raises:
         ValueError: an encoding without one row an example.
@@ -203,15 +184,7 @@ def encode_present(model: Modal, name: str, x: jax.Array, mask: jax.Array | None
 def nll_present(
     model: Modal, name: str, head: Any, x: jax.Array, mask: jax.Array, dtype: Any
 ) -> jax.Array:
-    """−log p(x | z_t) of one modality, (batch,) nats, zero where it is absent.
-
-    Args:
-        model: has the modality.
-        name: of the modality.
-        head: the parameters of the distributions.
-        x: (batch, …).
-        mask: (batch,) of 0 or 1.
-        dtype: of the result.
+    """−log p(x | z_t) of one modality under its head, (batch,) nats, zero where the mask is.
 
     Raises:
         ValueError: likelihoods that are not one number an example.

@@ -181,16 +181,10 @@ class ModelFunctions:
         return tuple(sorted(name for name in self.modalities if name != self.primary))
 
     def predict(self, z_t: jax.Array, t: jax.Array, roles: Roles | None = None) -> Prediction:
-        """Calls `denoise`, with the roles of the modalities where it sees them.
+        """Calls `denoise` with z_t (batch, *latent), t (batch,), and roles where it sees them.
 
-        Args:
-            z_t: (batch, *latent).
-            t: (batch,).
-            roles: which part each modality plays; left out, z_t carries all of them.
-
-        Returns:
-            The prediction in the dtype of z_t, whatever the network computes in; floating
-            parameters of the heads are at least as wide.
+        Without roles, z_t carries all modalities. The prediction has the dtype of z_t, whatever the
+        network computes in; floating parameters of the heads are at least as wide.
 
         Raises:
             ValueError: a result that is no `Prediction`, or of another shape than z_t.
@@ -202,19 +196,15 @@ class ModelFunctions:
         return checked_prediction(denoise(z_t, t, expect("roles", roles, Roles)), z_t)
 
     def normalised_shares(self) -> dict[str, float]:
-        """{name: a_i / Σ a}, what each encoding gives to z_0."""
-        shares = dict(self.shares) if self.shares else {self.primary: 1.0}
+        """{name: a_i / Σ a}, the share of each encoding in z_0, the primary's first."""
+        shares = {self.primary: 1.0, **(self.shares or {})}
         total = sum(shares.values())
         return {name: share / total for name, share in shares.items() if share}
 
     def clean_state(self, encodings: Mapping[str, jax.Array]) -> jax.Array:
         """z_0 = Σ_i a_i E_i from the encodings of all modalities, primary included."""
-        shares = self.normalised_shares()
-        total = shares[self.primary] * encodings[self.primary]
-        for name, share in shares.items():
-            if name != self.primary:
-                total = total + share * encodings[name]
-        return total
+        first, *rest = (share * encodings[name] for name, share in self.normalised_shares().items())
+        return sum(rest, first)
 
     def primary_encoding(self, z_0: jax.Array, encodings: Mapping[str, jax.Array]) -> jax.Array:
         """Solves z_0 = Σ_i a_i E_i for the primary's encoding, given the secondaries'."""
@@ -241,11 +231,7 @@ def check_parts(denoise: Any, modalities: Any, primary: str, target: str) -> Non
 
 
 def checked_prediction(prediction: Any, like: jax.Array) -> Prediction:
-    """A network's prediction in the dtype of the state, once its shape is checked.
-
-    Args:
-        prediction: what `denoise` returned.
-        like: the state, (batch, *latent).
+    """A network's prediction in the dtype of the state `like`, once its shape is checked.
 
     Raises:
         ValueError: no `Prediction`, or one of another shape.

@@ -76,10 +76,7 @@ class Roles:
         return Roles({**self.values, name: value})
 
     def mask(self, encodings: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        """The encodings, zero in the examples whose state does not carry the modality.
-
-        Args:
-            encodings: {name: (batch, *latent)}.
+        """{name: encodings (batch, *latent)}, zero where the state does not carry the modality.
 
         Raises:
             ValueError: a name without a role, or roles of another number of examples.
@@ -205,12 +202,7 @@ def split_presence(batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
 
 
 def column(batch: Batch, name: str, names: Iterable[str] = ()) -> jax.Array:
-    """One modality's values of a batch as an array with at least one example.
-
-    Args:
-        batch: {name: x (batch, …)}.
-        name: of the modality.
-        names: all that should be there, for the error.
+    """One modality's x (batch, …) of a batch that should have `names`, as an array.
 
     Raises:
         ValueError: no dictionary, no such name in it, or a value without examples.

@@ -70,12 +70,7 @@ class Denoiser(Protocol):
 
 
 def encode(model: ModelFunctions, batch: Batch, roles: Roles) -> CleanState:
-    """Encodes a batch: z_0 and the encodings that drive the process.
-
-    Args:
-        model: the model.
-        batch: {name: x (batch, …)}.
-        roles: a modality that the state does not carry is encoded as zero.
+    """Encodes a batch: z_0 and the encodings that drive the process, zero where not carried.
 
     Raises:
         ValueError: a modality missing from the batch, or encodings of different shapes.
@@ -137,17 +132,10 @@ def denoise(
 def observe(
     diffusion: Diffusion, clean: CleanState, roles: Roles, t: jax.Array, noise: jax.Array
 ) -> NoisyState:
-    """Makes z_t from the marginal with the given noise, and the model's estimates from it.
+    """z_t of an encoded batch, with noise ε ~ N(0, I) (batch, *latent), and the estimates from it.
 
-    Args:
-        diffusion: the process and the model.
-        clean: the encoded batch.
-        roles: which part each modality plays.
-        t: (batch,) integers in 1 … T.
-        noise: (batch, *latent), ε ~ N(0, I).
-
-    Raises:
-        ValueError: as `denoise`.
+    z_t = mean + sqrt(variance) · ε with the moments of `process.marginal`; t, roles and errors are
+    those of `denoise`.
     """
     process = expect_diffusion(diffusion).process
     expect("clean", clean, CleanState, "encode the batch by model.encode")

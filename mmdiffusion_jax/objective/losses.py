@@ -29,11 +29,7 @@ Weighting = Callable[[jax.Array], jax.Array]
 
 
 def no_weighting(snr: jax.Array) -> jax.Array:
-    """Weight 1 at every noise level: the plain mean squared error of the noise (Ho et al. 2020).
-
-    Args:
-        snr: (batch,) signal-to-noise ratios.
-    """
+    """Weight 1 at every noise level: the plain mean squared error of the noise (Ho et al. 2020)."""
     return jnp.ones_like(as_array("snr", snr))
 
 
@@ -222,14 +218,13 @@ def bound_loss_terms(
     )
 
 
-def modality_scales_of(model: Modal, given: Mapping[str, float] | None) -> dict[str, float]:
+def modality_scales_of(model: Modal, given: Mapping[str, float]) -> dict[str, float]:
     """λ of every modality: the given {name: λ_i}, else 1, and 0 for the primary.
 
     Raises:
         ValueError: an unknown name, a negative scale.
     """
     scales = {name: float(name != model.primary) for name in model.modalities}
-    given = {} if given is None else given
     for name, scale in expect_names("modality_scales", given, "λ").items():
         expect_name("modality_scales", name, scales)
         argument = f"modality_scales[{name!r}]"
@@ -243,17 +238,13 @@ def noise_error(
 ) -> jax.Array:
     """weight(SNR_t) · ‖ε − ε_θ‖² / dims of each example, from the error of the target's values.
 
-    Args:
-        schedule: the noise schedule.
-        t: (batch,) integers in 1 … T.
-        difference: (batch, *latent), between the target and the prediction of the network.
-        target: "noise", "z_0" or "v".
-        weighting: signal-to-noise ratio (batch,) → weight (batch,), or one number.
+    The `difference` (batch, *latent) is between the target, "noise", "z_0" or "v", and its
+    prediction; the weighting returns (batch,) weights of (batch,) signal-to-noise ratios, or one
+    number.
 
     Raises:
-        ValueError: a weighting that is no function or returns anything else.
+        ValueError: a weighting that returns anything else.
     """
-    expect_callable("weighting", weighting, "of the signal-to-noise ratio, such as p2_weighting()")
     error = mean_square(difference)
     weight = as_array("weighting", weighting(schedule.snr[t].astype(error.dtype)))
     shape = error.shape if weight.ndim else ()

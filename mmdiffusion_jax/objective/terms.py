@@ -33,14 +33,7 @@ from mmdiffusion_jax.process.checks import expect
 
 
 def prior_term(process: Process, clean: CleanState) -> jax.Array:
-    """L0 = KL( q(z_T | X) ‖ N(0, I) ): the information about the data that is left in z_T.
-
-    Args:
-        process: the forward process.
-        clean: the encoded batch.
-
-    Returns:
-        (batch,), nats.
+    """L0 = KL( q(z_T | X) ‖ N(0, I) ), (batch,) nats: the information that z_T has about the data.
 
     Raises:
         ValueError: no process, or no clean state.
@@ -70,14 +63,8 @@ def posterior_term(
     posterior's variance this is ‖μ̃_t − μ_θ‖² / (2 β̃_t), which keeps the cross term between the
     error of the noise and the error of the encodings.
 
-    Args:
-        diffusion: the process, and the model for its variance.
-        clean: the encoded batch.
-        state: z_t and the model's estimates from it.
-        train_mean: False stops the gradient of the mean, so that only the variance learns.
-
-    Returns:
-        (batch,), nats.
+    Without `train_mean` the gradient of the mean is stopped, so that only the variance learns.
+    The result is (batch,), nats.
 
     Raises:
         ValueError: no diffusion model, no clean state or no noisy one.
@@ -105,14 +92,7 @@ def recovery_terms(
 ) -> dict[str, jax.Array]:
     """The summands of L2 at one t: −log p_θ(x_i | z_t) of every secondary modality.
 
-    Args:
-        model: the model.
-        batch: {name: x}.
-        roles: a modality contributes zero where it is not present.
-        state: z_t and the model's estimates from it.
-
-    Returns:
-        {secondary: (batch,)}, nats.
+    They are {secondary: (batch,)} in nats, zero where the modality is not present.
 
     Raises:
         ValueError: a modality missing from the batch, the roles or the heads, or likelihoods that
@@ -134,17 +114,8 @@ def reconstruction_term(
     """−log p_θ(x_primary | z_t); at t = 1 this is L3.
 
     The encoding of the primary is solved for from the model's ẑ_0, and its head turns it into a
-    distribution.
-
-    Args:
-        model: the model.
-        batch: {name: x}.
-        roles: the primary contributes zero where it is not present.
-        state: z_t and the model's estimates from it.
-        train_mean: False stops the gradient through ẑ_0.
-
-    Returns:
-        (batch,), nats.
+    distribution; without `train_mean` the gradient through ẑ_0 is stopped. The result is (batch,),
+    nats, zero where the primary is not present.
 
     Raises:
         ValueError: the primary missing from the batch or the roles, or likelihoods that are not one

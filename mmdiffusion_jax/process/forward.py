@@ -135,17 +135,8 @@ def marginal(
 
     mean = sqrt(ᾱ_t) z_0 + Σ_i w̄_t^(i) E_i,   variance = 1 − ᾱ_t
 
-    Args:
-        process: the forward process; its names are those of `encodings`.
-        t: (batch,) integers in 1 … T.
-        z_0: (batch, *latent), the clean state.
-        encodings: {name: (batch, *latent)}, E_i(x_i); zeros where a modality is absent.
-
-    Returns:
-        A Gaussian with `.mean` (batch, *latent) and `.variance` (batch, 1, …).
-
-    Raises:
-        ValueError: shapes or names that do not agree; `t` out of range (outside jit).
+    Arguments, result and errors are those of `transition`, with the clean state z_0, (batch,
+    *latent), in place of `z_prev`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -181,18 +172,8 @@ def posterior(
     The product of the transition and the marginal at t − 1, by Bayes' rule. At t = 1 it is the
     clean state itself, with variance 0.
 
-    Args:
-        process: the forward process; its names are those of `encodings`.
-        t: (batch,) integers in 1 … T, the time of `z_t`.
-        z_t: (batch, *latent).
-        z_0: (batch, *latent), the clean state.
-        encodings: {name: (batch, *latent)}, E_i(x_i); zeros where a modality is absent.
-
-    Returns:
-        A Gaussian with `.mean` (batch, *latent) and `.variance` (batch, 1, …).
-
-    Raises:
-        ValueError: shapes or names that do not agree; `t` out of range (outside jit).
+    Arguments, result and errors are those of `transition`, with z_t and the clean state z_0, both
+    (batch, *latent), in place of `z_prev`; t is the time of z_t.
 
     Example:
         >>> import jax.numpy as jnp
@@ -289,17 +270,8 @@ def shift(
 ) -> jax.Array:
     """The shifted state y_t = z_t − Σ_i w̄_t^(i) E_i, a plain variance-preserving diffusion.
 
-    Args:
-        process: the forward process; its names are those of `encodings`.
-        t: (batch,) integers in 1 … T.
-        z_t: (batch, *latent).
-        encodings: {name: (batch, *latent)}, given or estimated.
-
-    Returns:
-        y_t, (batch, *latent).
-
-    Raises:
-        ValueError: shapes or names that do not agree; `t` out of range (outside jit).
+    Arguments and errors are those of `transition`, with z_t in place of `z_prev`; the encodings may
+    be estimates. The result is (batch, *latent).
 
     Example:
         >>> import jax.numpy as jnp
@@ -317,15 +289,9 @@ def shift(
 
 
 def at(table: jax.Array, t: jax.Array, like: jax.Array) -> jax.Array:
-    """`table[t]`, shaped to broadcast against `like` and in its dtype.
+    """`table[t]` of (T + 1,) values in the dtype of `like`, with as many axes: (batch, 1, …).
 
-    Args:
-        table: (T + 1,) values.
-        t: integers whose axes are the leading axes of `like`, usually (batch,).
-        like: (batch, *latent).
-
-    Returns:
-        (batch, 1, …), as many axes as `like`.
+    The axes of t are the leading axes of `like`, usually (batch,).
 
     Example:
         >>> import jax.numpy as jnp
@@ -344,11 +310,7 @@ def weighted_sum(
 ) -> jax.Array:
     """Σ_i w_t^(i) E_i, the drift; a scalar zero when there are no modalities.
 
-    Args:
-        tables: {name: (T + 1,) weights}.
-        t: integers whose axes are the leading axes of `like`.
-        like: (batch, *latent), gives shape and dtype.
-        encodings: {name: (batch, *latent)}, the same names as `tables`.
+    `tables` are {name: (T + 1,) weights}, `encodings` are {name: array like `like`} of these names.
 
     Raises:
         ValueError: a name that is on one side only, or an encoding of another shape than `like`.

@@ -29,13 +29,7 @@ class Gaussian:
     variance: jax.Array
 
     def sample(self, key: jax.Array) -> jax.Array:
-        """Draws mean + sqrt(variance) · ε with ε ~ N(0, I), of `mean`'s shape and dtype.
-
-        Args:
-            key: a typed key from `jax.random.key`.
-
-        Returns:
-            (batch, *latent), one draw an example.
+        """Draws mean + sqrt(variance) · ε with ε ~ N(0, I), of the mean's shape and dtype.
 
         Raises:
             ValueError: no key, or a mean that is no array.
@@ -64,14 +58,9 @@ def sum_per_example(values: jax.Array) -> jax.Array:
 def gaussian_kl(p: Gaussian, q: Gaussian) -> jax.Array:
     """Kullback–Leibler divergence of two diagonal Gaussians, KL(p ‖ q), per example.
 
-    KL = ½ Σ_d [ log(v_q / v_p) + v_p / v_q − 1 + (m_p − m_q)² / v_q ]
+    KL = ½ Σ_d [ log(v_q / v_p) + v_p / v_q − 1 + (m_p − m_q)² / v_q ],   (batch,) nats
 
-    Args:
-        p: means (batch, *latent), variances broadcastable to them and above zero.
-        q: as `p`.
-
-    Returns:
-        (batch,), nats.
+    Variances are above zero.
 
     Raises:
         ValueError: anything but Gaussians, or shapes that do not agree.

@@ -71,17 +71,7 @@ def to_pivot(
 def from_pivot(schedule: Schedule, t: ArrayLike, pivot: Pivot, target: str) -> jax.Array:
     """The target that a network should predict for a pivot.
 
-    Args:
-        schedule: the noise schedule.
-        t: (batch,) integers in 1 … T.
-        pivot: the clean state and the noise, each (batch, *latent).
-        target: "noise", "z_0" or "v".
-
-    Returns:
-        (batch, *latent).
-
-    Raises:
-        ValueError: an unknown target, shapes that do not agree; `t` out of range (outside jit).
+    The inverse of `to_pivot`, whose other arguments and errors these are; (batch, *latent).
 
     Example:
         >>> import jax.numpy as jnp

@@ -13,6 +13,7 @@ from mmdiffusion_jax.process.checks import as_table, expect, expect_name, expect
 from mmdiffusion_jax.process.schedules import Schedule
 
 Rule = Callable[[Schedule], ArrayLike]
+"""Schedule → T + 1 weights, the first 0."""
 _ANEW = "make the weights from this schedule"
 
 

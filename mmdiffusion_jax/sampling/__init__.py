@@ -8,27 +8,21 @@ from mmdiffusion_jax.sampling.grids import (
     quadratic_grid,
     uniform_grid,
 )
-from mmdiffusion_jax.sampling.guidance import (
-    EVERYWHERE,
-    classifier_free_guidance,
-    decoder_guidance,
-    dynamic_threshold,
-    static_threshold,
-)
+from mmdiffusion_jax.sampling.guidance.classifier_free import classifier_free_guidance
+from mmdiffusion_jax.sampling.guidance.decoder import decoder_guidance
+from mmdiffusion_jax.sampling.guidance.options import EVERYWHERE
+from mmdiffusion_jax.sampling.guidance.thresholding import dynamic_threshold, static_threshold
 from mmdiffusion_jax.sampling.loop import run_stepper
 from mmdiffusion_jax.sampling.method import READS, UNKNOWNS, Method
 from mmdiffusion_jax.sampling.plan import Plan, plan
 from mmdiffusion_jax.sampling.query import ESTIMATES, Decorator, Query, plain_denoiser, with_given
 from mmdiffusion_jax.sampling.sample import Trajectory, sample, sample_trajectory
-from mmdiffusion_jax.sampling.steppers import (
-    DDIM,
-    SAMPLERS,
-    Ancestral,
-    DPMSolverPP,
-    Heun,
-    Multistep,
-    Stepper,
-)
+from mmdiffusion_jax.sampling.steppers.ancestral import Ancestral
+from mmdiffusion_jax.sampling.steppers.ddim import DDIM
+from mmdiffusion_jax.sampling.steppers.dpm_solver_pp import DPMSolverPP
+from mmdiffusion_jax.sampling.steppers.heun import Heun
+from mmdiffusion_jax.sampling.steppers.multistep import Multistep, Stepper
+from mmdiffusion_jax.sampling.steppers.names import SAMPLERS
 
 __all__ = [
     "DDIM",

@@ -23,7 +23,7 @@ from mmdiffusion_jax.process.checks import (
 from mmdiffusion_jax.sampling.method import Method
 from mmdiffusion_jax.sampling.plan import Plan
 from mmdiffusion_jax.sampling.query import checked_denoiser, total
-from mmdiffusion_jax.sampling.steppers import as_stepper
+from mmdiffusion_jax.sampling.steppers.names import as_stepper
 
 START, DRAW, NOISE, CORRECT, READ = range(5)
 """The numbers that are folded into an example's key, so that its draws are independent."""
@@ -132,12 +132,7 @@ def sample_keys(key: jax.Array, num_samples: int) -> jax.Array:
 
 
 def normal(keys: jax.Array, shape: tuple[int, ...], dtype: Any = None) -> jax.Array:
-    """Standard normal draws, with one key for each example.
-
-    Args:
-        keys: (batch,) typed keys.
-        shape: (batch, …).
-        dtype: floating; left out, JAX's default.
+    """Standard normal draws of shape (batch, …), with one of (batch,) keys for each example.
 
     Example:
         >>> keys = jax.random.split(jax.random.key(0), 2)

@@ -20,7 +20,8 @@ from mmdiffusion_jax.process.checks import (
 )
 from mmdiffusion_jax.ranges import is_whole
 from mmdiffusion_jax.sampling.query import ESTIMATES, Decorator
-from mmdiffusion_jax.sampling.steppers import Stepper, as_stepper
+from mmdiffusion_jax.sampling.steppers.multistep import Stepper
+from mmdiffusion_jax.sampling.steppers.names import as_stepper
 
 UNKNOWNS = ("auto", "absent", "estimated")
 """What the states carry of a secondary modality that is generated."""
@@ -118,15 +119,7 @@ def as_shape(shape: Sequence[int]) -> tuple[int, ...]:
 def check_given(
     model: Modal, shape: tuple[int, ...], given: Mapping[str, Any] | None
 ) -> dict[str, jax.Array]:
-    """Checks the given values of a query.
-
-    Args:
-        model: names the modalities.
-        shape: (num_samples, *latent).
-        given: {name: x (num_samples, …)}.
-
-    Returns:
-        The values as arrays.
+    """The given values {name: x (num_samples, …)} as arrays, once they are checked.
 
     Raises:
         ValueError: an unknown modality, another batch size, or nothing left to generate.

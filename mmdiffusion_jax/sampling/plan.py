@@ -94,12 +94,7 @@ class Plan:
 
 
 def plan(process: Process, times: ArrayLike, variance: str = "posterior") -> Plan:
-    """The process along a grid.
-
-    Args:
-        process: the forward process, known outside jit.
-        times: (n,) integers, strictly decreasing in 1 … T.
-        variance: of the reverse process, a name of `process.VARIANCES`.
+    """The process along a grid of times, with a variance of the reverse process.
 
     Raises:
         ValueError: a bad grid, no process, or tables that are traced.

@@ -51,9 +51,7 @@ class Decorator(Protocol):
 def plain_denoiser(query: Query, keys: jax.Array | None = None) -> Denoiser:
     """The estimates of the model from z_t alone, as if nothing were given.
 
-    Args:
-        query: the model and its process.
-        keys: (batch,) typed keys, with which encodings are those of draws; left out, means.
+    With (batch,) typed keys the estimated encodings are those of draws, without they are means.
 
     Raises:
         ValueError: no query; when called, another number of keys than of examples, or a result of

@@ -127,21 +127,12 @@ def sample_trajectory(
     Only these states are held in memory, num_states times as much as the samples need. Each costs
     one more call of the model.
 
-    Args:
-        key: as in `sample`.
-        diffusion: the process and the model.
-        shape: (num_samples, *latent).
-        given: {name: x (num_samples, …)}, without the primary.
-        method: how to sample; left out, all steps of ancestral sampling.
-        num_states: how many states are returned, at most as many as are visited; the first and the
-            last are among them where there are two or more, else the last.
+    `num_states` is at most the number of visited t's; of two or more, the first and the last state
+    are among them, else the last. The primary must not be given, as then no state is denoised. The
+    other arguments and errors are those of `sample`.
 
     Returns:
         The samples, and the trajectory; its last values are the samples.
-
-    Raises:
-        ValueError: as `sample`; the primary among the given, as then no state is denoised; a
-            number of states out of range.
 
     Example:
         >>> from mmdiffusion_jax import model, process

@@ -24,7 +24,7 @@ CALLS = {
     },
     "separate_loss_terms": {
         "key": KEY, "schedule": SCHEDULE, "model": plain_model.separate(), "batch": BATCH,
-        "presence": PRESENCE, "modality_scales": {"x": 1.0}, "weighting": objective.no_weighting,
+        "presence": PRESENCE, "options": objective.LossOptions({"x": 1.0}),
     },
 }  # fmt: skip
 LOSSES = ("prediction_loss_terms", "separate_loss_terms")

@@ -5,14 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mmdiffusion_jax.baselines import (
-    ArmRun,
-    Cost,
-    arms_table,
-    check_budgets,
-    equal_steps,
-    plot_arms,
-)
+from mmdiffusion_jax.baselines import ArmRun, Cost, arms_table, equal_steps, plot_arms
 from mmdiffusion_jax.baselines.comparison import shown_figures, verdict
 from mmdiffusion_jax.evaluation import HIGHER_IS_BETTER
 
@@ -97,8 +90,3 @@ def test_the_plot(tmp_path):
     with Image.open(tmp_path / "arms.png") as picture:
         assert picture.size[0] > 400
         assert len(np.unique(np.asarray(picture))) > 20
-
-
-def test_unknown_budgets():
-    with pytest.raises(ValueError, match=r"`budgets`: got 'step'.*did you mean 'steps'"):
-        check_budgets(["step"])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import baselines, process
+from mmdiffusion_jax import baselines, objective, process
 from mmdiffusion_jax.baselines import SeparateFunctions
 from tests.gaussian_pair import CORRELATION, optimal_model, pairs
 
@@ -65,7 +65,7 @@ def test_unknown_names():
     with pytest.raises(ValueError, match="`modality_scales`: got 'z'"):
         baselines.separate_loss_terms(
             jax.random.key(0), SCHEDULE, model, pairs(jax.random.key(0), 2),
-            modality_scales={"z": 1.0},
+            options=objective.LossOptions({"z": 1.0}),
         )  # fmt: skip
     with pytest.raises(ValueError, match="`primary`: got 'z'"):
         SeparateFunctions(model.denoise, model.modalities, "z")

@@ -104,7 +104,7 @@ LOSSES = {
         shared(p), b, m, given=["x"], target="y"
     ).reduce(),
     "separate": lambda p, b, m: baselines.separate_loss_terms(
-        KEY, PROCESS.schedule, separate(p), b, m, modality_scales={"x": 1.0}
+        KEY, PROCESS.schedule, separate(p), b, m, objective.LossOptions({"x": 1.0})
     ).reduce(),
     "terms": of_terms,
 }

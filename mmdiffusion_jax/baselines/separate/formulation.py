@@ -43,15 +43,8 @@ class Separate:
     ) -> objective.LossTerms:
         """See `separate_loss_terms`."""
         values, presence = split_presence(batch)
-        return separate_loss_terms(
-            key,
-            self.schedule,
-            self.model.separate_functions(params),
-            values,
-            presence,
-            modality_scales=self.options.modality_scales,
-            weighting=self.options.weighting,
-        )
+        functions = self.model.separate_functions(params)
+        return separate_loss_terms(key, self.schedule, functions, values, presence, self.options)
 
     def sample(
         self, keys: jax.Array, params: Any, given: Mapping[str, jax.Array]

@@ -62,14 +62,7 @@ class SeparateFunctions:
     def predict(
         self, states: Mapping[str, jax.Array], times: Mapping[str, jax.Array]
     ) -> Prediction:
-        """Calls `denoise` and checks its result.
-
-        Args:
-            states: {name: (batch, *latent)}.
-            times: {name: (batch,)}, 0 for what is given.
-
-        Returns:
-            The prediction in the dtype of the primary's state.
+        """Calls `denoise`; the prediction has the dtype of the primary's state.
 
         Raises:
             ValueError: a result that is no `Prediction`, or of another shape than the state.

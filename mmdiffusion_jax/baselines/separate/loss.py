@@ -1,7 +1,5 @@
 """The loss of the rival formulation, in which every modality has its own noise and time."""
 
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
 
@@ -10,12 +8,7 @@ from mmdiffusion_jax.model import Batch, Presence, function_of, head_of, trainin
 from mmdiffusion_jax.model.calls import encode_present, nll_present
 from mmdiffusion_jax.model.roles import column
 from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
-from mmdiffusion_jax.objective.losses import (
-    Weighting,
-    modality_scales_of,
-    no_weighting,
-    noise_error,
-)
+from mmdiffusion_jax.objective.losses import LossOptions, modality_scales_of, noise_error
 from mmdiffusion_jax.process import Pivot, Schedule, from_pivot, to_pivot
 from mmdiffusion_jax.process.checks import as_key, expect, widest
 
@@ -26,9 +19,7 @@ def separate_loss_terms(
     model: SeparateFunctions,
     batch: Batch,
     presence: Presence | None = None,
-    *,
-    modality_scales: Mapping[str, float] | None = None,
-    weighting: Weighting = no_weighting,
+    options: LossOptions | None = None,
 ) -> LossTerms:
     """E_{t_1 … t_N} [ weight(SNR_t) · ‖ε − ε_θ‖² / dims + Σ_i λ_i · ℓ_i(x_i, D_i) / dims_i ].
 
@@ -47,8 +38,8 @@ def separate_loss_terms(
         model: the model as plain functions.
         batch: {name: x (batch, …)} for every modality.
         presence: {name: (batch,) of 0 or 1}; left out, all is present.
-        modality_scales: {name: λ_i}; a name left out has λ = 1, the primary 0.
-        weighting: the primary's signal-to-noise ratio (batch,) → weight (batch,).
+        options: scales λ_i and the weighting of the primary; the rest is not used. Left out, the
+            defaults.
 
     Returns:
         Terms with the names of `simple_loss`.
@@ -76,7 +67,8 @@ def separate_loss_terms(
     key = as_key("key", key)
     expect("schedule", schedule, Schedule)
     expect("model", model, SeparateFunctions)
-    scales = modality_scales_of(model, modality_scales)
+    options = expect("options", LossOptions() if options is None else options, LossOptions)
+    scales = modality_scales_of(model, options.modality_scales)
     roles = training_roles(model.modalities, batch, presence)
     columns = {name: column(batch, name) for name in model.modalities}
     size = columns[model.primary].shape[0]
@@ -101,7 +93,7 @@ def separate_loss_terms(
     # Where t is 0 nothing counts, and the tables of the parameterisation start at 1.
     t = jnp.maximum(times[model.primary], 1)
     difference = from_pivot(schedule, t, pivot, model.target) - prediction.value
-    error = noise_error(schedule, t, difference, model.target, weighting)
+    error = noise_error(schedule, t, difference, model.target, options.weighting)
     terms = {f"{model.primary}/squared_error": LossTerm(error, counts[model.primary])}
     estimate = to_pivot(schedule, t, states[model.primary], prediction.value, model.target)
     heads = {name: head_of(prediction, name) for name in model.secondaries}

@@ -51,11 +51,7 @@ class SeparateModel(MultiModalModel):
         return Prediction(value, heads)
 
     def separate_functions(self, params: Any) -> SeparateFunctions:
-        """The model with these parameters as plain functions.
-
-        Args:
-            params: the tree under "params" of `init`.
-        """
+        """The model as plain functions with parameters, the tree under "params" of `init`."""
         apply: Any = functools.partial(self.apply, {"params": params})
         return SeparateFunctions(
             denoise=functools.partial(apply, method="denoise_separately"),

@@ -4,16 +4,3 @@ Guidance pulls ẑ_0 toward the given values. All act on ẑ_0, so they go with 
 stepper and one another; the last in the list is the outermost. A decorator without effect, such as
 guidance of scale 1, leaves the samples the same bit for bit.
 """
-
-from mmdiffusion_jax.sampling.guidance.classifier_free import classifier_free_guidance
-from mmdiffusion_jax.sampling.guidance.decoder import decoder_guidance
-from mmdiffusion_jax.sampling.guidance.options import EVERYWHERE
-from mmdiffusion_jax.sampling.guidance.thresholding import dynamic_threshold, static_threshold
-
-__all__ = [
-    "EVERYWHERE",
-    "classifier_free_guidance",
-    "decoder_guidance",
-    "dynamic_threshold",
-    "static_threshold",
-]
