@@ -1,4 +1,4 @@
-"""Steppers driven by hand: every state of a walk, under noises that the test chooses."""
+"""Steppers driven by hand: every state of a trajectory, under noises that the test chooses."""
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +8,10 @@ from mmdiffusion_jax import sampling
 from mmdiffusion_jax.model import CleanState, ModelFunctions, NoisyState, all_carried
 
 
-class Walker:
+class StepRunner:
     """Steps of one stepper for one model, compiled once for all grids.
 
-    It reads states as `sample` does when nothing is given and no decorator is.
+    It denoises as `sample` does with nothing given and no decorator.
     """
 
     def __init__(
@@ -28,8 +28,8 @@ class Walker:
         self.denoiser = jax.jit(denoiser)
         self._step = jax.jit(self._take)
 
-    def read(self, t: jax.Array, z_t: jax.Array) -> NoisyState:
-        """What a state that carries all modalities is made of; t a scalar."""
+    def denoise(self, t: jax.Array, z_t: jax.Array) -> NoisyState:
+        """The estimates from a state that carries all modalities; t is a scalar."""
         times = jnp.full(z_t.shape[:1], t, jnp.int32)
         return self.denoiser(times, z_t, all_carried(self.model.modalities, z_t.shape[0]))
 
@@ -39,12 +39,12 @@ class Walker:
         like = CleanState(start, dict.fromkeys(self.model.secondaries, start))
         tables, state = self.stepper.init(route, like)
         tables = jax.tree.map(np.asarray, tables)
-        found = [start]
+        reached = [start]
         for k, noise in enumerate(noises):
-            own = jax.tree.map(lambda table, k=k: table[k], tables)
-            z_t, state = self._step(own, found[-1], noise, state)
-            found.append(z_t)
-        return np.stack(found)
+            entries = jax.tree.map(lambda table, k=k: table[k], tables)
+            z_t, state = self._step(entries, reached[-1], noise, state)
+            reached.append(z_t)
+        return np.stack(reached)
 
-    def _take(self, own, z_t, noise, state):
-        return self.stepper.step(own, z_t, self.read, noise, state)
+    def _take(self, entries, z_t, noise, state):
+        return self.stepper.step(entries, z_t, self.denoise, noise, state)

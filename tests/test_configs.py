@@ -19,19 +19,19 @@ def get_config(name, *form):
 def batch_of(built, size):
     """Random examples of every modality."""
     rng = np.random.default_rng(0)
-    found = {}
+    columns = {}
     for name, modality in built.model.modalities.items():
         shape, kind = modality.columns
         origin = modality.derived_from
         if origin is not None:
-            found[name] = modality.derive(rng, found[origin])
+            columns[name] = modality.derive(rng, columns[origin])
         elif kind == "integer":
             high = getattr(modality, "num_classes", 256)
-            found[name] = rng.integers(0, high, (size, *shape)).astype(np.int32)
+            columns[name] = rng.integers(0, high, (size, *shape)).astype(np.int32)
         else:
-            found[name] = rng.uniform(-1, 1, (size, *shape)).astype(np.float32)
-        modality.validate(name, found[name])
-    return found
+            columns[name] = rng.uniform(-1, 1, (size, *shape)).astype(np.float32)
+        modality.validate(name, columns[name])
+    return columns
 
 
 @pytest.mark.parametrize(

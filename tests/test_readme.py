@@ -14,11 +14,11 @@ TEXT = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="u
 @pytest.fixture(scope="module")
 def names():
     """What the README's own code defines, in its order."""
-    found: dict = {}
+    namespace: dict = {}
     for code in re.findall(r"```python\n(.*?)```", TEXT, re.S):
         if "import" in code:
-            exec(code, found)
-    return found
+            exec(code, namespace)
+    return namespace
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ ALONE = {
 
 
 def upward_imports(package: Path) -> list[str]:
-    found = []
+    offences = []
     for file in sorted(package.rglob("*.py")):
         parts = file.relative_to(package).with_suffix("").parts
         room = ".".join(parts[:2])
@@ -64,8 +64,8 @@ def upward_imports(package: Path) -> list[str]:
                 other = room if floor == room == ".".join(path[:2]) else path[0]
                 below = ALONE.get(floor) or set(FLOORS[: FLOORS.index(floor)])
                 if other not in below | {floor}:
-                    found.append(f"{file.name}: {floor} imports {other}")
-    return found
+                    offences.append(f"{file.name}: {floor} imports {other}")
+    return offences
 
 
 def test_imports_run_downward():

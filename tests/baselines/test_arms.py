@@ -8,8 +8,8 @@ from mmdiffusion_jax import baselines, experiment
 
 
 def config():
-    made = experiment.default_config()
-    made.modalities = ConfigDict(
+    base = experiment.default_config()
+    base.modalities = ConfigDict(
         {
             "image": {"kind": "image"},
             "label": {"kind": "label", "num_classes": 10},
@@ -17,13 +17,13 @@ def config():
         }
     )
     rule = {"rule": "bump", "scale": 1.0}
-    made.process.weights = ConfigDict({"label": rule, "masked_image": rule})
-    made.process.shares = ConfigDict({"image": 1.0, "label": 0.1})
-    made.loss.scales = ConfigDict({"image": 0.01, "label": 0.1})
-    made.loss.dropout = ConfigDict({"label": 0.1})
-    made.sampling.guidance = ConfigDict({"label": 1.5})
-    made.backbone.width, made.backbone.depth = 16, 1
-    return made
+    base.process.weights = ConfigDict({"label": rule, "masked_image": rule})
+    base.process.shares = ConfigDict({"image": 1.0, "label": 0.1})
+    base.loss.scales = ConfigDict({"image": 0.01, "label": 0.1})
+    base.loss.dropout = ConfigDict({"label": 0.1})
+    base.sampling.guidance = ConfigDict({"label": 1.5})
+    base.backbone.width, base.backbone.depth = 16, 1
+    return base
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +74,8 @@ def test_the_config_is_left_alone():
     ],
 )
 def test_nothing_to_compare(change, name, words):
-    made = config()
+    base = config()
     for key, value in change.items():
-        made[key] = ConfigDict(value) if isinstance(value, dict) else value
+        base[key] = ConfigDict(value) if isinstance(value, dict) else value
     with pytest.raises(ValueError, match=words):
-        baselines.make_arm(made, name)
+        baselines.make_arm(base, name)

@@ -16,7 +16,7 @@ COSTS = {
 
 
 def runs():
-    found = []
+    rows = []
     for seed in range(3):
         for arm, accuracy, frechet in (("multi", 0.9, 1.0), ("single", 0.8, 1.01)):
             figures = {
@@ -28,8 +28,8 @@ def runs():
             if arm == "multi":
                 figures["image_given_label/agreement"] = 0.7
             counts = {"label_given_image/accuracy": 180}
-            found.append(ArmRun("steps", arm, seed, dict.fromkeys(COSTS[arm], 10), figures, counts))
-    return found
+            rows.append(ArmRun("steps", arm, seed, dict.fromkeys(COSTS[arm], 10), figures, counts))
+    return rows
 
 
 def test_equal_operations():

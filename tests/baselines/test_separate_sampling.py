@@ -25,8 +25,8 @@ def draw():
 
 
 def test_joint_moments(draw):
-    made = draw(jax.random.key(0), {})
-    both = np.concatenate([made["x"], made["y"]], axis=1)
+    samples = draw(jax.random.key(0), {})
+    both = np.concatenate([samples["x"], samples["y"]], axis=1)
     np.testing.assert_allclose(both.mean(0), 0, atol=0.03)
     want = [[1, CORRELATION], [CORRELATION, 1]]
     np.testing.assert_allclose(np.cov(both, rowvar=False), want, atol=0.04)
@@ -34,9 +34,9 @@ def test_joint_moments(draw):
 
 def test_the_primary_given_the_other(draw):
     y = jnp.linspace(-2, 2, COUNT)[:, None]
-    made = draw(jax.random.key(1), {"y": y})
-    assert made["y"] is y or bool((made["y"] == y).all())
-    rest = np.asarray(made["x"] - CORRELATION * y)
+    samples = draw(jax.random.key(1), {"y": y})
+    assert samples["y"] is y or bool((samples["y"] == y).all())
+    rest = np.asarray(samples["x"] - CORRELATION * y)
     np.testing.assert_allclose(rest.mean(), 0, atol=0.02)
     np.testing.assert_allclose(rest.var(), 1 - CORRELATION**2, atol=0.02)
     assert abs(np.corrcoef(rest[:, 0], y[:, 0])[0, 1]) < 0.02
@@ -44,8 +44,8 @@ def test_the_primary_given_the_other(draw):
 
 def test_the_other_given_the_primary(draw):
     x = jnp.linspace(-2, 2, COUNT)[:, None]
-    made = draw(jax.random.key(2), {"x": x})
-    np.testing.assert_allclose(made["y"], CORRELATION * x, atol=0.03)
+    samples = draw(jax.random.key(2), {"x": x})
+    np.testing.assert_allclose(samples["y"], CORRELATION * x, atol=0.03)
 
 
 def test_samples_do_not_depend_on_their_batch():

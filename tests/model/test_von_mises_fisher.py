@@ -76,9 +76,9 @@ def test_draws_have_the_density(dims, kappa):
     angle = np.linspace(0, np.pi, 100_001)[1:-1]
     log_weight = kappa * (np.cos(angle) - 1) + (dims - 2) * np.log(np.sin(angle))
     cumulative = np.cumsum(np.exp(log_weight - log_weight.max()))
-    found = scipy.stats.kstest(
+    test = scipy.stats.kstest(
         np.arccos(np.clip(share, -1, 1)), lambda a: np.interp(a, angle, cumulative / cumulative[-1])
     )
-    assert found.pvalue > 0.001
+    assert test.pvalue > 0.001
     error = np.abs(x.mean(0) - share.mean() / np.sqrt(dims))
     assert error.max() < 5 * x.std(0).max() / np.sqrt(8_000)

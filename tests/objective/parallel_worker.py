@@ -46,9 +46,9 @@ def main():
         objective.pmap_gradient(over_devices, "data"), "data", in_axes=(None, None, 0)
     )
     split = {name: x.reshape(DEVICES, EACH, *x.shape[1:]) for name, x in batch.items()}
-    found, metrics = jax.jit(jax.grad(sharded, has_aux=True))(1.1, key, batch)
+    sharded_gradient, metrics = jax.jit(jax.grad(sharded, has_aux=True))(1.1, key, batch)
     replicas, replica_metrics = mapped(1.1, key, split)
-    np.testing.assert_allclose(found, gradient, rtol=1e-4)
+    np.testing.assert_allclose(sharded_gradient, gradient, rtol=1e-4)
     np.testing.assert_allclose(replicas, [gradient] * DEVICES, rtol=1e-4)
     for name, value in truth.items():
         np.testing.assert_allclose(metrics[name].value, value, rtol=1e-4)

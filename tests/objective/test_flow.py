@@ -35,16 +35,16 @@ def density(world, z, num_probes=None, model=None):
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_density_is_exact_and_of_second_order(count):
-    found = []
+    densities = []
     for num_steps in (50, 100, 200):
         world = LinearWorld(count, num_steps)
         z, exact = first_states(world, 100)
-        found.append(np.asarray(density(world, z)))
+        densities.append(np.asarray(density(world, z)))
     # What is left with fine steps is p(z_T) against N(0, I), the same however many there are.
-    assert np.sqrt(np.mean((found[2] - exact) ** 2)) < 0.03
-    assert abs(np.mean(found[2] - exact)) < 0.005
+    assert np.sqrt(np.mean((densities[2] - exact) ** 2)) < 0.03
+    assert abs(np.mean(densities[2] - exact)) < 0.005
     # An error of h² falls by 4 with every halving, and so does the change it makes.
-    changes = [np.sqrt(np.mean((b - a) ** 2)) for a, b in itertools.pairwise(found)]
+    changes = [np.sqrt(np.mean((b - a) ** 2)) for a, b in itertools.pairwise(densities)]
     assert 3.6 < changes[0] / changes[1] < 4.4
 
 
@@ -68,8 +68,8 @@ def test_every_target_flows_alike(target):
 
     def denoise(z_t, t, roles):
         state = denoise_by_model(world.diffusion(plain), t, z_t, roles)
-        own = process.Pivot(state.clean.z_0, state.noise)
-        value = process.from_pivot(world.schedule, t, own, target)
+        pivot = process.Pivot(state.clean.z_0, state.noise)
+        value = process.from_pivot(world.schedule, t, pivot, target)
         return dataclasses.replace(state.prediction, value=value)
 
     other = dataclasses.replace(plain, denoise=denoise, target=target)
@@ -112,13 +112,13 @@ def test_what_is_absent_is_not_in_the_density():
     whole = world.model()
 
     def denoise(z_t, t, roles):
-        # Nobody carries x0 here, so that the best answer is that of the smaller world.
-        answer = plain.denoise(z_t, t, roles)
+        # No state carries x0, so that the optimal prediction is that of the smaller world.
+        prediction = plain.denoise(z_t, t, roles)
         return dataclasses.replace(
-            answer, heads={**whole.denoise(z_t, t, roles).heads, **answer.heads}
+            prediction, heads={**whole.denoise(z_t, t, roles).heads, **prediction.heads}
         )
 
-    asked = dataclasses.replace(whole, denoise=denoise, sees_roles=True)
+    seeing = dataclasses.replace(whole, denoise=denoise, sees_roles=True)
 
     def flow_of(world, model, batch, presence):
         return jax.jit(
@@ -127,7 +127,7 @@ def test_what_is_absent_is_not_in_the_density():
             )
         )(jax.random.key(0))
 
-    got = flow_of(world, asked, batch, {"x0": jnp.zeros(4)})
+    got = flow_of(world, seeing, batch, {"x0": jnp.zeros(4)})
     want = flow_of(alone, plain, {"p": batch["p"]}, None)
     np.testing.assert_allclose(got, want, atol=1e-3)
 

@@ -52,7 +52,7 @@ def test_squared_error_is_measured_in_the_noise_whatever_the_target(target):
     plain = world.model()
 
     def denoise(z_t, t, roles):
-        # The same belief in another target: the model's own shifted state is what it refers to;
+        # The same estimate for another target: the model's own shifted state is what it refers to;
         # training measures against the true shifted state, so give both the true drift.
         answer = plain.denoise(z_t, t, roles)
         shift = process.shift(world.process, t, z_t, {"x0": encoding})

@@ -17,8 +17,8 @@ def averaged(diffusion, batch, name, candidates, num_keys):
     scores = jax.jit(
         lambda key: objective.candidate_log_probs(key, diffusion, batch, name, candidates)
     )
-    found = np.stack([scores(jax.random.key(seed)) for seed in range(num_keys)])
-    return log_softmax(found.mean(0), axis=1)
+    log_probs = np.stack([scores(jax.random.key(seed)) for seed in range(num_keys)])
+    return log_softmax(log_probs.mean(0), axis=1)
 
 
 def linear_scores(count, num_steps, name, num_keys):

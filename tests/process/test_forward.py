@@ -185,3 +185,10 @@ def test_bad_input(change, words):
     arguments["encodings"] = {"a": jnp.zeros((2, 3))}
     with pytest.raises(ValueError, match=words):
         process.marginal(forward, **{**arguments, **change})
+
+
+def test_a_learned_variance_needs_a_mix():
+    with pytest.raises(ValueError, match="`mix`: got None"):
+        process.reverse_variance(
+            process.cosine_schedule(3), jnp.ones(1, int), jnp.ones((1, 2)), "learned"
+        )

@@ -11,7 +11,7 @@ from mmdiffusion_jax import sampling
 from mmdiffusion_jax.model import all_carried
 from mmdiffusion_jax.process import Process
 from tests.mixture_world import MixtureWorld
-from tests.stepping import Walker
+from tests.stepping import StepRunner
 
 WORLD = MixtureWorld(40)
 GRIDS = {
@@ -23,14 +23,14 @@ GRIDS = {
 
 @pytest.fixture(scope="module")
 def pair():
-    return Walker(WORLD, sampling.Ancestral()), Walker(WORLD, sampling.DDIM(eta=1.0))
+    return StepRunner(WORLD, sampling.Ancestral()), StepRunner(WORLD, sampling.DDIM(eta=1.0))
 
 
 @pytest.mark.parametrize("grid", GRIDS)
 def test_ddim_with_all_the_noise_is_ancestral_sampling(grid, pair):
     times, rng = GRIDS[grid], np.random.default_rng(0)
     start, *noises = rng.normal(size=(len(times), 6, 2)).astype(np.float32)
-    got = [walker.states(times, jnp.asarray(start), noises) for walker in pair]
+    got = [runner.states(times, jnp.asarray(start), noises) for runner in pair]
     np.testing.assert_allclose(*got, rtol=1e-5, atol=1e-6)
 
 
@@ -62,9 +62,9 @@ def test_the_learned_variance_lies_between_the_two(times):
     with jax.enable_x64(True):
         world = MixtureWorld(40)
         mix = jnp.linspace(0.0, 1.0, 10).reshape(5, 2)
-        walker = Walker(world, sampling.Ancestral(), learned(world, mix))
+        runner = StepRunner(world, sampling.Ancestral(), learned(world, mix))
         start = jnp.ones((5, 2))
-        ends = [walker.states(times, start, np.full((1, 5, 2), noise))[-1] for noise in (0.0, 1.0)]
+        ends = [runner.states(times, start, np.full((1, 5, 2), noise))[-1] for noise in (0.0, 1.0)]
         at_t, at_s = (np.asarray(world.schedule.alpha_bar)[t] for t in times)
         upper = 1 - at_t / at_s
         lower = upper * (1 - at_s) / (1 - at_t)

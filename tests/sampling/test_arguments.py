@@ -168,8 +168,8 @@ def test_a_likelihood_that_guides_by_another_shape():
 def test_scales_may_be_traced():
     """So that one compiled function serves a sweep over them."""
 
-    def made(scale):
+    def draw(scale):
         guide = sampling.classifier_free_guidance("y", scale)
         return sampling.sample(**REQUEST, method=sampling.Method(decorators=[guide]))["x"]
 
-    np.testing.assert_allclose(jax.jit(made)(1.0), made(1.0), rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(draw)(1.0), draw(1.0), rtol=1e-5)

@@ -1,4 +1,4 @@
-"""States keep the sampler's dtype, whatever the network answers in and JAX is told to promote."""
+"""States keep the sampler's dtype, whatever the network computes in and JAX promotes."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def _no_ranks_promoted():
 
 
 def answers_in(dtype):
-    """Models whose networks compute in this dtype, whatever they are asked in."""
+    """Models whose networks compute in this dtype, whatever the states are in."""
 
     def denoise(z_t, t):
         z_t = z_t.astype(dtype)
@@ -48,7 +48,7 @@ def test_every_stepper_keeps_the_dtype(stepper, dtype, x64):
         for names in GIVEN.values():
             given = {name: np.ones(SHAPE, np.float32) for name in names}
             key = jax.random.key(0)
-            for made in (
+            for samples in (
                 jax.eval_shape(
                     lambda given=given, key=key: sampling.sample(
                         key,
@@ -64,7 +64,7 @@ def test_every_stepper_keeps_the_dtype(stepper, dtype, x64):
                     )
                 ),
             ):
-                assert {name: x.dtype for name, x in made.items() if name not in names} == {
+                assert {name: x.dtype for name, x in samples.items() if name not in names} == {
                     name: want for name in "xy" if name not in names
                 }
 
@@ -91,7 +91,7 @@ def test_every_option_keeps_the_dtype(options, x64):
         weights = process.modality_weights(schedule, {"y": "bump"}, given="marginal")
         model, _ = answers_in("bfloat16")
         given = {"y": np.ones(SHAPE, np.float32)} if "decorators" in options else {}
-        made = jax.eval_shape(
+        samples = jax.eval_shape(
             lambda: sampling.sample(
                 jax.random.key(0),
                 Diffusion(Process(schedule, weights), model),
@@ -100,20 +100,20 @@ def test_every_option_keeps_the_dtype(options, x64):
                 method=sampling.Method(**options),
             )
         )
-        assert made["x"].dtype == jnp.zeros(()).dtype
+        assert samples["x"].dtype == jnp.zeros(()).dtype
 
 
 def test_a_narrow_network_is_as_good_as_its_rounding():
     """No step is computed in its dtype: only its answers are rounded, to 8 bits."""
-    made = [
+    samples = [
         sampling.sample(
             jax.random.key(0), Diffusion(plain_model.PROCESS, answers_in(dtype)[0]), SHAPE,
             method=sampling.Method(stepper="dpm_solver_pp"),
         )["x"]
         for dtype in ("float32", "bfloat16")
     ]  # fmt: skip
-    size = float(jnp.abs(made[0]).max())
-    off = float(jnp.abs(made[0] - made[1]).max())
+    size = float(jnp.abs(samples[0]).max())
+    off = float(jnp.abs(samples[0] - samples[1]).max())
     assert 0 < off < 0.05 * size
 
 
@@ -126,10 +126,10 @@ def test_a_decorator_of_another_dtype():
         return answer
 
     with jax.numpy_dtype_promotion("standard"):
-        made = jax.eval_shape(
+        samples = jax.eval_shape(
             lambda: sampling.sample(
                 jax.random.key(0), Diffusion(plain_model.PROCESS, plain_model.shared()), SHAPE,
                 method=sampling.Method(decorators=[halve], stepper="dpm_solver_pp_3m"),
             )
         )  # fmt: skip
-    assert made["x"].dtype == jnp.float32
+    assert samples["x"].dtype == jnp.float32

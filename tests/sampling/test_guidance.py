@@ -1,4 +1,4 @@
-"""Guidance against formulas by hand, on worlds whose conditional readings are known exactly."""
+"""Guidance against formulas by hand, on worlds whose conditional means are known exactly."""
 
 import dataclasses
 import math
@@ -23,7 +23,7 @@ def _float64():
         yield
 
 
-def asked(world, model=None, **given):
+def query_of(world, model=None, **given):
     """A query, and the denoiser that guidance decorates."""
     diffusion = world.diffusion(model)
     encodings = {name: diffusion.model.modalities[name].encode(x) for name, x in given.items()}
@@ -61,7 +61,7 @@ def clean_of_clusters(world, z_t, carried):
 def test_classifier_free_by_hand(scale, known):
     world, z_t = MixtureWorld(STEPS, probabilities=(0.5, 0.3, 0.2)), states()
     labels = np.arange(len(TIMES)) % 3
-    query, plain = asked(world, **({"label": jnp.asarray(labels)} if known else {}))
+    query, plain = query_of(world, **({"label": jnp.asarray(labels)} if known else {}))
     decorate = sampling.classifier_free_guidance("label", scale)
     got = decorate(plain, query)(TIMES, z_t, roles_of(query, label=1))
     present, p = clean_of_clusters(world, z_t, 1)
@@ -83,7 +83,7 @@ def test_decoder_at_scale_one_is_bayes_rule(count, carried):
     """E[x_p | z_t, x_0] of the joint Gaussian; of two, the unknown one is not carried."""
     world, z_t = LinearWorld(count, STEPS), states()
     value = jnp.asarray(np.random.default_rng(1).normal(size=(len(TIMES), 2)))
-    query, plain = asked(world, x0=value)
+    query, plain = query_of(world, x0=value)
     denoiser = sampling.with_given(sampling.decoder_guidance({"x0": 1.0})(plain, query), query)
     got = denoiser(TIMES, z_t, roles_of(query, x0=carried, **({"x1": 0} if count == 2 else {})))
     for k, t in enumerate(np.asarray(TIMES)):
@@ -100,7 +100,7 @@ def test_decoder_at_scale_one_is_bayes_rule(count, carried):
 
 def read_all(**options):
     """ẑ_0 without guidance, and with either kind of it."""
-    query, plain = asked(LinearWorld(2, STEPS), x0=states(1), x1=states(2))
+    query, plain = query_of(LinearWorld(2, STEPS), x0=states(1), x1=states(2))
     denoisers = [
         plain,
         sampling.classifier_free_guidance("x0", 3.0, **options)(plain, query),
@@ -114,7 +114,7 @@ def read_all(**options):
 
 
 def test_scales_without_effect_leave_the_denoiser_as_it_is():
-    query, plain = asked(LinearWorld(2, STEPS), x0=states(1), x1=states(2))
+    query, plain = query_of(LinearWorld(2, STEPS), x0=states(1), x1=states(2))
     assert sampling.classifier_free_guidance("x0", 1.0)(plain, query) is plain
     assert sampling.decoder_guidance({"x0": 0.0, "x1": 0.0})(plain, query) is plain
     assert sampling.decoder_guidance({})(plain, query) is plain
@@ -123,7 +123,7 @@ def test_scales_without_effect_leave_the_denoiser_as_it_is():
 def test_samples_at_such_scales_are_the_same_bit_for_bit():
     world = LinearWorld(1, 5)
     given = {"x0": jnp.ones((3, 2))}
-    made = [
+    samples = [
         sampling.sample(
             jax.random.key(0), world.diffusion(), (3, 2), given,
             method=sampling.Method(decorators=chosen),
@@ -133,18 +133,18 @@ def test_samples_at_such_scales_are_the_same_bit_for_bit():
             [sampling.classifier_free_guidance("x0", 1.0), sampling.decoder_guidance({"x0": 0.0})],
         )
     ]  # fmt: skip
-    np.testing.assert_array_equal(*made)
+    np.testing.assert_array_equal(*samples)
 
 
 def test_a_scale_of_zero_adds_nothing_to_another():
-    query, plain = asked(LinearWorld(2, STEPS), x0=states(1), x1=states(2))
-    readings = [
+    query, plain = query_of(LinearWorld(2, STEPS), x0=states(1), x1=states(2))
+    guided = [
         sampling.decoder_guidance(scales)(plain, query)(
             TIMES, states(), roles_of(query, x0=1, x1=1)
         )
         for scales in ({"x0": 2.0, "x1": 0.0}, {"x0": 2.0})
     ]
-    np.testing.assert_array_equal(*(reading.clean.z_0 for reading in readings))
+    np.testing.assert_array_equal(*(state.clean.z_0 for state in guided))
 
 
 def test_the_interval():
@@ -190,19 +190,19 @@ def test_a_condition_guides_by_what_it_says():
     model = world.model()
     functions = model.modalities["x0"]
     silent = dataclasses.replace(functions, condition_log_prob=lambda head, x: jnp.zeros(len(x)))
-    readings = []
+    guided = []
     for modality in (functions, silent):
         modalities = {**model.modalities, "x0": modality}
         changed = dataclasses.replace(model, modalities=modalities)
-        query, plain = asked(world, changed, x0=states(1))
+        query, plain = query_of(world, changed, x0=states(1))
         decorate = sampling.decoder_guidance({"x0": 1.0})
-        readings.append(decorate(plain, query)(TIMES, states(), roles_of(query, x0=1)).clean.z_0)
-    belief = plain(TIMES, states(), roles_of(query, x0=1)).clean
+        guided.append(decorate(plain, query)(TIMES, states(), roles_of(query, x0=1)).clean.z_0)
+    estimate = plain(TIMES, states(), roles_of(query, x0=1)).clean
     drift = np.asarray(world.process.weights.marginal["x0"])[np.asarray(TIMES)][:, None]
     kept = np.sqrt(np.asarray(world.schedule.alpha_bar))[np.asarray(TIMES)][:, None]
-    news = query.encodings["x0"] - belief.encodings["x0"]
-    np.testing.assert_allclose(readings[1], belief.z_0 - drift * news / kept, rtol=1e-9)
-    assert np.abs(readings[0] - readings[1]).max() > 1e-3
+    innovation = query.encodings["x0"] - estimate.encodings["x0"]
+    np.testing.assert_allclose(guided[1], estimate.z_0 - drift * innovation / kept, rtol=1e-9)
+    assert np.abs(guided[0] - guided[1]).max() > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -243,6 +243,6 @@ def test_bad_options(options, words):
 def test_bad_modalities(decorate, words):
     world = LinearWorld(2, 5)
     model = dataclasses.replace(world.model(), droppable=("x0",))
-    query, plain = asked(world, model, x0=states())
+    query, plain = query_of(world, model, x0=states())
     with pytest.raises(ValueError, match=words):
         decorate(plain, query)

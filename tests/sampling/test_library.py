@@ -1,4 +1,4 @@
-"""Without drift every state of a walk is that of the schedulers of diffusers."""
+"""Without drift every state is that of the schedulers of diffusers."""
 
 import functools
 import types
@@ -14,7 +14,7 @@ import torch
 
 from mmdiffusion_jax import process, sampling
 from mmdiffusion_jax.model import Diffusion, ModalityFunctions, ModelFunctions, Prediction
-from tests.stepping import Walker
+from tests.stepping import StepRunner
 
 # Theirs turns torch tensors into arrays in the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -35,7 +35,7 @@ def _float64():
 
 
 @functools.cache
-def walker_of(stepper, variance="posterior", zeros=False):
+def runner_of(stepper, variance="posterior", zeros=False):
     """A denoiser that is none of any data; the head of the other modality must not matter."""
     schedule = process.linear_schedule(STEPS)
     weights = process.modality_weights(schedule, {"other": np.zeros(STEPS + 1)} if zeros else {})
@@ -53,27 +53,27 @@ def walker_of(stepper, variance="posterior", zeros=False):
     world = types.SimpleNamespace(
         schedule=schedule, process=forward, diffusion=lambda model: Diffusion(forward, model)
     )
-    return Walker(world, stepper, model)
+    return StepRunner(world, stepper, model)
 
 
-def ours(walker, times, start, noises):
-    """Every state, and last the clean state that is read."""
-    found = walker.states(times, jnp.asarray(start), noises)
-    return [*found[1:], walker.read(times[-1], found[-1]).clean.z_0]
+def ours(runner, times, start, noises):
+    """Every state, and last the estimate of the clean state."""
+    states = runner.states(times, jnp.asarray(start), noises)
+    return [*states[1:], runner.denoise(times[-1], states[-1]).clean.z_0]
 
 
 def theirs(scheduler, times, start, noises, monkeypatch, step=None):
     """The same of a scheduler, whose index t − 1 is our t."""
     step = scheduler.step if step is None else step
-    state, found = torch.tensor(start), []
+    state, states = torch.tensor(start), []
     for k, t in enumerate(times):
         noise = torch.tensor(noises[k] if k < len(noises) else np.zeros(SHAPE))
         for module in (ddim, ddpm, dpm):
             monkeypatch.setattr(module, "randn_tensor", lambda *_, noise=noise, **__: noise)
         value = torch.tanh(state) + 0.01 * t
         state = step(value, int(t) - 1, state).prev_sample
-        found.append(state.numpy())
-    return found
+        states.append(state.numpy())
+    return states
 
 
 def draws(times):
@@ -81,9 +81,9 @@ def draws(times):
     return rng.normal(size=SHAPE), rng.normal(size=(len(times) - 1, *SHAPE))
 
 
-def scheduler_of(kind, walker, **options):
+def scheduler_of(kind, runner, **options):
     """Theirs with our tables, in float64 where it lets them be."""
-    schedule = walker.world.schedule
+    schedule = runner.world.schedule
     betas = np.asarray(schedule.beta[1:])
     scheduler = kind(
         num_train_timesteps=STEPS, trained_betas=betas, prediction_type="sample", **options
@@ -98,21 +98,21 @@ def scheduler_of(kind, walker, **options):
     ("variance", "variance_type"), [("posterior", "fixed_small"), ("upper", "fixed_large")]
 )
 def test_ancestral(grid, zeros, variance, variance_type, monkeypatch):
-    times, walker = GRIDS[grid], walker_of(sampling.Ancestral(), variance, zeros)
+    times, runner = GRIDS[grid], runner_of(sampling.Ancestral(), variance, zeros)
     scheduler = scheduler_of(
-        ddpm.DDPMScheduler, walker, variance_type=variance_type, clip_sample=False
+        ddpm.DDPMScheduler, runner, variance_type=variance_type, clip_sample=False
     )
     scheduler.set_timesteps(timesteps=(times - 1).tolist())
     start, noises = draws(times)
     want = theirs(scheduler, times, start, noises, monkeypatch)
-    np.testing.assert_allclose(ours(walker, times, start, noises), want, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(ours(runner, times, start, noises), want, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_ddim(grid, eta, monkeypatch):
-    times, walker = GRIDS[grid], walker_of(sampling.DDIM(eta))
-    scheduler = scheduler_of(ddim.DDIMScheduler, walker, clip_sample=False)
+    times, runner = GRIDS[grid], runner_of(sampling.DDIM(eta))
+    scheduler = scheduler_of(ddim.DDIMScheduler, runner, clip_sample=False)
     ends = dict(zip(times.tolist(), [*times[1:].tolist(), 0]))
 
     def step(value, index, state):
@@ -121,7 +121,7 @@ def test_ddim(grid, eta, monkeypatch):
 
     start, noises = draws(times)
     want = theirs(scheduler, times, start, noises, monkeypatch, step)
-    np.testing.assert_allclose(ours(walker, times, start, noises), want, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(ours(runner, times, start, noises), want, rtol=1e-9, atol=1e-9)
 
 
 class WholeSquare(dpm.DPMSolverMultistepScheduler):
@@ -156,25 +156,25 @@ class WholeSquare(dpm.DPMSolverMultistepScheduler):
     ids=["1", "2M", "3M", "2M-SDE"],
 )
 def test_dpm_solver_pp(grid, stepper, kind, options, monkeypatch):
-    times, walker = GRIDS[grid], walker_of(stepper)
-    scheduler = scheduler_of(kind, walker, lower_order_final=False, **options)
+    times, runner = GRIDS[grid], runner_of(stepper)
+    scheduler = scheduler_of(kind, runner, lower_order_final=False, **options)
     scheduler.set_timesteps(timesteps=(times - 1).tolist())
     start, noises = draws(times)
     want = theirs(scheduler, times, start, noises, monkeypatch)
     # They compute in float32: a rounding of 1.2e-7 for each of some ten operations of a step.
     error = 1.2e-7 * 10 * len(times)
-    np.testing.assert_allclose(ours(walker, times, start, noises), want, rtol=error, atol=error)
+    np.testing.assert_allclose(ours(runner, times, start, noises), want, rtol=error, atol=error)
 
 
 def test_dpm_solver_pp_3m_without_the_missing_half_differs(monkeypatch):
     """So that the equality above is seen to depend on it."""
-    times, walker = GRIDS["even"], walker_of(sampling.DPMSolverPP(3))
+    times, runner = GRIDS["even"], runner_of(sampling.DPMSolverPP(3))
     scheduler = scheduler_of(
-        dpm.DPMSolverMultistepScheduler, walker, solver_order=3, lower_order_final=False
+        dpm.DPMSolverMultistepScheduler, runner, solver_order=3, lower_order_final=False
     )
     scheduler.set_timesteps(timesteps=(times - 1).tolist())
     start, noises = draws(times)
     want = theirs(scheduler, times, start, noises, monkeypatch)
-    got = ours(walker, times, start, noises)
+    got = ours(runner, times, start, noises)
     np.testing.assert_allclose(got[:2], want[:2], rtol=1e-4)
     assert np.abs(got[-1] - want[-1]).max() > 1e-3

@@ -10,7 +10,7 @@ import pytest
 from mmdiffusion_jax import sampling
 from tests.linear_world import LinearWorld
 from tests.mixture_world import MixtureWorld
-from tests.stepping import Walker
+from tests.stepping import StepRunner
 
 # Steps of equal log-SNR, so many that every grid below lies on them exactly. At the noisy end ẑ_0
 # hardly moves (its slope in λ is near e^λ = 0.02), so that the first steps of a multistep rule,
@@ -39,14 +39,14 @@ def world_of(name):
 
 
 @functools.cache
-def walker_of(name, stepper, variance="posterior"):
-    return Walker(world_of(name), stepper, world_of(name).model(variance=variance))
+def runner_of(name, stepper, variance="posterior"):
+    return StepRunner(world_of(name), stepper, world_of(name).model(variance=variance))
 
 
 @functools.cache
 def finest(name):
     """The solution of the probability flow, nearly."""
-    return end_of(walker_of(name, sampling.DPMSolverPP(3)), FINEST)
+    return end_of(runner_of(name, sampling.DPMSolverPP(3)), FINEST)
 
 
 def grid(count, uneven=False):
@@ -58,9 +58,9 @@ def grid(count, uneven=False):
     return STEPS - np.concatenate([[0], np.cumsum(gaps)])
 
 
-def end_of(walker, count, uneven=False):
+def end_of(runner, count, uneven=False):
     noises = np.zeros((count, *START.shape))
-    return walker.states(grid(count, uneven), jnp.asarray(START), noises)[-1]
+    return runner.states(grid(count, uneven), jnp.asarray(START), noises)[-1]
 
 
 def slope(errors):
@@ -68,8 +68,8 @@ def slope(errors):
 
 
 def trajectory_order(name, stepper, uneven=False):
-    walker = walker_of(name, stepper)
-    errors = [np.abs(end_of(walker, n, uneven) - finest(name)).max() for n in COUNTS]
+    runner = runner_of(name, stepper)
+    errors = [np.abs(end_of(runner, n, uneven) - finest(name)).max() for n in COUNTS]
     return slope(errors)
 
 
@@ -113,8 +113,8 @@ def test_the_usual_third_order_code_is_of_second_order(name, monkeypatch):
         "moments",
         lambda self, power: jax.tree.map(lambda m: m / power, moments(self, power)),
     )
-    walker = Walker(world_of(name), sampling.DPMSolverPP(3))
-    errors = [np.abs(end_of(walker, n) - finest(name)).max() for n in COUNTS]
+    runner = StepRunner(world_of(name), sampling.DPMSolverPP(3))
+    errors = [np.abs(end_of(runner, n) - finest(name)).max() for n in COUNTS]
     assert abs(slope(errors) - 2) < 0.3
 
 
@@ -124,18 +124,18 @@ def law_at(world, t):
     return observe @ world.mean, observe @ world.covariance @ observe.T + noise * np.eye(2)
 
 
-def law_at_the_end(walker, count):
+def law_at_the_end(runner, count):
     """Mean and covariance of the last state, exactly: it is affine in the start and the noises.
 
     One example for the mean, and one for each direction of the start and of every step's noise.
     """
-    mean, covariance = law_at(walker.world, STEPS)
+    mean, covariance = law_at(runner.world, STEPS)
     start = np.tile(mean, (3 + 2 * COUNTS[-1], 1))
     start[1:3] += np.linalg.cholesky(covariance).T
     noises = np.zeros((count, *start.shape))
     for k in range(count):
         noises[k, 3 + 2 * k : 5 + 2 * k] = np.eye(2)
-    end = walker.states(grid(count), jnp.asarray(start), noises)[-1]
+    end = runner.states(grid(count), jnp.asarray(start), noises)[-1]
     return end[0], (end[1:] - end[0]).T @ (end[1:] - end[0])
 
 
@@ -153,11 +153,11 @@ def law_at_the_end(walker, count):
 )
 def test_order_of_the_moments(name, stepper, variance):
     assert stepper.stochastic
-    walker = walker_of(name, stepper, variance)
-    exact_mean, exact = law_at(walker.world, 1)
+    runner = runner_of(name, stepper, variance)
+    exact_mean, exact = law_at(runner.world, 1)
     errors = []
     for count in COUNTS:
-        mean, covariance = law_at_the_end(walker, count)
+        mean, covariance = law_at_the_end(runner, count)
         np.testing.assert_allclose(mean, exact_mean, atol=1e-12)
         errors.append(np.abs(covariance - exact).max())
     assert abs(slope(errors) - stepper.order) < 0.3
@@ -166,19 +166,19 @@ def test_order_of_the_moments(name, stepper, variance):
 def test_calls_are_what_a_step_costs():
     for build in sampling.SAMPLERS.values():
         stepper, count = build(), []
-        walker = Walker(world_of("gaussian"), stepper)
-        walker.read = lambda t, z, read=walker.read, count=count: count.append(1) or read(t, z)
-        walker.states(grid(64)[:2], jnp.asarray(START), np.zeros((1, *START.shape)))
+        runner = StepRunner(world_of("gaussian"), stepper)
+        runner.read = lambda t, z, read=runner.read, count=count: count.append(1) or read(t, z)
+        runner.states(grid(64)[:2], jnp.asarray(START), np.zeros((1, *START.shape)))
         assert len(count) == stepper.calls
 
 
 def test_moments_bring_ancestral_steps_nearer_the_truth():
     """The variance of the encoding, left out by "mean", goes into the noise of each step."""
     name = "gaussian with drift"
-    moments = Walker(world_of(name), sampling.Ancestral(), moments=True)
+    moments = StepRunner(world_of(name), sampling.Ancestral(), moments=True)
     for count in (4, 16, 64):
         errors = [
-            np.abs(law_at_the_end(walker, count)[1] - law_at(walker.world, 1)[1]).max()
-            for walker in (moments, walker_of(name, sampling.Ancestral()))
+            np.abs(law_at_the_end(runner, count)[1] - law_at(runner.world, 1)[1]).max()
+            for runner in (moments, runner_of(name, sampling.Ancestral()))
         ]
         assert errors[0] < 0.95 * errors[1]

@@ -9,7 +9,7 @@ from mmdiffusion_jax import sampling
 from mmdiffusion_jax.model import Diffusion
 from tests import plain_model
 from tests.linear_world import LinearWorld
-from tests.stepping import Walker
+from tests.stepping import StepRunner
 
 WORLD = LinearWorld(1, 12)
 TIMES = np.array([12, 9, 5, 2, 1])
@@ -24,12 +24,12 @@ def trajectory(num_states, given=None, **options):
 @pytest.mark.parametrize("stepper", ["dpm_solver_pp", "heun"])
 def test_every_state_is_that_of_single_steps(stepper):
     values, way = trajectory(5, stepper=stepper)
-    walker = Walker(WORLD, sampling.SAMPLERS[stepper]())
-    by_hand = walker.states(TIMES, way.states[0], np.zeros((4, 3, 2), np.float32))
+    runner = StepRunner(WORLD, sampling.SAMPLERS[stepper]())
+    by_hand = runner.states(TIMES, way.states[0], np.zeros((4, 3, 2), np.float32))
     assert way.times.tolist() == TIMES.tolist()
     np.testing.assert_allclose(way.states, by_hand, rtol=1e-4, atol=1e-5)
     for t, z_t, clean in zip(TIMES, way.states, way.clean, strict=True):
-        np.testing.assert_allclose(walker.read(t, z_t).clean.z_0, clean, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(runner.denoise(t, z_t).clean.z_0, clean, rtol=1e-4, atol=1e-5)
     # The primary of this world is read as it is.
     np.testing.assert_array_equal(way.values["p"], way.clean)
     for name in ("p", "x0"):

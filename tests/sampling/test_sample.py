@@ -34,7 +34,7 @@ def test_every_conditional_is_the_exact_one(names):
         name: jnp.broadcast_to(jnp.asarray(np.float32(VALUES[columns([name])])), (COUNT, 2))
         for name in names
     }
-    made = jax.jit(
+    samples = jax.jit(
         lambda key: sampling.sample(
             key, WORLD.diffusion(), (COUNT, 2), given,
             sampling.Method(
@@ -44,35 +44,35 @@ def test_every_conditional_is_the_exact_one(names):
         )
     )(jax.random.key(0))  # fmt: skip
     for name in names:
-        np.testing.assert_array_equal(made[name], given[name])
+        np.testing.assert_array_equal(samples[name], given[name])
     rest = [name for name in NAMES if name not in names]
     a, b, covariance = columns(rest), columns(names), WORLD.covariance
     gain = np.linalg.solve(covariance[np.ix_(b, b)], covariance[np.ix_(b, a)]).T
     mean = WORLD.mean[a] + gain @ (VALUES[b] - WORLD.mean[b])
     exact = covariance[np.ix_(a, a)] - gain @ covariance[np.ix_(b, a)]
-    drawn, sd = np.concatenate([made[name] for name in rest], axis=1), np.sqrt(np.diag(exact))
+    drawn, sd = np.concatenate([samples[name] for name in rest], axis=1), np.sqrt(np.diag(exact))
     # Five standard errors of COUNT samples, and as much as a half more for the steps in t.
     np.testing.assert_allclose((drawn.mean(0) - mean) / sd, 0, atol=7.5 / COUNT**0.5)
     off = (np.cov(drawn.T) - exact) / np.outer(sd, sd)
     np.testing.assert_allclose(off, 0, atol=7.5 * (2 / COUNT) ** 0.5)
 
 
-def test_known_values_enter_after_the_models_plain_denoiser():
-    """The trap: a known encoding in place of the model's estimate must not leak into ẑ_0."""
+def test_given_values_replace_estimates_after_the_plain_denoiser():
+    """The trap: a given encoding in place of the model's estimate must not leak into ẑ_0."""
     world = MixtureWorld(60, weight=2.0)
-    # Told of no presence, the model takes every state to carry the label.
+    # Without roles the model takes every state to carry the label.
     model = dataclasses.replace(
         world.model(),
         denoise=lambda z_t, t: world.model().denoise(z_t, t, all_carried(["label"], len(t))),
         sees_roles=False,
     )
     count = 2000
-    asked = jnp.arange(count) % 3
-    made = jax.jit(
-        lambda key: sampling.sample(key, world.diffusion(model), (count, 2), {"label": asked})
+    labels = jnp.arange(count) % 3
+    samples = jax.jit(
+        lambda key: sampling.sample(key, world.diffusion(model), (count, 2), {"label": labels})
     )(jax.random.key(0))
-    np.testing.assert_array_equal(made["label"], asked)
-    right = world.posterior(np.asarray(made["x"]))[np.arange(count), asked]
+    np.testing.assert_array_equal(samples["label"], labels)
+    right = world.posterior(np.asarray(samples["x"]))[np.arange(count), labels]
     drawn = world.draw(count)
     exact = world.posterior(np.asarray(drawn["x"]))[np.arange(count), drawn["label"]]
     # The same certainty about the label as of true pairs, where chance would be 1 in 3.
@@ -86,13 +86,13 @@ def test_labels_are_read_from_a_known_primary():
     x = world.draw(500)["x"]
     exact = world.posterior(np.asarray(x))
     for unknown in ("auto", "absent"):
-        made = sampling.sample(
+        samples = sampling.sample(
             jax.random.key(0), world.diffusion(), x.shape, {"x": x},
             method=sampling.Method(unknown=unknown),
         )  # fmt: skip
-        np.testing.assert_array_equal(made["x"], x)
+        np.testing.assert_array_equal(samples["x"], x)
         sure = exact.max(1) > 0.9
-        assert (made["label"] == exact.argmax(1))[sure].all()
+        assert (samples["label"] == exact.argmax(1))[sure].all()
 
 
 @pytest.mark.parametrize(
@@ -136,15 +136,15 @@ def test_an_example_does_not_depend_on_the_others(options):
     given = {"x": world.draw(7)["x"]} if options.pop("given", None) else {}
 
     @functools.partial(jax.jit, static_argnums=1)
-    def made(key, count):
+    def draw(key, count):
         return sampling.sample(
             key, world.diffusion(), (count, 2),
             {name: x[:count] for name, x in given.items()}, sampling.Method(read="draw", **options),
         )  # fmt: skip
 
     key = jax.random.key(3)
-    few = made(jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(3)), 3)
-    for name, whole in made(key, 7).items():
+    few = draw(jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(3)), 3)
+    for name, whole in draw(key, 7).items():
         # Sums over a few products may be taken in another order for another batch size.
         np.testing.assert_allclose(few[name], whole[:3], rtol=1e-5, atol=1e-6)
 
@@ -159,7 +159,7 @@ def test_weights_of_zero_are_no_modality_at_all():
         modalities={"p": model.modalities["p"]},
         denoise=lambda z_t, t, _: model.denoise(z_t, t, absent),
     )
-    made = [
+    samples = [
         sampling.sample(
             jax.random.key(0),
             Diffusion(forward, each),
@@ -171,7 +171,7 @@ def test_weights_of_zero_are_no_modality_at_all():
             (Process(world.schedule), alone),
         )
     ]
-    np.testing.assert_allclose(made[0]["p"], made[1]["p"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(samples[0]["p"], samples[1]["p"], rtol=1e-5, atol=1e-6)
 
 
 def test_moments_bring_few_ancestral_steps_nearer_the_truth():
@@ -180,13 +180,13 @@ def test_moments_bring_few_ancestral_steps_nearer_the_truth():
     times = sampling.log_snr_grid(world.schedule, 8)
     errors = []
     for estimate in ("moments", "mean"):
-        made = jax.jit(
+        samples = jax.jit(
             lambda key, estimate=estimate: sampling.sample(
                 key, world.diffusion(), (COUNT, 2),
                 method=sampling.Method(times=times, estimate=estimate),
             )
         )(jax.random.key(0))  # fmt: skip
-        errors.append(np.abs(np.cov(made["x"].T) - world.covariance).max())
+        errors.append(np.abs(np.cov(samples["x"].T) - world.covariance).max())
     # Two standard errors of a variance over COUNT samples is what chance could do.
     assert errors[1] - errors[0] > 2 * (2 / COUNT) ** 0.5 * world.covariance.max()
 
