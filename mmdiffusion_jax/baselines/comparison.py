@@ -55,18 +55,11 @@ class Cost:
 def equal_steps(
     costs: Mapping[str, Mapping[str, Cost]], reference: str, num_steps: int
 ) -> dict[str, int]:
-    """Steps a part for which every arm takes as many operations in all as the reference.
+    """{arm: steps of each part}, with which each arm takes as many operations as the reference.
 
-    An arm of several parts, one model a task, shares the reference's operations among them: each
-    part gets num_steps · (Σ flops of the reference) / (Σ flops of the arm).
-
-    Args:
-        costs: {arm: {part: cost}}.
-        reference: the arm that has `num_steps`.
-        num_steps: of each part of the reference.
-
-    Returns:
-        {arm: steps of each part}.
+    Each part of the reference has `num_steps`. An arm of several parts, one model a task, shares
+    the operations among them: each part gets num_steps · (Σ flops of the reference) / (Σ flops of
+    the arm). `costs` are {arm: {part: cost}}.
 
     Example:
         >>> cost = Cost(flops=1.0, seconds=1.0, num_parameters=1)

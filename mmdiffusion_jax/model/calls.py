@@ -140,15 +140,10 @@ def call_modality(
     shape: tuple[int | EllipsisType, ...],
     dtype: Any = None,
 ) -> jax.Array:
-    """Calls one function of a modality and checks what it returns.
+    """Calls one function of a modality, by its name in `ModalityFunctions`, and checks the result.
 
-    Args:
-        model: has the modality.
-        name: of the modality.
-        wanted: the function's name in `ModalityFunctions`.
-        *arguments: of the function.
-        shape: that the result must have; `...` at the end stands for any more axes.
-        dtype: floating, that the result is cast to; left out, it stays as it is.
+    It must have this shape, whose `...` at the end stands for any more axes, and is cast to the
+    floating dtype where one is given.
 
     Raises:
         ValueError: a missing function, or a result of another shape.

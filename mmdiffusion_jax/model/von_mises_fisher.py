@@ -57,14 +57,9 @@ def von_mises_fisher_log_prob(direction: jax.Array, kappa: jax.Array, x: jax.Arr
 
 
 def von_mises_fisher_resultant(dims: int, kappa: jax.Array) -> jax.Array:
-    """Length of the mean, E[x] = A_d(κ) μ with A_d(κ) = I_(d/2)(κ) / I_(d/2−1)(κ).
+    """Length of the mean, E[x] = A_d(κ) μ with A_d(κ) = I_(d/2)(κ) / I_(d/2−1)(κ) in 0 … 1.
 
-    Args:
-        dims: d, at least 2.
-        kappa: κ ≥ 0, any shape.
-
-    Returns:
-        A_d(κ) in 0 … 1, of κ's shape.
+    d = `dims` is at least 2; κ ≥ 0 has any shape, which A_d(κ) has too.
 
     Raises:
         ValueError: `dims` is no whole number of at least 2, or κ no array.

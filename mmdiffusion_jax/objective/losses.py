@@ -36,9 +36,6 @@ def no_weighting(snr: jax.Array) -> jax.Array:
 def min_snr_weighting(gamma: float = 5.0) -> Weighting:
     """min(SNR, γ) / SNR, as a weight of the noise error (Hang et al. 2023).
 
-    Args:
-        gamma: γ, above 0.
-
     Raises:
         ValueError: when γ is not above 0.
 
@@ -59,9 +56,7 @@ def min_snr_weighting(gamma: float = 5.0) -> Weighting:
 def p2_weighting(gamma: float = 1.0, k: float = 1.0) -> Weighting:
     """1 / (k + SNR)^γ, as a weight of the noise error (Choi et al. 2022).
 
-    Args:
-        gamma: γ, at least 0; 0 is no weighting.
-        k: keeps the weight bounded at high noise, above 0.
+    γ = 0 is no weighting; k keeps the weight bounded at high noise.
 
     Raises:
         ValueError: when γ is negative or k is not above 0.

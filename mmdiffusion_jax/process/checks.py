@@ -242,12 +242,8 @@ def checked_result(
 ) -> jax.Array:
     """What a function of the user's returned, once its shape and dtype are checked.
 
-    Args:
-        argument: the name by which the caller knows the function.
-        value: what it returned.
-        shape: that it must have; `...` at the end stands for any more axes.
-        dtype: floating, that the result is cast to; None leaves it as it is.
-        what: whose shape that is, for the error.
+    A `...` at the end of the shape stands for any more axes, `what` says in the error whose shape
+    it is, and the result is cast to the floating dtype, if any.
 
     Raises:
         ValueError: another shape, or no real numbers where a dtype is asked for.

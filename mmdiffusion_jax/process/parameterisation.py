@@ -97,15 +97,8 @@ def from_pivot(schedule: Schedule, t: ArrayLike, pivot: Pivot, target: str) -> j
 def noise_error_factor(schedule: Schedule, t: jax.Array, target: str) -> jax.Array:
     """The factor from a squared error of this target to the squared error of the noise.
 
-    For the same y_t: ‖ε − ε_θ‖² = SNR ‖z_0 − ẑ_0‖² = ᾱ_t ‖v − v̂‖².
-
-    Args:
-        schedule: the noise schedule.
-        t: (batch,) integers in 1 … T.
-        target: "noise", "z_0" or "v".
-
-    Returns:
-        (batch,), above zero.
+    For the same y_t: ‖ε − ε_θ‖² = SNR ‖z_0 − ẑ_0‖² = ᾱ_t ‖v − v̂‖². The factor is (batch,), above
+    zero, for (batch,) integers t in 1 … T and a target "noise", "z_0" or "v".
 
     Raises:
         ValueError: an unknown target; `t` not integer, or out of range (outside jit).

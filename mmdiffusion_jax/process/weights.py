@@ -104,9 +104,6 @@ def modality_weights(
             rule such as `Bump(2.0)` or any function of the schedule, or T + 1 values, first 0.
         given: what `weights` means: "transition" (w_t) or "marginal" (w̄_t).
 
-    Returns:
-        Both kinds, for the same names.
-
     Raises:
         ValueError: no schedule, an unknown rule or `given`, values that are not T + 1 finite
             numbers that start with 0.

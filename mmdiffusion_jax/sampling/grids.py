@@ -107,14 +107,7 @@ GRIDS: Mapping[str, Callable[[Schedule, int], np.ndarray]] = {
 
 
 def check_grid(schedule: Schedule, times: ArrayLike) -> np.ndarray:
-    """Checks a grid that was not made by a function of this module.
-
-    Args:
-        schedule: the noise schedule, T steps.
-        times: integers in 1 … T, strictly decreasing.
-
-    Returns:
-        (num_steps,) int32.
+    """A grid as (num_steps,) int32, checked to be strictly decreasing integers in 1 … T.
 
     Raises:
         ValueError: an empty grid, values that are not integers in 1 … T, or that do not decrease.

@@ -78,16 +78,9 @@ class SeparateFunctions:
 def separate_state(
     schedule: Schedule, t: jax.Array, encoding: jax.Array, noise: jax.Array
 ) -> jax.Array:
-    """z^i_t = sqrt(ᾱ_t) E_i(x_i) + sqrt(1 − ᾱ_t) ε of one modality.
+    """z^i_t = sqrt(ᾱ_t) E_i(x_i) + sqrt(1 − ᾱ_t) ε of one modality, (batch, *latent) each.
 
-    Args:
-        schedule: the noise schedule.
-        t: (batch,) integers in 0 … T; at 0 the state is the encoding.
-        encoding: (batch, *latent).
-        noise: (batch, *latent).
-
-    Returns:
-        (batch, *latent).
+    t are (batch,) integers in 0 … T; at 0 the state is the encoding.
 
     Raises:
         ValueError: shapes that do not agree; `t` out of range (outside jit).

@@ -30,8 +30,8 @@ def classifier_free_guidance(
         scale: 1 is no guidance, 0 leaves the modality unused, above 1 amplifies it.
         interval: the noise levels σ = sqrt((1 − ᾱ_t) / ᾱ_t) at which to guide, both ends included
             (Kynkäänniemi et al. 2024).
-        rescale: φ in [0, 1]; how far the guided ẑ_0 is brought back to the standard deviation it
-            had with i, per example (Lin et al. 2024, section 3.4).
+        rescale: φ in [0, 1]; how far the guided ẑ_0 is brought back to the standard deviation of
+            ẑ_0 with i, per example (Lin et al. 2024, section 3.4).
         limit: the greatest RMS, per example, of what guidance adds to ẑ_0; more is scaled down.
 
     Raises:

@@ -19,15 +19,7 @@ EVERYWHERE = (0.0, math.inf)
 
 @dataclasses.dataclass(frozen=True)
 class GuidanceOptions:
-    """How a guided ẑ_0 replaces the plain one: limited, rescaled, within an interval.
-
-    Attributes:
-        interval: the noise levels σ = sqrt((1 − ᾱ_t) / ᾱ_t) at which to guide, both ends included
-            (Kynkäänniemi et al. 2024).
-        rescale: φ in [0, 1]; how far the guided ẑ_0 is brought back to the standard deviation of
-            the plain one, per example (Lin et al. 2024, section 3.4).
-        limit: the greatest RMS, per example, of what guidance adds to ẑ_0; more is scaled down.
-    """
+    """How a guided ẑ_0 replaces the plain one; the options of `classifier_free_guidance`."""
 
     interval: tuple[float, float]
     rescale: float

@@ -14,10 +14,6 @@ from mmdiffusion_jax.sampling.query import Decorator, Query
 def static_threshold(low: float = -1.0, high: float = 1.0) -> Decorator:
     """ẑ_0 ← min(max(ẑ_0, low), high), entry by entry.
 
-    Args:
-        low: the least entry of a clean state.
-        high: the greatest.
-
     Raises:
         ValueError: when low is not below high.
 
