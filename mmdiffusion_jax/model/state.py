@@ -70,7 +70,7 @@ class Denoiser(Protocol):
 
 
 def encode(model: ModelFunctions, batch: Batch, roles: Roles) -> CleanState:
-    """Encodes a batch: z_0 and the encodings that drive the process, zero where not carried.
+    """z_0 and the encodings of a batch, each zero where the state does not carry the modality.
 
     Raises:
         ValueError: a modality missing from the batch, or encodings of different shapes.

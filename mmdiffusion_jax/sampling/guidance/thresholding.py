@@ -60,10 +60,10 @@ def _on_clean(function: Callable[[jax.Array], jax.Array]) -> Decorator:
     def decorate(denoiser: Denoiser, query: Query) -> Denoiser:
         del query
 
-        def answer(t: jax.Array, z_t: jax.Array, roles: Roles) -> NoisyState:
+        def threshold(t: jax.Array, z_t: jax.Array, roles: Roles) -> NoisyState:
             state = denoiser(t, z_t, roles)
             return state.with_z_0(function(state.clean.z_0))
 
-        return answer
+        return threshold
 
     return decorate
