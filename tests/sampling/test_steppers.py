@@ -14,7 +14,7 @@ from tests.stepping import StepRunner
 
 # Steps of equal log-SNR, so many that every grid below lies on them exactly. At the noisy end ẑ_0
 # hardly moves (its slope in λ is near e^λ = 0.02), so that the first steps of a multistep rule,
-# taken at a lower order for want of readings, cost less than all the others together.
+# taken at a lower order for want of estimates, cost less than all the others together.
 STEPS, LOG_SNR = 2049, (2.0, -8.0)
 COUNTS = (64, 128, 256)
 FINEST = 1024
@@ -167,7 +167,8 @@ def test_calls_are_what_a_step_costs():
     for build in sampling.SAMPLERS.values():
         stepper, count = build(), []
         runner = StepRunner(world_of("gaussian"), stepper)
-        runner.read = lambda t, z, read=runner.read, count=count: count.append(1) or read(t, z)
+        denoise = runner.denoise
+        runner.denoise = lambda t, z, f=denoise, count=count: count.append(1) or f(t, z)
         runner.states(grid(64)[:2], jnp.asarray(START), np.zeros((1, *START.shape)))
         assert len(count) == stepper.calls
 
