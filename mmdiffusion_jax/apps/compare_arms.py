@@ -1,4 +1,4 @@
-"""Multi-task training against single-task training: same backbone, same budget, same judges."""
+"""Compares multi-task with single-task training: same backbone, budget and judges."""
 
 import dataclasses
 import json
@@ -15,10 +15,10 @@ from mmdiffusion_jax.apps.costs import measure_costs
 from mmdiffusion_jax.apps.train import load, train
 from mmdiffusion_jax.baselines import ArmRun, Cost
 from mmdiffusion_jax.evaluation import HIGHER_IS_BETTER, RealData
-from mmdiffusion_jax.networks import MultiModalModel
 
-# Budgets that differ by less are one and the same run.
+# Numbers of steps that differ by a smaller share are trained once.
 _SAME = 0.02
+# Samples that a picture shows.
 _SHEET = 40
 
 Splits = tuple[data.Source, data.Source]
@@ -32,19 +32,19 @@ def compare_arms(
     steps: int | None = None,
     budgets: Sequence[str] = baselines.BUDGETS,
 ) -> str:
-    """Trains every arm with every seed, evaluates all in one way, and prints the table.
+    """Trains every arm with every seed, evaluates all runs alike, and prints a table.
 
     The first arm is the reference. Under the budget "steps" each run of an arm has as many steps
     as the reference; under "flops" the runs of an arm together have as many operations. Judges and
     features are fitted once, on training data, and serve all arms. The same call again goes on
-    where it stopped. Writes `comparison.json`, `comparison.md`, `comparison.png` and
+    where it stopped. It writes `comparison.json`, `comparison.md`, `comparison.png` and
     `features.safetensors` (the network of the judges; `features.json` says what it was fitted to)
     into `workdir`, and a folder for each run with its checkpoints, figures and sheets of samples.
 
     Args:
         config: of the multi-task model.
-        workdir: where everything is kept.
-        arms: names of `experiment.ARMS`.
+        workdir: the folder of all runs.
+        arms: names of `baselines.ARMS`.
         num_seeds: runs an arm; seeds count up from the config's.
         steps: of training, in place of the config's.
         budgets: names of `baselines.BUDGETS`.
@@ -81,17 +81,17 @@ def compare_arms(
     for seed in range(settings.seed, settings.seed + num_seeds):
         for budget in budgets:
             for arm, parts in plans.items():
-                wanted = counts[budget][arm]
-                if abs(wanted / whole - 1) < _SAME:
-                    wanted = whole
+                num_steps = counts[budget][arm]
+                if abs(num_steps / whole - 1) < _SAME:
+                    num_steps = whole
                 figures: dict[str, float] = {}
                 counts_of: dict[str, int] = {}
                 for part, part_config in parts.items():
-                    place = folder / f"{arm}-{part}-{wanted}-seed{seed}"
-                    record = _run(part_config, str(place), wanted, seed, real, splits)
+                    place = folder / f"{arm}-{part}-{num_steps}-seed{seed}"
+                    record = _run(part_config, str(place), num_steps, seed, real, splits)
                     figures |= record["figures"]
                     counts_of |= record.get("num_examples", {})
-                steps_of = dict.fromkeys(parts, wanted)
+                steps_of = dict.fromkeys(parts, num_steps)
                 runs.append(ArmRun(budget, arm, seed, steps_of, figures, counts_of))
                 table = _write(folder, runs, costs, real)
     print(table)
@@ -99,7 +99,7 @@ def compare_arms(
 
 
 def _real_data(config: ConfigDict, splits: Splits, kept: Path) -> RealData:
-    """The real data, with the network of features that an earlier call has kept, if any.
+    """The real data, with the feature network of an earlier call, if there is one.
 
     Raises:
         ValueError: an earlier call fitted them to other data.
@@ -109,14 +109,14 @@ def _real_data(config: ConfigDict, splits: Splits, kept: Path) -> RealData:
     ours = {"judge_steps": settings.evaluation.judge_steps, **dataclasses.asdict(settings.data)}
     for place in ("path", "embedder", "folder"):
         del ours[place]
-    # Of files what they hold, as they may move; a record of before has their names.
+    # Digests of files, as files may move; records of earlier versions have their names.
     digests = experiment.data_digests(config)
     record = ours | {key.removeprefix("data."): digest for key, digest in digests.items()}
     origin = kept.with_suffix(".json")
     if settings.evaluation.features == evaluation.CLASSIFIER and kept.exists():
-        # A network that was put there by hand has no record.
-        theirs = json.loads(origin.read_text(encoding="utf-8")) if origin.exists() else _plain(ours)
         names = _plain(ours)
+        # A network that was put there by hand has no record.
+        theirs = json.loads(origin.read_text(encoding="utf-8")) if origin.exists() else names
         different = [
             key
             for key, value in _plain(record).items()
@@ -142,7 +142,7 @@ def _real_data(config: ConfigDict, splits: Splits, kept: Path) -> RealData:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """As they come back from a file."""
+    """The values as they come back from a file."""
     return json.loads(json.dumps(values))
 
 
@@ -150,19 +150,21 @@ def _costs(
     plans: Mapping[str, Mapping[str, ConfigDict]], batch: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, Cost]]:
     flat = {f"{arm}/{part}": c for arm, parts in plans.items() for part, c in parts.items()}
-    found = measure_costs(flat, batch)
-    return {arm: {part: found[f"{arm}/{part}"] for part in parts} for arm, parts in plans.items()}
+    measured = measure_costs(flat, batch)
+    return {
+        arm: {part: measured[f"{arm}/{part}"] for part in parts} for arm, parts in plans.items()
+    }
 
 
 def _run(
     config: ConfigDict, workdir: str, num_steps: int, seed: int, real: RealData, splits: Splits
 ) -> dict[str, Any]:
-    """Trains and evaluates one run, or reads what an earlier call has found."""
+    """Trains and evaluates one run, or reads the figures of an earlier call."""
     config = config.copy_and_resolve_references()
     config.seed, config.training.num_steps = seed, num_steps
-    # Evaluated in the end, and by the same judges as the others.
+    # The evaluation comes after training, by the judges of all runs.
     config.training.eval_every = config.training.sample_every = 0
-    # By name, not by the file that they may have come from.
+    # Features have their name in the key, not the file that they may have come from.
     settings = experiment.read_settings(config)
     key = {
         "evaluation": dataclasses.asdict(settings.evaluation) | {"features": real.features_name},
@@ -170,19 +172,28 @@ def _run(
     }
     file = Path(workdir) / "figures.json"
     if file.exists():
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if found["key"] == _plain(key):
-            return found
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if record["key"] == _plain(key):
+            return record
     logging.info("%s: %d steps.", workdir, num_steps)
     taken = int(train(config, workdir).step)
     if taken < num_steps:
         raise KeyboardInterrupt(f"{workdir} is at step {taken} of {num_steps}; run again to go on")
     _, built, params = load(workdir)
 
-    def look(title: str, samples: Mapping[str, np.ndarray]) -> None:
-        _draw(built.model, samples, Path(workdir) / f"{title}.png")
+    def draw(title: str, samples: Mapping[str, np.ndarray]) -> None:
+        """Draws the first samples; figures are not lost to a picture that cannot be drawn."""
+        picture = Path(workdir) / f"{title}.png"
+        try:
+            sheet = evaluation.contact_sheet(
+                built.model, {name: x[:_SHEET] for name, x in samples.items()}
+            )
+        except Exception as error:
+            logging.warning("The picture %s is left out: %s", picture, error)
+        else:
+            files.write_png(picture, sheet)
 
-    figures = list(evaluation.evaluate(built, params, *splits, real, look))
+    figures = list(evaluation.evaluate(built, params, *splits, real, draw))
     for figure in figures:
         if figure.value is None:
             logging.info("%s: %s is left out: %s.", workdir, figure.name, figure.reason)
@@ -193,16 +204,6 @@ def _run(
     }
     files.write_text(file, json.dumps(record, indent=1))
     return record
-
-
-def _draw(model: MultiModalModel, samples: Mapping[str, np.ndarray], file: Path) -> None:
-    """Draws the first samples; figures are not lost to a picture that cannot be drawn."""
-    try:
-        sheet = evaluation.contact_sheet(model, {name: x[:_SHEET] for name, x in samples.items()})
-    except Exception as error:
-        logging.warning("The picture %s is left out: %s", file, error)
-    else:
-        files.write_png(file, sheet)
 
 
 def _write(
@@ -217,13 +218,13 @@ def _write(
         floor = None
     judged = {n: x for n, x in runs[0].figures.items() if n.startswith("judge/")}
     table += "".join(f" {name} {value:.3f}." for name, value in judged.items())
-    found = {
+    results = {
         "features": real.features_name,
         "frechet_floor": floor,
         "costs": {a: {p: dataclasses.asdict(c) for p, c in ps.items()} for a, ps in costs.items()},
         "runs": [dataclasses.asdict(run) for run in runs],
     }
-    files.write_text(folder / "comparison.json", json.dumps(found, indent=1))
+    files.write_text(folder / "comparison.json", json.dumps(results, indent=1))
     files.write_text(folder / "comparison.md", table + "\n")
     baselines.plot_arms(runs, arms, HIGHER_IS_BETTER, folder / "comparison.png")
     return table

@@ -1,4 +1,4 @@
-"""Comparing samplers on trained experiments."""
+"""Compares samplers on trained experiments."""
 
 import dataclasses
 import json
@@ -51,8 +51,8 @@ def compare_samplers(
         runs.append(run)
     table = evaluation.sampler_table(runs)
     folder.mkdir(parents=True, exist_ok=True)
-    found = [[dataclasses.asdict(figures) for figures in run] for run in runs]
-    files.write_text(folder / "samplers.json", json.dumps(found, indent=1) + "\n")
+    records = [[dataclasses.asdict(figures) for figures in run] for run in runs]
+    files.write_text(folder / "samplers.json", json.dumps(records, indent=1) + "\n")
     files.write_text(folder / "samplers.md", table + "\n")
     evaluation.plot_samplers(runs, folder / "samplers.png")
     print(table)

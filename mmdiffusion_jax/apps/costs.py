@@ -1,4 +1,4 @@
-"""What a step of training costs: operations counted by the compiler, time measured in turns."""
+"""The cost of a training step: operations that the compiler counts, and measured time."""
 
 import statistics
 import time
@@ -19,7 +19,7 @@ def measure_costs(
 ) -> dict[str, Cost]:
     """The cost of a step of each of several training runs.
 
-    Each round takes a few steps of every run, so that what else the machine does falls on all.
+    Each round takes a few steps of every run, so that other load of the machine slows all alike.
 
     Args:
         parts: {name: config}.

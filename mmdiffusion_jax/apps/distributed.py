@@ -1,4 +1,4 @@
-"""Several processes as one run: found in the environment or named by flags, and how they end."""
+"""Joins several processes into one run, by flags or by the environment."""
 
 import dataclasses
 import glob
@@ -24,8 +24,8 @@ class Processes:
     """How a process joins a run of several.
 
     Attributes:
-        mode: "off" for one process; "on" to let JAX find the others, which it must; "auto" to look
-            whether there are any.
+        mode: "off" for one process; "on" where JAX must find others; "auto" to join others that the
+            environment names.
         coordinator: HOST:PORT of process 0, together with the next two.
         num_processes: in all.
         process_id: this one, from 0.
@@ -64,9 +64,9 @@ def how_to_join(
 ) -> dict[str, object] | None:
     """The arguments of `jax.distributed.initialize`, or None where there is nothing to join.
 
-    SLURM counts where this is one of several tasks of a step; JAX reads the rest from its variables
-    itself. Where there is a TPU, JAX asks the machine for the other hosts of its slice, and finds
-    none on a single host.
+    Under SLURM a process joins the other tasks of its step; JAX reads the rest from SLURM's
+    variables. On a TPU JAX asks the machine for the other hosts of its slice; a single host has
+    none.
 
     Args:
         processes: from the flags.
@@ -96,13 +96,10 @@ def how_to_join(
 
 
 def join(processes: Processes) -> None:
-    """Joins the other processes of this run, if there are any; before JAX is used otherwise.
-
-    Args:
-        processes: from the flags.
+    """Joins the other processes of this run, if there are any; call it before JAX is used.
 
     Raises:
-        ValueError: they were not found, or did not all come.
+        ValueError: the others were not found, or did not all connect.
     """
     has_tpu = bool(glob.glob("/dev/accel[0-9]*") or os.environ.get("TPU_WORKER_HOSTNAMES"))
     arguments = how_to_join(processes, os.environ, has_tpu)
@@ -129,7 +126,7 @@ def define_distributed_flags() -> Callable[[], Processes]:
     """Defines the flags of a launch script that several processes can run together.
 
     Returns:
-        After parsing: how to join.
+        A function that gives, after parsing, how the process joins.
     """
     mode = flags.DEFINE_enum(
         "distributed", "auto", MODES, "Several processes: look for them, never, or always."

@@ -1,4 +1,4 @@
-"""Evaluating trained experiments."""
+"""Evaluates trained experiments."""
 
 import json
 import math
@@ -25,14 +25,14 @@ def evaluate(
 ) -> list[list[Figure]]:
     """Evaluates each workdir: prints each figure as it is computed, and writes `metrics.json`.
 
-    A figure that cannot be had of these data is left out, and the reason is printed in its place.
+    A figure that these data do not allow is left out, and the reason is printed in its place.
     `metrics.json` has {figure: value}, and beside these `num_examples` {figure: how many examples
     it counts} and `left_out` {figure: reason}. Where the workdir cannot be written to, the figures
     are printed only.
 
     Args:
-        workdirs: trained experiments; of several, the mean and the standard deviation are printed,
-            over those that have the figure.
+        workdirs: trained experiments; of several, mean and standard deviation are printed over
+            those that have the figure.
         checkpoint: "newest" or "best".
         places: {key of `config.data`: where the data are now}, if they have moved.
         **options: fields of `SamplingOptions`, in place of the experiments' own; figures with

@@ -1,4 +1,4 @@
-"""A trained experiment as one file, and back."""
+"""Writes a trained experiment as one file, and reads it back."""
 
 import os
 from pathlib import Path
@@ -38,9 +38,6 @@ def load_export(
     path: str | os.PathLike[str],
 ) -> tuple[ConfigDict, experiment.Experiment, dict[str, Any]]:
     """The config, the experiment and the parameters from a file that `export` wrote.
-
-    Args:
-        path: the file.
 
     Raises:
         ValueError: a damaged file, or one whose parameters are not those of its config.

@@ -1,4 +1,4 @@
-"""Fitting the feature network that judges samples of one kind of data."""
+"""Fits the network whose features and labels judge samples."""
 
 import dataclasses
 
@@ -38,9 +38,9 @@ def fit_features(
     Examples in which image or label is absent, by `<name>_present`, count nowhere.
 
     Args:
-        where: the images lie; the accuracy on their test split, if there is one, is printed.
+        where: the place of the images; the accuracy on their test split, if any, is printed.
         out: the `.safetensors` file to be written; its folder exists.
-        num_steps: batches that are learned from.
+        num_steps: of the training.
         seed: of the training.
 
     Returns:
@@ -48,7 +48,7 @@ def fit_features(
 
     Raises:
         ValueError: a file that is missing, has other contents or no example with both, or an output
-            that cannot be.
+            that cannot be written.
     """
     file = files.writable_file(out, "out", suffix=".safetensors")
     if where.path in data.SMALL_SETS:

@@ -12,14 +12,14 @@ from mmdiffusion_jax.apps.requests import parse_interval, parse_scales
 flags.disclaim_key_flags()
 
 CHECKPOINTS = ("newest", "best")
-"""What may be read of a run: its last checkpoint, or the one with the best evaluation."""
+"""The checkpoints of a run that can be read: its last, or the one with the best evaluation."""
 
 
 def define_sampling_flags() -> Callable[[], dict[str, Any]]:
-    """Defines a flag for each sampling option, to take the place of the run's own.
+    """Defines a flag for each sampling option, which replaces the option of a run.
 
     Returns:
-        After parsing: the options that were given, by name.
+        A function that gives, after parsing, {name: value} of the flags that were set.
     """
     plain = (
         flags.DEFINE_string("sampler", None, "ancestral, ddim, 'ddim(eta=0.5)', heun, …"),
@@ -32,7 +32,9 @@ def define_sampling_flags() -> Callable[[], dict[str, Any]]:
         flags.DEFINE_string("estimate", None, "Of unknown encodings: mean, draw or moments."),
         flags.DEFINE_string("unknown", None, "Unknown modalities: auto, absent or estimated."),
         flags.DEFINE_string("read", None, "Values in the end: most_likely or draw."),
-        flags.DEFINE_float("read_noise", None, "Greatest sigma to read a known primary at."),
+        flags.DEFINE_float(
+            "read_noise", None, "Greatest sigma at which heads predict from a given primary."
+        ),
         flags.DEFINE_integer("corrections", None, "Langevin steps at each state."),
         flags.DEFINE_integer("batch_size", None, "Samples at once."),
     )
@@ -43,11 +45,11 @@ def define_sampling_flags() -> Callable[[], dict[str, Any]]:
     interval = flags.DEFINE_list("guidance_interval", None, "Where to guide: low,high in sigma.")
 
     def read() -> dict[str, Any]:
-        found: dict[str, Any] = {flag.name: flag.value for flag in plain}
-        found |= {f.name: parse_scales(f.name, f.value) for f in scales if f.value is not None}
+        values: dict[str, Any] = {flag.name: flag.value for flag in plain}
+        values |= {f.name: parse_scales(f.name, f.value) for f in scales if f.value is not None}
         if interval.value is not None:
-            found[interval.name] = parse_interval(interval.value)
-        return {name: value for name, value in found.items() if value is not None}
+            values[interval.name] = parse_interval(interval.value)
+        return {name: value for name, value in values.items() if value is not None}
 
     return read
 
@@ -56,7 +58,8 @@ def define_data_flags() -> Callable[[], dict[str, str]]:
     """Defines flags for where the data of a workdir lie now, if they have moved.
 
     Returns:
-        After parsing: the places that were given, by their keys in `config.data`.
+        A function that gives, after parsing, {key in `config.data`: place} of the flags that were
+        set.
     """
     places = {
         key: flags.DEFINE_string(f"data_{key}", None, f"In place of config.data.{key}: {what}.")

@@ -1,4 +1,4 @@
-"""Samples on disk as pictures, one a file, with the captions beside them."""
+"""Writes samples on disk as pictures, one a file, with their captions."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from mmdiffusion_jax import experiment, files
 from mmdiffusion_jax.apps.shards import Shards, open_shards
 from mmdiffusion_jax.networks import MultiModalModel
 
-# Samples that are shown at a time.
+# Samples that are turned into pictures at once.
 _CHUNK = 250
 
 
@@ -46,8 +46,8 @@ def draw_shards(model: MultiModalModel, shards: Shards) -> Path:
     missing is written. One shard is read at a time.
 
     Args:
-        model: knows how each modality is shown.
-        shards: what `write_shards` wrote.
+        model: its modalities make the pictures and captions.
+        shards: from `write_shards`.
 
     Returns:
         The folder `png`, in that of the shards.
@@ -75,7 +75,7 @@ def draw_shards(model: MultiModalModel, shards: Shards) -> Path:
 
 
 def _shown(model: MultiModalModel, shard: Path) -> Iterator[dict[str, np.ndarray | str]]:
-    """What each sample of a shard looks like, by modality."""
+    """{modality: picture or caption} of each sample of a shard."""
     with np.load(shard) as arrays:
         samples = {name: arrays[name] for name in arrays.files if name in model.modalities}
     for start in range(0, len(next(iter(samples.values()))), _CHUNK):
@@ -98,7 +98,7 @@ def _write_sample(
         line[name] = f"{name}/{stem}.png"
         file = folder / line[name]
         file.parent.mkdir(exist_ok=True)
-        # What a killed process has left is removed once, as looking for it reads the whole folder.
+        # `draw_shards` has removed unfinished files: looking for them reads the whole folder.
         files.write_png(file, np.ascontiguousarray(value), tidy=False)
     return line
 

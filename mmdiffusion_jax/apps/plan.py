@@ -1,4 +1,4 @@
-"""What a run would cost on devices that need not be there: operations, memory, bytes sent."""
+"""Plans a run on devices that need not be at hand: operations, memory, bytes sent."""
 
 import dataclasses
 import math
@@ -15,20 +15,20 @@ from mmdiffusion_jax.training import sharding
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The cost of a step; what is of a device is of each, all being alike.
+    """The cost of a training step; figures of a device hold for each of them.
 
     Attributes:
-        devices: along data, fsdp and tensor.
+        devices: along the axes data, fsdp and tensor.
         batch_size: of all devices together.
-        parameters: of the model.
+        parameters: how many the model has.
         flops: of one step of all devices together, as XLA counts them before it optimises:
             products, sums and elementwise work; with `scan_layers` the products alone.
         state_bytes: of a device: parameters, their average, the optimiser's state.
         gathered_bytes: of a device: the parameters in use, where fsdp splits the stored ones.
         gradient_bytes: of a device, before they are added up.
-        activation_bytes: of a device: what the forward pass keeps for the backward pass, with every
-            elementwise step in between; a compiler fuses a third or more of it away.
-        batch_bytes: of a device, two batches under way and one in use.
+        activation_bytes: of a device: what the forward pass keeps for the backward pass, every
+            elementwise result included; a compiler saves a third or more of it by fusion.
+        batch_bytes: of a device: two batches that are being loaded and one in use.
         sent_bytes: of a device: the ring sum of the gradients over its replicas, 2 b (n − 1)/n, and
             gathering parameters, b (n − 1)/n. Sums of activations over tensor are left out.
     """
@@ -46,7 +46,7 @@ class Plan:
 
     @property
     def memory_bytes(self) -> int:
-        """Of a device, all together."""
+        """The memory that a device needs in all."""
         parts = (self.state_bytes, self.gathered_bytes, self.gradient_bytes)
         return sum(parts) + self.activation_bytes + self.batch_bytes
 
@@ -62,7 +62,7 @@ class Plan:
         return computing, self.sent_bytes / bandwidth
 
     def table(self) -> str:
-        """The plan in lines, to be printed."""
+        """The plan as lines of text."""
         return _lines(
             ("devices (data, fsdp, tensor)", ", ".join(map(str, self.devices))),
             ("batch of all devices", f"{self.batch_size:,}"),
@@ -78,7 +78,7 @@ class Plan:
         )
 
     def time_table(self, peak: float, utilisation: float, bandwidth: float, steps: int) -> str:
-        """The times of `seconds` in lines, for a step and for a run of so many."""
+        """The times of `seconds` as lines of text, for one step and for so many."""
         computing, sending = self.seconds(peak, utilisation, bandwidth)
         hours = [
             steps * seconds / 3600 for seconds in (max(computing, sending), computing + sending)
@@ -101,10 +101,8 @@ def plan(config: ConfigDict, num_devices: int) -> Plan:
         ValueError: a bad config, or a mesh or batch that does not go with the devices.
 
     Example:
-        >>> import runpy
-        >>> config = runpy.run_path("configs/smoke.py")["get_config"]()
-        >>> found = plan(config, 8)
-        >>> found.devices, found.state_bytes == 16 * found.parameters
+        >>> cost = plan(experiment.read_config_file("configs/smoke.py"), 8)
+        >>> cost.devices, cost.state_bytes == 16 * cost.parameters
         ((8, 1, 1), True)
     """
     built = experiment.build(config)
@@ -156,15 +154,15 @@ def _size(count: float) -> str:
 
 
 def _batch(built: experiment.Experiment, size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a batch as the loader brings it: pixels as bytes."""
-    found = {}
+    """The shapes and dtypes of a batch as it is loaded: pixels are bytes."""
+    shapes = {}
     for name, modality in built.model.modalities.items():
         shape, kind = modality.columns
         dtype: Any = np.float32
         if kind == "integer":
             dtype = np.uint8 if len(shape) > 1 else np.int32
-        found[name] = jax.ShapeDtypeStruct((size, *shape), dtype)
-    return found
+        shapes[name] = jax.ShapeDtypeStruct((size, *shape), dtype)
+    return shapes
 
 
 def _bytes(tree: Any, layout: Any = None) -> int:
@@ -178,19 +176,19 @@ def _bytes(tree: Any, layout: Any = None) -> int:
 
 
 def _flops(built: experiment.Experiment, params: Any, batch: Any) -> float:
-    """Of loss and gradient of one part of a batch."""
+    """FLOPs of the loss and its gradient, of one part of a batch."""
     gradient = jax.jit(jax.grad(lambda p, b: built.loss(p, jax.random.key(0), b)[0]))
     traced = gradient.trace(params, batch)
     return training.program_flops(traced, traced.lower(), num_devices=1)
 
 
 def _saved_bytes(built: experiment.Experiment, params: Any, batch: Any) -> int:
-    """What the backward pass is handed beside parameters and batch."""
+    """Bytes that the forward pass keeps for the backward pass, beside parameters and batch."""
 
     def forward(params: Any, batch: Any) -> Any:
         return jax.vjp(lambda p: built.loss(p, jax.random.key(0), batch)[0], params)[1]
 
-    # A transposed function is a tree of what it keeps.
+    # The leaves of a transposed function are the arrays that it keeps.
     saved = jax.eval_shape(forward, params, batch)
     ours = {(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves((params, batch))}
     return sum(

@@ -1,4 +1,4 @@
-"""Preparing data sets for `config.data.source = "tfds"`."""
+"""Prepares data sets for `config.data.source = "tfds"`."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ def prepare(
 
     Args:
         dataset: its name, "name" or "name/config".
-        out: where data sets live.
+        out: the folder of prepared data sets.
         size: (height, width) in digits; left out, the data set is prepared as it is.
         images: "column" or "column:feature", resized by box averages.
         masks: the same, resized by nearest pixels.

@@ -1,4 +1,4 @@
-"""What a request on the command line says."""
+"""Reads a request for samples from the words of a command line."""
 
 import dataclasses
 from collections.abc import Collection, Sequence
@@ -10,10 +10,10 @@ from mmdiffusion_jax import data, errors, files
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What is to be generated.
+    """A request for samples.
 
     Attributes:
-        num_samples: how many; None is as many as a given file has, else 100.
+        num_samples: how many; None for as many as a given file has, or 100 without a file.
         given: "name=value", or "name@FILE" with an `.npz` that has an array of that name or an
             `.npy`.
         seed: of the draws.
@@ -27,12 +27,12 @@ class Request:
 def parse_given(request: Request, names: Collection[str]) -> tuple[dict[str, np.ndarray], int]:
     """Reads what is given into arrays with one value a sample.
 
-    A value is repeated by broadcasting, and an `.npy` file is mapped, so that neither needs memory
-    for more samples than are used at a time.
+    A value is repeated by broadcasting, and an `.npy` file is mapped, so that only the samples in
+    use take memory.
 
     Args:
-        request: what is to be generated.
-        names: the modalities there are.
+        request: the request.
+        names: of the model's modalities.
 
     Returns:
         {name: (num_samples, …)} and the number of samples.
@@ -44,34 +44,30 @@ def parse_given(request: Request, names: Collection[str]) -> tuple[dict[str, np.
     Example:
         >>> parse_given(Request(2, ["label=3"]), ["image", "label"])
         ({'label': array([3, 3], dtype=int32)}, 2)
-        >>> known, _ = parse_given(Request(10**11, ["label=3"]), ["image", "label"])
-        >>> len(known["label"]), known["label"][-2:]
+        >>> given, _ = parse_given(Request(10**11, ["label=3"]), ["image", "label"])
+        >>> len(given["label"]), given["label"][-2:]
         (100000000000, array([3, 3], dtype=int32))
     """
-    asked: dict[str, int | np.ndarray] = {}
+    values: dict[str, int | np.ndarray] = {}
     for text in request.given:
         name, value = _given_value(text, names)
-        if name in asked:
+        if name in values:
             raise errors.invalid("given", f"{name!r} twice", "each once", "drop one")
-        asked[name] = value
-    lengths = [len(x) for x in asked.values() if isinstance(x, np.ndarray)]
+        values[name] = value
+    lengths = [len(x) for x in values.values() if isinstance(x, np.ndarray)]
     num_samples = request.num_samples
     if num_samples is None:
         num_samples = lengths[0] if lengths else 100
     each = (max(num_samples, 0),)
-    known = {
+    given = {
         name: x if isinstance(x, np.ndarray) else np.broadcast_to(np.int32(x), each)
-        for name, x in asked.items()
+        for name, x in values.items()
     }
-    return known, num_samples
+    return given, num_samples
 
 
 def parse_scales(argument: str, texts: Sequence[str]) -> dict[str, float]:
-    """Reads "name:scale" texts.
-
-    Args:
-        argument: what errors call them.
-        texts: one a modality.
+    """Reads "name:scale" texts, one for each modality, which errors call `argument`.
 
     Raises:
         ValueError: a text of another form, or a name twice.

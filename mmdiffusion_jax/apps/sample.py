@@ -1,4 +1,4 @@
-"""Sampling from a trained experiment."""
+"""Samples from a trained experiment."""
 
 import dataclasses
 import hashlib
@@ -16,8 +16,8 @@ from mmdiffusion_jax.apps.shards import write_shards
 from mmdiffusion_jax.apps.train import load
 from mmdiffusion_jax.networks import MultiModalModel
 
-_SHEET = 100
-_FOLLOWED = 10
+# Samples that the picture shows, and those whose trajectories are written.
+_SHEET, _TRAJECTORIES = 100, 10
 
 
 def sample(
@@ -31,22 +31,21 @@ def sample(
 ) -> Path:
     """Generates samples into `samples-*-of-*.npz` (data units) and the first ones as `samples.png`.
 
-    With `trajectory`, the way of the first ten samples from noise to data is written as well:
+    With `trajectory`, the states that lead from noise to the first ten samples are written as well:
     `trajectory.npz` has `times` (n,), `states` (z_t), `clean` (ẑ_0), each (n, samples, …), and as
     `values/<name>` what would be drawn if sampling ended there, in data units; `trajectory.png`
     shows these values, a row for each sample.
 
-    The same call again goes on where it stopped, or finds all done. Example k depends on the
-    seed, on its own given values and on k, not on batches and shards.
+    The same call again goes on where it stopped. Sample k depends on the seed, on its given values
+    and on k, not on batches and shards.
 
     Args:
         workdir: a trained experiment.
         out: the folder for the results; left out, one in `workdir/generated` named by the request.
-        request: what is to be generated; left out, 100 samples of everything.
+        request: left out, 100 samples of all modalities.
         shard_size: samples a file; left out, ten batches. One file is held in memory.
         checkpoint: "newest" or "best".
-        trajectory: how many states on the way are written, for the first ten samples; left out,
-            none.
+        trajectory: how many states are written of each of the first ten samples; left out, none.
         **options: fields of `SamplingOptions`, in place of the experiment's own.
 
     Returns:
@@ -61,13 +60,13 @@ def sample(
     folder = None if out is None else files.writable_folder(out, "out")
     _, built, params = load(workdir, options, checkpoint)
     request = request or Request()
-    known, count = parse_given(request, built.model.modalities)
+    given, count = parse_given(request, built.model.modalities)
     for name in options.get("decoder_guidance", {}):
-        if name not in known:
+        if name not in given:
             raise errors.invalid(
                 "decoder_guidance",
                 f"{name!r}, whose value is not given",
-                f"one of the given modalities {sorted(known)}",
+                f"one of the given modalities {sorted(given)}",
                 "give it, or use the classifier-free form",
             )
     shard_size = 10 * built.sampling.batch_size if shard_size is None else shard_size
@@ -78,7 +77,7 @@ def sample(
         "shard_size": shard_size,
         "parameters": training.tree_digest(params),
         "given": {
-            name: training.tree_digest(experiment.distinct(x)) for name, x in sorted(known.items())
+            name: training.tree_digest(experiment.distinct(x)) for name, x in sorted(given.items())
         },
     }
     if folder is None:
@@ -86,40 +85,40 @@ def sample(
     key = jax.random.key(request.seed)
 
     def make(first: int, size: int) -> dict[str, np.ndarray]:
-        part = {name: x[first : first + size] for name, x in known.items()}
+        part = {name: x[first : first + size] for name, x in given.items()}
         return built.generate(key, params, size, part, first)
 
-    built.generate.check(count, known)
-    way = None
+    built.generate.check(count, given)
+    states = None
     if trajectory is not None:
-        size = min(count, _FOLLOWED)
-        few = {name: x[:size] for name, x in known.items()}
-        way = jax.device_get(built.trajectory(key, params, size, few, trajectory))
+        size = min(count, _TRAJECTORIES)
+        few = {name: x[:size] for name, x in given.items()}
+        states = jax.device_get(built.trajectory(key, params, size, few, trajectory))
     shards = write_shards(folder, record, count, shard_size, make)
     with np.load(shards[0]) as first_file:
         shown = {name: first_file[name][:_SHEET] for name in first_file.files}
     files.write_png(folder / "samples.png", evaluation.contact_sheet(built.model, shown))
-    if way is not None:
-        _write_trajectory(folder, built.model, way)
+    if states is not None:
+        _write_trajectory(folder, built.model, states)
     logging.info("%d samples in %s.", count, folder)
     return folder
 
 
-def _write_trajectory(folder: Path, model: MultiModalModel, way: sampling.Trajectory) -> None:
-    values = {f"values/{name}": x for name, x in way.values.items()}
-    arrays = {"times": way.times, "states": way.states, "clean": way.clean, **values}
+def _write_trajectory(folder: Path, model: MultiModalModel, states: sampling.Trajectory) -> None:
+    values = {f"values/{name}": x for name, x in states.values.items()}
+    arrays = {"times": states.times, "states": states.states, "clean": states.clean, **values}
     with files.replacing(folder / "trajectory.npz") as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
     # A row for each sample, from noise to data.
     in_rows = {
-        name: np.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:]) for name, x in way.values.items()
+        name: np.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:]) for name, x in states.values.items()
     }
-    sheet = evaluation.contact_sheet(model, in_rows, columns=len(way.times))
+    sheet = evaluation.contact_sheet(model, in_rows, columns=len(states.times))
     files.write_png(folder / "trajectory.png", sheet)
 
 
 def _name(request: Mapping[str, Any]) -> str:
-    """A folder name that tells requests apart, by eye and by digest."""
+    """A folder name with the main options and a digest of all of them."""
     options = request["sampling"]
     parts = [options["sampler"]["kind"], str(options["num_steps"] or "all")]
     parts += [f"given-{name}" for name in request["given"]]

@@ -1,4 +1,4 @@
-"""Many samples on disk: written shard by shard, resumed where a run stopped."""
+"""Writes many samples shard by shard, and goes on where a run stopped."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ _REQUEST = "request.json"
 
 @dataclasses.dataclass(frozen=True)
 class Shards:
-    """The files of many samples, by number; their names are made when they are asked for.
+    """A sequence of files that hold many samples.
 
     Numbers have as many digits as their count, and at least five, so that names sort as numbers.
 
@@ -79,11 +79,11 @@ def write_shards(
     shard_size: int,
     make: Callable[[int, int], Mapping[str, np.ndarray]],
 ) -> Shards:
-    """Writes `samples-00000-of-000NN.npz`, … and beside them the request they answer.
+    """Writes `samples-00000-of-000NN.npz`, … and beside them the request.
 
-    A shard appears whole or not at all. Called again with the same request, what is there is kept;
-    shards that are missing or damaged are made. Only one shard is held in memory, however many
-    there are. Whether the folder can be written to is tried before the first shard is made.
+    A shard appears whole or not at all. Called again with the same request, only shards that are
+    missing or damaged are made. One shard at a time is held in memory. Whether the folder can be
+    written to is tried before the first shard is made.
 
     Args:
         folder: a new one, or one with a part of the same request.
@@ -102,14 +102,14 @@ def write_shards(
 
     Example:
         >>> import tempfile
-        >>> made = []
+        >>> calls = []
         >>> def make(first, count):
-        ...     made.append(first)
+        ...     calls.append(first)
         ...     return {"x": np.arange(first, first + count)}
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     for _ in range(2):
         ...         shards = write_shards(folder, {"seed": 0}, 5, 2, make)
-        ...     print(shards[2].name, np.load(shards[2])["x"], made)
+        ...     print(shards[2].name, np.load(shards[2])["x"], calls)
         samples-00002-of-00003.npz [4] [0, 2, 4]
     """
     folder = files.local_path(folder, "out")
@@ -135,10 +135,10 @@ def write_shards(
 
 
 def open_shards(folder: str | os.PathLike[str]) -> Shards:
-    """What `write_shards` has written into a folder, all of it.
+    """The shards that `write_shards` has written into a folder.
 
     Raises:
-        ValueError: there is no such request, or some of its files are not there.
+        ValueError: there is no request in it, or some of the files are missing.
 
     Example:
         >>> open_shards("nowhere")
@@ -166,12 +166,13 @@ def open_shards(folder: str | os.PathLike[str]) -> Shards:
 
 
 def _check_folder(folder: Path, request: Mapping[str, Any]) -> None:
-    # One killed over its very first file has left nothing but that.
+    # A process that is killed over its first file leaves that alone.
     if not folder.exists() or (folder.is_dir() and all(map(files.is_unfinished, folder.iterdir()))):
         return
     try:
-        there = dict(json.loads((folder / _REQUEST).read_text(encoding="utf-8")))
-        different = sorted(key for key in {*request, *there} if there.get(key) != request.get(key))
+        stored = dict(json.loads((folder / _REQUEST).read_text(encoding="utf-8")))
+        keys = sorted({*request, *stored})
+        different = [key for key in keys if stored.get(key) != request.get(key)]
     except (OSError, ValueError, TypeError):
         different = [f"no readable {_REQUEST}"]
     if different:

@@ -58,7 +58,7 @@ def start(main: Callable[[list[str]], None]) -> None:
             words, code = _of_the_run(error)
         except KeyboardInterrupt as stop:
             words, code = f"stopped by {str(stop) or 'Ctrl-C'}; run again to go on", RESTART_CODE
-        # Out here nothing holds on to what the run had open.
+        # After the `except` no traceback keeps the run's files open.
         _end(words, code)
 
     app.run(guarded, flags_parser=_parse_flags)
@@ -107,7 +107,7 @@ def _bad_config(arguments: list[str]) -> str | None:
 
 
 def _of_the_run(error: Exception) -> tuple[str, int]:
-    """What is said where processes have lost each other, and the exit status."""
+    """The words and the exit status where processes have lost each other."""
     words = (
         "stopped: another process of this run is gone, or cannot be reached "
         f"({str(error).splitlines()[0][:200]}); run all of them again: they go on from the "
@@ -117,7 +117,7 @@ def _of_the_run(error: Exception) -> tuple[str, int]:
 
 
 def _of_the_system(error: OSError) -> str:
-    """An error of files or disks in the words of all others."""
+    """An error of files or disks, worded as all others."""
     if error.errno is None:
         return str(error)
     mend = "make room" if error.errno == errno.ENOSPC else "mend it"
@@ -131,10 +131,10 @@ def _of_the_system(error: OSError) -> str:
 
 
 def _end(words: str, code: int) -> NoReturn:
-    """Ends the process with one line, and at once.
+    """Prints one line and ends the process at once, without waiting for threads.
 
-    All that the run had open is closed by now. Threads of the libraries may still wait, for a disk
-    that is full or a process that is gone, and would be waited for.
+    The run has closed its files by now, but threads of libraries may still wait for a full disk or
+    for a process that is gone.
     """
     print(words, file=sys.stderr, flush=True)
     sys.stdout.flush()
@@ -142,14 +142,14 @@ def _end(words: str, code: int) -> NoReturn:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """Ends what has nothing to save; training has its own way while it takes steps."""
+    """Ends the process; while training takes steps, its `StopSignal` takes this one's place."""
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def _report_ignored(ignored: "sys.UnraisableHookArgs") -> None:
-    """What Python cannot raise, but for the rest of a save or a read that has failed already.
+    """Prints what Python cannot raise, but for the rest of a save or read that has failed already.
 
-    A signal that came where nothing can be raised, such as in the garbage collector, comes again.
+    A signal that came where nothing can be raised, such as in the garbage collector, is sent again.
     """
     if isinstance(ignored.exc_value, KeyboardInterrupt):
         number = signal.Signals[str(ignored.exc_value) or "SIGINT"]
@@ -162,7 +162,7 @@ def _report_ignored(ignored: "sys.UnraisableHookArgs") -> None:
 
 
 def _is_worth_reading(record: stdlib_logging.LogRecord) -> bool:
-    """Our own messages, and errors of the libraries underneath."""
+    """Whether a message is this package's, or an error of another library."""
     path = Path(record.pathname)
     if path.is_relative_to(Path(__file__).parents[1]):
         return True

@@ -1,4 +1,4 @@
-"""Training, and what reads a trained experiment."""
+"""Trains an experiment, and loads a trained one with its data."""
 
 import contextlib
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from mmdiffusion_jax import data, errors, evaluation, experiment, files, trainin
 from mmdiffusion_jax.apps.options import CHECKPOINTS
 
 UPDATE_FILE = "update.json"
-"""In the workdir of a successor: what it is held to, and how."""
+"""In the workdir of a successor: the options of the update and digests of the deployed models."""
 
 
 def train(
@@ -23,9 +23,9 @@ def train(
     """Trains an experiment, or goes on with the one in `workdir`.
 
     Args:
-        config: the experiment.
-        workdir: where it is kept.
-        profile: (first, last) step to record into `workdir/profile`, or None.
+        config: the experiment's.
+        workdir: its folder.
+        profile: (first, last) step to record for XProf into `workdir/profile`, or None.
 
     Returns:
         The state after the last step taken.
@@ -54,7 +54,7 @@ def train(
 
 
 def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
-    """Opens the data; process 0 first, as it may have to prepare them."""
+    """Opens the data: process 0 first, which may have to prepare them, then the others."""
     if jax.process_index() > 0:
         multihost_utils.sync_global_devices("data are prepared")
         return experiment.open_data(config)
@@ -69,9 +69,9 @@ def open_moved_data(
     """Opens the data of a workdir where they lie now.
 
     Args:
-        workdir: where the experiment is kept.
-        config: the experiment's, from `load`.
-        places: {key of `config.data`: where the data are in place of that}.
+        workdir: the experiment's folder.
+        config: from `load`.
+        places: {key of `config.data`: where the data are now}, if they have moved.
 
     Raises:
         ValueError: other contents than the experiment was trained on, or data that cannot be read.
@@ -96,7 +96,7 @@ def require_writable(workdir: str) -> None:
 
 
 def hold(workdir: str, config: ConfigDict) -> contextlib.AbstractContextManager[Path]:
-    """The workdir, held by process 0 for all of its run."""
+    """The workdir, locked by process 0 for its whole run."""
     if jax.process_index() > 0:
         return contextlib.nullcontext(Path(workdir))
     return experiment.hold_workdir(workdir, config)
@@ -108,8 +108,8 @@ def load(
     """The config, the experiment and the averaged parameters of a checkpoint.
 
     Args:
-        workdir: where the experiment is kept.
-        sampling: options of sampling in place of the experiment's own.
+        workdir: the experiment's folder.
+        sampling: {option: value} in place of the experiment's.
         checkpoint: "newest", or "best" of a run with `training.best_metric`.
 
     Raises:

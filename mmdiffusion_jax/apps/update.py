@@ -1,4 +1,4 @@
-"""Replacing a deployed model by a better one: training the successor, and looking before use."""
+"""Replaces a deployed model: trains its successor, and compares both before it is used."""
 
 import dataclasses
 import json
@@ -30,15 +30,15 @@ def update(
 ) -> training.TrainState:
     """Trains the successor of what is deployed, or goes on with it.
 
-    The successor's workdir is an ordinary one: it is sampled from, evaluated and exported as any
-    other, and keeps `update.json` and the deployed models as `deployed-0.safetensors`, ….
+    The successor's workdir is sampled from, evaluated and exported as any other; it also keeps
+    `update.json` and the deployed models as `deployed-0.safetensors`, ….
 
     Args:
         config: an experiment with a section `graceful`, the fields of `graceful.UpdateOptions`.
         workdir: of the successor.
-        deployed: workdirs of what is in use, the oldest first.
-        ensemble: workdirs of models whose mean decisions are imitated in place of the last
-            deployed one's.
+        deployed: workdirs of the models in use, the oldest first.
+        ensemble: workdirs of models whose mean logits are distilled in place of those of the last
+            deployed model.
         profile: (first, last) step to record for XProf, or None.
 
     Returns:
@@ -48,11 +48,11 @@ def update(
         ValueError: a bad config, a workdir without a trained experiment, a successor that cannot
             take the place of what is deployed, or a workdir that holds something else.
     """
-    own, options = split_config(experiment.local_paths(config))
+    config, options = split_config(experiment.local_paths(config))
     workdir = str(files.local_path(workdir, "workdir"))
     deployed = [str(files.local_path(path, "from")) for path in deployed]
     ensemble = [str(files.local_path(path, "ensemble")) for path in ensemble]
-    built = experiment.build(own)
+    built = experiment.build(config)
     for path in (*deployed, *ensemble):
         if Path(path).resolve() == Path(workdir).resolve():
             raise errors.invalid(
@@ -63,12 +63,12 @@ def update(
     members = [freeze(path) for path in ensemble]
     graceful.constraint(bundles, built, options, members)  # refused before anything is written
     experiment.share_batch(built)
-    experiment.check_workdir(workdir, own)
+    experiment.check_workdir(workdir, config)
     record = _record(options, bundles, members)
     _check_record(workdir, record)
-    source, test = open_data(own)
+    source, test = open_data(config)
     monitor = evaluation.monitor(built, test, profile)
-    with hold(workdir, own) as folder:
+    with hold(workdir, config) as folder:
         if jax.process_index() == 0:
             for index, bundle in enumerate(bundles):
                 graceful.write_bundle(folder / f"deployed-{index}.safetensors", bundle)
@@ -77,10 +77,10 @@ def update(
 
 
 def freeze(workdir: str, checkpoint: str = "newest") -> graceful.Bundle:
-    """The bundle of a trained experiment; that of a successor knows what it was trained to go with.
+    """The bundle of a trained experiment; a successor's names the encoders it is compatible with.
 
     Args:
-        workdir: where it is kept.
+        workdir: of the experiment.
         checkpoint: "newest" or "best".
 
     Raises:
@@ -104,14 +104,14 @@ def compare_update(
 ) -> graceful.Report:
     """Compares a successor with what it replaces on the test split, and prints the report.
 
-    Writes `report.json` and `report.png` into the successor's workdir.
+    It writes `report.json` and `report.png` into the successor's workdir.
 
     Args:
         workdir: of the successor.
-        deployed: workdir of the model that is in use; left out, the last one that the successor was
-            trained against, as it was then.
+        deployed: workdir of the model in use; left out, the copy in the successor's workdir of the
+            last model that it was trained against.
         out: folder of the report, in place of the successor's workdir.
-        limits: what the update may cost; left out, the defaults.
+        limits: beyond which the update is refused; left out, the defaults.
         num_examples: of the test split, the first ones.
         places: {key of `config.data`: where the data are now}, if they have moved.
 
@@ -147,10 +147,7 @@ def compare_update(
 
 
 def split_config(config: ConfigDict) -> tuple[ConfigDict, graceful.UpdateOptions]:
-    """A config of an update → the experiment's own config and how it is held.
-
-    Args:
-        config: an experiment with a section `graceful`.
+    """Splits the config of an update into the experiment's config and the section `graceful`.
 
     Raises:
         ValueError: no such section, or an unknown key or a bad value in it.
@@ -200,7 +197,7 @@ def _read_record(workdir: str) -> dict[str, Any] | None:
 
 
 def _check_record(workdir: str, record: Mapping[str, Any]) -> None:
-    """Checks that a workdir is not that of another update, nor of a run that is none."""
+    """Checks that a workdir holds neither another update nor an ordinary run."""
     theirs = _read_record(workdir)
     if theirs is None:
         if (Path(workdir) / "checkpoints").exists():

@@ -16,8 +16,8 @@ def define_wandb_flag() -> Callable[[ConfigDict], contextlib.AbstractContextMana
     """Defines the flag of a launch script that trains.
 
     Returns:
-        After parsing: config → what training is to be done in. It raises a ValueError where the
-        flag is given and `wandb` is not installed.
+        A function of the config that gives, after parsing, the context to train in. It raises a
+        ValueError where the flag is set and `wandb` is not installed.
     """
     project = flags.DEFINE_string(
         "wandb", None, "A project of Weights & Biases that gets the metrics as well."

@@ -1,4 +1,4 @@
-"""Judging a trained model on the test split: likelihoods, labels, samples, samplers."""
+"""Evaluates a trained model on the test split: likelihoods, labels, samples, samplers."""
 
 from mmdiffusion_jax.evaluation.conditional import conditional_figures
 from mmdiffusion_jax.evaluation.evaluate import evaluate

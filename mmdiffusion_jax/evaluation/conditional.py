@@ -1,4 +1,4 @@
-"""How good values are that were generated from one given modality."""
+"""Figures of values that were generated from one given modality."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -15,21 +15,21 @@ Values = Mapping[str, np.ndarray]
 def conditional_figures(
     real: RealData, source: str, samples: Values, truth: Values
 ) -> Iterator[Figure]:
-    """Figures of everything that was generated from one given modality.
+    """Figures of all modalities that were generated from one given modality.
 
     Args:
         real: real data, their features and judges.
         source: the given modality.
         samples: {name: (n, …)}, the generated modalities.
-        truth: {column: (n, …)}, what the examples really are, as far as it is known, with the masks
-            `<name>_present`: where the truth is absent nothing counts.
+        truth: {column: (n, …)}, the true values, with masks `<name>_present`; examples without a
+            true value do not count.
 
     Yields:
-        `<name>_given_<source>/<figure>`: what `Modality.measures` makes of each generated modality
-        and the truth; of modalities that show labels the `agreement` of their judges with the
-        labels, of several labels `<name>_given_<source>/<label>/agreement`; and of the primary what
-        `Modality.measures_of_primary` makes of it and the given one. `<name>_given_<source>` is
-        left out, with the reason, where there is none of these.
+        `<name>_given_<source>/<figure>`: `Modality.measures` of each generated modality and the
+        truth; the `agreement` of the judges of modalities that show labels (of several labels
+        `<name>_given_<source>/<label>/agreement`); and `Modality.measures_of_primary` of the
+        primary and the given one. Where there is none of these, `<name>_given_<source>` is left
+        out with the reason.
     """
     for name, x in samples.items():
         none = True

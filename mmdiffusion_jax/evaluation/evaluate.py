@@ -21,26 +21,25 @@ def evaluate(
     train: data.Source,
     test: data.Source,
     real: RealData | None = None,
-    look: Callable[[str, Mapping[str, np.ndarray]], None] | None = None,
+    on_samples: Callable[[str, Mapping[str, np.ndarray]], None] | None = None,
 ) -> Iterator[Figure]:
-    """Every figure about a trained model; nothing is measured on training examples.
+    """Every figure about a trained model, measured on test examples and samples.
 
     Likelihoods of test examples (`likelihood_figures`), unless `evaluation.num_scored` is 0. Where
     the primary modality is an image also figures of samples: of all modalities generated jointly,
     and of all others from each one given (`joint_figures`, `conditional_figures`). Given values are
-    test examples, for labels each class in turn. An example counts where all that a figure takes is
-    present in it. Figures come as they are computed; one that has no value says why.
+    test examples, for labels each class in turn. An example counts where all modalities that a
+    figure needs are present. Figures are yielded as they are computed; one without a value has a
+    reason.
 
     Args:
-        experiment: from `experiment.build`.
+        experiment: the experiment.
         params: parameters, usually the moving average.
-        train: the training split; for judges, features and the floor only.
+        train: the training split, for judges, features and the floor only.
         test: the test split.
-        real: the real data, if they and their judges are at hand.
-        look: gets the samples that the figures are about, ("joint" or "given_<name>", {name: x}).
-
-    Yields:
-        The figures.
+        real: real data whose judges are fitted already; left out, they are fitted.
+        on_samples: is called with the samples of the figures, ("joint" or "given_<name>",
+            {name: x}).
 
     Raises:
         ValueError: features or weights from files that do not take the data's images, before
@@ -62,8 +61,8 @@ def evaluate(
     modalities = experiment.model.modalities
     if not experiment.formulation.predicts_from:
         samples = experiment.generate(jax.random.fold_in(key, 0), params, count)
-        if look is not None:
-            look("joint", samples)
+        if on_samples is not None:
+            on_samples("joint", samples)
         yield from joint_figures(real, samples)
     for index, name in enumerate(modalities, start=1):
         if not _may_be_given_alone(experiment, name):
@@ -79,8 +78,8 @@ def evaluate(
         samples = experiment.generate(
             jax.random.fold_in(key, index), params, len(truth[name]), given
         )
-        if look is not None:
-            look(f"given_{name}", samples)
+        if on_samples is not None:
+            on_samples(f"given_{name}", samples)
         samples = {other: x for other, x in samples.items() if other != name}
         yield from conditional_figures(real, name, samples, truth)
 

@@ -1,4 +1,4 @@
-"""One figure: a value, how many examples it counts, or why it has none."""
+"""One figure: a value with the number of examples it counts, or the reason for its absence."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ HIGHER_IS_BETTER: Mapping[str, bool | None] = {
     "precision": True,
     "recall": True,
 } | {name: way for kind in MODALITIES.values() for name, way in kind.figures.items()}
-"""Which way the figures of samples go, by the last part of their names; None is neither way."""
+"""Whether higher is better, by the last part of a figure's name; None where neither way is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Figure:
             )
 
     def line(self, width: int) -> str:
-        """The figure in one line, its name filled up to a width; in brackets what it counts."""
+        """The figure in one line: its name padded to a width, value, number of examples."""
         if self.value is None:
             return f"{self.name:<{width}}  left out: {self.reason}"
         return f"{self.name:<{width}}  {self.value:.4f}  ({self.num_examples})"
@@ -65,7 +65,7 @@ class Figure:
 def figures_of(
     names: Iterable[str], num_examples: int, compute: Callable[[], Iterable[float] | float]
 ) -> list[Figure]:
-    """Figures that are computed at once, or the one reason why they have no value.
+    """Figures that are computed together, or the one reason why they have no value.
 
     Args:
         names: of the figures.
@@ -73,8 +73,7 @@ def figures_of(
         compute: gives the values in the order of the names, or the one value.
 
     Returns:
-        A figure for each name. One that cannot be computed of such data (a ValueError), or is no
-        number, has that for its reason.
+        A figure for each name. A ValueError or a value that is no number becomes the reason.
 
     Example:
         >>> [figure.value for figure in figures_of(["mean"], 2, lambda: 0.5)]
@@ -102,17 +101,14 @@ def figures_of(
 def measured(
     prefix: str, measures: Iterable[Measure], x: np.ndarray, other: np.ndarray, networks: Networks
 ) -> Iterator[Figure]:
-    """The figures of measures.
+    """The figures `<prefix>/<name>` of a modality's measures.
 
     Args:
-        prefix: of their names.
-        measures: of a modality.
+        prefix: of the names.
+        measures: of the modality.
         x: generated values (n, …).
-        other: what they are compared with (n, …).
-        networks: what they may be measured by.
-
-    Yields:
-        `<prefix>/<name>` for each name.
+        other: the values that they are compared with (n, …).
+        networks: feature networks that measures may use.
     """
     for measure in measures:
         names = [f"{prefix}/{name}" for name in measure.names]

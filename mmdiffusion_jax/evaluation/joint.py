@@ -1,4 +1,4 @@
-"""How good samples are whose modalities were all generated together, and how good the judges."""
+"""Figures of samples whose modalities were all generated together, and of the judges."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -10,10 +10,7 @@ from mmdiffusion_jax.evaluation.real import RealData
 
 
 def judge_figures(real: RealData) -> Iterator[Figure]:
-    """How often each judge is right on the test examples that have what it reads and what is true.
-
-    Args:
-        real: real data, their features and judges.
+    """The accuracy of each judge on the test examples that have its modality and its label.
 
     Yields:
         `judge/<name>_<label>/accuracy`.

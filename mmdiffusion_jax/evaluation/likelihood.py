@@ -1,4 +1,4 @@
-"""Likelihoods of held-out examples: the losses, the bound, the flow, and labels by their scores."""
+"""Likelihoods of held-out examples by the bound and the flow, and labels of highest likelihood."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,10 +20,6 @@ def loss_on(experiment: Experiment, source: data.Source) -> Callable[[Any], dict
 
     Each term is its mean over the examples that count in it, of all batches together, and the loss
     is the weighted sum of these means. A term in which no example counts is left out.
-
-    Args:
-        experiment: from `experiment.build`.
-        source: the examples to evaluate on.
 
     Returns:
         parameters → {name: mean}.
@@ -50,12 +46,7 @@ def loss_on(experiment: Experiment, source: data.Source) -> Callable[[Any], dict
 
 
 def loss_names(experiment: Experiment, source: data.Source) -> set[str]:
-    """What `loss_on` will say of a source, by the names; nothing is computed.
-
-    Args:
-        experiment: from `experiment.build`.
-        source: the examples to evaluate on.
-    """
+    """The names that `loss_on` will give for a source; nothing is computed."""
     names = experiment.model.modalities
     params = jax.eval_shape(experiment.init, jax.random.key(0))
     one = data.select(source.take(np.zeros(1, np.int64)), names)
@@ -65,15 +56,9 @@ def loss_names(experiment: Experiment, source: data.Source) -> set[str]:
 
 
 def likelihood_figures(experiment: Experiment, params: Any, test: data.Source) -> Iterator[Figure]:
-    """The bound's terms, the flow's likelihood, and labels read by their scores.
+    """The figures of `bound_on`, `flow_on`, and `labels_by_scoring` for each label modality.
 
-    Args:
-        experiment: from `experiment.build`, in the shared formulation.
-        params: parameters.
-        test: the test split; its first `evaluation.num_scored` examples with what it takes count.
-
-    Yields:
-        The figures.
+    The formulation of the experiment is the shared one.
     """
     yield from bound_on(experiment, params, test)
     yield from flow_on(experiment, params, test)
@@ -85,10 +70,7 @@ def likelihood_figures(experiment: Experiment, params: Any, test: data.Source) -
 def bound_on(experiment: Experiment, params: Any, source: data.Source) -> list[Figure]:
     """The bound's four terms in nats per example, and bits per dimension, summed over all t.
 
-    Args:
-        experiment: from `experiment.build`.
-        params: parameters.
-        source: the examples to evaluate on; the first `num_scored` that have all modalities count.
+    The first `evaluation.num_scored` examples that have all modalities count.
 
     Returns:
         `bound/prior`, `bound/posterior`, `bound/recovery`, `bound/reconstruction`, `bound/total`
@@ -115,14 +97,10 @@ def bound_on(experiment: Experiment, params: Any, source: data.Source) -> list[F
 
 
 def flow_on(experiment: Experiment, params: Any, source: data.Source) -> list[Figure]:
-    """Bits per dimension by the probability flow, a second opinion beside the bound's.
+    """Bits per dimension by the probability flow, a second estimate beside the bound.
 
-    The backbone computes in float32 for it, whatever it was trained in.
-
-    Args:
-        experiment: from `experiment.build`.
-        params: parameters.
-        source: the examples to evaluate on; the first `num_scored` that have all modalities count.
+    The backbone computes in float32 for it, whatever it was trained in. The same examples count as
+    for `bound_on`.
 
     Returns:
         `flow/bits_per_dim`, over all dimensions of all modalities.
@@ -148,11 +126,13 @@ def labels_by_scoring(
 ) -> list[Figure]:
     """The accuracy of the labels under which the bound of a test example is best.
 
+    The first `evaluation.num_scored` examples that have the label and the primary count, each with
+    all its other modalities.
+
     Args:
-        experiment: from `experiment.build`.
-        params: parameters.
-        source: the examples to evaluate on; the first `num_scored` that have the label and the
-            primary count, with as many of their other modalities as they have.
+        experiment: the experiment.
+        params: the model's parameters.
+        source: the test split.
         name: a label modality.
 
     Returns:
@@ -179,7 +159,7 @@ def labels_by_scoring(
 
 
 def _first_rows(experiment: Experiment, source: data.Source, names: Iterable[str]) -> np.ndarray:
-    """The first `num_scored` examples that have all of some modalities."""
+    """The first `num_scored` examples that have all the named modalities."""
     return data.rows_with(source, names, experiment.evaluation.num_scored)
 
 
@@ -194,7 +174,7 @@ def _means_over(
     source: data.Source,
     rows: np.ndarray,
 ) -> dict[str, float]:
-    """Means of what a function gives for each of some examples, over all of these."""
+    """{name: mean over the rows} of a function {name: value of each example}."""
     compiled = jax.jit(function)
     key = jax.random.key(experiment.evaluation.seed)
     size = min(experiment.evaluation.batch_size, len(rows))

@@ -1,4 +1,4 @@
-"""What a training run shows of itself: its losses on held-out examples, and a sheet of samples."""
+"""Evaluates a model while it trains: losses on held-out examples, and a picture of samples."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def monitor(
     """The losses by `loss_on`, and a `contact_sheet` of 100 samples with the experiment's seed.
 
     Args:
-        experiment: from `experiment.build`.
+        experiment: the experiment.
         test: the test split.
         profile: (first, last) step to record for XProf, or None.
 
@@ -33,7 +33,7 @@ def monitor(
         )
 
     def picture(params: Any) -> np.ndarray:
-        # A network that only predicts is shown what it makes of test examples.
+        # A network that only predicts does so from test examples.
         shown = experiment.formulation.predicts_from
         rows = data.rows_with(test, shown, _SHEET)
         given = {name: x for name, x in test.take(rows).items() if name in shown}

@@ -1,4 +1,4 @@
-"""What samples are compared with: real examples, features of them, and judges trained on them."""
+"""The real examples that samples are compared with, their features, and judges trained on them."""
 
 import contextlib
 import functools
@@ -16,26 +16,26 @@ PIXELS, CLASSIFIER = "pixels", "classifier"
 # Where the data have no label modality, a column of this name serves the judges.
 _LABEL = "label"
 
-# Of the features' variance: a smaller distance of two splits is rounding.
+# A distance of two splits below this share of the features' variance is rounding.
 _SAME = 1e-6
 
 
 class RealData:
     """The real examples of an experiment whose primary modality is an image.
 
-    Judges and features see training examples only; what they are asked about are test examples and
-    samples. They are fitted when they are first needed, with fixed seeds. An example counts where
-    all that is asked of it is present.
+    Judges, which are classifiers, and features are fitted to training examples when they are first
+    needed, with fixed seeds, and applied to test examples and samples. An example counts where all
+    modalities that a figure needs are present.
 
     Args:
-        experiment: from `experiment.build`; of several to compare, the one with most modalities.
+        experiment: of several that are compared, the one with most modalities.
         train: the training split.
         test: the test split.
 
     Attributes:
         primary: the name of the primary modality.
         modalities: {name: modality} of the experiment.
-        labels: the names of the columns with class indices that the judges can tell.
+        labels: the names of the columns with class indices that judges predict.
         test: {column: (examples, …)}, the test split with its masks.
 
     Raises:
@@ -78,7 +78,7 @@ class RealData:
         return columns
 
     def check(self) -> None:
-        """Tries what comes from files on one image, before samples are drawn for it.
+        """Tries networks from files on one image, before samples are drawn for them.
 
         Raises:
             ValueError: files that are missing or damaged, or networks that do not take the images.
@@ -114,7 +114,7 @@ class RealData:
 
     @property
     def features_name(self) -> str:
-        """What the features are: figures of different names must never be compared."""
+        """The identity of the features: figures of different features must never be compared."""
         return PIXELS if self.network is None else self.network.identity
 
     @functools.cached_property
@@ -186,11 +186,11 @@ class RealData:
         return metrics.precision_recall(self._test_features[: len(features)], features)
 
     def agreement(self, label: str, name: str, values: np.ndarray, labels: np.ndarray) -> float:
-        """The share of values (n, …) of a modality whose judge reads these labels (n,)."""
-        return metrics.agreement(self.read(label, name, values), labels)
+        """The share of values (n, …) of a modality for which its judge predicts the labels (n,)."""
+        return metrics.agreement(self.predict(label, name, values), labels)
 
-    def read(self, label: str, name: str, values: np.ndarray) -> np.ndarray:
-        """What the judge of (label, modality) reads off values (n, …): (n,) class indices."""
+    def predict(self, label: str, name: str, values: np.ndarray) -> np.ndarray:
+        """The class indices (n,) that the judge of a label and a modality predicts of values."""
         if (label, name) not in self._judges:
             self._judges[label, name] = self._fit(label, name)
         return self._judges[label, name].predict(_bounded(values))
@@ -212,7 +212,7 @@ class RealData:
         return isinstance(network, metrics.SmallClassifier) and not network.sizes.multi_label
 
     def _targets(self) -> tuple[np.ndarray, np.ndarray]:
-        """Images, and what the network of the features learns to tell: classes, or a scene's."""
+        """Images and the classes that the feature network learns: labels, or those in a mask."""
         if self.labels:
             images, labels = _together(self._train, self.primary, self.labels[0])
             return images, labels
@@ -243,7 +243,7 @@ def _naming(option: str, value: str) -> Iterator[None]:
 
 
 def _together(columns: Mapping[str, np.ndarray], *names: str) -> tuple[np.ndarray, ...]:
-    """The values of some columns in the examples that have all of them."""
+    """The values of the named columns in the examples that have all of them."""
     rows = data.present(columns, names)
     return tuple(columns[name][rows] for name in names)
 

@@ -1,4 +1,4 @@
-"""Samplers side by side: how good, and how fast, with how many states."""
+"""Compares samplers: quality and speed by the number of visited states."""
 
 import dataclasses
 import time
@@ -14,12 +14,12 @@ from mmdiffusion_jax.evaluation.real import RealData
 from mmdiffusion_jax.experiment import Experiment, SamplingOptions
 
 REFERENCE = "ancestral, every step"
-"""What the others are compared with."""
+"""The sampler that the others are compared with."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """One sampler with one number of states, joint samples of all modalities.
+    """Figures of joint samples by one sampler with one number of states.
 
     Attributes:
         sampler: its name, or `REFERENCE`.
@@ -51,9 +51,9 @@ def compare_samplers(
     All start from the same noise. Everything else is as in the experiment's sampling options.
 
     Args:
-        experiment: from `experiment.build`, with an image as its primary modality.
+        experiment: with an image as its primary modality.
         params: parameters, usually the moving average.
-        train: the training split; for the judges and the floor only.
+        train: the training split, for judges and the floor only.
         test: the test split.
         samplers: names of `sampling.SAMPLERS`.
         steps: numbers of states, at most the schedule's.
@@ -95,14 +95,7 @@ def compare_samplers(
 
 
 def sampler_table(runs: Sequence[Sequence[Figures]]) -> str:
-    """Mean and standard deviation over runs, one line a sampler and number of states.
-
-    Args:
-        runs: `compare_samplers` of each run.
-
-    Returns:
-        A table in Markdown.
-    """
+    """Mean and standard deviation over runs of `compare_samplers`, as a table in Markdown."""
     lines = [
         "| sampler | states | Fréchet / floor | over reference | agreement | seconds | time |",
         "|---|---:|---:|---:|---:|---:|---:|",
@@ -135,10 +128,10 @@ def plot_samplers(runs: Sequence[Sequence[Figures]], file: str | Path) -> None:
     for axes, (field, title) in zip(panels, titles.items(), strict=True):
         for name in dict.fromkeys(row.sampler for row in runs[0]):
             rows = [[row for row in run if row.sampler == name] for run in runs]
-            found = [[getattr(row, field) for row in run] for run in rows]
-            if found[0][0] is None:
+            figures = [[getattr(row, field) for row in run] for run in rows]
+            if figures[0][0] is None:
                 continue
-            counts, values = [row.num_steps for row in rows[0]], np.array(found, float)
+            counts, values = [row.num_steps for row in rows[0]], np.array(figures, float)
             mean, spread = values.mean(0), values.std(0, ddof=len(runs) > 1)
             if name == REFERENCE:
                 axes.axhline(mean[0], color="black", linestyle="--", linewidth=1, label=name)

@@ -1,4 +1,4 @@
-"""Samples as a picture."""
+"""Pictures of samples."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from PIL import ImageDraw, ImageFont
 from mmdiffusion_jax.networks import MultiModalModel
 
 _TILE, _CAPTION = 48, 14
-# Of a picture's longer side, its shorter one, and a caption's letters.
+# The longest and the shortest side of a picture, and the most letters of a caption.
 _LARGEST, _SMALLEST, _LETTERS = 256, 4, 80
 
 
@@ -19,11 +19,10 @@ def contact_sheet(
     """Lays samples out in a grid: pictures enlarged to whole pixels, captions under them.
 
     Pictures whose longer side is above 256 pixels are made smaller, and captions are cut after 80
-    letters, so that any kind of sample makes a sheet that can be looked at. Cells are as wide as
-    their widest picture or caption.
+    letters. Cells are as wide as the widest picture or caption.
 
     Args:
-        model: knows how each modality is shown.
+        model: its modalities make pictures or captions.
         samples: {name: (num_samples, …)} in data units.
         columns: samples a row.
 
@@ -58,7 +57,7 @@ def contact_sheet(
 
 
 def _tile_size(height: int, width: int) -> tuple[int, int]:
-    """(height, width) on the sheet: whole multiples, or as large as a sheet has room for.
+    """(height, width) of a picture on the sheet: whole multiples, or shrunk to the longest side.
 
     Example:
         >>> _tile_size(8, 8), _tile_size(1024, 512), _tile_size(1, 5000)

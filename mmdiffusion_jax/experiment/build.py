@@ -26,10 +26,10 @@ from mmdiffusion_jax.training import ShardingOptions, TrainingOptions
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Everything a run is made of, built from one config.
+    """What one config describes: settings, forward process, model and formulation.
 
     Attributes:
-        settings: what it was built from.
+        settings: the config's values, checked.
         process: the forward process.
         model: the Flax model.
     """
@@ -40,7 +40,7 @@ class Experiment:
 
     @property
     def seed(self) -> int:
-        """Of initialisation, steps and data order."""
+        """The seed of initialisation, steps and data order."""
         return self.settings.seed
 
     @property
@@ -50,7 +50,7 @@ class Experiment:
 
     @property
     def sharding(self) -> ShardingOptions:
-        """The mesh, and what is split over it."""
+        """The mesh of devices, and which arrays are split over it."""
         return self.settings.sharding
 
     @property
@@ -60,18 +60,18 @@ class Experiment:
 
     @property
     def evaluation(self) -> EvaluationOptions:
-        """How much is evaluated."""
+        """How many examples and samples the evaluation takes, and by which features."""
         return self.settings.evaluation
 
     @functools.cached_property
     def formulation(self) -> Formulation:
-        """How the model is trained and used."""
+        """The loss that trains the model, and how it is sampled from."""
         return self._formulation(self.settings)
 
     def loss(
         self, params: Any, key: jax.Array, batch: Mapping[str, jax.Array]
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The loss of a batch and its scalars, the terms of the formulation reduced."""
+        """(loss, scalars by name) of a batch: the terms of the formulation, reduced."""
         return self.formulation.loss(params, key, batch).reduce()
 
     @functools.cached_property
@@ -85,7 +85,7 @@ class Experiment:
         Raises:
             ValueError: more steps than the schedule has, or options that the formulation lacks.
         """
-        options.reading_times(self.process.schedule)
+        options.times_given_primary(self.process.schedule)
         formulation = self._formulation(dataclasses.replace(self.settings, sampling=options))
         prior = self.process if formulation.has_bound else None
         return Generator(self.model, formulation.sample, options, prior)
@@ -101,27 +101,27 @@ class Experiment:
         given: Mapping[str, np.ndarray],
         num_states: int,
     ) -> Trajectory:
-        """The first samples that `generate` draws with the same key, on their way from the noise.
+        """The states z_t that lead from noise to the first samples that `generate` draws.
 
-        All are held in memory at once, num_states times: for a few samples.
+        All are held in memory at once, num_samples · num_states of them.
 
         Args:
-            key: a typed key.
+            key: a typed key, as for `generate`.
             params: the model's parameters.
             num_samples: how many samples.
             given: {name: x (num_samples, …)} in data units.
-            num_states: how many states of each.
+            num_states: how many states of each sample.
 
         Raises:
-            ValueError: a formulation without one diffusion space, the primary given, more states
-                than are visited, or bad values.
+            ValueError: a formulation without one diffusion space, a given primary, more states
+                than the grid has, or bad values.
         """
-        follow = self.formulation.trajectory
-        if follow is None:
+        trajectory = self.formulation.trajectory
+        if trajectory is None:
             raise errors.invalid(
                 "trajectory",
                 f"a run of the formulation {self.settings.formulation!r}",
-                "one of 'shared', whose samples walk through one diffusion space",
+                "one of 'shared', which has one diffusion space",
                 "leave it out",
             )
         visited = len(self.sampling.times(self.process.schedule))
@@ -134,8 +134,8 @@ class Experiment:
             )
         self.generate.check(num_samples, given)
         keys = sample_keys(key, num_samples)
-        known = {name: jnp.asarray(x) for name, x in given.items()}
-        return jax.jit(follow, static_argnums=3)(keys, params, known, num_states)
+        arrays = {name: jnp.asarray(x) for name, x in given.items()}
+        return jax.jit(trajectory, static_argnums=3)(keys, params, arrays, num_states)
 
     def init(self, key: jax.Array) -> Any:
         """Fresh parameters of the model."""
@@ -143,19 +143,19 @@ class Experiment:
         return self.model.init(key, batch, jnp.ones((1,), jnp.int32))["params"]
 
     def blank(self, name: str) -> jax.Array:
-        """One example of zeros of a modality, (1, …), for what needs shape and dtype alone."""
+        """One example of zeros of a modality, (1, …), where only shape and dtype count."""
         shape, kind = self.model.modalities[name].columns
         return jnp.zeros((1, *shape), jnp.int32 if kind == "integer" else jnp.float32)
 
     def check_params(self, argument: str, params: Any) -> None:
-        """Checks that parameters have the names, shapes and dtypes of this experiment's.
+        """Checks that parameters have the names, shapes and dtypes of this experiment's model.
 
         Args:
-            argument: what the caller knows their file by.
+            argument: the name that errors give them.
             params: nested dictionaries of arrays.
 
         Raises:
-            ValueError: it names the first parameter that differs.
+            ValueError: naming the first parameter that differs.
         """
         wanted = jax.eval_shape(self.init, jax.random.key(0))
         ours, theirs = (
@@ -199,7 +199,7 @@ def build(config: ConfigDict) -> Experiment:
     with under("config"):
         process = settings.process.make()
     with under("config.sampling"):
-        settings.sampling.reading_times(process.schedule)
+        settings.sampling.times_given_primary(process.schedule)
     kind = formulation_of(settings)
     model = kind.model_type(
         modalities=modalities,

@@ -1,4 +1,4 @@
-"""Whether data fit the modalities of an experiment; absent values are never looked at."""
+"""Whether data fit the modalities of an experiment; values of absent modalities do not count."""
 
 import difflib
 from collections.abc import Iterator, Mapping
@@ -14,14 +14,14 @@ _CHUNK = 1024
 
 
 def check_opened(source: data.Source, modalities: Mapping[str, Modality], split: str) -> None:
-    """Checks the columns of data as they were opened, before any are derived from them.
+    """Checks the columns of a source, before others are derived from them.
 
     A column `<name>_present` is the mask of the column `<name>`, unless a modality has that name.
 
     Args:
-        source: from one of the openers.
+        source: the examples, as they were opened.
         modalities: {name: modality}.
-        split: what errors call the data, "train" or "test".
+        split: the name that errors give the data, "train" or "test".
 
     Raises:
         ValueError: a modality whose column holds no numbers, a mask without its column, or one that
@@ -61,9 +61,9 @@ def check_source(source: data.Source, modalities: Mapping[str, Modality], split:
     first 1,024 of another and of what is derived.
 
     Args:
-        source: the examples, with all columns; its masks are sound, see `check_opened`.
+        source: the examples, with all columns; its masks have passed `check_opened`.
         modalities: {name: modality}.
-        split: what errors call the data, "train" or "test".
+        split: the name that errors give the data, "train" or "test".
 
     Raises:
         ValueError: naming split and modality, what came and what was expected; also where no
@@ -95,8 +95,8 @@ def check_source(source: data.Source, modalities: Mapping[str, Modality], split:
     for name, modality in modalities.items():
         if name in highest and (suspicion := modality.suspicion(highest[name])):
             logging.warning("%s data, %s: %s", split, name, suspicion)
-        # Of what is derived not all is read; it is absent with its origin.
-        if _reads_all(stored) and name in stored.columns and name not in highest:
+        # A derived column is read in part only, and is absent where its origin is.
+        if isinstance(stored, data.ArraySource) and name in stored.columns and name not in highest:
             raise errors.invalid(
                 f"{split} data, {name}",
                 f"{name}{SUFFIX} with no True in it",
@@ -108,24 +108,21 @@ def check_source(source: data.Source, modalities: Mapping[str, Modality], split:
 def present_values(
     source: data.Source, modalities: Mapping[str, Modality]
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """The values of modalities where they are present, a piece at a time.
+    """The values of modalities where they are present, as (name, x (examples, …)) in chunks.
 
     All examples of a source of arrays, the first 1,024 of another and of what is derived.
 
     Args:
         source: the examples.
         modalities: {name: modality}, those that the source has columns of.
-
-    Yields:
-        (name, x (examples, …)), x with at least one example.
     """
     stored = _stored(source)
-    count = len(stored) if _reads_all(stored) else min(_CHUNK, len(stored))
+    count = len(stored) if isinstance(stored, data.ArraySource) else min(_CHUNK, len(stored))
     # An error names the column that is wrong rather than one that is derived from it.
     names = sorted(modalities, key=lambda name: modalities[name].derived_from is not None)
     for start in range(0, count, _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, count))
-        # What is derived is drawn by one rule for all rows, and drawing it takes time.
+        # One rule derives a column in all rows, and deriving takes time: the first chunk will do.
         batch = (stored if start else source).take(rows)
         for name in names:
             if name in batch and len(x := batch[name][data.present(batch, [name])]):
@@ -144,12 +141,8 @@ def _stored(source: data.Source) -> data.Source:
     return source.source if isinstance(source, data.Derived) else source
 
 
-def _reads_all(stored: data.Source) -> bool:
-    return isinstance(stored, data.ArraySource)
-
-
 def _check_orphan(column: str, dtype: np.dtype, known: set[str], split: str) -> None:
-    """Refuses a mask without a column; numbers under a name like no other are a column."""
+    """Refuses a mask without a column; numbers are a column where no other name is alike."""
     name = column.removesuffix(SUFFIX)
     others = sorted(other for other in known if not other.endswith(SUFFIX))
     near = difflib.get_close_matches(name, others, n=1, cutoff=0.5)

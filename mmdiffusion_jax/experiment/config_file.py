@@ -1,4 +1,4 @@
-"""Config files: Python that says what an experiment is, and what may be wrong with one."""
+"""Config files: Python files with a function `get_config` that returns an experiment's config."""
 
 import contextlib
 import inspect
@@ -46,9 +46,6 @@ def read_config_file(place: str) -> ConfigDict:
 def import_root(place: str) -> Path:
     """The folder that a config file imports from: its own, or that of the package it is part of.
 
-    Args:
-        place: FILE or FILE:FORM.
-
     Example:
         >>> import_root("configs/smoke.py") == Path.cwd()
         True
@@ -67,7 +64,7 @@ def call_in_file(place: str, name: str, mend: str, form_is_optional: bool = Fals
     Args:
         place: FILE or FILE:FORM.
         name: of the function.
-        mend: what the function is to do, for a file that lacks it.
+        mend: what the function has to return, for the error about a file that lacks it.
         form_is_optional: whether a function without an argument is called for every form.
 
     Raises:
@@ -106,7 +103,7 @@ def call_in_file(place: str, name: str, mend: str, form_is_optional: bool = Fals
 
 @contextlib.contextmanager
 def _neighbours_importable(path: Path) -> Iterator[None]:
-    """Lets a file import its neighbours; another folder may have others of the same names."""
+    """Lets a file import its neighbours, which are forgotten: names recur in other folders."""
     before, root = set(sys.modules), str(import_root(str(path)))
     sys.path.insert(0, root)
     try:
@@ -120,7 +117,7 @@ def _neighbours_importable(path: Path) -> Iterator[None]:
 
 
 def _guarded(path: Path, call: Callable[[], Any]) -> Any:
-    """Calls, and words what the file's own code raises; its own bad values are words already."""
+    """Calls; what the file's own code raises becomes an error about `config`."""
     try:
         return call()
     except Exception as error:

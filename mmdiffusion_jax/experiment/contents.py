@@ -1,4 +1,4 @@
-"""What the data of an experiment hold, told by digests: files may move, contents may not change."""
+"""Digests of an experiment's data: files may move, their contents may not change."""
 
 import hashlib
 import json
@@ -9,20 +9,17 @@ from ml_collections import ConfigDict
 from mmdiffusion_jax import data
 
 FILE = "data.json"
-"""In a workdir: the digests of what the experiment was started on."""
+"""In a workdir: the digests of the data that the experiment was started on."""
 
 
 def data_digests(config: ConfigDict) -> dict[str, str]:
     """Digests of the files that the data section of a config names.
 
-    They cost little: of an `.npz` file and of a prepared data set what their directories list is
-    read (`data.npz_digest`, `data.tfds_digest`), of the network in `data.embedder` all of it.
-
-    Args:
-        config: the experiment's.
+    They cost little: of an `.npz` file and of a prepared data set only the directory is read
+    (`data.npz_digest`, `data.tfds_digest`), of the network in `data.embedder` all of it.
 
     Returns:
-        {key in the config: digest of what is there}; other sources name no files.
+        {key in the config: digest}; other sources name no files.
 
     Raises:
         ValueError: a file that is missing or cannot be read.
@@ -46,9 +43,9 @@ def data_digests(config: ConfigDict) -> dict[str, str]:
 
 
 def read_digests(workdir: Path) -> dict[str, str]:
-    """The digests that a workdir keeps; none where it was made without.
+    """The digests that a workdir keeps; none where they cannot be read, as of earlier versions.
 
-    What cannot be read counts as none: then names are compared, and the digests written anew.
+    Then names of files are compared in their place, and the digests written anew.
     """
     try:
         return dict(json.loads((workdir / FILE).read_text(encoding="utf-8")))

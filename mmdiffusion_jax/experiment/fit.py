@@ -1,7 +1,7 @@
 """How an experiment is trained on data that are open, into a folder that is held."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,17 @@ from mmdiffusion_jax.experiment.build import Experiment
 
 @dataclasses.dataclass(frozen=True)
 class Constraint:
-    """How training differs where an experiment is to keep something of other models.
+    """Another loss and other first parameters than the experiment's, for updates of other models.
 
     Attributes:
-        loss: (parameters, key, batch, *constants) → (loss, scalars), in place of its own.
-        init: (key, *constants) → parameters to begin with.
+        loss: (parameters, key, batch, *constants) → (loss, scalars).
+        init: (key, *constants) → the parameters that training begins with.
         constants: pytrees of arrays that the loss takes, such as other models' parameters.
         frozen: a pytree of booleans like the parameters, which of them stay as they are; or None.
     """
 
     loss: training.step.Loss
-    init: Callable[..., Any]
+    init: training.state.Init
     constants: tuple[Any, ...] = ()
     frozen: Any = None
 
@@ -45,7 +45,7 @@ def fit(
         source: the training split.
         folder: held by this run, see `hold_workdir`.
         monitor: evaluates, draws and profiles, such as `evaluation.monitor`.
-        constraint: what it is to keep of other models, or None.
+        constraint: what replaces the experiment's loss and initialisation, or None.
 
     Returns:
         The state after the last step taken.
@@ -78,13 +78,10 @@ def fit(
 def share_batch(
     built: Experiment,
 ) -> tuple[jax.sharding.Mesh, jax.sharding.NamedSharding, np.ndarray]:
-    """How the devices share an experiment's batch; ask before anything is written.
-
-    Args:
-        built: the experiment.
+    """How the devices share an experiment's batch; call it before anything is written.
 
     Returns:
-        (the mesh, the sharding of a batch, the rows of this process).
+        (the mesh, the sharding of a batch, the rows of a batch that this process loads).
 
     Raises:
         ValueError: a mesh that the devices do not make, or a batch that they cannot share.
@@ -98,12 +95,12 @@ def share_batch(
 def make_step_and_state(
     built: Experiment, mesh: jax.sharding.Mesh, constraint: Constraint | None = None
 ) -> tuple[training.step.Step, training.TrainState]:
-    """The compiled train step of an experiment and the state that it begins with.
+    """The compiled train step of an experiment and the state that training begins with.
 
     Args:
         built: the experiment.
         mesh: from `training.make_mesh`.
-        constraint: what it is to keep of other models, or None.
+        constraint: what replaces the experiment's loss and initialisation, or None.
     """
     options = built.training
     constraint = constraint or Constraint(built.loss, built.init)
@@ -125,12 +122,7 @@ def make_step_and_state(
 
 
 def abstract_state(built: Experiment, mesh: jax.sharding.Mesh) -> training.TrainState:
-    """What a checkpoint of an experiment holds, as `jax.ShapeDtypeStruct` with shardings.
-
-    Args:
-        built: the experiment.
-        mesh: from `training.make_mesh`.
-    """
+    """What a checkpoint of an experiment holds, as `jax.ShapeDtypeStruct` on a mesh."""
     key = jax.random.key(built.seed)
     return training.abstract_state(key, built.init, _optimiser(built), mesh, built.sharding)
 

@@ -1,4 +1,4 @@
-"""One way to train and to use a model, and that of one shared diffusion space."""
+"""A formulation: the loss that trains a model and how it is sampled from; the shared space's."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -14,14 +14,14 @@ from mmdiffusion_jax.process import Process
 from mmdiffusion_jax.sampling import Trajectory
 
 Follow = Callable[[jax.Array, Any, Mapping[str, jax.Array], int], Trajectory]
-"""(keys (batch,), parameters, {name: given x (batch, …)}, how many states) → states on the way."""
+"""(keys (batch,), parameters, {name: given x (batch, …)}, number of states) → trajectory."""
 
 Augment = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-"""(key, images) → (which are changed (batch,), 1 where one is; the images)."""
+"""(key, images) → (1 where an image was changed, else 0 (batch,); the images)."""
 
 
 class Model(Protocol):
-    """What the shared formulation asks of a model; `networks.MultiModalModel` is one."""
+    """A model of the shared formulation, such as `networks.MultiModalModel`."""
 
     @property
     def modalities(self) -> Mapping[str, Modality]:
@@ -45,34 +45,25 @@ class Model(Protocol):
 
 
 class Formulation(Protocol):
-    """One way to train and to use a model; frozen dataclasses fulfil it.
-
-    Attributes:
-        model: joins encoders, backbone and heads.
-        has_bound: whether it has one diffusion space, and with it the bound, likelihoods, and
-            samples that start from the noise at t = T.
-        predicts_from: the modalities that it predicts from without diffusion; empty where it
-            generates.
-        trajectory: follows samples on their way; None where it cannot.
-    """
+    """The loss that trains a model, and how it is sampled from; frozen dataclasses fulfil it."""
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field]]
 
     @property
     def model(self) -> Any:
-        """See the class."""
+        """Encoders, backbone and heads."""
 
     @property
     def has_bound(self) -> bool:
-        """See the class."""
+        """Whether there is one diffusion space, with a bound, likelihoods, and noise at t = T."""
 
     @property
     def predicts_from(self) -> tuple[str, ...]:
-        """See the class."""
+        """The modalities that it predicts from without diffusion; empty where it generates."""
 
     @property
     def trajectory(self) -> Follow | None:
-        """See the class."""
+        """Samples with the states that lead to them; None without one diffusion space."""
 
     def loss(
         self, params: Any, key: jax.Array, batch: Mapping[str, jax.Array]
@@ -91,7 +82,7 @@ class Formulation(Protocol):
     def sample(
         self, keys: jax.Array, params: Any, given: Mapping[str, jax.Array]
     ) -> dict[str, jax.Array]:
-        """Draws what is not given.
+        """Draws the modalities that are not given.
 
         Args:
             keys: (batch,) typed keys, one an example.
@@ -99,7 +90,7 @@ class Formulation(Protocol):
             given: {name: x (batch, …)} in data units.
 
         Returns:
-            {name: x (batch, …)} in data units, of what is drawn alone.
+            {name: x (batch, …)} in data units, of the drawn modalities alone.
 
         Raises:
             ValueError: given values that it cannot draw from.
@@ -112,11 +103,11 @@ class Shared:
 
     Attributes:
         process: the forward process.
-        model: joins the parts.
-        latent: the shape of a state.
-        options: what training minimises.
+        model: encoders, backbone and heads.
+        latent: (height, width, channels) of z_t.
+        options: of the loss.
         sampling: how samples are drawn.
-        augment: changes some training images, which the network is told of; None for none.
+        augment: changes some training images, and the network sees which; None for none.
     """
 
     process: Process
@@ -149,22 +140,23 @@ class Shared:
     def sample(
         self, keys: jax.Array, params: Any, given: Mapping[str, jax.Array]
     ) -> dict[str, jax.Array]:
-        """Draws what is not given, by `sampling.sample`."""
-        drawn = sampling.sample(**self._request(keys, params, given))
+        """Draws the modalities that are not given, by `sampling.sample`."""
+        drawn = sampling.sample(**self._arguments(keys, params, given))
         return {name: x for name, x in drawn.items() if name not in given}
 
     def trajectory(
         self, keys: jax.Array, params: Any, given: Mapping[str, jax.Array], num_states: int
     ) -> Trajectory:
-        """The samples that `sample` draws with the same keys, on their way from the noise."""
-        request = self._request(keys, params, given)
-        return sampling.sample_trajectory(**request, num_states=num_states)[1]
+        """The states that lead to the samples that `sample` draws with the same keys."""
+        arguments = self._arguments(keys, params, given)
+        return sampling.sample_trajectory(**arguments, num_states=num_states)[1]
 
-    def _request(
+    def _arguments(
         self, keys: jax.Array, params: Any, given: Mapping[str, jax.Array]
     ) -> dict[str, Any]:
         options, schedule = self.sampling, self.process.schedule
-        reads_given = self.model.primary in given
+        has_primary = self.model.primary in given
+        times = options.times_given_primary(schedule) if has_primary else options.times(schedule)
         return {
             "key": keys,
             "diffusion": Diffusion(self.process, self.model.functions(params)),
@@ -172,7 +164,7 @@ class Shared:
             "given": given,
             "method": sampling.Method(
                 stepper=options.stepper(),
-                times=options.reading_times(schedule) if reads_given else options.times(schedule),
+                times=times,
                 decorators=options.decorators(given, self._is_bounded()),
                 estimate=options.estimate,
                 unknown=options.unknown,

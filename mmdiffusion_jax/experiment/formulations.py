@@ -19,9 +19,9 @@ class Kind:
 
     Attributes:
         make: (settings, process, model) → the formulation.
-        check: refuses settings that it cannot take.
+        check: raises a ValueError for settings that it cannot take.
         model_type: joins encoders, backbone and heads.
-        num_states: how many states the backbone sees at once, by the number of modalities.
+        num_states: number of modalities → number of states that the backbone sees at once.
     """
 
     make: Callable[[Settings, Process, Any], Formulation]
@@ -105,7 +105,7 @@ FORMULATIONS: Mapping[str, Kind] = {
 
 
 def formulation_of(settings: Settings) -> Kind:
-    """The formulation that settings name, once they are known to go with it.
+    """The formulation that settings name, once it has checked them.
 
     Raises:
         ValueError: an unknown formulation, or settings that it cannot take.

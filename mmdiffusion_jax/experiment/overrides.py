@@ -1,4 +1,4 @@
-"""The flags that name a config and set keys in it."""
+"""The flags `--config=FILE` and `--config.key=value` of the launch scripts."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -76,9 +76,9 @@ def _not_in_choice(path: str, key: str, chosen: Any, table: Mapping[str, Any]) -
 
 
 def _unknown_key(path: str, key: str, section: Mapping[str, Any]) -> str:
-    """The error for a key; one that belongs into a section is shown there."""
+    """The error for an unknown key; one that a section has is named with its section."""
     if path == "config":
-        # Most of what is asked for without its section is of training.
+        # Most keys that are written without their section are of training.
         for name in sorted(section, key=lambda name: name != "training"):
             inner = section[name] if isinstance(section[name], Mapping) else {}
             for place in [key] if key in inner else errors.nearest(key, inner, cutoff=1.0):

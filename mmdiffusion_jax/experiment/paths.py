@@ -1,4 +1,4 @@
-"""The paths in a config, as the user means them."""
+"""Files and folders in a config: `~` is the home folder, URLs are refused."""
 
 from ml_collections import ConfigDict
 
@@ -18,9 +18,6 @@ _PATHS = (
 
 def local_paths(config: ConfigDict) -> ConfigDict:
     """A copy of a config in which `~` is the home folder, wherever a key names a file or a folder.
-
-    Args:
-        config: an experiment's.
 
     Raises:
         ValueError: a URL such as `gs://bucket/x`, or `~name` of a user that is not there; the error

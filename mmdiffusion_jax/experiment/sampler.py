@@ -16,18 +16,18 @@ from mmdiffusion_jax.networks import MultiModalModel
 _CHUNK = 100_000
 
 Draw = Callable[[jax.Array, Any, Mapping[str, jax.Array]], dict[str, jax.Array]]
-"""(keys (batch,), parameters, {name: known x (batch, …)}) → {name: what is generated}; pure."""
+"""(keys (batch,), parameters, {name: given x (batch, …)}) → {name: generated x}; pure."""
 
 
 class Generator:
-    """Generates with one model; compiled once for each set of known modalities and batch size.
+    """Generates with one model; compiled once for each set of given modalities and batch size.
 
     Args:
-        model: the Flax model, which knows its modalities.
-        draw: one batch, from a key for each example.
+        model: the Flax model.
+        draw: generates one batch, from a key for each example.
         options: how samples are drawn.
-        prior: the process, where generation starts from the noise at t = T of one shared
-            space; then a start that is not pure noise in the process is warned of.
+        prior: the forward process, where generation starts from noise at t = T in one shared space;
+            then there is a warning where z_T is not pure noise in this process.
     """
 
     def __init__(
@@ -41,9 +41,9 @@ class Generator:
 
         @jax.jit
         def run(
-            key: jax.Array, params: Any, known: Mapping[str, jax.Array], rows: jax.Array
+            key: jax.Array, params: Any, given: Mapping[str, jax.Array], numbers: jax.Array
         ) -> dict[str, jax.Array]:
-            return draw(jax.vmap(example_key, (None, 0))(key, rows), params, known)
+            return draw(jax.vmap(example_key, (None, 0))(key, numbers), params, given)
 
         self._run = run
 
@@ -57,12 +57,12 @@ class Generator:
     ) -> dict[str, np.ndarray]:
         """Generates every modality that is not given, in batches of one compiled shape.
 
-        Warns when all is to be generated from pure noise although the process does not end there,
-        and when guidance has nothing to guide because the primary is given.
+        Warns where z_T of the process is not the pure noise that generation starts from, and where
+        guidance has no effect because the primary is given.
 
         Args:
-            key: a typed key; example k uses `example_key` of it and first + k, so that it is the
-                same whatever the batch size and however a run is split.
+            key: a typed key; example k uses `example_key(key, first + k)`, so that its samples do
+                not depend on the batch size or on how a run is split.
             params: the model's parameters.
             num_samples: how many.
             given: {name: x (num_samples, …)} in data units.
@@ -82,8 +82,8 @@ class Generator:
             _warn_of_the_prior(self._model, self._prior, given)
         elif self._model.primary in given and self._options.guidance:
             logging.warning(
-                "Guidance has nothing to do: %r is given, so no state is denoised and the other "
-                "modalities are read by their heads.",
+                "Guidance has no effect: %r is given, so no state is denoised, and the heads "
+                "predict the other modalities.",
                 self._model.primary,
             )
         # A later part of a run has the shape of its first.
@@ -92,37 +92,42 @@ class Generator:
         for start in range(0, num_samples, size):
             # The last batch is filled up with repeats, so that one compiled shape serves all.
             rows = np.minimum(np.arange(start, start + size), num_samples - 1)
-            known = {name: jnp.asarray(x[rows]) for name, x in given.items()}
-            part = self._run(key, params, known, jnp.asarray(_words(first + rows)))
+            batch = {name: jnp.asarray(x[rows]) for name, x in given.items()}
+            part = self._run(key, params, batch, jnp.asarray(_words(first + rows)))
             parts.append(jax.device_get(part))
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return {**given, **{name: x[:num_samples] for name, x in joined.items()}}
 
     def check(self, num_samples: int, given: Mapping[str, np.ndarray]) -> None:
-        """Checks a request without drawing.
-
-        Args:
-            num_samples: how many.
-            given: {name: x (num_samples, …)} in data units.
-
-        Raises:
-            ValueError: as drawing would.
-        """
+        """Raises the ValueError that a call with these arguments would raise; draws nothing."""
         if num_samples < 1:
             raise errors.invalid("num_samples", num_samples, "1 or more", "raise it")
         for name, x in given.items():
-            _check_given(self._model, name, x, num_samples)
+            if name not in self._model.modalities:
+                raise errors.unknown("given", name, self._model.modalities)
+            shape, kind = self._model.modalities[name].columns
+            if x.shape != (num_samples, *shape) or not np.issubdtype(x.dtype, getattr(np, kind)):
+                raise errors.invalid(
+                    f"given {name}",
+                    f"shape {x.shape} and dtype {x.dtype}",
+                    f"shape {(num_samples, *shape)} and {kind} values",
+                    "give one value in data units for each sample",
+                )
+            values = distinct(x)
+            for start in range(0, len(values), _CHUNK):
+                chunk = values[start : start + _CHUNK]
+                self._model.modalities[name].validate(f"given {name}", chunk)
 
 
 def example_key(key: jax.Array, number: jax.Array) -> jax.Array:
-    """The key of an example, of any number below 2⁶⁴: that of its low word, folded in last.
+    """The key of example number n < 2⁶⁴.
 
     Args:
-        key: of all examples, typed.
-        number: (2,) uint32, the high word and the low one, as JAX has 32 bits.
+        key: a typed key, that of all examples.
+        number: (2,) uint32, the high and the low word of n, as JAX has 32 bits.
 
     Returns:
-        `fold_in(key, number)` below 2³², else `fold_in(fold_in(key, high), low)`.
+        `fold_in(key, n)` for n < 2³², else `fold_in(fold_in(key, high), low)`.
 
     Example:
         >>> key = jax.random.key(0)
@@ -137,13 +142,7 @@ def example_key(key: jax.Array, number: jax.Array) -> jax.Array:
 
 
 def distinct(x: np.ndarray) -> np.ndarray:
-    """The given values that may differ: one, where one is repeated by broadcasting.
-
-    Args:
-        x: (num_samples, …).
-
-    Returns:
-        (1, …) or x.
+    """The given values x (num_samples, …), or (1, …) where broadcasting repeats one value.
 
     Example:
         >>> distinct(np.broadcast_to(3, (10**11,))), distinct(np.array([3, 3]))
@@ -158,26 +157,10 @@ def _words(numbers: np.ndarray) -> np.ndarray:
     return np.stack([high, low], axis=-1).astype(np.uint32)
 
 
-def _check_given(model: MultiModalModel, name: str, x: np.ndarray, num_samples: int) -> None:
-    if name not in model.modalities:
-        raise errors.unknown("given", name, model.modalities)
-    shape, kind = model.modalities[name].columns
-    if x.shape != (num_samples, *shape) or not np.issubdtype(x.dtype, getattr(np, kind)):
-        raise errors.invalid(
-            f"given {name}",
-            f"shape {x.shape} and dtype {x.dtype}",
-            f"shape {(num_samples, *shape)} and {kind} values",
-            "give one value in data units for each sample",
-        )
-    values = distinct(x)
-    for start in range(0, len(values), _CHUNK):
-        model.modalities[name].validate(f"given {name}", values[start : start + _CHUNK])
-
-
 def _warn_of_the_prior(
     model: MultiModalModel, forward: process.Process, given: Mapping[str, np.ndarray]
 ) -> None:
-    """L0's drift part, ½ w̄_T² ‖E‖² with ‖E‖² = dims, for the modalities that are generated too."""
+    """Warns of modalities whose part of L0, ½ w̄_T² ‖E‖² with ‖E‖² = dims, is above 1 nat."""
     dims = int(np.prod(model.modalities[model.primary].latent))
     for name, table in forward.weights.marginal.items():
         nats = 0.5 * dims * float(table[-1]) ** 2

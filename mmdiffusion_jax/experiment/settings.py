@@ -1,4 +1,4 @@
-"""Everything that a config says, section by section, checked."""
+"""The values of a config, section by section, checked."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ BACKBONES: Mapping[str, type[nn.Module]] = {"dit": DiT, "unet": UNet, "uvit": UV
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """A whole config: every key there is, with its default, checked.
+    """A whole config: every key with its default, checked.
 
     Attributes:
         seed: of initialisation, steps and data order.
@@ -50,12 +50,12 @@ class Settings:
         backbone: {"kind": a name in `BACKBONES`, **its fields}.
         loss: what training minimises.
         training: how long and how to train.
-        sharding: the mesh, and what is split over it.
+        sharding: the mesh of devices, and which arrays are split over it.
         sampling: how samples are drawn.
         evaluation: how much is evaluated.
 
     Raises:
-        ValueError: a name of a modality that there is not, or a value out of its range.
+        ValueError: an unknown modality, or a value out of its range.
     """
 
     seed: int = 0
@@ -95,7 +95,7 @@ class Settings:
         self._check_names()
 
     def _check_names(self) -> None:
-        """Checks that sections speak of modalities that there are, and the process of all."""
+        """Checks that sections name known modalities, and that each secondary has weights."""
         names = set(self.modalities)
         for name in names:
             if name.removesuffix("_present") in names - {name}:
@@ -143,10 +143,7 @@ class Settings:
         return modalities
 
     def make_backbone(self, state_channels: int) -> Any:
-        """The network.
-
-        Args:
-            state_channels: how many channels of states it sees.
+        """The network, for an input of so many channels.
 
         Raises:
             ValueError: fields that do not go with the latent, or with each other.
@@ -172,9 +169,9 @@ class Settings:
 
 
 def default_config() -> ConfigDict:
-    """Every key there is, with its default; a config file starts from this and changes some.
+    """Every key with its default; a config file starts from this and changes some.
 
-    Sections that modalities name have no keys of their own here: `modalities`, `process.weights`,
+    Sections whose keys are names of modalities are empty: `modalities`, `process.weights`,
     `process.shares`, `loss.scales` and `loss.dropout`. A choice by name, such as `backbone`,
     `process.schedule` or `sampling.sampler`, has the fields of its kind; for another kind it is
     written anew, and what it leaves out has its default:
@@ -208,12 +205,12 @@ def read_settings(values: Mapping[str, Any] | ConfigDict) -> Settings:
 
 
 def tables() -> dict[str, Mapping[str, Any]]:
-    """The sections that are a choice by name, by their paths in a config: {path: table}."""
+    """{path in a config: table} of the sections that are a choice by name."""
     return dict(_tables(Settings, ""))
 
 
 class _Choice(FieldReference):
-    """A key of a config that takes a section, a name, or a name with fields."""
+    """A key whose value is a section, a name, or a name with fields."""
 
     def set(self, value: Any, type_safe: bool = True) -> None:
         """Sets the value; a dict becomes a section, as elsewhere in a config."""

@@ -19,7 +19,7 @@ _MOVED = (
 
 
 def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
-    """Opens (and for the digits prepares) the training and the test split, checked.
+    """Opens the training and the test split, and checks them; the digits are prepared first.
 
     Images of a latent modality are encoded once, into `latents` in the data's folder, see
     `data.cache_latents`; modalities that are derived from a column are added, see `data.Derived`.

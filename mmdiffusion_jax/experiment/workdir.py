@@ -16,7 +16,7 @@ from mmdiffusion_jax.experiment.settings import read_settings
 
 _FILE = "config.json"
 
-# What an earlier run may have had otherwise without being another experiment.
+# Keys in which a run that goes on may differ from the one that it continues.
 _MAY_CHANGE = (
     "training.num_steps",
     "training.log_every",
@@ -44,12 +44,8 @@ def hold_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> Iterato
     other devices, with other sampling and evaluation, or with the same data in other places;
     anything else, such as other data in the same place, is another experiment.
 
-    Args:
-        workdir: the folder, which is made where it is not there.
-        config: the experiment's.
-
     Yields:
-        The folder.
+        The folder, which is made where it is missing.
 
     Raises:
         ValueError: a workdir that holds another experiment or none that can be read, that cannot be
@@ -122,9 +118,7 @@ def check_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> None:
 
 
 def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
-    """Reads the config an experiment was started with.
-
-    What an earlier version did not know yet has its default.
+    """Reads the config that an experiment was started with; keys it lacks have their defaults.
 
     Raises:
         ValueError: no experiment there, or a damaged `config.json`.
@@ -144,10 +138,10 @@ def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
 
 
 def config_of(values: Mapping[str, Any]) -> ConfigDict:
-    """A config from JSON's types, with what it leaves out or has in the form of an earlier version.
+    """A config from the values in a JSON file, also one that an earlier version wrote.
 
     Args:
-        values: nested, as they were written.
+        values: nested dictionaries of JSON's types; keys that are left out have their defaults.
 
     Raises:
         ValueError: values that are no config.
@@ -160,7 +154,7 @@ def config_of(values: Mapping[str, Any]) -> ConfigDict:
     """
     values = dict(values)
     section = dict(values.get("sampling", {}))
-    # It is a field of the sampler, and was written for all of them.
+    # Earlier versions wrote this field of one sampler beside the samplers.
     if eta := section.pop("eta", 0.0):
         sampler = section.get("sampler", "ancestral")
         sampler = {"kind": sampler} if isinstance(sampler, str) else sampler
@@ -170,19 +164,20 @@ def config_of(values: Mapping[str, Any]) -> ConfigDict:
 
 
 def _plain(config: ConfigDict) -> dict[str, Any]:
-    """As it comes back from a file."""
+    """The values of a config as they come back from a file."""
     return json.loads(json.dumps(read_settings(config).to_dict()))
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
-    found = []
+    """The paths of the keys in which two nested configs differ."""
+    paths = []
     for key in sorted({*a, *b}):
         one, other = a.get(key), b.get(key)
         if isinstance(one, Mapping) and isinstance(other, Mapping):
-            found += _differences(one, other, f"{prefix}{key}.")
+            paths += _differences(one, other, f"{prefix}{key}.")
         elif one != other:
-            found.append(prefix + key)
-    return found
+            paths.append(prefix + key)
+    return paths
 
 
 def _look_up(values: Any, path: str) -> Any:

@@ -1,6 +1,6 @@
-"""Graceful updates: replace a deployed model by a better one, and nobody is worse off.
+"""Graceful updates: replace a deployed model without breaking what was built on it.
 
-What was stored with the old one goes on serving, and decisions that were right stay right.
+Stored latents stay usable, and decisions that were right stay right.
 """
 
 from mmdiffusion_jax.graceful.methods.architectures import Candidate, search
@@ -53,7 +53,7 @@ from mmdiffusion_jax.graceful.updates.bundle import (
 from mmdiffusion_jax.graceful.updates.deployed import (
     deployed_terms,
     heads_at_noise,
-    latents_apart,
+    latent_distance,
     with_encoders,
 )
 from mmdiffusion_jax.graceful.updates.fingerprints import (
@@ -117,7 +117,7 @@ __all__ = [
     "jacobian_of",
     "kronecker_factors",
     "kronecker_preconditioner",
-    "latents_apart",
+    "latent_distance",
     "linearised",
     "migration_curve",
     "mix_stored",

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import jax
@@ -19,10 +18,10 @@ class BestCheckpoint:
     """Keeps one step in a folder of its own; use it as a context manager.
 
     Args:
-        folder: where it lives; not made while `best_metric` is "".
+        folder: of the checkpoint; not made while `best_metric` is "".
         options: `best_metric` and `best_mode`.
-        beside: the newest ones. In a run of several processes one of the two saves at a time, as
-            Orbax's barriers do not tell them apart.
+        beside: the newest checkpoints. In a run of several processes only one of the two saves at a
+            time, as Orbax's barriers do not distinguish them.
 
     Example:
         >>> import tempfile, jax.numpy as jnp
@@ -46,19 +45,14 @@ class BestCheckpoint:
         self._checkpoints: Checkpoints | None = None
         if self._metric:
             self._checkpoints = Checkpoints(folder, keep=1)
-            found = self._checkpoints.newest_position()
-            if found is not None and found[1].get("metric") == self._metric:
-                self._step, self._value = found[0], self._sign * found[1]["value"]
+            step, position = self._checkpoints.newest_position() or (-1, {})
+            if position.get("metric") == self._metric:
+                self._step, self._value = step, self._sign * position["value"]
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._checkpoints is not None:
             self._checkpoints.__exit__(kind, error, trace)
 
@@ -68,12 +62,7 @@ class BestCheckpoint:
             self._checkpoints.poll()
 
     def offer(self, step: int, state: Any, figures: Mapping[str, float]) -> None:
-        """Saves a state if its evaluation is better than that of the best before.
-
-        Args:
-            step: its step.
-            state: a pytree of arrays.
-            figures: {metric: value}.
+        """Saves a state if its evaluation {metric: value} is better than every one before.
 
         Raises:
             ValueError: figures without the metric.
@@ -83,7 +72,7 @@ class BestCheckpoint:
         if self._metric not in figures:
             raise errors.unknown("training.best_metric", self._metric, figures)
         value = self._sign * float(figures[self._metric])
-        # A run that was cut off comes by its best step again.
+        # A run that was interrupted evaluates its best step again.
         better = step > self._step and value > self._value
         if jax.process_count() > 1:
             better = bool(multihost_utils.broadcast_one_to_all(np.asarray(better)))

@@ -1,4 +1,4 @@
-"""Checkpoints that notice their own damage: Orbax saves, with a digest file beside every step.
+"""Checkpoints by Orbax, with a digest file beside every step that shows later damage.
 
 A folder of checkpoints looks like this::
 
@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import jax
@@ -30,16 +29,12 @@ from mmdiffusion_jax.training.leaves import describe, is_key, named_leaves, requ
 
 @dataclass(frozen=True)
 class Restored:
-    """What `Checkpoints.restore` found.
+    """A checkpoint that was read.
 
     Attributes:
-        step: the step the checkpoint was saved at.
+        step: the step that it was saved at.
         state: the saved pytree, in the structure and with the shardings of the template.
         position: the saved position in the data.
-
-    Example:
-        >>> Restored(step=3, state={}, position={"examples": 96}).position
-        {'examples': 96}
     """
 
     step: int
@@ -48,7 +43,7 @@ class Restored:
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint was not written, for want of room or of the disk itself."""
+    """A checkpoint was not written, because the disk is full or failed."""
 
 
 class Checkpoints:
@@ -57,8 +52,8 @@ class Checkpoints:
     Saves run in the background. Orbax neither keeps a checksum nor reports a failed background
     write until it is asked, so every finished save is sealed with a digest file and its failure
     raised: in `poll`, at the next `save`, and on leaving the `with` block. In a run of several
-    processes all of them make the same calls on one shared folder, and process 0 alone writes,
-    checks and moves what is not Orbax's.
+    processes all of them make the same calls on one shared folder, and process 0 alone writes and
+    checks digests and moves damaged steps.
 
     Args:
         folder: where the checkpoints live; made when missing, unless `read_only`.
@@ -76,8 +71,8 @@ class Checkpoints:
         >>> with Checkpoints(folder) as checkpoints:
         ...     checkpoints.save(5, {"w": jnp.arange(3.0)}, {"examples": 160})
         >>> with Checkpoints(folder, read_only=True) as checkpoints:
-        ...     found = checkpoints.restore({"w": jax.ShapeDtypeStruct((3,), jnp.float32)})
-        >>> found.step, found.state["w"].tolist(), found.position
+        ...     restored = checkpoints.restore({"w": jax.ShapeDtypeStruct((3,), jnp.float32)})
+        >>> restored.step, restored.state["w"].tolist(), restored.position
         (5, [0.0, 1.0, 2.0], {'examples': 160})
     """
 
@@ -105,7 +100,7 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 read_only=read_only,
                 create=not read_only,
-                # What a process left that was killed while it saved.
+                # Those of a process that was killed while it saved.
                 cleanup_tmp_directories=not read_only,
                 max_to_keep=None if read_only else keep,
                 keep_period=None if read_only else keep_every or None,
@@ -116,12 +111,7 @@ class Checkpoints:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
             # A process is gone, and its part of a save that is under way will not come.
             self._closed = True
@@ -203,11 +193,6 @@ class Checkpoints:
 
         Raises:
             CheckpointError: if that save failed in the background.
-
-        Example:
-            >>> import tempfile
-            >>> with Checkpoints(tempfile.mkdtemp()) as checkpoints:
-            ...     checkpoints.poll()
         """
         if self._pending is not None and not self._manager.is_saving_in_progress():
             self._begin_sealing()
@@ -215,23 +200,14 @@ class Checkpoints:
             self.wait()
 
     def wait(self) -> None:
-        """Waits until the last save is done and sealed.
-
-        Raises:
-            CheckpointError: if that save failed in the background.
-
-        Example:
-            >>> import tempfile
-            >>> with Checkpoints(tempfile.mkdtemp()) as checkpoints:
-            ...     checkpoints.wait()
-        """
+        """Waits until the last save is done and sealed; raises as `poll`."""
         self._begin_sealing()
         sealing, self._sealing = self._sealing, None
         if sealing is not None:
             sealing.result()
 
     def restore(self, template: Any) -> Restored | None:
-        """Reads the newest step that is whole, and says in the log which newer ones were not.
+        """Reads the newest undamaged step, and logs a warning for each newer one.
 
         A step that was never sealed (its process died between commit and seal) is used with a
         warning, if it can be read, and sealed then. The steps skipped are moved to
@@ -244,7 +220,7 @@ class Checkpoints:
                 without one goes to the first local device.
 
         Returns:
-            What was found, or None if the folder has no step at all.
+            The checkpoint, or None if the folder has no step at all.
 
         Raises:
             ValueError: if the manager is closed, steps exist and none is usable, or the template
@@ -260,10 +236,10 @@ class Checkpoints:
         self._require_open()
         self.wait()
         leaves, structure = named_leaves(template, "template", (jax.Array, jax.ShapeDtypeStruct))
-        found, skipped = self._newest(lambda step: self._read(step, leaves))
-        if found is not None:
+        newest, skipped = self._newest(lambda step: self._read(step, leaves))
+        if newest is not None:
             self._set_aside(list(skipped))
-            step, (arrays, position) = found
+            step, (arrays, position) = newest
             return Restored(step, jax.tree.unflatten(structure, arrays), position)
         if not skipped:
             return None
@@ -276,10 +252,10 @@ class Checkpoints:
         )
 
     def newest_position(self) -> tuple[int, dict[str, Any]] | None:
-        """The newest step that is whole and the position saved with it, without its arrays.
+        """The newest undamaged step and the position saved with it, without its arrays.
 
-        Steps that were never sealed and such as are skipped are treated as in `restore`, but that
-        none may be left.
+        Steps that are unsealed or damaged are treated as in `restore`; where no step is left, the
+        answer is None.
 
         Example:
             >>> import tempfile
@@ -291,12 +267,12 @@ class Checkpoints:
         """
         self._require_open()
         self.wait()
-        found, skipped = self._newest(lambda step: self._contents(step)["position"])
+        newest, skipped = self._newest(lambda step: self._contents(step)["position"])
         self._set_aside(list(skipped))
-        return found
+        return newest
 
     def steps(self) -> list[int]:
-        """Lists the committed steps, as they lie on disk now.
+        """The committed steps on disk.
 
         Returns:
             The steps in rising order. One that is still being written is not among them; one
@@ -315,15 +291,9 @@ class Checkpoints:
         ]
 
     def close(self) -> None:
-        """Waits for the last save, seals it and lets Orbax go; the `with` block calls it.
+        """Waits for the last save, seals it and closes Orbax; raises as `poll`.
 
-        Raises:
-            CheckpointError: if the last save failed in the background.
-
-        Example:
-            >>> import tempfile
-            >>> checkpoints = Checkpoints(tempfile.mkdtemp())
-            >>> checkpoints.close()
+        The `with` block calls it.
         """
         if self._closed:
             return
@@ -389,9 +359,9 @@ class Checkpoints:
         steps = sorted(self._step_folders(), reverse=True)
         skipped: dict[int, str] = {}
         for step, older in zip(steps, [*steps[1:], None]):
-            reason, found = self._open(step, read)
+            reason, value = self._open(step, read)
             if reason is None:
-                return (step, found), skipped
+                return (step, value), skipped
             skipped[step] = reason
             instead = "no older step is left" if older is None else f"step {older} is tried instead"
             logging.warning("checkpoint of step %d is skipped: %s; %s", step, reason, instead)
@@ -405,23 +375,23 @@ class Checkpoints:
         if verdict == Verdict.VERIFIED:
             return None, read(step)
         logging.warning("checkpoint of step %d: %s; it is read as it is", step, reason)
-        found = None
+        value = None
         try:
-            found = read(step)
+            value = read(step)
         # What Orbax and TensorStore raise on cut or garbled files shares no type.
         except Exception as error:
             reason = (
                 f"unsealed and unreadable, {type(error).__name__}: {str(error).split(chr(10))[0]}"
             )
-        usable = found is not None
+        usable = value is not None
         if jax.process_count() > 1:
             usable = bool(multihost_utils.process_allgather(np.asarray(usable)).all())
         if not usable:
             return reason, None
         if self._first and not self._read_only:
-            # What comes to it from now on is noticed.
+            # Damage from now on is noticed.
             self._seal(step)
-        return None, found
+        return None, value
 
     def _contents(self, step: int) -> dict[str, Any]:
         args = ocp.args.Composite(contents=ocp.args.JsonRestore())

@@ -1,4 +1,4 @@
-"""Size and SHA-256 of every file in a folder, written beside it, and what they say of it later."""
+"""Size and SHA-256 of every file in a folder, written beside it and compared with it later."""
 
 import enum
 import hashlib
@@ -9,7 +9,7 @@ from mmdiffusion_jax import files
 
 
 class Verdict(enum.IntEnum):
-    """What is known of a folder's bytes."""
+    """Whether a folder's bytes are those that were sealed."""
 
     VERIFIED = 0
     UNSEALED = 1
@@ -20,8 +20,8 @@ def seal(folder: Path, digest_file: Path) -> None:
     """Writes the digests of all files below `folder`, all of them or nothing.
 
     Args:
-        folder: what is sealed.
-        digest_file: the JSON file they go to; its folder is made.
+        folder: of the files.
+        digest_file: the JSON file of the digests; its folder is made.
 
     Raises:
         OSError: a file that cannot be read or written.
@@ -43,12 +43,7 @@ def seal(folder: Path, digest_file: Path) -> None:
 
 
 def verify(folder: Path, digest_file: Path) -> tuple[Verdict, str]:
-    """Compares a folder with its digests: the verdict, and the reason where it is not VERIFIED.
-
-    Args:
-        folder: what was sealed.
-        digest_file: from `seal`.
-    """
+    """Compares a folder with its digests: the verdict, and the reason where it is not VERIFIED."""
     if not any(path.is_file() for path in folder.rglob("*")):
         return Verdict.DAMAGED, "its folder is empty"
     try:

@@ -1,4 +1,4 @@
-"""Parameters as a `.safetensors` file, which any framework reads, and back."""
+"""Writes parameters as `.safetensors`, which any framework reads, and reads them back."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ def write_safetensors(
     Args:
         path: the file, which is replaced; its folder must be there.
         params: nested dictionaries of arrays; a tensor's name is its keys joined by "/".
-        about: what else there is to know, in JSON's types; it goes into the file's metadata.
+        about: further facts, in JSON's types; they go into the file's metadata.
 
     Raises:
         ValueError: a key with a "/" in it.
@@ -51,10 +51,7 @@ def write_safetensors(
 
 
 def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads what `write_safetensors` wrote: (parameters, what else there is to know).
-
-    Args:
-        path: the file.
+    """Reads a file that `write_safetensors` wrote: (parameters, further facts).
 
     Raises:
         ValueError: a file that is missing, damaged, or not written by `write_safetensors`.
@@ -90,10 +87,10 @@ def tree_digest(tree: Any) -> str:
         >>> tree_digest({"a": np.ones(2)}) == tree_digest({"b": np.ones(2)})
         False
     """
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         array = np.ascontiguousarray(jax.device_get(leaf))
-        found.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        # Its own memory, as a copy of an array that is read from a file might not fit.
-        found.update(array.reshape(-1).view(np.uint8).data)
-    return found.hexdigest()
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        # A view: a copy of an array that is mapped from a file might not fit into memory.
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()

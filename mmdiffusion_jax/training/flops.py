@@ -1,4 +1,4 @@
-"""Floating-point operations, counted by the compiler and, where there are loops, in the trace."""
+"""Counts floating-point operations, by the compiler or, where there are loops, in the trace."""
 
 import itertools
 import math
@@ -14,8 +14,8 @@ def equations(jaxpr: core.Jaxpr, every_platform: bool = False) -> Iterator[tuple
 
     Args:
         jaxpr: of `jax.make_jaxpr`.
-        every_platform: of a choice of platforms or of a condition, whether all branches count and
-            not the last alone, which is the default's and the one of a condition that holds.
+        every_platform: whether all branches of a condition or of a choice of platforms count. Else
+            only the last does, that of a true condition and of the default platform.
 
     Example:
         >>> jaxpr = jax.make_jaxpr(lambda x: 2 * x + 1)(1.0).jaxpr
@@ -55,14 +55,13 @@ def program_flops(
 ) -> float:
     """FLOPs of a program on one device; 0 where the compiler does not count them.
 
-    They are what the compiler counts. But it counts the body of a loop once, however often the loop
-    runs; of a program with loops they are those of all matrix products and convolutions, as
-    `product_flops` counts them.
+    The compiler counts them, but the body of a loop only once, however often it runs. Of a program
+    with loops the FLOPs are those of matrix products and convolutions, as in `product_flops`.
 
     Args:
         traced: the function, `jax.jit(f).trace(…)`.
         program: lowered or compiled from it.
-        num_devices: that share the work of what was traced, if the compiler counts that of one.
+        num_devices: that share the traced work; `program` is that of one of them.
 
     Example:
         >>> import jax.numpy as jnp

@@ -1,6 +1,6 @@
-"""What keeps bad numbers out of a run: steps that are not finite are left out, spikes are counted.
+"""Leaves steps that are not finite out of a run, and counts spikes of the loss.
 
-All of it happens on the devices; the loop reads the counts when it reads the metrics.
+It runs on the devices; the training loop reads the counts together with the metrics.
 """
 
 import dataclasses
@@ -9,20 +9,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-_WARM = 100
-_FORGET = 0.99
-_WIDTH = 6.0
+# Losses before spikes are told, decay of their average, and standard deviations of a spike.
+_WARM, _DECAY, _WIDTH = 100, 0.99, 6.0
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Guard:
-    """What the guard remembers; scalars.
+    """Statistics of past steps; scalars.
 
     Attributes:
-        in_row: steps left out one after another, up to now.
-        skipped: steps left out in all.
-        seen: finite losses.
+        in_row: how many of the last steps were left out without one between that was not.
+        skipped: how many steps were left out in all.
+        seen: how many losses were finite.
         mean: their exponential moving average.
         variance: the moving average of their squared distance from it.
     """
@@ -37,11 +36,11 @@ class Guard:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What the guard says of a step; scalars.
+    """Whether a step was left out, and whether its loss is a spike; scalars.
 
     Attributes:
         skipped: 1 where it was left out, else 0.
-        in_row: steps left out one after another, up to it.
+        in_row: of the guard after the step.
         spike: 1 where its loss is a spike, else 0.
     """
 
@@ -51,28 +50,28 @@ class Verdict:
 
 
 def fresh_guard() -> Guard:
-    """A guard that has seen nothing.
+    """The guard before the first step.
 
     Example:
         >>> int(fresh_guard().skipped)
         0
     """
-    # One array each, as all of them are donated.
+    # Separate arrays, as all of them are donated.
     count, number = (lambda: jnp.zeros((), jnp.int32)), (lambda: jnp.zeros((), jnp.float32))
     return Guard(count(), count(), count(), number(), number())
 
 
 def watch(guard: Guard, loss: jax.Array, finite: jax.Array) -> tuple[Guard, Verdict]:
-    """Takes one step's loss in.
+    """Adds the loss of one step to the statistics.
 
     A spike is a finite loss more than six standard deviations above the moving average of those
     before it, once 100 are seen. It is counted, not left out, and enters the average as if it were
     six deviations above, so that one spike does not hide the next.
 
     Args:
-        guard: as the step found it.
+        guard: before the step.
         loss: of the step, a scalar.
-        finite: whether loss and gradients are, a scalar.
+        finite: whether loss and gradients are finite, a scalar.
 
     Returns:
         The guard after the step, and its verdict.
@@ -91,7 +90,7 @@ def watch(guard: Guard, loss: jax.Array, finite: jax.Array) -> tuple[Guard, Verd
     spike = finite & (guard.seen >= _WARM) & (loss > highest)
     taken = jnp.where(spike, highest, loss)
     # The first ones weigh more, so that the average is not one of zeros.
-    keep = jnp.minimum(_FORGET, guard.seen / (guard.seen + 1.0))
+    keep = jnp.minimum(_DECAY, guard.seen / (guard.seen + 1.0))
     distance = taken - guard.mean
     mean = guard.mean + (1 - keep) * distance
     variance = keep * (guard.variance + (1 - keep) * distance**2)

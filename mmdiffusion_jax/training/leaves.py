@@ -1,4 +1,4 @@
-"""The leaves of a state by name: what a checkpoint stores of them, and whether two states agree."""
+"""The leaves of a state by name, as checkpoints store and compare them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,8 +15,8 @@ def named_leaves(
 
     Args:
         tree: a pytree with one leaf or more.
-        argument: what the caller knows it by.
-        kinds: what a leaf may be.
+        argument: the name that errors give it.
+        kinds: the types that a leaf may have.
 
     Raises:
         ValueError: no leaves, a leaf of another kind, two of one name.
@@ -49,7 +49,7 @@ def is_key(leaf: Any) -> bool:
 
 
 def describe(leaf: Any) -> str:
-    """A leaf's dtype and shape in words.
+    """A leaf's dtype and shape as a text.
 
     Example:
         >>> describe(jax.ShapeDtypeStruct((2, 3), "float32"))
@@ -65,22 +65,17 @@ def storage(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(stored.shape, stored.dtype, sharding=sharding)
 
 
-def require_same(step: int, wanted: Mapping[str, str], found: Mapping[str, str]) -> None:
-    """Compares a template with what a checkpoint holds.
-
-    Args:
-        step: of the checkpoint.
-        wanted: {leaf: its description}.
-        found: the same of the checkpoint.
+def require_same(step: int, template: Mapping[str, str], stored: Mapping[str, str]) -> None:
+    """Compares {leaf: its description} of a template with that of the checkpoint of a step.
 
     Raises:
         ValueError: naming the first leaf in which they differ.
     """
-    for name in [*wanted, *found]:
-        if wanted.get(name) != found.get(name):
+    for name in [*template, *stored]:
+        if template.get(name) != stored.get(name):
             raise errors.invalid(
                 "template",
-                f"{wanted.get(name, 'no leaf')} at {name!r}",
-                f"{found.get(name, 'no leaf')} there, as the checkpoint of step {step} holds",
+                f"{template.get(name, 'no leaf')} at {name!r}",
+                f"{stored.get(name, 'no leaf')} there, as the checkpoint of step {step} holds",
                 "build the state from the config the checkpoint was trained with",
             )

@@ -31,7 +31,7 @@ _AHEAD = 4
 
 @dataclasses.dataclass(frozen=True)
 class Monitor:
-    """How a run is looked at while it goes on.
+    """How a run is evaluated, pictured and profiled while it trains.
 
     Attributes:
         evaluate: averaged parameters → {name: value}, written as `eval/…`.
@@ -55,29 +55,28 @@ def train(
 ) -> TrainState:
     """Trains from the newest checkpoint in `workdir`, or from `state`, to the last step.
 
-    Between two log intervals reports stay on the devices; a checkpoint takes those along that are
-    not logged yet, so that a run which goes on from it logs the same means. SIGTERM or Ctrl-C ends
-    the run after a step, with a checkpoint. A step whose loss or gradient is not finite is left
-    out. No checkpoint is lost to what comes with it: an evaluation that fails ends the run after
-    the checkpoint of its step, and a picture that cannot be drawn is a warning. A picture that is
-    due and missing is drawn when the run goes on.
+    Between two log intervals reports stay on the devices; a checkpoint holds those that are not
+    logged yet, so that a resumed run logs the same means. SIGTERM or Ctrl-C ends the run after a
+    step, with a checkpoint. A step whose loss or gradient is not finite is left out. An evaluation
+    that fails ends the run after the checkpoint of its step; a picture that cannot be drawn is a
+    warning. A picture that is due and missing is drawn when the run is resumed.
 
     Args:
         options: how long, and at which intervals.
         workdir: gets `checkpoints/`, `best/`, `metrics.jsonl`, `tensorboard/`, `samples/` and
             `profile/`.
         state: a fresh state; also the template for restoring.
-        step: from `make_step`; gives up the state it is handed.
-        open_batches: global example counter → batches on the devices from there on.
+        step: from `make_step`.
+        open_batches: number of examples taken so far → the batches after them, on the devices.
         monitor: evaluates, draws and profiles.
-        constants: what the step takes beside state and batch.
+        constants: of the loss.
 
     Returns:
         The state after the last step taken; fewer than `num_steps` where the run was stopped.
 
     Raises:
-        FloatingPointError: when `max_skipped` steps in a row were not finite, with what was not;
-            the checkpoints are left as they are.
+        FloatingPointError: when `max_skipped` steps in a row were not finite; it says what was not,
+            and the checkpoints stay.
         ValueError: when no checkpoint in `workdir` can be read, or the evaluation lacks
             `best_metric`.
     """
@@ -137,8 +136,8 @@ def train(
                     ahead.popleft().block_until_ready()
                 window.after(index, loss)
                 bar.update()
-                # Read once: a signal that comes later ends the next step, which then is saved.
-                stopping = stop.asked(index)
+                # Read once: a later signal ends the run after the next step, which then is saved.
+                stopping = stop.requested(index)
                 last = index == options.num_steps or stopping
                 if index == options.num_steps or index % options.log_every == 0:
                     reports = jax.device_get(pending)
@@ -163,7 +162,7 @@ def train(
                         if saving:
                             checkpoints.save(index, state, position)
                         raise
-                # After the evaluation, which a run that is cut off in it repeats when it resumes.
+                # After the evaluation, so that a run interrupted in it repeats it.
                 if saving:
                     checkpoints.save(index, state, position)
                 if _due(index, options.sample_every, options.num_steps):
@@ -182,7 +181,7 @@ def _due(index: int, interval: int, num_steps: int) -> bool:
 
 
 def _lacks_picture(options: TrainingOptions, workdir: Path, start: int) -> bool:
-    """Whether the picture of the step that a run goes on from is due and not there."""
+    """Whether the picture of the step that a run resumes from is due and missing."""
     lacks = (
         start > 0
         and _due(start, options.sample_every, options.num_steps)
@@ -199,7 +198,7 @@ def _draw(
     averaged = on_this_process(state.ema)
     try:
         image = picture(averaged)
-    # The drawing is the caller's, and may fail in any way.
+    # The caller's function may fail in any way.
     except Exception as error:
         logging.warning("The picture of step %d is left out: %s", index, error)
     else:

@@ -8,25 +8,25 @@ from mmdiffusion_jax import errors, ranges
 
 @dataclasses.dataclass(frozen=True)
 class TrainingOptions:
-    """How long and how to train; intervals are in steps, 0 switches one off, at the end too.
+    """How long and how to train; intervals are in steps, and 0 means never, not even at the end.
 
     Attributes:
         num_steps: steps of the whole run.
         batch_size: examples a step, of all devices together.
-        accumulate: parts of the batch gone through one after another; divides it. It saves memory,
-            and the step stays the same but for the draws of noise.
+        accumulate: parts of the batch whose gradients are computed one after another and averaged,
+            to save memory; divides the batch. The step is the same but for the draws of noise.
         learning_rate: the peak.
         warmup_steps: from zero to the peak.
         weight_decay: of AdamW, matrices only.
         gradient_clip: greatest global norm of the gradient; infinity clips nothing.
         ema_decay: of the parameters' moving average.
-        max_skipped: the run ends when so many steps in a row were not finite and left out.
-        log_every: metrics are averaged over and written at this interval.
+        max_skipped: the run ends when so many steps in a row were left out as not finite.
+        log_every: metrics are averaged over this interval and written.
         eval_every: evaluation on the test split, and after the last step.
         sample_every: a picture of samples, and after the last step.
         checkpoint_every: a checkpoint; the last step always has one, 0 or not.
         keep: how many of the newest checkpoints stay.
-        keep_every: checkpoints of steps that this divides stay for good.
+        keep_every: checkpoints of multiples of this are never deleted.
         best_metric: a metric of the evaluation, such as "loss"; the checkpoint with the best one
             is kept beside the newest. "" keeps none.
         best_mode: "min" or "max", which value is best.

@@ -1,8 +1,8 @@
-"""A polite stop: SIGTERM and Ctrl-C end the run after a step, with a checkpoint."""
+"""SIGTERM and Ctrl-C end a run after a step, with a checkpoint."""
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Self
 
 import jax
@@ -13,15 +13,15 @@ class StopSignal:
     """Listens for SIGTERM and SIGINT while it is entered; a second SIGINT interrupts at once.
 
     Outside the main thread, where signals cannot be caught, it never fires. In a run of several
-    processes SIGTERM to any of them is passed on to all by JAX's own service, which names a step
-    that none of them has begun; Ctrl-C then interrupts at once.
+    processes JAX's own service passes SIGTERM on to all, with a step that none of them has begun;
+    Ctrl-C then interrupts at once.
 
     Attributes:
         received: whether this process has had a signal.
 
     Example:
         >>> with StopSignal() as stop:
-        ...     stop.asked(1)
+        ...     stop.requested(1)
         False
     """
 
@@ -36,21 +36,12 @@ class StopSignal:
                 self._before[number] = signal.signal(number, self._receive)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def asked(self, step: int) -> bool:
-        """Whether the run is to end with this step; to be called once at every step, in order.
-
-        Args:
-            step: the step; the same on all processes.
-        """
+    def requested(self, step: int) -> bool:
+        """Whether the run is to end with this step; all processes call it once a step, in order."""
         if self._shared:
             return bool(multihost_utils.reached_preemption_sync_point(step))
         return self.received

@@ -1,4 +1,4 @@
-"""What a step says of itself, what is logged of several, and where a step that failed began."""
+"""The report of a step, the means that are logged of several, and why a step was not finite."""
 
 import dataclasses
 import math
@@ -12,17 +12,17 @@ from mmdiffusion_jax.means import Mean, Scalar, Worst, join, values
 from mmdiffusion_jax.training.guard import Verdict
 
 WORST_T = "worst_t"
-"""The scalar of a loss that says at which t its worst example was asked; no mean."""
+"""The scalar of a loss with the t that was drawn for its worst example; no mean."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class StepReport:
-    """What a step says of itself.
+    """The report of a step.
 
     Attributes:
         scalars: {name: scalar}, `loss` among them.
-        verdict: of the guard.
+        verdict: whether it was left out, see `guard.watch`.
         finite: {column: whether all its numbers are finite}, for columns of floats.
     """
 
@@ -61,10 +61,7 @@ class StepReport:
 def summarise(reports: Sequence[StepReport]) -> dict[str, float]:
     """Means over the steps that were not left out, and how many were left out or spikes.
 
-    What no example of these steps counts in has no mean and is left out.
-
-    Args:
-        reports: on the host.
+    A mean in which no example of these steps counts is missing. The reports are on the host.
     """
     taken = [report for report in reports if not report.verdict.skipped] or reports[-1:]
     # In double precision, whether a value comes from a device or from a checkpoint's JSON.
@@ -86,11 +83,7 @@ def summarise(reports: Sequence[StepReport]) -> dict[str, float]:
 
 
 def diagnose(step: int, report: StepReport) -> str:
-    """Says of a step that was not finite where it began: in the data, a modality or the gradients.
-
-    Args:
-        step: its number.
-        report: on the host.
+    """Says where a step that was not finite went wrong: in the data, a modality or the gradients.
 
     Example:
         >>> scalars = {"loss": float("nan"), "label/loss": Mean(float("nan"), 2), "worst_t": 93.0}

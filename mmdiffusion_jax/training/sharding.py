@@ -1,7 +1,8 @@
-"""Where everything lives: a mesh of three axes, and rules from a leaf's path to mesh axes.
+"""How arrays are split over devices: a mesh of three axes, and rules from a leaf's path to axes.
 
-The batch is split over `data` and `fsdp` together. A rule may split a matrix over `tensor`; what is
-large is split over `fsdp` as well, and gathered where it is used (Rajbhandari et al. 2020, "ZeRO").
+The batch is split over `data` and `fsdp` together. A rule may split a matrix over `tensor`; large
+arrays are split over `fsdp` as well, and gathered where they are used (Rajbhandari et al. 2020,
+"ZeRO").
 """
 
 import dataclasses
@@ -35,7 +36,7 @@ So a pair of layers needs one sum over the axis a pass (Shoeybi et al. 2019, "Me
 
 @dataclasses.dataclass(frozen=True)
 class ShardingOptions:
-    """The mesh, and what is split over it.
+    """The mesh of devices, and which arrays are split over it.
 
     Attributes:
         data: devices along `data`; 0 takes all that the other axes leave.
@@ -89,7 +90,7 @@ def make_mesh(
         devices: left out, all of them, of all processes.
 
     Raises:
-        ValueError: axes that do not take the devices up.
+        ValueError: axes whose product is not the number of devices.
 
     Example:
         >>> make_mesh().axis_names
@@ -176,19 +177,26 @@ def _axes_of(
 ) -> list[str | None]:
     for pattern, axes in options.rules:
         if re.search(pattern, name):
-            return _require_fit(pattern, axes, name, shape, mesh)
-    found: list[str | None] = [None] * len(shape)
+            if not _fits(axes, shape, mesh):
+                raise errors.invalid(
+                    "sharding.rules",
+                    f"{tuple(axes)} for {pattern!r}, found in {name!r} of shape {shape}",
+                    f"axes that divide its last dimensions on a mesh of {dict(mesh.shape)}",
+                    "make the expression narrower or leave the axis out",
+                )
+            return [*[None] * (len(shape) - len(axes)), *axes]
+    placed: list[str | None] = [None] * len(shape)
     if math.prod(shape) < options.min_size:
-        return found
+        return placed
     for pattern, axes in TENSOR_RULES:
         if re.search(pattern, name) and _fits(axes, shape, mesh):
-            found[len(shape) - len(axes) :] = axes
+            placed[len(shape) - len(axes) :] = axes
             break
     size = mesh.shape[FSDP]
-    free = [d for d, axis in enumerate(found) if axis is None and shape[d] % size == 0]
+    free = [d for d, axis in enumerate(placed) if axis is None and shape[d] % size == 0]
     if size > 1 and free:
-        found[max(free, key=lambda d: shape[d])] = FSDP
-    return found
+        placed[max(free, key=lambda d: shape[d])] = FSDP
+    return placed
 
 
 def _fits(axes: Sequence[str | None], shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> bool:
@@ -199,28 +207,8 @@ def _fits(axes: Sequence[str | None], shape: tuple[int, ...], mesh: Mesh | Abstr
     return all(axis is None or side % mesh.shape[axis] == 0 for axis, side in zip(axes, last))
 
 
-def _require_fit(
-    pattern: str,
-    axes: Sequence[str | None],
-    name: str,
-    shape: tuple[int, ...],
-    mesh: Mesh | AbstractMesh,
-) -> list[str | None]:
-    if not _fits(axes, shape, mesh):
-        raise errors.invalid(
-            "sharding.rules",
-            f"{tuple(axes)} for {pattern!r}, found in {name!r} of shape {shape}",
-            f"axes that divide its last dimensions on a mesh of {dict(mesh.shape)}",
-            "make the expression narrower or leave the axis out",
-        )
-    return [*[None] * (len(shape) - len(axes)), *axes]
-
-
 def gathered(layout: Any) -> Any:
     """The layout of parameters in use: as stored, but whole along `fsdp`.
-
-    Args:
-        layout: a tree from `state_sharding`.
 
     Example:
         >>> mesh = make_mesh()
@@ -259,10 +247,7 @@ def on_this_process(tree: Any) -> Any:
     """A tree whose arrays this process can read whole; all processes call it together.
 
     In a run of one process it is the tree itself. Otherwise each process gets copies on its first
-    device.
-
-    Args:
-        tree: arrays of any layout over all devices.
+    device of arrays in any layout over all devices.
 
     Example:
         >>> on_this_process({"w": jax.numpy.ones(2)})["w"].tolist()

@@ -1,4 +1,4 @@
-"""How fast a run goes, and what holds it up."""
+"""Measures the speed of a run, its share of the peak, and the time it waits for data."""
 
 import dataclasses
 import time
@@ -63,12 +63,12 @@ def peak_flops(device_kind: str) -> float | None:
 
 @dataclasses.dataclass(frozen=True)
 class StepCost:
-    """What one step costs one device, as its compiled program says.
+    """The cost of one step on one device, by its compiled program.
 
     Attributes:
         flops: operations, recomputed ones included, as `program_flops` counts them.
-        memory_bytes: what it takes at once: state, batch and what lies between.
-        compile_seconds: to compile it, or to load it from the cache.
+        memory_bytes: state, batch and intermediate arrays together.
+        compile_seconds: time to compile it, or to load it from the cache.
     """
 
     flops: float
@@ -77,11 +77,7 @@ class StepCost:
 
 
 def compile_step(step: Any, *arguments: Any) -> tuple[Any, StepCost]:
-    """Compiles a jitted step for its arguments: (the program, what it costs).
-
-    Args:
-        step: a jitted function.
-        *arguments: what it is to be called with.
+    """Compiles a jitted function for its arguments: (the program, its cost).
 
     Example:
         >>> import jax.numpy as jnp
@@ -139,16 +135,16 @@ class Stopwatch:
         return batch
 
     def count(self, result: jax.Array) -> None:
-        """A step was begun; `result` is an array that will be there when it is done."""
+        """Counts a step that has begun; `result` is an array that it computes."""
         self._last = result
         self._steps += 1
 
     def pause(self, seconds: float) -> None:
-        """So many of the seconds gone by were spent on something else than steps."""
+        """Leaves out seconds that were not spent on steps."""
         self._begun += seconds
 
     def lap(self) -> dict[str, float]:
-        """The figures since the last lap, and a new beginning.
+        """The figures since the last lap; the next lap begins.
 
         Returns:
             `speed/steps_per_second`, `speed/examples_per_second`, `speed/input_stall_share` (of
@@ -157,7 +153,7 @@ class Stopwatch:
         """
         seconds = max(time.monotonic() - self._begun, 1e-9)
         rate = self._steps / seconds
-        found = {
+        figures = {
             "speed/steps_per_second": rate,
             "speed/examples_per_second": rate * self._batch_size,
             "speed/input_stall_share": min(self._waited / seconds, 1.0),
@@ -165,9 +161,9 @@ class Stopwatch:
         }
         peak = peak_flops(self._device.device_kind)
         if peak is not None:
-            found["speed/model_flops_utilisation"] = self._cost.flops * rate / peak
+            figures["speed/model_flops_utilisation"] = self._cost.flops * rate / peak
         self._restart()
-        return found
+        return figures
 
     def _memory(self) -> float:
         measured = self._device.memory_stats() or {}

@@ -1,8 +1,8 @@
-"""Everything a run carries from step to step."""
+"""The state of training: all that one step hands to the next."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Concatenate
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,9 @@ from jax.sharding import Mesh
 
 from mmdiffusion_jax.training.guard import Guard, fresh_guard
 from mmdiffusion_jax.training.sharding import ShardingOptions, state_sharding
+
+Init = Callable[Concatenate[jax.Array, ...], Any]
+"""(key, *constants) → parameters."""
 
 
 @jax.tree_util.register_dataclass
@@ -24,7 +27,7 @@ class TrainState:
         ema: their exponential moving average, what is evaluated and sampled from.
         opt_state: the optimiser's state.
         key: the run's typed key; step k uses `fold_in(key, k)`.
-        guard: what the guard against bad numbers remembers.
+        guard: statistics of past losses, against which `guard.watch` holds the next.
     """
 
     step: jax.Array
@@ -37,7 +40,7 @@ class TrainState:
 
 def create_state(
     key: jax.Array,
-    init: Callable[..., Any],
+    init: Init,
     optimiser: optax.GradientTransformation,
     mesh: Mesh,
     options: ShardingOptions | None = None,
@@ -49,11 +52,11 @@ def create_state(
 
     Args:
         key: a typed key; one half initialises the parameters, the other drives the steps.
-        init: (key, *constants) → parameters.
-        optimiser: gives the optimiser's state.
+        init: called with the key and the constants.
+        optimiser: any of optax, such as `make_optimiser` gives.
         mesh: from `make_mesh`.
         options: what is split over it.
-        constants: pytrees of arrays.
+        constants: pytrees of arrays, such as the parameters of other models.
 
     Raises:
         ValueError: a rule of the options that does not fit.
@@ -73,26 +76,17 @@ def create_state(
 
 def abstract_state(
     key: jax.Array,
-    init: Callable[..., Any],
+    init: Init,
     optimiser: optax.GradientTransformation,
     mesh: Mesh,
     options: ShardingOptions | None = None,
-    constants: Sequence[Any] = (),
 ) -> TrainState:
-    """Shapes, dtypes and shardings of what `create_state` makes: nothing is computed or held.
+    """The state that `create_state` makes of the same arguments, as shapes; nothing is computed.
 
-    It is what `Checkpoints.restore` asks for where there is nothing to go back to.
-
-    Args:
-        key: as for `create_state`, and so are the others.
-        init: (key, *constants) → parameters.
-        optimiser: gives the optimiser's state.
-        mesh: from `make_mesh`.
-        options: what is split over it.
-        constants: pytrees of arrays.
+    It is the template of `Checkpoints.restore` where no state is at hand.
 
     Returns:
-        A state whose leaves are `jax.ShapeDtypeStruct`.
+        A state whose leaves are `jax.ShapeDtypeStruct` with their shardings.
 
     Raises:
         ValueError: a rule of the options that does not fit.
@@ -105,7 +99,7 @@ def abstract_state(
         >>> state.params["w"].shape
         (3,)
     """
-    shapes = jax.eval_shape(_builder(init, optimiser), key, *constants)
+    shapes = jax.eval_shape(_builder(init, optimiser), key)
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         shapes,
@@ -114,8 +108,8 @@ def abstract_state(
 
 
 def _builder(
-    init: Callable[..., Any], optimiser: optax.GradientTransformation
-) -> Callable[..., TrainState]:
+    init: Init, optimiser: optax.GradientTransformation
+) -> Callable[Concatenate[jax.Array, ...], TrainState]:
     def build(key: jax.Array, *constants: Any) -> TrainState:
         init_key, run_key = jax.random.split(key)
         params = init(init_key, *constants)

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Concatenate, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +17,23 @@ from mmdiffusion_jax.training.sharding import gathered
 from mmdiffusion_jax.training.state import TrainState
 
 Scalars = Mapping[str, Scalar]
-Loss = Callable[..., tuple[jax.Array, Scalars]]
-"""(parameters, key, batch, *constants) → (loss, scalars)."""
+Batch = Mapping[str, jax.Array]
+"""{column: (batch, …)}."""
 
-_Kept = tuple[Any, Any, Any]
+Loss = Callable[Concatenate[Any, jax.Array, Batch, ...], tuple[jax.Array, Scalars]]
+"""(parameters, key, batch, *constants) → (loss, scalars by name, `loss` among them)."""
 
-Step = Callable[..., tuple[TrainState, StepReport]]
-"""(state, batch, *constants) → (state, report)."""
+# Parameters, their average and the optimiser's state.
+_Trees = tuple[Any, Any, Any]
+
+
+class Step(Protocol):
+    """A compiled train step, from `make_step`."""
+
+    def __call__(
+        self, state: TrainState, batch: Batch, /, *constants: Any
+    ) -> tuple[TrainState, StepReport]:
+        """The state after the step, and a report; the state passed in is given up."""
 
 
 def make_optimiser(
@@ -73,7 +83,7 @@ def make_optimiser(
 
 def take_step(
     state: TrainState,
-    batch: Mapping[str, jax.Array],
+    batch: Batch,
     loss: Loss,
     optimiser: optax.GradientTransformation,
     ema_decay: float,
@@ -87,7 +97,7 @@ def take_step(
     Args:
         state: the state before.
         batch: {column: (batch, …)}.
-        loss: (parameters, key, batch) → (loss, scalars by name, `loss` among them).
+        loss: called without constants.
         optimiser: from `make_optimiser` or any other.
         ema_decay: of the moving average; in its first steps the decay is min(d, (1 + k)/(10 + k)),
             so that the average forgets its initialisation.
@@ -112,9 +122,9 @@ def take_step(
     count = state.step.astype(jnp.float32)
     decay = jnp.minimum(ema_decay, (1 + count) / (10 + count))
 
-    # Both ways to choose have this in them: so it is traced once.
+    # Both branches of `_where` call this: so it is traced once.
     @functools.partial(jax.jit, inline=True)
-    def update(before: _Kept, new: tuple[Any, jax.Array]) -> _Kept:
+    def update(before: _Trees, new: tuple[Any, jax.Array]) -> _Trees:
         (params, ema, opt_state), (gradients, decay) = before, new
         updates, opt_state = optimiser.update(gradients, opt_state, params)
         params = optax.apply_updates(params, updates)
@@ -150,7 +160,7 @@ def make_step(
     The loss is a mean over the global batch, so any number of devices takes the same step.
 
     Args:
-        loss: (parameters, key, batch, *constants) → (loss, scalars).
+        loss: a mean over the batch.
         optimiser: from `make_optimiser` or any other.
         ema_decay: of the moving average.
         state_layout: from `state_sharding`.
@@ -160,7 +170,7 @@ def make_step(
             parameters of other networks; each device has a copy of them.
 
     Returns:
-        (state, batch, *constants) → (state, report); the state passed in is given up.
+        The step; the state that it is called with is given up.
     """
     stored, used = state_layout.params, gathered(state_layout.params)
 
@@ -171,8 +181,8 @@ def make_step(
         return loss(jax.lax.with_sharding_constraint(params, used), key, batch, *constants)
 
     def step(state: TrainState, batch: Any, *constants: Any) -> tuple[TrainState, StepReport]:
-        own = functools.partial(constrained, constants)
-        return take_step(state, batch, own, optimiser, ema_decay, accumulate)
+        bound_loss = functools.partial(constrained, constants)
+        return take_step(state, batch, bound_loss, optimiser, ema_decay, accumulate)
 
     whole = NamedSharding(batch_layout.mesh, jax.sharding.PartitionSpec())
     return jax.jit(
@@ -183,13 +193,15 @@ def make_step(
     )
 
 
-def _where(condition: jax.Array, update: Callable[..., _Kept], before: _Kept, new: Any) -> _Kept:
+def _where(
+    condition: jax.Array, update: Callable[[_Trees, Any], _Trees], before: _Trees, new: Any
+) -> _Trees:
     """What comes of `update` where the condition holds, else what was before."""
 
-    def branch(condition: jax.Array, before: _Kept, new: Any) -> _Kept:
+    def branch(condition: jax.Array, before: _Trees, new: Any) -> _Trees:
         return jax.lax.cond(condition, update, lambda before, new: before, before, new)
 
-    def select(condition: jax.Array, before: _Kept, new: Any) -> _Kept:
+    def select(condition: jax.Array, before: _Trees, new: Any) -> _Trees:
         after = update(before, new)
         return jax.tree.map(lambda a, b: jnp.where(condition, a, b), after, before)
 
@@ -198,7 +210,7 @@ def _where(condition: jax.Array, update: Callable[..., _Kept], before: _Kept, ne
 
 
 def _gradients(
-    loss: Loss, params: Any, key: jax.Array, batch: Mapping[str, jax.Array], accumulate: int
+    loss: Loss, params: Any, key: jax.Array, batch: Batch, accumulate: int
 ) -> tuple[Any, Scalars]:
     gradient = jax.grad(loss, has_aux=True)
     if accumulate == 1:

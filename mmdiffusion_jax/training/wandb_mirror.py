@@ -1,4 +1,4 @@
-"""Metrics and images of a run to Weights & Biases as well, where it is installed and asked for."""
+"""Sends metrics and images of a run to Weights & Biases as well."""
 
 import importlib
 import json
@@ -18,10 +18,10 @@ _FILE = "wandb.json"
 class WandbMirror:
     """A run of Weights & Biases that gets what a `MetricWriter` writes, see `mirrored`.
 
-    The run's id is kept in `<workdir>/wandb.json`, so that a run that goes on is the same one
-    there; steps that are repeated, and come out the same, are dropped by Weights & Biases. What
-    fails there is warned of once and ends nothing. The variables that Weights & Biases reads, such
-    as WANDB_MODE=offline, hold.
+    The run's id is kept in `<workdir>/wandb.json`, so that a resumed run is the same one there;
+    steps that are repeated, with the same metrics, are dropped by Weights & Biases. A failure there
+    is a warning, given once. Variables that Weights & Biases reads, such as WANDB_MODE=offline,
+    have their effect.
 
     Args:
         project: its name.

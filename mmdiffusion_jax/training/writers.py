@@ -1,4 +1,4 @@
-"""Metrics as JSON lines, always, and to TensorBoard beside them; images to both as PNG."""
+"""Writes metrics as JSON lines and to TensorBoard, and images as PNG to both."""
 
 import contextlib
 import contextvars
@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 import jax
@@ -18,7 +17,7 @@ from mmdiffusion_jax import errors, files
 
 
 class Mirror(Protocol):
-    """Gets what a `MetricWriter` writes as well; it fails by itself, not by raising."""
+    """A further tracker of what a `MetricWriter` writes; it must not raise."""
 
     def open(self, workdir: Path) -> None:
         """Called when a writer is made, in the process that writes."""
@@ -38,7 +37,7 @@ _mirror: contextvars.ContextVar[Mirror | None] = contextvars.ContextVar("mirror"
 
 @contextlib.contextmanager
 def mirrored(mirror: Mirror) -> Iterator[None]:
-    """Hands what the writers that are made in a block write to another tracker as well.
+    """Sends what writers that are opened in a block write to another tracker as well.
 
     Args:
         mirror: such as a `WandbMirror`.
@@ -73,13 +72,12 @@ class MetricWriter:
     to another tracker where `mirrored` names one. In a run of several processes only process 0
     writes, and the calls of the others do nothing.
 
-    A run that goes on from step k repeats the steps after k. What the interrupted run left of
-    them is dropped first, with a last line that was cut off in the middle: the file then reads as
-    if nothing had happened.
+    A run that resumes from step k repeats the steps after k. Their lines of the interrupted run are
+    dropped first, with a last line that is not complete.
 
     Args:
         workdir: the folder of the run; made when missing.
-        resume_step: the step k that the run goes on from, 0 for a run from the start.
+        resume_step: the step k that the run resumes from, 0 for a run from the start.
 
     Raises:
         ValueError: if `resume_step` is negative, or `metrics.jsonl` has a broken line before its
@@ -114,12 +112,7 @@ class MetricWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.close(failed=error is not None)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -202,12 +195,7 @@ class MetricWriter:
 
     @staticmethod
     def image_path(workdir: str | os.PathLike[str], step: int, name: str) -> Path:
-        """Where `write_image` writes an image.
-
-        Args:
-            workdir: the folder of the run.
-            step: the step the image belongs to.
-            name: what the image shows.
+        """The file that `write_image` writes.
 
         Example:
             >>> MetricWriter.image_path("w", 7, "grid").name
@@ -219,11 +207,7 @@ class MetricWriter:
         """Flushes and closes the files; the `with` block calls it.
 
         Args:
-            failed: whether an error is the reason, which another tracker is told.
-
-        Example:
-            >>> import tempfile
-            >>> MetricWriter(tempfile.mkdtemp()).close()
+            failed: whether an error is the reason, for the other tracker.
         """
         if not self._writes:
             return

@@ -1,4 +1,4 @@
-"""The runs of a sweep as one array of SLURM jobs."""
+"""Queues the runs of a sweep as one array of SLURM jobs."""
 
 import hashlib
 import itertools
@@ -17,7 +17,7 @@ def write_array(
     max_parallel: int | None = None,
     options: Sequence[str] = (),
 ) -> list[str]:
-    """Writes the file of runs and gives the command that queues those that are not done.
+    """Writes the file of runs; returns the command that queues those that are not done.
 
     Each line of the file has the arguments of one run, quoted as for a shell, and job k of the
     array takes line k. The file is named by its content, so that it never changes under jobs that
@@ -28,7 +28,7 @@ def write_array(
         workdir: the folder of the sweep, which gets the file and what the jobs print.
         script: `launch/slurm.sbatch`.
         max_parallel: how many jobs run at once; None for no limit.
-        options: further ones of `sbatch`.
+        options: further options of `sbatch`.
 
     Returns:
         The command, empty when all runs are done.

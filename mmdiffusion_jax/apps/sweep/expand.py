@@ -1,6 +1,8 @@
 """From a config with a sweep to named runs, all of them checked before any starts."""
 
+import functools
 import hashlib
+import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +14,8 @@ from ml_collections import ConfigDict, config_flags
 
 from mmdiffusion_jax import errors, experiment, files
 
-# What every file system takes as it stands, whether or not it tells capitals from small letters,
-# and what separates neither keys from values nor one of them from the next.
+# Letters that every file system keeps, also one without capitals, and that separate neither keys
+# from values nor pairs from pairs.
 _SAFE = re.compile(r"[a-z0-9._+-]*")
 _LONGEST_NAME = 120
 
@@ -23,10 +25,10 @@ class SweepRun:
     """One run of a sweep.
 
     Attributes:
-        name: from the overrides alone, so that a sweep may grow; also its folder's name.
-        overrides: path of each key in the config → its value there.
+        name: made of the overrides alone, so that a sweep may grow; also its folder's name.
+        overrides: {path of a key in the config: value}.
         config: with the overrides.
-        workdir: where the run is kept.
+        workdir: its folder.
         arguments: of `launch/train.py`.
     """
 
@@ -109,19 +111,22 @@ def _read_sweep(config: str) -> list[Mapping[str, Any]]:
 def _make_run(
     config: str, root: Path, overrides: Mapping[str, Any], extra: Sequence[str]
 ) -> SweepRun:
-    own = [f"--config.{path}={value}" for path, value in sorted(overrides.items())]
-    arguments = [f"--config={config}", *own, *extra]
-    both = sorted({_path_of(flag) for flag in own} & {_path_of(flag) for flag in extra})
+    chosen = [f"--config.{path}={value}" for path, value in sorted(overrides.items())]
+    arguments = [f"--config={config}", *chosen, *extra]
+    both = sorted({_path_of(flag) for flag in chosen} & {_path_of(flag) for flag in extra})
     if both:
         raise errors.invalid(
             "sweep", f"{both[0]} from get_sweep() and as a flag", "one of them", "drop the flag"
         )
     parsed = experiment.local_paths(_parse(arguments))
     experiment.check_config(parsed)
-    found = {path: _look_up(parsed, path) for path in sorted(overrides)}
-    name = _name(found)
+    values = {
+        path: functools.reduce(operator.getitem, path.split("."), parsed)
+        for path in sorted(overrides)
+    }
+    name = _name(values)
     workdir = root / name
-    return SweepRun(name, found, parsed, workdir, (*arguments, f"--workdir={workdir}"))
+    return SweepRun(name, values, parsed, workdir, (*arguments, f"--workdir={workdir}"))
 
 
 def _path_of(flag: str) -> str:
@@ -149,14 +154,8 @@ def _parse(arguments: Sequence[str]) -> ConfigDict:
     return holder.value
 
 
-def _look_up(config: ConfigDict, path: str) -> Any:
-    for key in path.split("."):
-        config = config[key]
-    return config
-
-
 def _name(overrides: Mapping[str, Any]) -> str:
-    """The overrides where a file system takes them as they are, else what it takes and a digest.
+    """The overrides, where file systems take them, else the letters that they take and a digest.
 
     Example:
         >>> _name({"seed": 1, "training.learning_rate": 0.001})

@@ -1,4 +1,4 @@
-"""The runs of a sweep on this machine, some at a time."""
+"""Trains the runs of a sweep on this machine, some at a time."""
 
 import collections
 import shlex
@@ -20,17 +20,17 @@ _POLL_SECONDS = 0.1
 def train_sweep(
     runs: Sequence[SweepRun], train: Sequence[str], max_parallel: int = 1, restarts: int = 3
 ) -> int:
-    """Trains the runs that are not done, each in a process of its own; one that fails stops none.
+    """Trains the runs that are not done, each in its own process; one that fails stops no other.
 
-    What a run prints goes to `log.txt` in its folder. One that ends with exit code 75 has saved a
-    checkpoint and is started again. SIGTERM or Ctrl-C ends the runs politely, a second Ctrl-C at
-    once; the same call goes on.
+    What a run prints goes to `log.txt` in its folder. A run that ends with exit code 75 has saved a
+    checkpoint and is started again. SIGTERM or Ctrl-C ends the runs after a checkpoint, a second
+    Ctrl-C at once; the same call goes on.
 
     Args:
         runs: from `expand_sweep`.
         train: the command that a run's arguments are added to: Python and `launch/train.py`.
         max_parallel: how many train at once.
-        restarts: how often one run is started again.
+        restarts: how often a run is started again.
 
     Returns:
         An exit code: 0 when all are done, 1 when one failed, 75 when the sweep was stopped or a run
@@ -58,7 +58,7 @@ def train_sweep(
     starts: collections.Counter[str] = collections.Counter()
     active: dict[str, tuple[SweepRun, subprocess.Popen[bytes]]] = {}
     codes: dict[str, int] = {}
-    told = False
+    terminated = False
     try:
         with StopSignal() as stop:
             while active or (waiting and not stop.received):
@@ -68,11 +68,11 @@ def train_sweep(
                     logging.info("%s: start %d.", run.name, starts[run.name])
                     active[run.name] = (run, _start(run, train))
                 time.sleep(_POLL_SECONDS)
-                if stop.received and not told:
+                if stop.received and not terminated:
                     logging.warning("Stopping %d runs; run again to go on.", len(active))
                     for _, process in active.values():
                         process.terminate()
-                    told = True
+                    terminated = True
                 for name, (run, process) in list(active.items()):
                     code = process.poll()
                     if code is None:
@@ -81,9 +81,11 @@ def train_sweep(
                     if code == RESTART_CODE and starts[name] <= restarts and not stop.received:
                         waiting.appendleft(run)
                         continue
-                    # One that is stopped before it listens ends by the signal itself.
-                    codes[name] = RESTART_CODE if told and code < 0 else code
-                    _record(run, codes[name])
+                    # A process that is stopped before it handles signals ends by the signal.
+                    codes[name] = RESTART_CODE if terminated and code < 0 else code
+                    logging.info("%s: exit code %d.", name, codes[name])
+                    if codes[name] not in (0, RESTART_CODE):
+                        files.write_text(run.workdir / EXIT_CODE_FILE, f"{codes[name]}\n")
     finally:
         for _, process in active.values():
             process.kill()
@@ -127,9 +129,3 @@ def _start(run: SweepRun, train: Sequence[str]) -> subprocess.Popen[bytes]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-
-
-def _record(run: SweepRun, code: int) -> None:
-    logging.info("%s: exit code %d.", run.name, code)
-    if code not in (0, RESTART_CODE):
-        files.write_text(run.workdir / EXIT_CODE_FILE, f"{code}\n")

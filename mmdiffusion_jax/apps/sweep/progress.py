@@ -31,7 +31,7 @@ class Progress:
 
     @property
     def state(self) -> str:
-        """In words.
+        """How far the run is, in words.
 
         Example:
             >>> Progress(40, 100, False, None, {}).state, Progress(0, 100, False, 1, {}).state

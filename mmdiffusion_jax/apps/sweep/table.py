@@ -1,4 +1,4 @@
-"""A sweep's results as one table."""
+"""The results of a sweep as one table."""
 
 import csv
 import io
@@ -42,8 +42,8 @@ def collect_sweep(
         | --- | --- | --- | --- | --- |
         | seed=0,training.learning_rate=0.001 | 0 | 0.001 | 0 | not started |
     """
-    found = [progress_of(run) for run in runs]
-    known = {name for progress in found for name in progress.metrics}
+    progresses = [progress_of(run) for run in runs]
+    known = {name for progress in progresses for name in progress.metrics}
     if metrics is None:
         metrics = sorted(
             (name for name in known if name.startswith("eval/")), key=lambda n: (n != _FIRST, n)
@@ -55,7 +55,7 @@ def collect_sweep(
     rows = [
         [run.name, *(run.overrides.get(key, "") for key in keys), progress.step, progress.state]
         + [progress.metrics.get(name, "") for name in metrics]
-        for run, progress in sorted(zip(runs, found), key=lambda pair: _rank(pair[1], metrics))
+        for run, progress in sorted(zip(runs, progresses), key=lambda pair: _rank(pair[1], metrics))
     ]
     header = ["run", *keys, "step", "state", *metrics]
     table = "\n".join(map(_line, [header, ["---"] * len(header), *rows]))

@@ -8,7 +8,7 @@ from typing import Any
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.experiment.sections.reading import check_kinds
 
-# What code fills in, though it has a default.
+# Parameters with a default that a config does not set.
 _NOT_CHOSEN = ("parent", "name", "is_primary")
 
 Choice = str | Mapping[str, Any]
@@ -23,7 +23,7 @@ complete in `__post_init__`.
 
 
 def fields_of(built: Callable[..., Any]) -> dict[str, Any]:
-    """The fields that a config may set of a class or function: {name: default}.
+    """{name: default} of the parameters of a class or function that a config may set.
 
     Example:
         >>> from mmdiffusion_jax.sampling import DDIM
@@ -41,10 +41,10 @@ def complete(argument: str, value: Choice, table: Table, key: str = "kind") -> d
     """A choice with all its fields.
 
     Args:
-        argument: what errors call it.
+        argument: the name that errors give the choice.
         value: the choice.
-        table: what there is to choose from.
-        key: where the name stands.
+        table: the classes or functions by name.
+        key: the key that holds the name, "kind" or "rule".
 
     Returns:
         {key: name, **fields}, those that are left out with their defaults.
@@ -86,14 +86,14 @@ def complete(argument: str, value: Choice, table: Table, key: str = "kind") -> d
 
 
 def make(value: Choice, table: Table, *arguments: Any, key: str = "kind", **filled: Any) -> Any:
-    """Calls what is chosen with its fields.
+    """Calls the chosen class or function: table[name](*arguments, **fields, **filled).
 
     Args:
-        value: the choice, sound.
-        table: what there is to choose from.
-        *arguments: come before the fields.
-        key: where the name stands.
-        **filled: beside the fields.
+        value: the choice, which `complete` accepts.
+        table: the classes or functions by name.
+        *arguments: parameters without a default.
+        key: the key that holds the name.
+        **filled: parameters that a config does not set.
     """
     fields = complete("", value, table, key)
     return table[fields.pop(key)](*arguments, **fields, **filled)

@@ -1,4 +1,4 @@
-"""Which data an experiment is of."""
+"""The data set of an experiment."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ from mmdiffusion_jax import data, errors
 from mmdiffusion_jax.experiment.sections.reading import check_whole_numbers
 
 SOURCES = ("digits", "tfds", "npz", *data.SMALL_SETS)
-"""Where data may come from."""
+"""The kinds of data sets, by the names that configs know them by."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +15,7 @@ class DataOptions:
 
     Attributes:
         source: a name in `SOURCES`.
-        folder: of prepared data, and of what is computed once of others.
+        folder: where prepared data lie, and where data that are unpacked or encoded once are kept.
         train: the training split, or its `.npz` file.
         test: the test split, or its `.npz` file.
         path: the folder of the small sets.

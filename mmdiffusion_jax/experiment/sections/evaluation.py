@@ -1,4 +1,4 @@
-"""How much is evaluated."""
+"""How many examples and samples the evaluation takes, and by which features."""
 
 import dataclasses
 
@@ -9,18 +9,18 @@ _SUFFIXES = (".safetensors", ".pt", ".pth")
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationOptions:
-    """How much is evaluated.
+    """How many examples and samples the evaluation takes, and by which features.
 
     Attributes:
         num_samples: samples drawn for each figure about samples.
         batch_size: test examples at once.
-        num_scored: test examples, the first ones, for likelihoods, which cost T and 2 T calls
-            each, and for labels by their scores; 0 leaves these figures out.
+        num_scored: test examples, the first ones, for likelihoods (T and 2 T calls of the network
+            each) and for labels by their scores; 0 leaves these figures out.
         scoring_steps: steps of the bound, spread evenly, for each score of a label; at most all.
-        features: of images, for Fréchet distances, precision and recall: "pixels", "classifier"
-            for those of a small network trained on the training split, or a file: of such a one
-            (.safetensors), or the published weights of Inception (.pth).
-        judge_steps: training steps of each judge and of the network of the features.
+        features: of images, for Fréchet distances, precision and recall: "pixels"; "classifier",
+            a small network trained on the training split; or a file with such a network
+            (.safetensors) or the published weights of Inception (.pth).
+        judge_steps: training steps of each classifier that judges samples or gives features.
         lpips: (backbone "alex" or "vgg", its weights file, its linear layers' file), for images
             restored from masked ones; empty for none.
         seed: of every draw in the evaluation.

@@ -1,4 +1,4 @@
-"""What training minimises, and how its images are augmented."""
+"""The training loss, and how training images are augmented."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -22,12 +22,12 @@ WEIGHTINGS: Mapping[str, Callable[..., Callable[[jax.Array], jax.Array]]] = {
 
 @dataclasses.dataclass(frozen=True)
 class LossOptions:
-    """What training minimises.
+    """The training loss.
 
     Attributes:
         kind: one of `LOSSES`; the terms below are those of "simple".
         scales: {modality: λ of its term}; 1 where left out.
-        dropout: {secondary: the rate at which it is left out of a state}.
+        dropout: {secondary: the share of examples whose state leaves it out}.
         weighting: of the noise's error by t, {"kind": a name in `WEIGHTINGS`, **its parameters}, or
             the name alone.
         timesteps: how t is drawn, one of `process.TIMESTEP_DRAWS`.
@@ -54,7 +54,7 @@ class LossOptions:
             ranges.check_real(f"loss.dropout.{name}", rate, 0, 1)
 
     def of_simple_loss(self) -> objective.LossOptions:
-        """As `objective.simple_loss` takes them."""
+        """The options of `objective.simple_loss`."""
         return objective.LossOptions(
             self.scales, self.make_weighting(), self.dropout, self.timesteps
         )
@@ -71,7 +71,7 @@ class PredictOptions:
 
     Attributes:
         given: the modalities that the network sees.
-        target: the modality that it predicts.
+        target: the predicted modality.
     """
 
     given: tuple[str, ...] = ()

@@ -21,16 +21,16 @@ _MOST_STEPS = 10**6
 
 @dataclasses.dataclass(frozen=True)
 class ProcessOptions:
-    """The noise schedule, what drives the process, and what the model answers.
+    """The noise schedule, the weights of modalities in z_t, and what the network predicts.
 
     Attributes:
-        num_steps: T.
+        num_steps: T, the number of diffusion steps.
         schedule: {"kind": a name in `SCHEDULES`, **its parameters}, or the name alone.
         weights: {secondary: {"rule": a name in `process.RULES`, **its fields}}.
         given: whether the rules give the weights of the "transition" or of the "marginal".
-        target: what the network answers, one of `process.TARGETS`.
-        variance: of the steps back, one of `process.VARIANCES`.
-        shares: {modality: its share in the clean state}; empty for the primary alone.
+        target: what the network predicts, one of `process.TARGETS`.
+        variance: of p(z_{t−1} | z_t), one of `process.VARIANCES`.
+        shares: {modality: its share in z_0}; empty for the primary alone.
 
     Raises:
         ValueError: an unknown name or field, or a number out of its range.

@@ -1,4 +1,4 @@
-"""From the values of a config to a section that has checked itself; errors name their paths."""
+"""From the values of a config to sections that check themselves; errors name paths of keys."""
 
 import contextlib
 import dataclasses
@@ -99,10 +99,7 @@ def check_kinds(values: Mapping[str, Any], known: Mapping[str, Any], path: str) 
 
 @contextlib.contextmanager
 def under(path: str) -> Iterator[None]:
-    """Gives the errors of a block their place in the config.
-
-    Args:
-        path: of the section that the block builds.
+    """Puts the path of a section before the argument that errors of a block name.
 
     Example:
         >>> with under("config.backbone"):
@@ -121,16 +118,7 @@ def under(path: str) -> Iterator[None]:
 
 
 def check_names(path: str, names: Iterable[str], known: Collection[str]) -> None:
-    """Checks names against the known ones.
-
-    Args:
-        path: where the names stand; that of a name is below it.
-        names: to be checked.
-        known: the names there are.
-
-    Raises:
-        ValueError: for the first that is unknown, with the nearest known one.
-    """
+    """Raises a ValueError about `path.name` for the first unknown name."""
     for name in names:
         if name not in known:
             raise errors.unknown(f"{path}.{name}", name, known)
@@ -140,8 +128,8 @@ def check_whole_numbers(path: str, values: Any, count: int, least: int) -> None:
     """Checks a tuple of two sizes or three.
 
     Args:
-        path: of the tuple.
-        values: what came.
+        path: of the tuple in the config.
+        values: the tuple.
         count: 2 or 3.
         least: the smallest size allowed.
 

@@ -21,23 +21,24 @@ class SamplingOptions:
     Attributes:
         sampler: {"kind": a name of `sampling.SAMPLERS`, **its fields}, the name alone, or the name
             with fields, such as "ddim(eta=0.5)".
-        num_steps: how many states are visited; None visits every t.
-        grid: which ones, a name of `sampling.GRIDS`.
+        num_steps: how many of the t in 1 … T are visited; None visits all.
+        grid: which t are visited, a name of `sampling.GRIDS`.
         guidance: {secondary: scale}, classifier-free; 1 is none.
         decoder_guidance: {secondary: scale}, by the model's own heads, where it is given; 0 is
             none.
         guidance_interval: (low, high) in σ; empty for all noise levels.
         guidance_rescale: φ in [0, 1].
-        guidance_limit: the greatest RMS of what guidance adds to ẑ_0; 0 for none.
+        guidance_limit: the greatest RMS of the change of ẑ_0 by guidance; 0 for none.
         threshold: of ẑ_0, "none", "static" (to [−1, 1]), "dynamic", or "auto": "static" where the
             encodings that make up z_0 lie within [−1, 1], as an image's does, and "none" where they
             do not, as those of latents, embeddings or sound.
         estimate: of an unknown modality's encoding, "mean", "draw" or "moments".
-        unknown: what states carry of unknown modalities, "auto", "absent" or "estimated".
-        read: the "most_likely" values in the end, or a "draw".
-        read_noise: the greatest σ = sqrt((1 − ᾱ_t) / ᾱ_t) at which states of a known primary are
-            read; 0 for all that are visited. Heads of many values, such as masks or audio, say at
-            high noise what holds on the average, and pooling that with the rest blurs it.
+        unknown: how unknown modalities enter the states: "absent" (left out), "estimated" (by the
+            heads), or "auto".
+        read: whether the heads give the "most_likely" values in the end, or a "draw".
+        read_noise: the greatest σ = sqrt((1 − ᾱ_t) / ᾱ_t) at which heads predict from states of a
+            given primary; 0 for all t that are visited. At high noise the heads of masks or audio
+            predict averages, and pooling these with the rest blurs the values.
         corrections: Langevin steps at each state.
         batch_size: how many are drawn at once; bounds the memory.
 
@@ -115,8 +116,8 @@ class SamplingOptions:
         count = schedule.num_steps if self.num_steps is None else self.num_steps
         return sampling.GRIDS[self.grid](schedule, count)
 
-    def reading_times(self, schedule: process.Schedule) -> np.ndarray:
-        """The part of the grid at which states of a known primary are read.
+    def times_given_primary(self, schedule: process.Schedule) -> np.ndarray:
+        """The t of the grid at which heads predict from noisy states of a given primary.
 
         Raises:
             ValueError: more steps than the schedule has, or no t with σ up to `read_noise`.
@@ -137,10 +138,7 @@ class SamplingOptions:
         return times[sigma <= self.read_noise]
 
     def threshold_of(self, is_bounded: bool) -> str:
-        """The threshold: "none", "static" or "dynamic".
-
-        Args:
-            is_bounded: whether the clean state lies within [−1, 1].
+        """The threshold, "none", "static" or "dynamic", of z_0 within [−1, 1] or not.
 
         Example:
             >>> SamplingOptions().threshold_of(is_bounded=False)
@@ -162,15 +160,16 @@ class SamplingOptions:
         """
         low, high = self.guidance_interval or sampling.EVERYWHERE
         limits = (low, high), self.guidance_rescale, self.guidance_limit or math.inf
-        found = [
+        decorators = [
             sampling.classifier_free_guidance(name, scale, *limits)
             for name, scale in sorted(self.guidance.items())
         ]
         by_heads = {name: x for name, x in self.decoder_guidance.items() if name in given}
         if by_heads:
-            found.append(sampling.decoder_guidance(by_heads, *limits))
+            decorators.append(sampling.decoder_guidance(by_heads, *limits))
         threshold = self.threshold_of(is_bounded)
-        if threshold != "none":
-            static = threshold == "static"
-            found.append(sampling.static_threshold() if static else sampling.dynamic_threshold())
-        return found
+        if threshold == "static":
+            decorators.append(sampling.static_threshold())
+        elif threshold == "dynamic":
+            decorators.append(sampling.dynamic_threshold())
+        return decorators

@@ -1,8 +1,8 @@
 """Heterogeneous models (Duggal et al. 2021, "Compatibility-aware heterogeneous visual search").
 
-A small encoder, on a device at the edge, asks an index that a large one filled. The small one's
-architecture is searched for under a budget of operations, and is rewarded for what it finds in the
-large one's index, not in its own.
+A small encoder on a device at the edge queries an index that a large one has filled. The small
+encoder's architecture is searched under a budget of operations, and rewarded by its retrieval in
+the large one's index.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import numpy as np
 from mmdiffusion_jax import errors
 
 Architecture = Mapping[str, Any]
-"""{name of a choice: what was chosen}."""
+"""{name of a choice: chosen value}."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Candidate:
     """An architecture that was tried.
 
     Attributes:
-        architecture: what was chosen.
+        architecture: the chosen values.
         cost: multiply-adds of one example.
         reward: M(small, large), higher is better.
     """
@@ -44,9 +44,8 @@ def search(
 ) -> list[Candidate]:
     """Climbs from the best of a few random architectures to their neighbours, within a budget.
 
-    The first ones are drawn at random. Then the best so far has one choice changed, again and
-    again, until all its neighbours are known and the next best has its turn. None is tried twice,
-    none beyond the budget is tried at all.
+    The first ones are drawn at random. Then one choice of the best so far is changed, until all its
+    neighbours are known and the next best follows. None is tried twice, and none beyond the budget.
 
     Args:
         space: {name of a choice: its values}.
@@ -65,9 +64,9 @@ def search(
         ValueError: a space without choices, or nothing in it within the budget.
 
     Example:
-        >>> found = search({"width": (1, 2, 4, 8)}, lambda a: a["width"], lambda a: a["width"],
+        >>> tried = search({"width": (1, 2, 4, 8)}, lambda a: a["width"], lambda a: a["width"],
         ...                budget=5, num_tried=9, seed=0)
-        >>> [candidate.reward for candidate in found]
+        >>> [candidate.reward for candidate in tried]
         [4, 2, 1]
     """
     if not space or not all(len(values) for values in space.values()):

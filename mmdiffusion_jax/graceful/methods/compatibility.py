@@ -1,4 +1,4 @@
-"""Backward-compatible encoders: what was stored with the old one goes on serving the new one.
+"""Backward-compatible encoders: embeddings stored with the old one stay usable with the new one.
 
 Shen et al. 2020, "Towards backward-compatible representation learning".
 """
@@ -24,7 +24,7 @@ def unit(vectors: jax.Array) -> jax.Array:
 
 
 def shared_coordinates(embeddings: jax.Array, features: int) -> jax.Array:
-    """The first coordinates, those that embeddings of a smaller model live in.
+    """The first coordinates, which embeddings of a smaller model have too.
 
     Args:
         embeddings: (…, d_new).
@@ -70,8 +70,8 @@ def compatible_loss(
 ) -> jax.Array:
     """CE(w_old · φ_new), equation 5 of Shen et al., in nats for each example.
 
-    The frozen head reads the new embeddings; no gradient flows into it. Add λ times this to the
-    loss of the new model.
+    The frozen head classifies the new embeddings; no gradient flows into it. Add λ times this to
+    the loss of the new model.
 
     Args:
         embeddings: (…, d_new), φ_new.

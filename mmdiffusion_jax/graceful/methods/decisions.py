@@ -26,9 +26,9 @@ class Flips:
         old_error: ER_old, of the old model's decisions.
         new_error: ER_new.
         negative: NFR, the share that was right and is wrong.
-        positive: the share that was wrong and is right.
-        broken: the indices of entries that flipped negatively, rising, (flips, axes).
-        count: how many decisions these are shares of.
+        positive: PFR, the share that was wrong and is right.
+        broken: the indices of negative flips, rising, (flips, axes).
+        count: the number of decisions.
     """
 
     old_error: float
@@ -40,10 +40,10 @@ class Flips:
 
     @property
     def relative_negative(self) -> float:
-        """NFR over that of a successor as good whose errors do not look at the old model's.
+        """NFR over that of an equally good model with independent errors.
 
         NFR / ((1 − ER_old) · ER_new): 1 where errors are independent, 0 where no decision became
-        worse, and also where the new model makes no error at all.
+        wrong or the new model makes no error at all.
         """
         independent = (1 - self.old_error) * self.new_error
         return self.negative / independent if independent else 0.0
@@ -52,22 +52,22 @@ class Flips:
 def flips(
     old: np.ndarray, new: np.ndarray, truth: np.ndarray, known: np.ndarray | None = None
 ) -> Flips:
-    """Compares the decisions of two models; both read with the same noise, where they use any.
+    """Compares the decisions of two models, which used the same noise if any.
 
     ER_new = ER_old + NFR − PFR, and NFR ≤ min(ER_new, 1 − ER_old).
 
     Args:
         old: decisions of the deployed model, of any shape.
         new: those of its successor.
-        truth: what is right.
-        known: whether it is; shares are of the entries that are known. Left out, all are.
+        truth: the right decisions.
+        known: whether the truth is known; shares are of these entries. Left out, all are.
 
     Raises:
         ValueError: shapes that differ, or nothing that is known.
 
     Example:
-        >>> found = flips(np.array([1, 1, 0]), np.array([1, 0, 1]), np.array([1, 1, 1]))
-        >>> round(found.negative, 3), round(found.positive, 3), found.broken.tolist()
+        >>> flipped = flips(np.array([1, 1, 0]), np.array([1, 0, 1]), np.array([1, 1, 1]))
+        >>> round(flipped.negative, 3), round(flipped.positive, 3), flipped.broken.tolist()
         (0.333, 0.333, [[1]])
     """
     old, new, truth = (np.asarray(x) for x in (old, new, truth))
@@ -171,7 +171,7 @@ def focal_distillation(
 
 
 def ensemble_logits(members: jax.Array) -> jax.Array:
-    """What a single model is to imitate of an ensemble: the mean of its logits.
+    """The mean of the logits of an ensemble, which a single model imitates.
 
     Distilling each generation from an ensemble, instead of from its predecessor, lowers flips as
     members err less alike than single models do (Zhao et al. 2022, "ELODI"). Use it as the old

@@ -20,7 +20,7 @@ from mmdiffusion_jax import errors
 
 
 class Factors(NamedTuple):
-    """Of one linear layer.
+    """The factors of one linear layer.
 
     Attributes:
         inputs: A, (in + 1, in + 1), or (in, in) without a bias.
@@ -82,13 +82,13 @@ def kronecker_factors(net: nn.Module, params: Any, x: jax.Array) -> dict[tuple[s
     # One pull an output: all examples at once, as each depends on its own shift alone.
     ones = jnp.eye(value.shape[1], dtype=value.dtype)[:, None, :]
     (gradients,) = jax.vmap(pull)(jnp.broadcast_to(ones, (value.shape[1], *value.shape)))
-    found = {}
+    factors = {}
     for path, a in seen.items():
         if "bias" in _at(params, path):
             a = jnp.concatenate([a, jnp.ones((len(a), 1), a.dtype)], axis=1)
         g = gradients[path]
-        found[path] = Factors(a.T @ a / len(a), jnp.einsum("cno,cnp->op", g, g))
-    return found
+        factors[path] = Factors(a.T @ a / len(a), jnp.einsum("cno,cnp->op", g, g))
+    return factors
 
 
 def kronecker_preconditioner(

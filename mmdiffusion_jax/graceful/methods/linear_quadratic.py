@@ -5,9 +5,9 @@ The network is replaced by its first-order expansion around pretrained weights w
     f_lin(x; δ) = f(x; w_0) + J(x) δ,    J(x) = ∂f(x; w_0)/∂w,
 
 and trained on ½ Σ ‖f_lin(x_i; δ) − α y_i‖² + ½ λ ‖δ‖² with y one-hot. This is a quadratic function
-of δ, so that its minimum, what it is without an example, and what an example did are closed forms.
-The activation should be a leaky ReLU, whose expansion is the better one, and α about 15: at α = 1
-the targets are nearer to zero than the network's outputs are to each other.
+of δ, so that its minimum, the minimum without one example, and the influence of an example have
+closed forms. The activation should be a leaky ReLU, whose expansion is better, and α about 15: at
+α = 1 the targets are nearer to zero than the network's outputs are to each other.
 """
 
 import dataclasses
@@ -79,7 +79,7 @@ def quadratic_loss(
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ClosedForm:
-    """The minimum of the quadratic loss, and what it would be without some example.
+    """The minimum of the quadratic loss, and its minimum without one example.
 
     With the rows of J stacked over examples and classes, r = α y − f(x; w_0) and K = J Jᵀ,
 
@@ -115,7 +115,7 @@ class ClosedForm:
         return self.delta - jnp.einsum("ncp,nc->p", self.jacobian, change)
 
     def leave_one_out(self) -> jax.Array:
-        """What each example is predicted to be by a fit without it: (n, classes).
+        """The outputs (n, classes) for each example of a fit without it.
 
         α y_i − (B_ii)⁻¹ u_i, the closed form of Achille et al., section 4.
         """
@@ -123,7 +123,7 @@ class ClosedForm:
         return self.wanted - jax.lax.map(self._step, jnp.arange(len(self.duals)))
 
     def influence(self, index: jax.Array | int, jacobian: jax.Array) -> jax.Array:
-        """How an example changed other predictions: those with it less those without it.
+        """How an example changed other outputs: f_lin of the fit with it minus that without it.
 
         Args:
             index: i.

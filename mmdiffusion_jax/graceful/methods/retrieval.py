@@ -1,4 +1,4 @@
-"""How well embeddings of one encoder find those of another, and what an update costs and gives."""
+"""Retrieval with queries of one encoder in a gallery of another, before and after an update."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -40,8 +40,7 @@ def retrieve(
         query_labels: (n,).
         gallery: (m, d').
         gallery_labels: (m,).
-        same_examples: whether item i and query i are the same example, which does not count as
-            found.
+        same_examples: whether item i and query i are the same example, which then is left out.
 
     Raises:
         ValueError: shapes that do not fit, rows of zeros or values that are not finite, or no
@@ -82,7 +81,7 @@ def nearest(queries: np.ndarray, gallery: np.ndarray, same_examples: bool = Fals
     Args:
         queries: (n, d).
         gallery: (m, d'); where one side has more coordinates, its first ones count.
-        same_examples: whether item i and query i are the same example, which is passed over.
+        same_examples: as in `retrieve`.
 
     Raises:
         ValueError: shapes that do not fit, rows of zeros or values that are not finite.
@@ -120,7 +119,7 @@ class Cells:
     """M(query encoder, gallery encoder) of one measure M, in [0, 1].
 
     Attributes:
-        old_old: what was deployed.
+        old_old: before the update.
         new_old: queries by the new encoder, the gallery as it is stored.
         old_new: queries by clients that still have the old one, the gallery encoded anew.
         new_new: after all is encoded anew.
@@ -139,7 +138,7 @@ class Cells:
     def update_gain(self, unconstrained: float) -> float:
         """(M(new, old) − M(old, old)) / (M* − M(old, old)), Shen et al., section 4.
 
-        The share of what an unconstrained successor would bring, M*, that is there without
+        The share of the gain of an unconstrained successor, M*, that the update brings without
         encoding the gallery anew.
 
         Args:
@@ -171,10 +170,9 @@ def migration_curve(
     shares: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
     seed: int = 0,
 ) -> list[tuple[float, Retrieval]]:
-    """What queries of the new encoder find while the gallery is being encoded anew.
+    """Retrieval with queries of the new encoder while the gallery is being encoded anew.
 
-    Items are encoded anew in one random order, so that each point of the curve has those of the
-    point before.
+    Items are encoded anew in one random order.
 
     Args:
         queries: (n, d), by the new encoder.
@@ -194,7 +192,7 @@ def migration_curve(
     Example:
         >>> rows, labels = np.eye(2), np.array([0, 1])
         >>> curve = migration_curve(rows, labels, rows[::-1], rows, labels, shares=(0.0, 1.0))
-        >>> [(share, found.top_1) for share, found in curve]
+        >>> [(share, figures.top_1) for share, figures in curve]
         [(0.0, 0.0), (1.0, 1.0)]
     """
     stored, anew = checked_rows("stored", stored), checked_rows("encoded_anew", encoded_anew)
@@ -208,10 +206,10 @@ def migration_curve(
     features = min(stored.shape[1], anew.shape[1])
     stored, anew = (_unit_rows("gallery", x[:, :features]) for x in (stored, anew))
     order = np.random.default_rng(seed).permutation(len(stored))
-    found = []
+    curve = []
     for share in shares:
         gallery = stored.copy()
         moved = order[: round(share * len(stored))]
         gallery[moved] = anew[moved]
-        found.append((float(share), retrieve(queries, query_labels, gallery, gallery_labels)))
-    return found
+        curve.append((float(share), retrieve(queries, query_labels, gallery, gallery_labels)))
+    return curve

@@ -1,8 +1,8 @@
-"""Before a successor is trained: its encoders are brought to the codes that are stored.
+"""Fits the encoders of a successor to the deployed ones before it is trained.
 
-Encoders that begin at random are far from the deployed ones, and the learning rate of a denoiser,
-falling as it does, may not carry them there. To find them alone takes seconds: no noise, no t and
-no network stand between the codes and the loss.
+Random encoders are far from the deployed ones, and the falling learning rate of a denoiser may not
+bring them there. Fitting the encoders alone takes seconds, as its loss needs no noise, no t and no
+network.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from flax import traverse_util
 
 from mmdiffusion_jax import data, experiment
 from mmdiffusion_jax.graceful.updates.bundle import Bundle, encoder_paths
-from mmdiffusion_jax.graceful.updates.deployed import latents_apart
+from mmdiffusion_jax.graceful.updates.deployed import latent_distance
 from mmdiffusion_jax.model import split_presence
 
 _EXAMPLES, _BATCH, _LEARNING_RATE = 2048, 256, 0.03
@@ -37,11 +37,11 @@ def aligned_encoders(
     By Adam, with a rate that falls from 0.03 to 0, on batches of 256 of at most 2,048 examples.
 
     Args:
-        deployed: what is in use.
+        deployed: the deployed model.
         built: the successor's experiment.
-        params: its parameters, from which the encoders begin.
+        params: the parameters that the encoders start from.
         source: the training split.
-        num_steps: how many.
+        num_steps: of Adam.
         seed: of the examples and their order.
 
     Returns:
@@ -66,7 +66,7 @@ def aligned_encoders(
         def loss(encoders: Leaves, rows: jax.Array) -> jax.Array:
             new = {**traverse_util.flatten_dict(params), **encoders}
             ours = built.model.functions(traverse_util.unflatten_dict(new))
-            return latents_apart(ours, theirs, *jax.tree.map(lambda x: x[rows], batch))
+            return latent_distance(ours, theirs, *jax.tree.map(lambda x: x[rows], batch))
 
         def step(carry: Any, key: jax.Array) -> tuple[Any, None]:
             encoders, state = carry

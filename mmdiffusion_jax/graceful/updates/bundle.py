@@ -1,4 +1,4 @@
-"""What was deployed, frozen: model, class prototypes and the fingerprints of its encoders."""
+"""A deployed model in one file: parameters, class prototypes and fingerprints of its encoders."""
 
 import dataclasses
 import os
@@ -19,12 +19,12 @@ _FORMAT = 1
 
 @dataclasses.dataclass(frozen=True)
 class Bundle:
-    """A deployed model as its successors need it.
+    """A deployed model, as training and comparing a successor need it.
 
     Attributes:
-        built: the experiment that it came from.
+        built: its experiment.
         params: its averaged parameters.
-        encoders: {modality: what identifies its encoder}.
+        encoders: {modality: identity of its encoder}.
         prototypes: {modality: (classes, …)}, mean directions of stored latents by class.
     """
 
@@ -36,14 +36,14 @@ class Bundle:
     def known_batch(
         self, values: Mapping[str, jax.Array], masks: Mapping[str, jax.Array]
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        """What the model can take of a batch: its own modalities, without later classes.
+        """The modalities of a batch that the model has; classes that it lacks count as absent.
 
         Args:
             values: {name: (batch, …)}, with all its modalities.
             masks: {name: (batch,)} presence of some.
 
         Returns:
-            (values, masks) in which later classes count as absent.
+            (values, masks).
         """
         known, present = {}, {}
         for name, modality in self.built.model.modalities.items():
@@ -55,13 +55,13 @@ class Bundle:
 def encoder_of(
     built: experiment.Experiment, params: Any, name: str, compatible_with: tuple[str, ...] = ()
 ) -> Encoder:
-    """Identifies the encoder of one modality: by its kind, and the parameters and fields it reads.
+    """Identifies the encoder of one modality by its kind, and the parameters and fields it reads.
 
     Args:
         built: the experiment.
         params: of its model.
         name: the modality.
-        compatible_with: fingerprints of the encoders it was trained to go with.
+        compatible_with: fingerprints of the encoders that it was trained to be compatible with.
 
     Raises:
         ValueError: an unknown modality, or one whose `encoder_fields` are not of JSON's types.
@@ -71,17 +71,12 @@ def encoder_of(
     modality = built.model.modalities[name]
     flat = traverse_util.flatten_dict(params)
     about = {"kind": type(modality).__name__, "fields": modality.encoder_fields}
-    own = {"/".join(path): flat[path] for path in encoder_paths(built, name)}
-    return Encoder(fingerprint(own, about), compatible_with)
+    encoder = {"/".join(path): flat[path] for path in encoder_paths(built, name)}
+    return Encoder(fingerprint(encoder, about), compatible_with)
 
 
 def encoder_paths(built: experiment.Experiment, name: str) -> tuple[tuple[str, ...], ...]:
-    """The paths of the parameters that the encoder of a modality reads, sorted.
-
-    Args:
-        built: the experiment.
-        name: the modality.
-    """
+    """The paths of the parameters that the encoder of a modality reads, sorted."""
     read = jax.eval_shape(
         lambda x: built.model.init(jax.random.key(0), name, x, method="encode"), built.blank(name)
     )
@@ -100,7 +95,8 @@ def freeze(
         built: the experiment.
         params: its averaged parameters.
         prototypes: {modality: (classes, …)}, such as `class_prototypes` gives of stored latents.
-        compatible_with: {modality: fingerprints} of encoders that its own was trained to go with.
+        compatible_with: {modality: fingerprints of the encoders that its encoder was trained to be
+            compatible with}.
 
     Raises:
         ValueError: parameters of another experiment, or an unknown modality.
@@ -135,10 +131,7 @@ def write_bundle(path: str | os.PathLike[str], bundle: Bundle) -> None:
 
 
 def read_bundle(path: str | os.PathLike[str]) -> Bundle:
-    """Reads a bundle and checks that this code encodes as the one that made it.
-
-    Args:
-        path: the file.
+    """Reads a bundle and checks that this code makes the encoders with the same fingerprints.
 
     Raises:
         ValueError: a file that is missing, damaged or no bundle, a format or parameters of other

@@ -1,6 +1,6 @@
-"""What a deployed model makes of the latents of other encoders, and of what is asked at noise.
+"""Losses of a deployed model on the latents of other encoders, and its heads on noisy states.
 
-Pure functions of models as plain callables, for losses of any kind.
+Pure functions of models as plain callables.
 """
 
 import dataclasses
@@ -22,19 +22,19 @@ from mmdiffusion_jax.model import (
 from mmdiffusion_jax.model.absence import without_absent
 from mmdiffusion_jax.objective.losses import mean_square
 
-Read = Callable[[jax.Array], jax.Array]
-"""A latent of the successor's → as the deployed model reads it."""
+LatentMap = Callable[[jax.Array], jax.Array]
+"""Latents of the successor → latents of the deployed model."""
 
 
 def with_encoders(
-    deployed: ModelFunctions, successor: ModelFunctions, read: Read = lambda z: z
+    deployed: ModelFunctions, successor: ModelFunctions, mapping: LatentMap = lambda z: z
 ) -> ModelFunctions:
-    """The deployed denoiser and heads on the successor's encoders.
+    """The deployed denoiser and heads on the successor's encoders: D_old(mapping(E_new(x))).
 
     Args:
-        deployed: the model that reads.
-        successor: has all its modalities.
-        read: turns a latent of the successor's into one of the deployed model's.
+        deployed: gives denoiser and heads.
+        successor: gives the encoders; has all modalities of the deployed model.
+        mapping: from latents of the successor to latents of the deployed model.
 
     Returns:
         The deployed model with other `encode` functions.
@@ -46,8 +46,8 @@ def with_encoders(
         if name not in successor.modalities:
             raise errors.unknown("successor", name, successor.modalities)
     modalities = {
-        name: dataclasses.replace(own, encode=_chained(read, successor.modalities[name].encode))
-        for name, own in deployed.modalities.items()
+        name: dataclasses.replace(old, encode=_chained(mapping, successor.modalities[name].encode))
+        for name, old in deployed.modalities.items()
     }
     return dataclasses.replace(deployed, modalities=modalities)
 
@@ -59,7 +59,7 @@ def deployed_terms(
     presence: Presence | None = None,
     options: objective.LossOptions | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """What the deployed denoiser and the deployed heads lose on the latents of other encoders.
+    """The losses of the deployed denoiser and heads on the latents of other encoders.
 
     Args:
         key: a typed key.
@@ -84,7 +84,7 @@ def deployed_terms(
     return error, terms.weigh(means)
 
 
-def latents_apart(
+def latent_distance(
     successor: ModelFunctions,
     deployed: ModelFunctions,
     batch: Batch,
@@ -92,7 +92,7 @@ def latents_apart(
 ) -> jax.Array:
     """Σ_i E ‖E_i,new(x_i) − E_i,old(x_i)‖² / dims over the deployed modalities, a scalar.
 
-    A difference δ of the encodings moves z_t by w̄_t δ, and the deployed denoiser takes it for noise
+    A difference δ of the encodings shifts z_t by w̄_t δ, which the deployed denoiser takes for noise
     or for a part of z_0. No gradient flows into the deployed encoders.
 
     Args:
@@ -106,9 +106,9 @@ def latents_apart(
     """
     roles = training_roles(deployed.modalities, batch, presence)
     terms = {}
-    for name, own in deployed.modalities.items():
+    for name, old in deployed.modalities.items():
         x = without_absent(roles.present(name), batch[name])
-        stored = jax.lax.stop_gradient(own.encode(x))
+        stored = jax.lax.stop_gradient(old.encode(x))
         error = mean_square(successor.modalities[name].encode(x) - stored)
         terms[name] = objective.LossTerm(error, roles.present(name))
     return objective.LossTerms(terms).reduce()[0]
@@ -117,20 +117,20 @@ def latents_apart(
 def heads_at_noise(
     key: jax.Array, diffusion: Diffusion, batch: Batch, name: str, presence: Presence | None = None
 ) -> Any:
-    """What a head says of states that do not carry its modality, at one t an example.
+    """The prediction of a head from states z_t without its modality, at one t an example.
 
-    Two models with latents of one shape and equally many steps, asked with the same key, see the
-    same t and the same noise; else what noise alone changes would count as a change of mind.
+    Two models with latents of one shape and equally many steps get the same t and noise from the
+    same key, so that their predictions do not differ by noise.
 
     Args:
         key: a typed key.
         diffusion: the process and the model.
         batch: {name: x (batch, …)}.
-        name: whose head.
+        name: of the head's modality.
         presence: {name: (batch,) of 0 or 1}; left out, all is present.
 
     Returns:
-        The head's parameters.
+        The parameters of the head's distribution, such as logits.
 
     Raises:
         ValueError: an unknown name, masks or batches that do not fit.
@@ -145,5 +145,5 @@ def heads_at_noise(
     return state.prediction.heads[name]
 
 
-def _chained(outer: Read, inner: Read) -> Read:
+def _chained(outer: LatentMap, inner: LatentMap) -> LatentMap:
     return lambda x: outer(inner(x))

@@ -1,4 +1,4 @@
-"""Which encoder made what is stored: a fingerprint on every set of latents."""
+"""Fingerprints of encoders, which stored latents keep."""
 
 import dataclasses
 import hashlib
@@ -16,7 +16,7 @@ _KIND = "stored latents"
 
 
 def fingerprint(params: Any, about: Mapping[str, Any]) -> str:
-    """A digest of an encoder: its parameters, and what else its outputs depend on.
+    """A digest of all that the outputs of an encoder depend on.
 
     Args:
         params: a pytree of arrays, those that the encoder reads.
@@ -36,7 +36,7 @@ def fingerprint(params: Any, about: Mapping[str, Any]) -> str:
     try:
         described = json.dumps(about, sort_keys=True)
     except TypeError as error:
-        # What Python writes of other objects differs from process to process.
+        # The text of other objects differs from process to process.
         raise errors.invalid(
             "about",
             f"{about} ({error})",
@@ -49,11 +49,11 @@ def fingerprint(params: Any, about: Mapping[str, Any]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-    """What identifies an encoder to those who store and read its latents.
+    """The identity of an encoder, for those who store and read its latents.
 
     Attributes:
-        fingerprint: of itself.
-        compatible_with: fingerprints of the encoders whose latents it was trained to go with.
+        fingerprint: of the encoder.
+        compatible_with: fingerprints of the encoders that it was trained to be compatible with.
 
     Raises:
         ValueError: no fingerprint.
@@ -72,7 +72,7 @@ class Encoder:
             )
 
     def goes_with(self, other: "Encoder") -> bool:
-        """Whether latents of both may stand in one index.
+        """Whether latents of both encoders may be mixed in one index.
 
         Example:
             >>> old, new = Encoder("a"), Encoder("b", compatible_with=("a",))
@@ -87,15 +87,15 @@ class Encoder:
 
 
 def check_together(argument: str, reader: Encoder, stored: Encoder) -> None:
-    """Refuses to mix latents of encoders that do not go together.
+    """Checks that latents of two encoders may be mixed.
 
     Args:
-        argument: what the caller calls the stored latents.
-        reader: the encoder, or the one of the model, that is to be used with them.
+        argument: the name that errors give the stored latents.
+        reader: the encoder of the model that uses them.
         stored: the encoder that made them.
 
     Raises:
-        ValueError: it names both.
+        ValueError: encoders that are not compatible; it names both.
 
     Example:
         >>> check_together("gallery", Encoder("a"), Encoder("b"))
@@ -104,11 +104,11 @@ def check_together(argument: str, reader: Encoder, stored: Encoder) -> None:
         ValueError: `gallery`: got latents of encoder b, expected those of encoder a; ...
     """
     if not reader.goes_with(stored):
-        known = "".join(f" or {name}" for name in reader.compatible_with)
+        others = "".join(f" or {name}" for name in reader.compatible_with)
         raise errors.invalid(
             argument,
             f"latents of encoder {stored.fingerprint}",
-            f"those of encoder {reader.fingerprint}{known}",
+            f"those of encoder {reader.fingerprint}{others}",
             "encode them anew, or train the encoder to be compatible",
         )
 
@@ -118,9 +118,9 @@ class StoredLatents:
     """Latents with the encoder that made them.
 
     Attributes:
-        encoder: who made them.
+        encoder: the one that made them.
         latents: (n, *latent).
-        columns: {name: (n, …)}, what is kept beside them, such as labels or identifiers.
+        columns: {name: (n, …)}, stored beside them, such as labels or identifiers.
 
     Raises:
         ValueError: columns of another length.
@@ -145,7 +145,7 @@ class StoredLatents:
 
 
 def write_latents(path: str | os.PathLike[str], stored: StoredLatents) -> None:
-    """Writes a set of latents as `.safetensors`, with its fingerprint; all of the file or nothing.
+    """Writes latents and fingerprint as `.safetensors`; all of the file or nothing.
 
     Args:
         path: the file, which is replaced; its folder must be there.
@@ -165,15 +165,15 @@ def write_latents(path: str | os.PathLike[str], stored: StoredLatents) -> None:
 
 
 def read_latents(path: str | os.PathLike[str], reader: Encoder) -> StoredLatents:
-    """Reads a set of latents for a certain encoder or model.
+    """Reads latents for the model with a certain encoder.
 
     Args:
         path: the file.
-        reader: who is to use them.
+        reader: the encoder of the model that uses them.
 
     Raises:
-        ValueError: a missing or damaged file, one without a fingerprint, or latents that do not go
-            with the reader's.
+        ValueError: a missing or damaged file, one without a fingerprint, or latents of an encoder
+            that is not compatible with the reader.
     """
     tensors, about = read_safetensors(path)
     if about.get("kind") != _KIND or not about.get("fingerprint"):

@@ -1,4 +1,4 @@
-"""What an update keeps of what was deployed, and how firmly."""
+"""The weights of an update: how closely a successor is held to the deployed model."""
 
 import dataclasses
 
@@ -6,31 +6,29 @@ from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.graceful.methods.decisions import DISTANCES
 
 ENCODERS = ("compatible", "kept", "free")
-"""What becomes of the encoders: trained to go with the stored latents, left as they are, or trained
-without a look at the old ones."""
+"""Encoders become compatible with stored latents, are kept as deployed, or are trained freely."""
 
 
 @dataclasses.dataclass(frozen=True)
 class UpdateOptions:
-    """How a successor is held to the model it replaces; a weight of 0 lets go.
+    """How closely a successor is held to the model it replaces; a weight of 0 drops its term.
 
     Attributes:
         encoders: one of `ENCODERS`.
-        heads: weight of what the deployed heads lose on the successor's latents.
+        heads: weight of the loss of the deployed heads on the successor's latents.
         denoiser: weight of the squared error of the deployed denoiser on them.
         latents: weight of ‖E_new(x) − E_old(x)‖² / dims, where the encoders are trained to be
-            compatible. What reads a latent through a denoiser sees every coordinate of it, and this
-            term has no noise of t in its gradient.
+            compatible. It constrains every coordinate, and its gradient has no noise of t.
         align: steps in which such encoders alone are fitted to the deployed ones before training.
-        mix: share of the examples whose encodings are the deployed encoders' where the successor
-            learns its own task (MixBCT), so that its denoiser reads what is stored as well.
+        mix: share of the examples that the deployed encoders encode in the successor's training
+            loss (MixBCT), so that its denoiser serves stored latents as well.
         flips: weight of focal distillation for every categorical modality.
         alpha: of focal distillation, for every decision.
         beta: of focal distillation, added where the deployed model is right.
         distance: of focal distillation, "squared" or "kl".
         temperature: of "kl".
-        warm_start: begin with the deployed parameters, wherever name and shape are the same;
-            otherwise encoders alone do, where they are to be compatible.
+        warm_start: whether all parameters of equal name and shape start from the deployed ones;
+            else only those of encoders do, unless these are trained freely.
 
     Raises:
         ValueError: an unknown choice, a negative weight or a temperature that is not positive.

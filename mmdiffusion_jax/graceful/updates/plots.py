@@ -1,4 +1,4 @@
-"""Pictures of a report."""
+"""A picture of a report."""
 
 import os
 
@@ -49,14 +49,14 @@ def plot_report(report: Report, file: str | os.PathLike[str]) -> None:
     denoising.set(title="squared error, by denoiser and latents")
     denoising.tick_params(axis="x", labelsize="small")
 
-    for name, found in report.search.items():
-        shares = [share for share, _ in found.migration]
-        values = [figures.mean_average_precision for _, figures in found.migration]
+    for name, retrieval in report.search.items():
+        shares = [share for share, _ in retrieval.migration]
+        values = [figures.mean_average_precision for _, figures in retrieval.migration]
         (line,) = search.plot(
             shares, values, marker="o", markersize=3, label=f"{name}: new queries"
         )
         search.axhline(
-            found.precision.old_old,
+            retrieval.precision.old_old,
             color=line.get_color(),
             linestyle="--",
             linewidth=1,

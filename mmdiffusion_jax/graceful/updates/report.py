@@ -1,4 +1,4 @@
-"""What an update would do to those who use what is deployed, and whether to let it happen."""
+"""Compares a successor with the deployed model, and refuses updates beyond given limits."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -27,16 +27,16 @@ _SHOWN = 20
 
 
 class UpdateRefused(ValueError):
-    """An update that would harm those who use what is deployed."""
+    """An update beyond its limits."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What an update may cost; shares in [0, 1].
+    """Limits of an update; shares in [0, 1].
 
     Attributes:
         negative_flips: greatest share of decisions that were right and become wrong, by modality.
-        error_increase: greatest rise of the share of wrong decisions, by modality.
+        error_increase: greatest increase of the share of wrong decisions, by modality.
         denoiser_ratio: greatest squared error of the deployed denoiser on the new latents, over
             that on the stored ones.
         retrieval_loss: by how much M(new, old) may lie below M(old, old), in mAP.
@@ -50,7 +50,7 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class Denoising:
-    """Mean squared errors of the noise, by denoiser and by whose latents it reads.
+    """Mean squared errors of the predicted noise, by denoiser and latents.
 
     Attributes:
         deployed: the deployed denoiser on stored latents.
@@ -66,20 +66,20 @@ class Denoising:
 
     @property
     def ratio(self) -> float:
-        """Of the deployed denoiser's error on new latents to that on stored ones."""
+        """The error of the deployed denoiser on new latents over that on stored ones."""
         return self.deployed_on_new / self.deployed
 
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """What new encodings find among stored ones, and the other way round.
+    """Retrieval with new queries in the stored index, and the other way round.
 
     Attributes:
         precision: M by mean average precision.
         top_1: M by the nearest item's label.
         items: flips of the label of the nearest stored item.
-        migration: (share encoded anew, figures) along a migration of the index.
-        num_examples: how many are in the index, and as many queries.
+        migration: (share encoded anew, figures) while the index is encoded anew.
+        num_examples: the number of items, and of queries.
     """
 
     precision: Cells
@@ -95,10 +95,10 @@ class Report:
 
     Attributes:
         num_examples: how many were compared, all of which have the primary.
-        compatible: {modality: whether the fingerprints say that both encoders go together}.
-        decisions: {modality: flips of what is read of the primary}.
+        compatible: {modality: whether both encoders are compatible by their fingerprints}.
+        decisions: {modality: flips of its values, predicted from the primary}.
         denoising: errors of both denoisers on both sets of latents.
-        search: {modality: retrieval across the encoders}, where the encoder is another one and the
+        search: {modality: retrieval across the encoders}, where the encoders differ and the
             examples have labels.
         left_out: {modality: why its decisions could not be compared}.
     """
@@ -111,55 +111,48 @@ class Report:
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def problems(self, limits: Limits | None = None) -> list[str]:
-        """What speaks against the update, one sentence each; none is none.
-
-        Args:
-            limits: what it may cost.
-        """
+        """The reasons against the update, one sentence each; an empty list allows it."""
         limits = limits or Limits()
-        found = [
+        reasons = [
             f"the encoder of {name!r} is neither the deployed one nor trained to go with it"
             for name, fits in self.compatible.items()
             if not fits
         ]
-        found += [
+        reasons += [
             f"the decisions on {name!r} could not be compared: {reason}"
             for name, reason in self.left_out.items()
         ]
         for name, flip in self.decisions.items():
             if flip.negative > limits.negative_flips:
-                found.append(
+                reasons.append(
                     f"{flip.negative:.4f} of the decisions on {name!r} were right and become "
                     f"wrong, more than {limits.negative_flips:g}: {_listed(flip.broken)}"
                 )
             if flip.new_error - flip.old_error > limits.error_increase:
-                found.append(
+                reasons.append(
                     f"{flip.new_error:.4f} of the decisions on {name!r} are wrong, "
                     f"{flip.old_error:.4f} as deployed"
                 )
         # A ratio that is no number fails as well.
         if not self.denoising.ratio <= limits.denoiser_ratio:
-            found.append(
+            reasons.append(
                 f"the deployed denoiser's error on the new latents is {self.denoising.ratio:.3f} "
                 f"times that on the stored ones, more than {limits.denoiser_ratio:g}"
             )
         for name, search in self.search.items():
             cells = search.precision
             if not cells.new_old >= cells.old_old - limits.retrieval_loss:
-                found.append(
+                reasons.append(
                     f"new queries of {name!r} find {cells.new_old:.4f} mAP in the stored index, "
                     f"old ones {cells.old_old:.4f}: {_listed(search.items.broken)}"
                 )
-        return found
+        return reasons
 
     def require(self, limits: Limits | None = None) -> None:
-        """Refuses an update that costs more than it may.
-
-        Args:
-            limits: what it may cost.
+        """Refuses an update beyond its limits.
 
         Raises:
-            UpdateRefused: it lists what speaks against it, with the examples that break.
+            UpdateRefused: it lists the reasons, with the examples that become wrong.
         """
         if problems := self.problems(limits):
             raise UpdateRefused(
@@ -216,7 +209,7 @@ class Report:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report in JSON's types, with the examples that break."""
+        """The report in JSON's types, with the examples that become wrong."""
         plain = dataclasses.asdict(self)
         for flip, kept in (
             *((self.decisions[name], plain["decisions"][name]) for name in self.decisions),
@@ -237,15 +230,15 @@ def compare(
 ) -> Report:
     """Compares a successor with what is deployed, on examples that neither was trained on.
 
-    Decisions of both models are drawn with the same keys, and errors of the noise are measured at
-    the same t and noise, so that what differs is the models.
+    Both models draw their decisions with the same keys, and their errors are measured at the same t
+    and noise.
 
     Args:
         deployed: from `freeze`.
         successor: from `freeze`.
-        source: held-out examples; of each figure those count that have what it takes.
+        source: held-out examples; a figure counts those that have the modalities it needs.
         num_examples: the first ones that have the primary are compared.
-        repeats: draws of t and noise an example, for the errors of the noise.
+        repeats: draws of t and noise an example, for the denoisers' errors.
         seed: of all draws.
 
     Raises:
@@ -281,7 +274,7 @@ def _decisions(
     columns: Mapping[str, Any],
     rows: np.ndarray,
 ) -> tuple[dict[str, Flips], dict[str, str]]:
-    """Flips by modality, and why others have none."""
+    """Flips by modality, and the reasons why other modalities have none."""
     names = decided_by(deployed)
     if not names:
         return {}, {}
@@ -315,11 +308,15 @@ def _denoising(
     repeats: int,
 ) -> Denoising:
     values, masks = split_presence({n: jnp.asarray(x) for n, x in columns.items()})
-    # Both are asked about the same examples: those without classes that came later.
+    # Both see the same examples: those without classes that the deployed model lacks.
     theirs = deployed.known_batch(values, masks)
     ours = tuple({**new, **old} for old, new in zip(theirs, successor.known_batch(values, masks)))
 
-    def error(reader: Bundle, batch: Any, model: Callable[..., ModelFunctions]) -> float:
+    def error(
+        reader: Bundle,
+        batch: Any,
+        model: Callable[[ModelFunctions, ModelFunctions], ModelFunctions],
+    ) -> float:
         @jax.jit
         def part(key: jax.Array, params: Any, rows: Any) -> jax.Array:
             old, new = (
@@ -336,8 +333,8 @@ def _denoising(
         for start in range(0, count, size):
             rows = jax.tree.map(lambda x, start=start: x[start : start + size], batch)
             params = deployed.params, successor.params
-            found = part(jax.random.fold_in(key, start), params, rows)
-            total += min(size, count - start) * float(found)
+            mean = part(jax.random.fold_in(key, start), params, rows)
+            total += min(size, count - start) * float(mean)
         return total / count
 
     def on_stored(old: ModelFunctions, new: ModelFunctions) -> ModelFunctions:
@@ -360,7 +357,7 @@ def _search(
     )
     if labels not in columns or np.ndim(columns[labels]) != 1:
         return {}
-    found = {}
+    searches = {}
     for name, encoder in deployed.encoders.items():
         if successor.encoders[name].fingerprint == encoder.fingerprint:
             continue
@@ -382,14 +379,14 @@ def _search(
         }
         was, now = (truth[nearest(queries, old, same_examples=True)] for queries in (old, new))
         items = flips(was, now, truth)
-        found[name] = Search(
+        searches[name] = Search(
             precision=Cells(**{cell: x.mean_average_precision for cell, x in figures.items()}),
             top_1=Cells(**{cell: x.top_1 for cell, x in figures.items()}),
             items=dataclasses.replace(items, broken=rows[kept[items.broken]]),
             migration=tuple(migration_curve(new, truth, old, new, truth)),
             num_examples=len(kept),
         )
-    return found
+    return searches
 
 
 def _encodings(bundle: Bundle, name: str, x: jax.Array) -> np.ndarray:

@@ -1,15 +1,15 @@
-"""The successor of a diffusion model: trained on its own task and held to what is deployed.
+"""Trains the successor of a diffusion model, compatible with the deployed one.
 
-Backward-compatible training, for a model that generates. What reads the stored latents E_old(x) is
-the deployed denoiser with its heads, so the successor's encoders are trained to be read by it,
+Backward-compatible training for a model that generates. The deployed denoiser and its heads take
+stored latents E_old(x), so the successor's encoders are trained for them as well,
 
     L = L_new + λ_d · ‖ε − ε_old(z_t, t)‖² + λ_h · Σ_i λ_i · CE(x_i, D_i,old(z_t, t))
         + λ_l · Σ_i ‖E_i,new − E_i,old‖²,
 
 where z_t is made of E_new by the deployed process. The second term is the error of the deployed
 ẑ_0, weighted by the signal-to-noise ratio; the third one is the frozen head of Shen et al. The
-heads of the successor are held to the deployed ones' decisions by focal distillation (Yan et al.),
-both read at the same t and with the same noise.
+heads of the successor keep the decisions of the deployed ones by focal distillation (Yan et al.),
+at the same t and with the same noise.
 """
 
 import dataclasses
@@ -27,10 +27,10 @@ from mmdiffusion_jax.graceful.methods.decisions import ensemble_logits, focal_di
 from mmdiffusion_jax.graceful.updates.alignment import aligned_encoders
 from mmdiffusion_jax.graceful.updates.bundle import Bundle, encoder_paths
 from mmdiffusion_jax.graceful.updates.deployed import (
-    Read,
+    LatentMap,
     deployed_terms,
     heads_at_noise,
-    latents_apart,
+    latent_distance,
     with_encoders,
 )
 from mmdiffusion_jax.graceful.updates.options import UpdateOptions
@@ -45,19 +45,19 @@ def constraint(
     options: UpdateOptions,
     ensemble: Sequence[Bundle] = (),
 ) -> experiment.Constraint:
-    """The loss, the start and the parameters that stay, of a successor.
+    """The loss, the initialisation and the frozen parameters of a successor.
 
     Args:
-        deployed: what is in use, the oldest first; the last one's decisions are kept. More than one
-            where latents of earlier generations are still stored.
+        deployed: the models in use, the oldest first; the decisions of the last are kept. More than
+            one where latents of earlier generations are still stored.
         built: the successor's experiment.
-        options: what is kept, and how firmly.
-        ensemble: models whose mean logits stand for the deployed one's in distillation, with α = 1
-            and β = 0 (see `ensemble_logits`).
+        options: weights of the terms.
+        ensemble: models whose mean logits are distilled in place of those of the last deployed
+            model, with α = 1 and β = 0 (see `ensemble_logits`).
 
     Raises:
-        ValueError: none is deployed, or a successor that cannot take the place of one; it names
-            what differs.
+        ValueError: no deployed model, or a successor that cannot replace one; it names what
+            differs.
     """
     if not deployed:
         raise errors.invalid("deployed", "none", "a bundle or more", "freeze one")
@@ -66,7 +66,7 @@ def constraint(
     count = len(deployed)
     newest = deployed[-1]
     encoders = {name: encoder_paths(newest.built, name) for name in newest.built.model.modalities}
-    paths = {path for found in encoders.values() for path in found}
+    paths = {path for of_one in encoders.values() for path in of_one}
     first = count if ensemble else count - 1
     filtered = dataclasses.replace(options, alpha=1.0, beta=0.0) if ensemble else options
     mix = options.mix if options.encoders == "compatible" else 0.0
@@ -75,13 +75,13 @@ def constraint(
     kept = paths if options.encoders == "kept" else set()
 
     def loss(params: Any, key: jax.Array, batch: Mapping[str, jax.Array], *constants: Any) -> Any:
-        own_key, mix_key, key = jax.random.split(key, 3)
+        task_key, mix_key, key = jax.random.split(key, 3)
         flat = traverse_util.flatten_dict(params)
         params = _replaced(params, {path: jax.lax.stop_gradient(flat[path]) for path in kept})
         stored = newest.built.model.functions(constants[count - 1])
         mixed = _MixedModel(built.model, mix_key, newest, stored, mix)
         learning = dataclasses.replace(built.formulation, model=mixed) if mix else built.formulation
-        total, metrics = learning.loss(params, own_key, batch).reduce()
+        total, metrics = learning.loss(params, task_key, batch).reduce()
         values, presence = split_presence(batch)
         functions = built.model.functions(params)
         held = zip(deployed, constants, strict=False) if options.encoders == "compatible" else ()
@@ -89,12 +89,12 @@ def constraint(
             terms = {}
             if options.heads or options.denoiser:
                 noise_key = jax.random.fold_in(key, index)
-                found = _terms(noise_key, bundle, old, functions, values, presence)
-                terms = dict(zip(("denoiser", "heads"), found, strict=True))
+                losses = _terms(noise_key, bundle, old, functions, values, presence)
+                terms = dict(zip(("denoiser", "heads"), losses, strict=True))
             if options.latents:
                 theirs = bundle.built.model.functions(old)
                 known = bundle.known_batch(values, presence)
-                terms["latents"] = latents_apart(functions, theirs, *known)
+                terms["latents"] = latent_distance(functions, theirs, *known)
             for term, value in terms.items():
                 total += getattr(options, term) * value
                 metrics[f"deployed_{index}/{term}"] = value
@@ -134,7 +134,7 @@ def update(
     options: UpdateOptions | None = None,
     ensemble: Sequence[Bundle] = (),
 ) -> training.TrainState:
-    """Trains a successor against what is deployed, or goes on with it.
+    """Trains a successor of deployed models, or goes on with it.
 
     A step costs more than one of ordinary training: for every deployed model a forward and a
     backward pass of it, and for every categorical modality a forward pass of the deployed model and
@@ -144,9 +144,9 @@ def update(
         deployed: as for `constraint`.
         built: the successor's experiment.
         source: the training split.
-        folder: held by this run.
+        folder: of the run, see `experiment.fit`.
         monitor: as for `experiment.fit`.
-        options: what is kept, and how firmly; left out, the defaults.
+        options: weights of the terms; left out, the defaults.
         ensemble: as for `constraint`.
 
     Returns:
@@ -156,41 +156,39 @@ def update(
         ValueError: as `constraint`.
     """
     options = options or UpdateOptions()
-    held = constraint(deployed, built, options, ensemble)
-    held = aligned(held, deployed[-1], built, source, options)
-    return experiment.fit(built, source, folder, monitor, held)
+    constrained = constraint(deployed, built, options, ensemble)
+    constrained = aligned(constrained, deployed[-1], built, source, options)
+    return experiment.fit(built, source, folder, monitor, constrained)
 
 
 def aligned(
-    held: experiment.Constraint,
+    start: experiment.Constraint,
     newest: Bundle,
     built: experiment.Experiment,
     source: data.Source,
     options: UpdateOptions,
 ) -> experiment.Constraint:
-    """The same constraint, begun with encoders that were fitted to the deployed ones.
+    """The same constraint, initialised with encoders that were fitted to the deployed ones.
+
+    It stays as it is where `options.encoders` is not "compatible" or `align` is 0.
 
     Args:
-        held: from `constraint`.
-        newest: the last of what is deployed.
+        start: from `constraint`.
+        newest: the last deployed model.
         built: the successor's experiment.
         source: the training split.
-        options: where the encoders are not to be compatible, or `align` is 0, nothing changes.
+        options: of the update.
     """
     if options.encoders != "compatible" or not options.align:
-        return held
-    start = jax.jit(held.init)(jax.random.key(built.seed), *held.constants)
-    found = aligned_encoders(newest, built, start, source, options.align, built.seed)
-    init = lambda key, *constants: _replaced(held.init(key, *constants), found)  # noqa: E731
-    return dataclasses.replace(held, init=init)
+        return start
+    params = jax.jit(start.init)(jax.random.key(built.seed), *start.constants)
+    encoders = aligned_encoders(newest, built, params, source, options.align, built.seed)
+    init = lambda key, *constants: _replaced(start.init(key, *constants), encoders)  # noqa: E731
+    return dataclasses.replace(start, init=init)
 
 
 def decided_by(bundle: Bundle) -> tuple[str, ...]:
-    """The modalities that a model decides on, and its successors too: secondary categorical ones.
-
-    Args:
-        bundle: what is deployed.
-    """
+    """The secondary categorical modalities, whose values a model predicts as decisions."""
     model = bundle.built.model
     return tuple(
         name
@@ -202,10 +200,10 @@ def decided_by(bundle: Bundle) -> tuple[str, ...]:
 def check_successor(
     bundle: Bundle, built: experiment.Experiment, options: UpdateOptions | None = None
 ) -> None:
-    """Checks that an experiment can take the place of what is deployed.
+    """Checks that an experiment can replace a deployed model.
 
     Args:
-        bundle: what is deployed.
+        bundle: the deployed model.
         built: the successor.
         options: of the update; left out, decisions are not compared.
 
@@ -236,7 +234,7 @@ def check_successor(
             "config.latent",
             now,
             f"{was}, that of the deployed model",
-            "or declare how it reads them in a loss of your own: with_encoders(…, read)",
+            "or declare how it reads them in a loss of your own: with_encoders(…, mapping)",
         )
     steps = old.process.num_steps, new.process.num_steps
     if options.flips and steps[0] != steps[1]:
@@ -279,7 +277,7 @@ def _distillation(
     masks: Any,
     options: UpdateOptions,
 ) -> jax.Array:
-    """The mean of focal distillation over the known entries of one modality."""
+    """The mean of focal distillation over the entries of one modality whose truth is known."""
     old_logits = ensemble_logits(
         jnp.stack([_heads(key, built, old, values, name, masks) for built, old in teachers])
     )
@@ -296,8 +294,8 @@ def _distillation(
         options.temperature,
     )
     if name in masks:
-        here = masks[name]
-        known = known * here.reshape(here.shape + (1,) * (known.ndim - here.ndim))
+        present = masks[name]
+        known = known * present.reshape(present.shape + (1,) * (known.ndim - present.ndim))
     return jnp.sum(apart * known) / jnp.maximum(jnp.sum(known), 1)
 
 
@@ -316,14 +314,14 @@ def _heads(
 
 @dataclasses.dataclass(frozen=True)
 class _MixedModel:
-    """A model that takes what is stored in place of some encodings of its own.
+    """The successor's model with encodings of the deployed one for a share of the examples.
 
     Attributes:
         model: the successor's.
-        key: of the draw which examples are taken.
-        bundle: what is deployed.
+        key: draws these examples.
+        bundle: the deployed model.
         deployed: its functions, with parameters that may be traced.
-        share: of the examples that are taken.
+        share: of these examples.
     """
 
     model: MultiModalModel
@@ -357,7 +355,7 @@ class _MixedModel:
             modalities[name] = dataclasses.replace(modalities[name], encode=encode)
         return dataclasses.replace(functions, modalities=modalities)
 
-    def _mixing(self, name: str, encode: Read, key: jax.Array) -> Read:
+    def _mixing(self, name: str, encode: LatentMap, key: jax.Array) -> LatentMap:
         def mixed(x: jax.Array) -> jax.Array:
             new = encode(x)
             known, fits = self.bundle.built.model.modalities[name].readable(x)

@@ -15,7 +15,7 @@ def test_placeholders_enter_neither_the_distance_nor_its_gradient():
     def distance(scale, placeholder):
         values = jnp.where(present[:, None] > 0, jnp.arange(1.0, 7.0).reshape(3, 2), placeholder)
         batch = {"x": jnp.ones((3, 2)), "y": values}
-        return graceful.latents_apart(model(scale), model(0.5), batch, {"y": present})
+        return graceful.latent_distance(model(scale), model(0.5), batch, {"y": present})
 
     for present in (jnp.array([1.0, 0.0, 1.0]), jnp.zeros(3)):
         results = [jax.value_and_grad(distance)(0.7, x) for x in (2.0, -1.0, 0.0, jnp.nan)]

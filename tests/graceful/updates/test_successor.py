@@ -165,7 +165,7 @@ def test_an_ensemble_teaches_by_its_mean(deployed, deeper):
     assert distilled(plain, members) != pytest.approx(same, rel=1e-3)
 
 
-def test_latents_apart_are_measured_where_they_are_present(deployed):
+def test_the_distance_of_latents_counts_where_they_are_present(deployed):
     built = deployed.built
     moved = jax.jit(built.init)(jax.random.key(4))
     batch = jax.tree.map(jnp.asarray, examples())
@@ -174,7 +174,7 @@ def test_latents_apart_are_measured_where_they_are_present(deployed):
         np.asarray(graceful.unit(t.reshape(10, -1)) * 8)[np.asarray(batch["label"])] for t in tables
     )
     here = np.arange(40) % 3 == 0
-    found = graceful.latents_apart(
+    found = graceful.latent_distance(
         built.model.functions(moved),
         built.model.functions(deployed.params),
         batch,
@@ -224,7 +224,7 @@ def test_encoders_begin_where_the_deployed_ones_are():
     values = {"label": jnp.arange(10), "image": examples()["image"][:10]}
 
     def apart(params):
-        found = graceful.latents_apart(
+        found = graceful.latent_distance(
             fine.model.functions(params), coarse.built.model.functions(coarse.params), values
         )
         return float(found)
