@@ -105,15 +105,15 @@ def small_camvid() -> ConfigDict:
     return config
 
 
-def drive(config: ConfigDict, scale: float = 0.03, dropout: float = 0.2) -> None:
+def weigh_secondaries(config: ConfigDict, scale: float = 0.03, dropout: float = 0.2) -> None:
     """Gives every secondary modality its weight in the states, its λ and its dropout.
 
-    They were chosen on one seed; docs/results.md says what others give.
+    The numbers were chosen on one seed; docs/results.md has the figures of others.
 
     Args:
         config: with its modalities; changed in place.
         scale: λ of every secondary.
-        dropout: the rate at which each is left out of a state.
+        dropout: the share of examples whose state leaves it out.
     """
     others = [name for name in config.modalities if name != config.primary]
     config.process.weights = ConfigDict({n: {"rule": "bump", "scale": 0.5} for n in others})

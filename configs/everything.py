@@ -70,4 +70,4 @@ def _small_scenes() -> ConfigDict:
 
 def _add(config: ConfigDict, others: dict[str, Any]) -> None:
     config.modalities = ConfigDict({"image": {"kind": "image"}, **others})
-    common.drive(config)
+    common.weigh_secondaries(config)

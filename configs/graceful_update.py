@@ -5,7 +5,7 @@
     python launch/compare_update.py --workdir=W
 
 Form `deployed` is the model to be replaced, `successor` its successor, `small` a denoiser of
-half the width that reads the deployed model's latents. `fashion_deployed` and `fashion` are
+half the width on the deployed model's latents. `fashion_deployed` and `fashion` are
 the first two for Fashion-MNIST at 16 × 16, with `--config.data.path=DATA`. For a model of your own
 take its config and add the section `graceful`.
 """
@@ -65,7 +65,7 @@ def _fashion() -> ConfigDict:
 
 
 def _updating(config: ConfigDict, **options: Any) -> ConfigDict:
-    """A successor: another seed than the deployed model's, and how it is held to it."""
+    """A successor: another seed than the deployed model's, and the options of the update."""
     config.seed = 1
     config.graceful = ConfigDict(dataclasses.asdict(graceful.UpdateOptions(**options)))
     return config

@@ -35,4 +35,4 @@ def _small() -> ConfigDict:
 def _add_modalities(config: ConfigDict, num_classes: int, grid: tuple[int, int]) -> None:
     label = {"kind": "label", "num_classes": num_classes, "grid": grid}
     config.modalities = ConfigDict({"image": {"kind": "image"}, "label": label})
-    common.drive(config)
+    common.weigh_secondaries(config)

@@ -44,4 +44,4 @@ def _add_modalities(config: ConfigDict, mask: dict) -> None:
     config.modalities = ConfigDict(
         {"image": {"kind": "image"}, "mask": {"kind": "segmentation", **mask}}
     )
-    common.drive(config, scale=0.1, dropout=0.5)
+    common.weigh_secondaries(config, scale=0.1, dropout=0.5)

@@ -43,7 +43,7 @@ def _add_modalities(config: ConfigDict, num_squares: int, square_size: int) -> N
             },
         }
     )
-    common.drive(config)
+    common.weigh_secondaries(config)
     # The states alone tell little of a masked image, which is nearly the image itself.
     config.sampling.decoder_guidance = ConfigDict({"masked_image": 1.0})
     config.sampling.guidance_limit = 0.2

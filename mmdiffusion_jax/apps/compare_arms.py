@@ -15,6 +15,7 @@ from mmdiffusion_jax.apps.costs import measure_costs
 from mmdiffusion_jax.apps.train import load, train
 from mmdiffusion_jax.baselines import ArmRun, Cost
 from mmdiffusion_jax.evaluation import HIGHER_IS_BETTER, RealData
+from mmdiffusion_jax.networks import MultiModalModel
 
 # Numbers of steps that differ by a smaller share are trained once.
 _SAME = 0.02
@@ -182,16 +183,7 @@ def _run(
     _, built, params = load(workdir)
 
     def draw(title: str, samples: Mapping[str, np.ndarray]) -> None:
-        """Draws the first samples; figures are not lost to a picture that cannot be drawn."""
-        picture = Path(workdir) / f"{title}.png"
-        try:
-            sheet = evaluation.contact_sheet(
-                built.model, {name: x[:_SHEET] for name, x in samples.items()}
-            )
-        except Exception as error:
-            logging.warning("The picture %s is left out: %s", picture, error)
-        else:
-            files.write_png(picture, sheet)
+        _draw(built.model, samples, Path(workdir) / f"{title}.png")
 
     figures = list(evaluation.evaluate(built, params, *splits, real, draw))
     for figure in figures:
@@ -204,6 +196,16 @@ def _run(
     }
     files.write_text(file, json.dumps(record, indent=1))
     return record
+
+
+def _draw(model: MultiModalModel, samples: Mapping[str, np.ndarray], file: Path) -> None:
+    """Draws the first samples; figures are not lost to a picture that cannot be drawn."""
+    try:
+        sheet = evaluation.contact_sheet(model, {name: x[:_SHEET] for name, x in samples.items()})
+    except Exception as error:
+        logging.warning("The picture %s is left out: %s", file, error)
+    else:
+        files.write_png(file, sheet)
 
 
 def _write(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import jax
 from absl import flags, logging
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 
 # The flags belong to the launch script that has them defined, whose --help shows them.
 flags.disclaim_key_flags()
@@ -46,8 +46,7 @@ class Processes:
     process_id: int | None = None
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise errors.unknown("distributed", self.mode, MODES)
+        ranges.check_one_of("distributed", self.mode, MODES)
         named = ("coordinator", "num_processes", "process_id")
         missing = [name for name in named if getattr(self, name) is None]
         if missing and len(missing) < len(named):
@@ -67,11 +66,6 @@ def how_to_join(
     Under SLURM a process joins the other tasks of its step; JAX reads the rest from SLURM's
     variables. On a TPU JAX asks the machine for the other hosts of its slice; a single host has
     none.
-
-    Args:
-        processes: from the flags.
-        environment: such as `os.environ`.
-        has_tpu: whether this machine has TPU chips.
 
     Example:
         >>> how_to_join(Processes(), {}, has_tpu=False) is None

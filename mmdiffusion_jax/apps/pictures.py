@@ -20,10 +20,6 @@ _CHUNK = 250
 def write_pictures(workdir: str, out: str | os.PathLike[str]) -> Path:
     """Writes the samples that `sample` has left in a folder as PNG files, one each.
 
-    Args:
-        workdir: of the experiment that they were drawn from.
-        out: the folder of the samples.
-
     Returns:
         The folder `png` in it, see `draw_shards`.
 
@@ -44,10 +40,6 @@ def draw_shards(model: MultiModalModel, shards: Shards) -> Path:
     `{"sample": 3, "image": "image/00003.png", "label": "7"}`: a picture by its file, anything else
     by its caption. It is written when the shard's pictures are there; called again, only what is
     missing is written. One shard is read at a time.
-
-    Args:
-        model: its modalities make the pictures and captions.
-        shards: from `write_shards`.
 
     Returns:
         The folder `png`, in that of the shards.

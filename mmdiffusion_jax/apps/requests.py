@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from mmdiffusion_jax import data, errors, files
+from mmdiffusion_jax import data, errors, files, ranges
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,14 +25,10 @@ class Request:
 
 
 def parse_given(request: Request, names: Collection[str]) -> tuple[dict[str, np.ndarray], int]:
-    """Reads what is given into arrays with one value a sample.
+    """Reads the given values of modalities (`names`) into arrays with one value a sample.
 
     A value is repeated by broadcasting, and an `.npy` file is mapped, so that only the samples in
     use take memory.
-
-    Args:
-        request: the request.
-        names: of the model's modalities.
 
     Returns:
         {name: (num_samples, …)} and the number of samples.
@@ -114,8 +110,7 @@ def _given_value(text: str, names: Collection[str]) -> tuple[str, int | np.ndarr
         raise errors.invalid(
             "given", repr(text), "name=value or name@FILE", "as in label=3 or image@test.npz"
         )
-    if name not in names:
-        raise errors.unknown("given", name, names)
+    ranges.check_one_of("given", name, names)
     if mark == "@":
         return name, _read_file(name, value)
     try:
@@ -141,8 +136,7 @@ def _read_file(name: str, path: str) -> np.ndarray:
             )
         return values
     source = data.open_npz(file)
-    if name not in source.columns:
-        raise errors.unknown(f"given {name}", name, source.columns)
+    ranges.check_one_of(f"given {name}", name, source.columns)
     columns = source.take(np.arange(len(source)))
     mask = columns.get(f"{name}_present")
     if mask is not None and mask.dtype == np.bool_ and not mask.all():

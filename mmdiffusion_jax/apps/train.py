@@ -10,7 +10,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import data, errors, evaluation, experiment, files, training
+from mmdiffusion_jax import data, errors, evaluation, experiment, files, ranges, training
 from mmdiffusion_jax.apps.options import CHECKPOINTS
 
 UPDATE_FILE = "update.json"
@@ -115,8 +115,7 @@ def load(
     Raises:
         ValueError: bad options, no experiment or no usable checkpoint in `workdir`.
     """
-    if checkpoint not in CHECKPOINTS:
-        raise errors.unknown("checkpoint", checkpoint, CHECKPOINTS)
+    ranges.check_one_of("checkpoint", checkpoint, CHECKPOINTS)
     workdir = str(files.local_path(workdir, "workdir"))
     values = experiment.local_paths(experiment.read_config(workdir)).to_dict()
     values["sampling"] |= sampling or {}

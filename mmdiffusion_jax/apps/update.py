@@ -79,10 +79,6 @@ def update(
 def freeze(workdir: str, checkpoint: str = "newest") -> graceful.Bundle:
     """The bundle of a trained experiment; a successor's names the encoders it is compatible with.
 
-    Args:
-        workdir: of the experiment.
-        checkpoint: "newest" or "best".
-
     Raises:
         ValueError: no trained experiment in `workdir`, or a damaged `update.json`.
     """

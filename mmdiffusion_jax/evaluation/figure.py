@@ -101,15 +101,7 @@ def figures_of(
 def measured(
     prefix: str, measures: Iterable[Measure], x: np.ndarray, other: np.ndarray, networks: Networks
 ) -> Iterator[Figure]:
-    """The figures `<prefix>/<name>` of a modality's measures.
-
-    Args:
-        prefix: of the names.
-        measures: of the modality.
-        x: generated values (n, …).
-        other: the values that they are compared with (n, …).
-        networks: feature networks that measures may use.
-    """
+    """The figures `<prefix>/<name>` that measure generated values x (n, …) against others."""
     for measure in measures:
         names = [f"{prefix}/{name}" for name in measure.names]
         yield from figures_of(names, len(x), functools.partial(measure.compute, x, other, networks))

@@ -24,11 +24,7 @@ def judge_figures(real: RealData) -> Iterator[Figure]:
 
 
 def joint_figures(real: RealData, samples: Mapping[str, np.ndarray]) -> Iterator[Figure]:
-    """Figures of samples whose modalities were all generated together.
-
-    Args:
-        real: real data, their features and judges.
-        samples: {name: (n, …)}.
+    """Figures of samples {name: (n, …)} whose modalities were all generated together.
 
     Yields:
         `frechet` and `frechet_ratio` (over that of training images), `precision` and `recall` of

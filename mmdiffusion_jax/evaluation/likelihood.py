@@ -129,12 +129,6 @@ def labels_by_scoring(
     The first `evaluation.num_scored` examples that have the label and the primary count, each with
     all its other modalities.
 
-    Args:
-        experiment: the experiment.
-        params: the model's parameters.
-        source: the test split.
-        name: a label modality.
-
     Returns:
         `<name>_by_scoring/accuracy`, a share in [0, 1].
     """

@@ -18,11 +18,6 @@ def monitor(
 ) -> training.Monitor:
     """The losses by `loss_on`, and a `contact_sheet` of 100 samples with the experiment's seed.
 
-    Args:
-        experiment: the experiment.
-        test: the test split.
-        profile: (first, last) step to record for XProf, or None.
-
     Raises:
         ValueError: a `training.best_metric` that the evaluation of this test split will not have.
     """

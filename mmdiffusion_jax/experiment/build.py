@@ -101,16 +101,9 @@ class Experiment:
         given: Mapping[str, np.ndarray],
         num_states: int,
     ) -> Trajectory:
-        """The states z_t that lead from noise to the first samples that `generate` draws.
+        """The states z_t that lead from noise to the samples that `generate` draws of the same key.
 
-        All are held in memory at once, num_samples · num_states of them.
-
-        Args:
-            key: a typed key, as for `generate`.
-            params: the model's parameters.
-            num_samples: how many samples.
-            given: {name: x (num_samples, …)} in data units.
-            num_states: how many states of each sample.
+        All num_samples · num_states of them are held in memory at once.
 
         Raises:
             ValueError: a formulation without one diffusion space, a given primary, more states
@@ -149,10 +142,6 @@ class Experiment:
 
     def check_params(self, argument: str, params: Any) -> None:
         """Checks that parameters have the names, shapes and dtypes of this experiment's model.
-
-        Args:
-            argument: the name that errors give them.
-            params: nested dictionaries of arrays.
 
         Raises:
             ValueError: naming the first parameter that differs.

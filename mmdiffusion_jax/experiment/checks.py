@@ -18,11 +18,6 @@ def check_opened(source: data.Source, modalities: Mapping[str, Modality], split:
 
     A column `<name>_present` is the mask of the column `<name>`, unless a modality has that name.
 
-    Args:
-        source: the examples, as they were opened.
-        modalities: {name: modality}.
-        split: the name that errors give the data, "train" or "test".
-
     Raises:
         ValueError: a modality whose column holds no numbers, a mask without its column, or one that
             is not a boolean an example.
@@ -111,10 +106,6 @@ def present_values(
     """The values of modalities where they are present, as (name, x (examples, …)) in chunks.
 
     All examples of a source of arrays, the first 1,024 of another and of what is derived.
-
-    Args:
-        source: the examples.
-        modalities: {name: modality}, those that the source has columns of.
     """
     stored = _stored(source)
     count = len(stored) if isinstance(stored, data.ArraySource) else min(_CHUNK, len(stored))

@@ -15,10 +15,7 @@ from mmdiffusion_jax import errors, files
 
 
 def read_config_file(place: str) -> ConfigDict:
-    """The config that a file returns from `get_config()`, or from `get_config(form)`.
-
-    Args:
-        place: FILE or FILE:FORM.
+    """The config from `get_config()` in FILE, or from `get_config(FORM)` for FILE:FORM.
 
     Raises:
         ValueError: no such file, one that is no Python or fails, that has no `get_config` or one

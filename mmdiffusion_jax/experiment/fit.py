@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from absl import logging
 
 from mmdiffusion_jax import data, training
@@ -95,16 +94,10 @@ def share_batch(
 def make_step_and_state(
     built: Experiment, mesh: jax.sharding.Mesh, constraint: Constraint | None = None
 ) -> tuple[training.step.Step, training.TrainState]:
-    """The compiled train step of an experiment and the state that training begins with.
-
-    Args:
-        built: the experiment.
-        mesh: from `training.make_mesh`.
-        constraint: what replaces the experiment's loss and initialisation, or None.
-    """
+    """The compiled train step of an experiment and the state that training begins with."""
     options = built.training
     constraint = constraint or Constraint(built.loss, built.init)
-    optimiser = _optimiser(built, constraint.frozen)
+    optimiser = training.make_optimiser(options, constraint.frozen)
     key = jax.random.key(built.seed)
     state = training.create_state(
         key, constraint.init, optimiser, mesh, built.sharding, constraint.constants
@@ -124,16 +117,5 @@ def make_step_and_state(
 def abstract_state(built: Experiment, mesh: jax.sharding.Mesh) -> training.TrainState:
     """What a checkpoint of an experiment holds, as `jax.ShapeDtypeStruct` on a mesh."""
     key = jax.random.key(built.seed)
-    return training.abstract_state(key, built.init, _optimiser(built), mesh, built.sharding)
-
-
-def _optimiser(built: Experiment, frozen: Any = None) -> optax.GradientTransformation:
-    options = built.training
-    return training.make_optimiser(
-        options.learning_rate,
-        options.warmup_steps,
-        options.num_steps,
-        options.weight_decay,
-        options.gradient_clip,
-        frozen,
-    )
+    optimiser = training.make_optimiser(built.training)
+    return training.abstract_state(key, built.init, optimiser, mesh, built.sharding)

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mmdiffusion_jax import baselines, errors, sampling
+from mmdiffusion_jax import baselines, errors, ranges, sampling
 from mmdiffusion_jax.experiment.formulation import Formulation, Shared
 from mmdiffusion_jax.experiment.sections import SamplingOptions
 from mmdiffusion_jax.experiment.settings import Settings
@@ -87,11 +87,9 @@ def _predict(settings: Settings, process: Process, model: MultiModalModel) -> ba
 def _check_predict(settings: Settings) -> None:
     names, section = set(settings.modalities), settings.predict
     for name in section.given:
-        if name not in names:
-            raise errors.unknown("predict.given", name, names)
+        ranges.check_one_of("predict.given", name, names)
     targets = names - {settings.primary}
-    if section.target not in targets:
-        raise errors.unknown("predict.target", section.target, targets)
+    ranges.check_one_of("predict.target", section.target, targets)
     if not section.given:
         raise errors.invalid("predict.given", "nothing", "the modalities it sees", "name them")
 
@@ -110,8 +108,7 @@ def formulation_of(settings: Settings) -> Kind:
     Raises:
         ValueError: an unknown formulation, or settings that it cannot take.
     """
-    if settings.formulation not in FORMULATIONS:
-        raise errors.unknown("formulation", settings.formulation, FORMULATIONS)
+    ranges.check_one_of("formulation", settings.formulation, FORMULATIONS)
     kind = FORMULATIONS[settings.formulation]
     kind.check(settings)
     return kind

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from mmdiffusion_jax import errors, process
+from mmdiffusion_jax import errors, process, ranges
 from mmdiffusion_jax.experiment.sections import SamplingOptions
 from mmdiffusion_jax.networks import MultiModalModel
 
@@ -103,8 +103,7 @@ class Generator:
         if num_samples < 1:
             raise errors.invalid("num_samples", num_samples, "1 or more", "raise it")
         for name, x in given.items():
-            if name not in self._model.modalities:
-                raise errors.unknown("given", name, self._model.modalities)
+            ranges.check_one_of("given", name, self._model.modalities)
             shape, kind = self._model.modalities[name].columns
             if x.shape != (num_samples, *shape) or not np.issubdtype(x.dtype, getattr(np, kind)):
                 raise errors.invalid(

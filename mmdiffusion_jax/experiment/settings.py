@@ -1,6 +1,7 @@
 """The values of a config, section by section, checked."""
 
 import dataclasses
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,13 +19,7 @@ from mmdiffusion_jax.experiment.sections import (
     SamplingOptions,
 )
 from mmdiffusion_jax.experiment.sections.choices import Choice, complete, make
-from mmdiffusion_jax.experiment.sections.reading import (
-    check_names,
-    check_whole_numbers,
-    default_of,
-    read,
-    under,
-)
+from mmdiffusion_jax.experiment.sections.reading import check_whole_numbers, default_of, read, under
 from mmdiffusion_jax.modalities import MODALITIES, Modality
 from mmdiffusion_jax.networks import DiT, UNet, UViT
 from mmdiffusion_jax.training import ShardingOptions, TrainingOptions
@@ -105,14 +100,17 @@ class Settings:
                     "a name that no mask has",
                     "rename the modality and its column",
                 )
-        if self.primary not in names:
-            raise errors.unknown("primary", self.primary, names)
-        check_names("process.weights", self.process.weights, names)
-        check_names("process.shares", self.process.shares, names)
-        check_names("loss.scales", self.loss.scales, names)
-        check_names("loss.dropout", self.loss.dropout, names)
-        check_names("sampling.guidance", self.sampling.guidance, names)
-        check_names("sampling.decoder_guidance", self.sampling.decoder_guidance, names)
+        ranges.check_one_of("primary", self.primary, names)
+        for path in (
+            "process.weights",
+            "process.shares",
+            "loss.scales",
+            "loss.dropout",
+            "sampling.guidance",
+            "sampling.decoder_guidance",
+        ):
+            for name in operator.attrgetter(path)(self):
+                ranges.check_one_of(f"{path}.{name}", name, names)
         for name in sorted(names - {self.primary} - set(self.process.weights)):
             raise errors.invalid(
                 "process.weights",

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import data, errors, metrics
+from mmdiffusion_jax import data, errors, metrics, ranges
 from mmdiffusion_jax.experiment.build import build
 from mmdiffusion_jax.experiment.checks import check_opened, check_source, present_values
 from mmdiffusion_jax.modalities import Modality
@@ -51,8 +51,7 @@ def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
 
 def _open(section: ConfigDict, split: str, digits: Mapping[str, data.Source]) -> data.Source:
     if section.source == "digits":
-        if split not in digits:
-            raise errors.unknown("config.data", split, digits)
+        ranges.check_one_of("config.data", split, digits)
         return digits[split]
     if section.source == "npz":
         try:

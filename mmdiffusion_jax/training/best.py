@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import ranges
 from mmdiffusion_jax.training.checkpoints import Checkpoints
 from mmdiffusion_jax.training.options import TrainingOptions
 
@@ -69,8 +69,7 @@ class BestCheckpoint:
         """
         if self._checkpoints is None:
             return
-        if self._metric not in figures:
-            raise errors.unknown("training.best_metric", self._metric, figures)
+        ranges.check_one_of("training.best_metric", self._metric, figures)
         value = self._sign * float(figures[self._metric])
         # A run that was interrupted evaluates its best step again.
         better = step > self._step and value > self._value

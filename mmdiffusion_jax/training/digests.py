@@ -17,11 +17,7 @@ class Verdict(enum.IntEnum):
 
 
 def seal(folder: Path, digest_file: Path) -> None:
-    """Writes the digests of all files below `folder`, all of them or nothing.
-
-    Args:
-        folder: of the files.
-        digest_file: the JSON file of the digests; its folder is made.
+    """Writes the digests of all files below `folder` to a JSON file, whose folder is made.
 
     Raises:
         OSError: a file that cannot be read or written.

@@ -75,10 +75,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict
 
 
 def tree_digest(tree: Any) -> str:
-    """SHA-256 of a pytree of arrays.
-
-    Args:
-        tree: arrays, on devices or the host.
+    """SHA-256 of a pytree of arrays, on devices or the host.
 
     Returns:
         64 hexadecimal digits; other names, shapes, dtypes or bits give others.

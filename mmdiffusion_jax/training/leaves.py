@@ -11,12 +11,7 @@ from mmdiffusion_jax import errors
 def named_leaves(
     tree: Any, argument: str, kinds: tuple[type, ...]
 ) -> tuple[dict[str, Any], jax.tree_util.PyTreeDef]:
-    """A tree as {path: leaf} and its structure.
-
-    Args:
-        tree: a pytree with one leaf or more.
-        argument: the name that errors give it.
-        kinds: the types that a leaf may have.
+    """A tree as {path: leaf} and its structure; errors call it `argument`.
 
     Raises:
         ValueError: no leaves, a leaf of another kind, two of one name.

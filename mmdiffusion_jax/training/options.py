@@ -73,8 +73,7 @@ class TrainingOptions:
         if self.batch_size % self.accumulate:
             expected = f"a divisor of batch_size {self.batch_size}"
             raise errors.invalid("training.accumulate", self.accumulate, expected, "change it")
-        if self.best_mode not in ("min", "max"):
-            raise errors.unknown("training.best_mode", self.best_mode, ("min", "max"))
+        ranges.check_one_of("training.best_mode", self.best_mode, ("min", "max"))
         if self.best_metric and not self.eval_every:
             raise errors.invalid(
                 "training.best_metric",

@@ -118,11 +118,7 @@ def make_mesh(
 
 
 def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
-    """The layout of a batch: its leading axis over `data` and `fsdp`.
-
-    Args:
-        mesh: from `make_mesh`.
-        batch_size: of all devices together.
+    """The layout of the batch of all devices: its leading axis over `data` and `fsdp`.
 
     Raises:
         ValueError: when the devices along these axes do not divide the batch.
@@ -225,11 +221,7 @@ def gathered(layout: Any) -> Any:
 
 
 def local_rows(sharding: NamedSharding, batch_size: int) -> np.ndarray:
-    """Which rows of a global batch the devices of this process hold.
-
-    Args:
-        sharding: of the batch, from `batch_sharding`.
-        batch_size: of all devices together.
+    """The rows of the batch of all devices that those of this process hold.
 
     Returns:
         (rows,) in rising order. Processes whose devices are apart along `tensor` alone hold the

@@ -107,10 +107,6 @@ def compile_step(step: Any, *arguments: Any) -> tuple[Any, StepCost]:
 class Stopwatch:
     """Measures a stretch of steps: how many a second, and the share spent waiting for data.
 
-    Args:
-        cost: of a step.
-        batch_size: examples a step.
-
     Example:
         >>> watch = Stopwatch(StepCost(0.0, 0.0, 0.0), batch_size=8)
         >>> watch.fetch(iter([5]))

@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.means import Scalar, join
 from mmdiffusion_jax.training.guard import watch
+from mmdiffusion_jax.training.options import TrainingOptions
 from mmdiffusion_jax.training.report import StepReport
 from mmdiffusion_jax.training.sharding import gathered
 from mmdiffusion_jax.training.state import TrainState
@@ -36,37 +37,31 @@ class Step(Protocol):
         """The state after the step, and a report; the state passed in is given up."""
 
 
-def make_optimiser(
-    learning_rate: float,
-    warmup_steps: int,
-    num_steps: int,
-    weight_decay: float,
-    gradient_clip: float,
-    frozen: Any = None,
-) -> optax.GradientTransformation:
-    """AdamW behind a clip of the global gradient norm; linear warm-up, then a cosine to zero.
+def make_optimiser(options: TrainingOptions, frozen: Any = None) -> optax.GradientTransformation:
+    """AdamW behind a clip of the global gradient norm.
+
+    The learning rate rises linearly over `warmup_steps` and falls along a cosine to zero at
+    `num_steps`. The decay of weights is decoupled, and of matrices alone: biases and norms are left
+    out.
 
     Args:
-        learning_rate: its peak.
-        warmup_steps: from zero to the peak.
-        num_steps: of the whole run.
-        weight_decay: decoupled; matrices only, so that biases and norms are left alone.
-        gradient_clip: greatest global norm.
+        options: the learning rate's peak, warm-up, number of steps, weight decay and clip.
         frozen: a pytree of booleans like the parameters, which of them stay as they are; the state
             is the same with it and without.
 
     Example:
-        >>> optimiser = make_optimiser(1e-3, 10, 100, 1e-4, 1.0)
+        >>> optimiser = make_optimiser(TrainingOptions(learning_rate=1e-3, num_steps=100))
         >>> state = optimiser.init({"w": jnp.zeros((2, 2))})
     """
+    warmup_steps = min(options.warmup_steps, options.num_steps - 1)
     schedule = optax.warmup_cosine_decay_schedule(
-        0.0, learning_rate, min(warmup_steps, num_steps - 1), num_steps
+        0.0, options.learning_rate, warmup_steps, options.num_steps
     )
     optimiser = optax.chain(
-        optax.clip_by_global_norm(gradient_clip),
+        optax.clip_by_global_norm(options.gradient_clip),
         optax.adamw(
             schedule,
-            weight_decay=weight_decay,
+            weight_decay=options.weight_decay,
             mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
         ),
     )

@@ -39,9 +39,6 @@ _mirror: contextvars.ContextVar[Mirror | None] = contextvars.ContextVar("mirror"
 def mirrored(mirror: Mirror) -> Iterator[None]:
     """Sends what writers that are opened in a block write to another tracker as well.
 
-    Args:
-        mirror: such as a `WandbMirror`.
-
     Example:
         >>> import tempfile
         >>> class Printer:
@@ -269,9 +266,6 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     r"""Reads the lines of a `metrics.jsonl`, with "nan", "inf" and "-inf" as floats again.
 
     A last line without its line break is left out: its writer was stopped, or is not done yet.
-
-    Args:
-        path: the file.
 
     Returns:
         One dict a line: `step`, and a float for each metric.

@@ -10,8 +10,8 @@ from tests.apps.small import SMALL, launch
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, worker_id):
     """The folder of the run; parallel workers wait for the one that trains."""
-    own = tmp_path_factory.getbasetemp()
-    folder = own if worker_id == "master" else own.parent
+    base = tmp_path_factory.getbasetemp()
+    folder = base if worker_id == "master" else base.parent
     with (folder / "run.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "run" / "w").exists():

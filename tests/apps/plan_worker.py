@@ -15,7 +15,7 @@ MESHES = ({"data": 2, "fsdp": 4}, {"data": 1}, {"data": 2}, {"data": 4}, {"data"
 
 
 def main(numbers):
-    found = []
+    records = []
     for options in [MESHES[number] for number in numbers or range(len(MESHES))]:
         config = runpy.run_path("configs/digits.py")["get_config"]()
         config.training.batch_size = 256
@@ -29,7 +29,7 @@ def main(numbers):
         step, state = experiment.make_step_and_state(built, mesh)
         compiled = step.lower(state, _batch(built, 256)).compile()
         memory = compiled.memory_analysis()
-        found.append(
+        records.append(
             {
                 "options": options,
                 "flops": [planned.flops, devices * compiled.cost_analysis()["flops"]],
@@ -44,7 +44,7 @@ def main(numbers):
                 ],
             }
         )
-    print(json.dumps(found))
+    print(json.dumps(records))
 
 
 if __name__ == "__main__":

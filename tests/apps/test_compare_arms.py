@@ -15,16 +15,16 @@ from mmdiffusion_jax.training import loop
 
 
 def config(folder):
-    made = smoke.get_config()
-    made.data.folder = str(folder)
-    made.process.num_steps = 3
-    made.backbone.width, made.backbone.depth = 16, 1
-    made.training.warmup_steps = 1
-    made.training.batch_size = 8
-    made.evaluation.num_samples = 12
-    made.evaluation.num_scored = 0
-    made.sampling.batch_size = 12
-    return made
+    config = smoke.get_config()
+    config.data.folder = str(folder)
+    config.process.num_steps = 3
+    config.backbone.width, config.backbone.depth = 16, 1
+    config.training.warmup_steps = 1
+    config.training.batch_size = 8
+    config.evaluation.num_samples = 12
+    config.evaluation.num_scored = 0
+    config.sampling.batch_size = 12
+    return config
 
 
 def half_labelled(folder):
@@ -84,10 +84,10 @@ def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
     assert table in capsys.readouterr().out
     # Of twelve given test images every other one has a label.
     assert "| label_given_image/accuracy ↑ | 6 |" in table
-    found = json.loads((tmp_path / "w" / "comparison.json").read_text())
+    results = json.loads((tmp_path / "w" / "comparison.json").read_text())
     kept = metrics.SmallClassifier.load(tmp_path / "w" / "features.safetensors")
-    assert found["features"] == kept.identity
-    assert {row["arm"]: row["steps"] for row in found["runs"]} == {
+    assert results["features"] == kept.identity
+    assert {row["arm"]: row["steps"] for row in results["runs"]} == {
         "multi": {"joint": 4},
         "single": {"generate": 2, "predict_label": 2},
     }
@@ -112,7 +112,7 @@ def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
     compare()
     assert {path: path.stat().st_mtime_ns for path in before} == before
     again = json.loads((tmp_path / "w" / "comparison.json").read_text())
-    assert again["runs"] == found["runs"]
+    assert again["runs"] == results["runs"]
 
     # Other sampling is evaluated anew, with the same parameters.
     states = []

@@ -67,8 +67,8 @@ class Machine:
     def environment(self, **more):
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "XLA_", "JAX_"))}
         path = f"{self.bin}:{os.environ['PATH']}"
-        own = {"PATH": path, "RECORDS": str(self.folder), "PYTHON": "python"}
-        return {**kept, **own, "TMPDIR": str(self.folder), **more}
+        environment = {"PATH": path, "RECORDS": str(self.folder), "PYTHON": "python"}
+        return {**kept, **environment, "TMPDIR": str(self.folder), **more}
 
     def start(self, script, *arguments, cwd=ROOT, **environment):
         return subprocess.Popen(

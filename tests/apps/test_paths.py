@@ -109,9 +109,9 @@ def test_home_is_expanded_in_every_path(finished, monkeypatch, tmp_path):
     (tmp_path / "w").symlink_to(finished)
     np.save(tmp_path / "labels.npy", np.array([3, 1], np.int32))
     monkeypatch.setenv("HOME", str(tmp_path))
-    made = apps.sample("~/w", "~/out", apps.Request(given=["label@~/labels.npy"]), num_steps=2)
-    assert made == tmp_path / "out"
-    with np.load(made / "samples-00000-of-00001.npz") as samples:
+    folder = apps.sample("~/w", "~/out", apps.Request(given=["label@~/labels.npy"]), num_steps=2)
+    assert folder == tmp_path / "out"
+    with np.load(folder / "samples-00000-of-00001.npz") as samples:
         assert samples["label"].tolist() == [3, 1]
     assert apps.export("~/w", "~/m.safetensors") == tmp_path / "m.safetensors"
     assert apps.load_export("~/m.safetensors")[0].latent == (8, 8, 1)

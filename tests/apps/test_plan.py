@@ -12,12 +12,12 @@ from tests.apps.small import launch, run_python
 def test_a_plan_is_what_the_compiler_makes_of_it():
     done = run_python("tests/apps/plan_worker.py", 0, devices=8)
     assert done.returncode == 0, done.stderr
-    for found in json.loads(done.stdout):
-        name = found["options"]
+    for record in json.loads(done.stdout):
+        name = record["options"]
         for key, tolerance in (("flops", 0.05), ("arguments", 0.03), ("sent", 0.05)):
-            planned, compiled = found[key]
+            planned, compiled = record[key]
             assert abs(planned - compiled) <= tolerance * compiled, (name, key, planned, compiled)
-        planned, compiled = found["temporary"]
+        planned, compiled = record["temporary"]
         assert 0.9 * compiled <= planned <= 2.5 * compiled, (name, planned, compiled)
 
 

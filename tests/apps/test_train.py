@@ -16,9 +16,13 @@ def restored(workdir):
     built = experiment.build(experiment.read_config(workdir))
     template = experiment.abstract_state(built, training.make_mesh())
     with training.Checkpoints(Path(workdir) / "checkpoints", read_only=True) as checkpoints:
-        found = checkpoints.restore(template)
-    state = found.state
-    return found.step, found.position, jax.device_get((state.params, state.ema, state.opt_state))
+        restored = checkpoints.restore(template)
+    state = restored.state
+    return (
+        restored.step,
+        restored.position,
+        jax.device_get((state.params, state.ema, state.opt_state)),
+    )
 
 
 def lines_of(workdir):

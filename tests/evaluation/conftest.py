@@ -80,5 +80,5 @@ def built():
     config.evaluation = ConfigDict({**config.evaluation, "num_scored": 30, "num_samples": 12,
                                     "batch_size": 16})  # fmt: skip
     config.sampling.batch_size = 12
-    made = experiment.build(config)
-    return made, jax.jit(made.init)(jax.random.key(0))
+    instance = experiment.build(config)
+    return instance, jax.jit(instance.init)(jax.random.key(0))

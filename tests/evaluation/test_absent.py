@@ -111,28 +111,28 @@ def test_the_loss_is_the_mean_of_the_data_not_of_batches():
 
 
 def test_likelihoods_are_those_of_whole_examples(built, digits):
-    made, params = built
+    experiment, params = built
     columns = {name: digits[0][name] for name in ("image", "label")}
     harmed, present = half_absent(columns, "label")
     kept = data.ArraySource({name: x[present] for name, x in columns.items()})
     harmed = data.ArraySource(harmed)
-    figures = bound_on(made, params, harmed)
-    assert figures == bound_on(made, params, kept)
+    figures = bound_on(experiment, params, harmed)
+    assert figures == bound_on(experiment, params, kept)
     assert {figure.num_examples for figure in figures} == {30}
-    scores = [labels_by_scoring(made, params, source, "label") for source in (harmed, kept)]
+    scores = [labels_by_scoring(experiment, params, source, "label") for source in (harmed, kept)]
     assert scores[0] == scores[1]
     nowhere = data.ArraySource({**columns, "label_present": np.zeros(600, bool)})
-    for figure in (*bound_on(made, params, nowhere), *flow_on(made, params, nowhere)):
+    for figure in (*bound_on(experiment, params, nowhere), *flow_on(experiment, params, nowhere)):
         assert figure.value is None
 
 
 def test_an_evaluation_does_not_look_at_absent_values(built, digits):
     """Every figure is the same whatever stands in their place, in training and test data."""
-    made, params = built
+    experiment, params = built
     # Likelihoods have a test of their own.
-    unscored = dataclasses.replace(made.evaluation, num_scored=0)
-    settings = dataclasses.replace(made.settings, evaluation=unscored)
-    made = dataclasses.replace(made, settings=settings)
+    unscored = dataclasses.replace(experiment.evaluation, num_scored=0)
+    settings = dataclasses.replace(experiment.settings, evaluation=unscored)
+    experiment = dataclasses.replace(experiment, settings=settings)
     columns = {name: digits[0][name] for name in ("image", "label")}
     figures = []
     for value in (-1, 3):
@@ -142,7 +142,7 @@ def test_an_evaluation_does_not_look_at_absent_values(built, digits):
             data.ArraySource({name: x[rows] for name, x in harmed.items()})
             for rows in (slice(400), slice(400, None))
         )
-        figures.append(list(evaluate(made, params, train, test)))
+        figures.append(list(evaluate(experiment, params, train, test)))
     assert figures[0] == figures[1]
     counts = {x.name: x.num_examples for x in figures[0]}
     assert counts["judge/image_label/accuracy"] == 100

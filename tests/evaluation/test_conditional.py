@@ -27,26 +27,26 @@ def test_directions(real):
 
 def test_masks_against_sklearn(real):
     truth = real.test["mask"]
-    made = truth.copy()
-    made[:, :2] = 1
-    figures = conditional_figures(real, "image", {"mask": made}, real.test)
-    want = jaccard_score(truth.ravel(), made.ravel(), average="macro")
+    predicted = truth.copy()
+    predicted[:, :2] = 1
+    figures = conditional_figures(real, "image", {"mask": predicted}, real.test)
+    want = jaccard_score(truth.ravel(), predicted.ravel(), average="macro")
     assert figures["mask_given_image/iou"] == pytest.approx(want)
-    assert figures["mask_given_image/pixel_accuracy"] == pytest.approx((truth == made).mean())
+    assert figures["mask_given_image/pixel_accuracy"] == pytest.approx((truth == predicted).mean())
 
 
 def test_restored_images(real):
     truth = real.test
     whole = truth["image"]
     grey = whole // 2 + 30
-    found = {}
+    figures = {}
     for name, x in (("whole", whole), ("grey", grey)):
-        found[name] = conditional_figures(real, "masked_image", {"image": x}, truth)
-    assert found["whole"]["image_given_masked_image/distance"] == pytest.approx(0, abs=1e-6)
+        figures[name] = conditional_figures(real, "masked_image", {"image": x}, truth)
+    assert figures["whole"]["image_given_masked_image/distance"] == pytest.approx(0, abs=1e-6)
     error = np.mean((whole.astype(float) - grey) ** 2, axis=(1, 2, 3))
     want = np.mean(10 * np.log10(255**2 / error))
-    assert found["grey"]["image_given_masked_image/psnr"] == pytest.approx(want, rel=1e-4)
-    assert found["grey"]["image_given_masked_image/distance"] > 0.01
+    assert figures["grey"]["image_given_masked_image/psnr"] == pytest.approx(want, rel=1e-4)
+    assert figures["grey"]["image_given_masked_image/distance"] > 0.01
 
 
 def test_a_restored_image_is_looked_at_whole(real):

@@ -17,8 +17,8 @@ def joint_figures(*arguments):
 
 
 def test_real_examples_as_samples_get_the_best_figures(real):
-    made = {name: real.test[name] for name in real.modalities}
-    figures = joint_figures(real, made)
+    samples = {name: real.test[name] for name in real.modalities}
+    figures = joint_figures(real, samples)
     assert figures["joint/frechet"] == pytest.approx(0, abs=1e-6)
     assert figures["joint/precision"] == figures["joint/recall"] == 1
     assert figures["joint/image_label/agreement"] > 0.85
@@ -28,9 +28,9 @@ def test_real_examples_as_samples_get_the_best_figures(real):
 
 
 def test_shuffled_partners_lose_the_agreement_alone(real):
-    made = {name: real.test[name] for name in ("image", "label")}
-    good = joint_figures(real, made)
-    bad = joint_figures(real, {**made, "label": np.roll(made["label"], 100)})
+    samples = {name: real.test[name] for name in ("image", "label")}
+    good = joint_figures(real, samples)
+    bad = joint_figures(real, {**samples, "label": np.roll(samples["label"], 100)})
     assert bad["joint/frechet"] == good["joint/frechet"]
     assert bad["joint/image_label/agreement"] < 0.3
 

@@ -28,11 +28,11 @@ def test_a_test_split_that_is_the_training_split(digits):
 
 def test_one_test_example(built, digits):
     """Sets of one cannot be compared; likelihoods, labels and judges have one example to count."""
-    made, params = built
+    experiment, params = built
     columns = {name: digits[0][name] for name in ("image", "label")}
     train = data.ArraySource({name: x[:400] for name, x in columns.items()})
     test = data.ArraySource({name: x[400:401] for name, x in columns.items()})
-    figures = list(evaluate(made, params, train, test))
+    figures = list(evaluate(experiment, params, train, test))
     assert set(reasons_of(figures)) == {
         f"joint/{name}" for name in ("frechet", "frechet_ratio", "precision", "recall")
     }
@@ -67,12 +67,12 @@ def test_modalities_without_a_figure(digits):
 
 
 def test_a_primary_that_is_no_image(built):
-    made, params = built
-    model = made.model.clone(primary="label")
-    unscored = dataclasses.replace(made.evaluation, num_scored=0)
-    settings = dataclasses.replace(made.settings, evaluation=unscored)
-    made = dataclasses.replace(made, model=model, settings=settings)
-    reasons = reasons_of(evaluate(made, params, None, None))
+    experiment, params = built
+    model = experiment.model.clone(primary="label")
+    unscored = dataclasses.replace(experiment.evaluation, num_scored=0)
+    settings = dataclasses.replace(experiment.settings, evaluation=unscored)
+    experiment = dataclasses.replace(experiment, model=model, settings=settings)
+    reasons = reasons_of(evaluate(experiment, params, None, None))
     assert reasons == {"samples": "the primary modality 'label' is no image"}
 
 

@@ -16,10 +16,10 @@ def split(digits):
 
 
 def test_losses_and_samples_of_these_parameters(built, split):
-    made, params = built
-    watch = monitor(made, split, profile=(1, 2))
+    experiment, params = built
+    watch = monitor(experiment, split, profile=(1, 2))
     losses = watch.evaluate(params)
-    assert set(losses) == loss_names(made, split)
+    assert set(losses) == loss_names(experiment, split)
     assert np.isfinite(list(losses.values())).all()
     sheet = watch.picture(params)
     assert sheet.dtype == np.uint8
@@ -43,17 +43,17 @@ def test_a_model_that_predicts_is_shown_examples(digits, split):
 
 
 def test_a_best_metric_that_will_not_be_there(built, digits, split):
-    made, _ = built
-    training = dataclasses.replace(made.training, best_metric="label/los")
-    settings = dataclasses.replace(made.settings, training=training)
-    made = dataclasses.replace(made, settings=settings)
+    experiment, _ = built
+    training = dataclasses.replace(experiment.training, best_metric="label/los")
+    settings = dataclasses.replace(experiment.settings, training=training)
+    experiment = dataclasses.replace(experiment, settings=settings)
     with pytest.raises(ValueError, match=r"`training\.best_metric`.*did you mean 'label/loss'"):
-        monitor(made, split)
+        monitor(experiment, split)
     columns = {name: digits[0][name][:20] for name in ("image", "label")}
     nowhere = data.ArraySource({**columns, "label_present": np.zeros(20, bool)})
     training = dataclasses.replace(training, best_metric="label/loss")
     settings = dataclasses.replace(settings, training=training)
-    made = dataclasses.replace(made, settings=settings)
-    monitor(made, split)
+    experiment = dataclasses.replace(experiment, settings=settings)
+    monitor(experiment, split)
     with pytest.raises(ValueError, match=r"`training\.best_metric`: got 'label/loss'"):
-        monitor(made, nowhere)
+        monitor(experiment, nowhere)

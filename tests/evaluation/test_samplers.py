@@ -12,22 +12,24 @@ from mmdiffusion_jax.evaluation.samplers import REFERENCE, Figures
 
 def test_every_sampler_is_measured_against_the_reference(built, digits, monkeypatch):
     """Where the samples are test examples the distance is none and the labels go with images."""
-    made, _ = built
+    experiment, _ = built
     columns = {name: digits[0][name] for name in ("image", "label")}
     train, test = (
         data.ArraySource({name: x[rows] for name, x in columns.items()})
         for rows in (slice(400), slice(400, None))
     )
-    few = dataclasses.replace(made.evaluation, num_samples=200)
-    made = dataclasses.replace(made, settings=dataclasses.replace(made.settings, evaluation=few))
+    few = dataclasses.replace(experiment.evaluation, num_samples=200)
+    experiment = dataclasses.replace(
+        experiment, settings=dataclasses.replace(experiment.settings, evaluation=few)
+    )
     asked = []
 
     def generator(self, options):
         asked.append((options.sampler["kind"], options.num_steps))
         return lambda key, params, count: test.take(np.arange(count))
 
-    monkeypatch.setattr(type(made), "generator", generator)
-    rows = list(compare_samplers(made, None, train, test, ["ddim", "heun"], [2, 4]))
+    monkeypatch.setattr(type(experiment), "generator", generator)
+    rows = list(compare_samplers(experiment, None, train, test, ["ddim", "heun"], [2, 4]))
     assert asked == [("ancestral", None), ("ddim", 2), ("ddim", 4), ("heun", 2), ("heun", 4)]
     assert [row.sampler for row in rows] == [REFERENCE, "ddim", "ddim", "heun", "heun"]
     assert [row.num_steps for row in rows] == [8, 2, 4, 2, 4]
@@ -36,7 +38,7 @@ def test_every_sampler_is_measured_against_the_reference(built, digits, monkeypa
         assert row.agreement > 0.8
     asked.clear()
     with pytest.raises(ValueError, match="`num_steps`: got 9"):
-        next(compare_samplers(made, None, train, test, ["ddim"], [9]))
+        next(compare_samplers(experiment, None, train, test, ["ddim"], [9]))
     assert asked == []
 
 

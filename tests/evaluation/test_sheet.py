@@ -23,12 +23,12 @@ def sheet(captions, columns=2):
 @pytest.mark.parametrize("caption", ["7", "0.12 -0.34 0.56 and quite some more of it"])
 def test_cells_hold_their_pictures_and_captions(caption):
     """Pictures are enlarged 24 times and centred; nothing is written across a cell's border."""
-    made = sheet([caption] * 3)
-    width, height = made.shape[1] // 2, made.shape[0] // 2
-    assert made.dtype == np.uint8
+    picture = sheet([caption] * 3)
+    width, height = picture.shape[1] // 2, picture.shape[0] // 2
+    assert picture.dtype == np.uint8
     assert width >= 72 + 4
     for row, column in ((0, 0), (0, 1), (1, 0)):
-        cell = made[row * height : (row + 1) * height, column * width : (column + 1) * width]
+        cell = picture[row * height : (row + 1) * height, column * width : (column + 1) * width]
         left = width // 2 - 36
         np.testing.assert_array_equal(cell[2, left], (255, 0, 0))
         np.testing.assert_array_equal(cell[2 + 47, left + 71], (0, 0, 255))
@@ -36,7 +36,7 @@ def test_cells_hold_their_pictures_and_captions(caption):
         assert (cell[:, :2] == 255).all()
         assert (cell[:, -2:] == 255).all()
         assert (cell[50:] < 128).any()
-    assert (made[height:, width:] == 255).all()
+    assert (picture[height:, width:] == 255).all()
 
 
 def sheet_of(pictures, captions=None):
@@ -54,24 +54,24 @@ def sheet_of(pictures, captions=None):
 )
 def test_pictures_of_any_shape_are_drawn(shape):
     """Every picture is there in its colour, and a hundred fit into a sheet of usual size."""
-    made = sheet_of([np.full((*shape, 3), (200, 30, 10), np.uint8)] * 13)
-    assert max(made.shape[:2]) <= 10 * (256 + 4)
-    coloured = (made == (200, 30, 10)).all(axis=-1)
+    picture = sheet_of([np.full((*shape, 3), (200, 30, 10), np.uint8)] * 13)
+    assert max(picture.shape[:2]) <= 10 * (256 + 4)
+    coloured = (picture == (200, 30, 10)).all(axis=-1)
     assert coloured.sum() >= 13 * 4
-    assert (coloured | (made == 255).all(axis=-1)).all()
+    assert (coloured | (picture == 255).all(axis=-1)).all()
 
 
 def test_a_picture_that_is_made_smaller_keeps_its_mean():
     half = np.zeros((1024, 512, 3), np.uint8)
     half[:, ::2] = 200
-    made = sheet_of([half])
-    assert (made == 100).all(axis=-1).sum() == 256 * 128
+    picture = sheet_of([half])
+    assert (picture == 100).all(axis=-1).sum() == 256 * 128
 
 
 @pytest.mark.parametrize("caption", ["", "x" * 5000, "one\ntwo", "日本"])
 def test_captions_of_any_length_are_drawn(caption):
-    made = sheet_of([np.zeros((8, 8, 3), np.uint8)] * 2, [caption] * 2)
-    assert made.shape[1] < 10 * 1000
+    picture = sheet_of([np.zeros((8, 8, 3), np.uint8)] * 2, [caption] * 2)
+    assert picture.shape[1] < 10 * 1000
 
 
 def test_a_wide_caption_widens_the_cells():

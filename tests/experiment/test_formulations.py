@@ -22,8 +22,8 @@ def config_of(formulation):
 
 @pytest.fixture(scope="module", params=["shared", "separate", "predict"])
 def built(request):
-    made = experiment.build(config_of(request.param))
-    return made, jax.jit(made.init)(jax.random.key(0))
+    instance = experiment.build(config_of(request.param))
+    return instance, jax.jit(instance.init)(jax.random.key(0))
 
 
 def batch_of(count):
@@ -34,10 +34,10 @@ def batch_of(count):
 
 
 def test_gradients_reach_what_is_trained(built):
-    made, params = built
+    instance, params = built
     batch = {name: jnp.asarray(x) for name, x in batch_of(8).items()}
     key = jax.random.key(1)
-    gradient = jax.jit(jax.grad(lambda params: made.loss(params, key, batch)[0]))(params)
+    gradient = jax.jit(jax.grad(lambda params: instance.loss(params, key, batch)[0]))(params)
     sizes = {
         name: sum(float(jnp.abs(leaf).sum()) for leaf in jax.tree.leaves(part))
         for name, part in gradient.items()
@@ -46,25 +46,25 @@ def test_gradients_reach_what_is_trained(built):
     assert sizes["backbone"] > 0
     assert sizes["modalities_label"] > 0
     # Who only predicts labels learns nothing about how images are spread.
-    assert (sizes["modalities_image"] > 0) == (not made.formulation.predicts_from)
+    assert (sizes["modalities_image"] > 0) == (not instance.formulation.predicts_from)
 
 
 def test_labels_of_images(built):
-    made, params = built
+    instance, params = built
     image = batch_of(7)["image"]
-    read = made.generate(jax.random.key(2), params, 7, {"image": image})
+    read = instance.generate(jax.random.key(2), params, 7, {"image": image})
     assert read["label"].shape == (7,)
     np.testing.assert_array_equal(read["image"], image)
 
 
 def test_images(built):
-    made, params = built
-    if made.formulation.predicts_from:
+    instance, params = built
+    if instance.formulation.predicts_from:
         with pytest.raises(ValueError, match=r"`given`: got .*all that the network sees"):
-            made.generate(jax.random.key(2), params, 3)
+            instance.generate(jax.random.key(2), params, 3)
         return
     given = {"label": np.array([3, 1, 4], np.int32)}
-    samples = made.generate(jax.random.key(2), params, 3, given)
+    samples = instance.generate(jax.random.key(2), params, 3, given)
     assert samples["image"].shape == (3, 8, 8, 1)
     assert samples["image"].dtype == np.uint8
     np.testing.assert_array_equal(samples["label"], given["label"])
@@ -79,40 +79,40 @@ def test_a_restorer_makes_whole_images():
         outer, inner = section.split(".")
         config[outer][inner]["masked_image"] = value
     config.predict = {"given": ("masked_image",), "target": "masked_image"}
-    made = experiment.build(config)
-    params = jax.jit(made.init)(jax.random.key(0))
+    instance = experiment.build(config)
+    params = jax.jit(instance.init)(jax.random.key(0))
     # Drawn, as one number in every place can make all pixels white.
     draw = np.random.default_rng(1).normal
     params = jax.tree.map(lambda leaf: leaf + 0.1 * draw(size=leaf.shape), params)
     images = batch_of(5)["image"] + np.arange(64, dtype=np.uint8).reshape(8, 8, 1)
-    x = made.model.modalities["masked_image"].derive(np.random.default_rng(0), images)
-    found = made.generate(jax.random.key(1), params, 5, {"masked_image": x})
-    assert set(found) == {"image", "masked_image"}
-    np.testing.assert_array_equal(found["masked_image"], x)
-    functions = made.model.functions(params)
+    x = instance.model.modalities["masked_image"].derive(np.random.default_rng(0), images)
+    samples = instance.generate(jax.random.key(1), params, 5, {"masked_image": x})
+    assert set(samples) == {"image", "masked_image"}
+    np.testing.assert_array_equal(samples["masked_image"], x)
+    functions = instance.model.functions(params)
     head = baselines.predict(functions, {"masked_image": x}, ["masked_image"], "masked_image")
     want = np.clip(127.5 * (np.asarray(head["mean"]) + 1), 0, 255)
-    np.testing.assert_allclose(found["image"], want, atol=0.51)
+    np.testing.assert_allclose(samples["image"], want, atol=0.51)
     assert want.std() > 1
     emptied = np.where(x[..., -1:] == 255, x, 0)
-    again = made.generate(jax.random.key(1), params, 5, {"masked_image": emptied})
-    np.testing.assert_array_equal(again["image"], found["image"])
+    again = instance.generate(jax.random.key(1), params, 5, {"masked_image": emptied})
+    np.testing.assert_array_equal(again["image"], samples["image"])
 
 
 def test_augmented_examples_are_told_apart():
     config = config_of("shared")
     config.augmentation = {"rate": 0.5, "num_squares": 1, "square_size": 4}
-    made = experiment.build(config)
-    params = jax.jit(made.init)(jax.random.key(0))
+    instance = experiment.build(config)
+    params = jax.jit(instance.init)(jax.random.key(0))
     batch = {name: jnp.asarray(x) for name, x in batch_of(8).items()}
-    loss = jax.jit(lambda params: made.loss(params, jax.random.key(1), batch)[0])
+    loss = jax.jit(lambda params: instance.loss(params, jax.random.key(1), batch)[0])
     assert np.isfinite(float(loss(params)))
     # A fresh network answers zero whatever it sees.
     params = jax.tree.map(lambda leaf: leaf + 0.1, params)
     z, t = jnp.ones((2, 8, 8, 1)), jnp.array([3, 3])
 
     def values(augmented):
-        return made.model.functions(params, augmented).predict(z, t).value
+        return instance.model.functions(params, augmented).predict(z, t).value
 
     told = jax.jit(values)(jnp.array([0.0, 1.0]))
     assert float(jnp.abs(told[0] - told[1]).max()) > 1e-3
@@ -148,15 +148,15 @@ def test_latents_are_not_clipped_unless_asked(formulation):
     """An untrained network reads clean states far from [−1, 1]."""
     config = config_of(formulation)
     config.modalities.image = {"kind": "latent_image"}
-    made = experiment.build(config)
-    params = jax.jit(made.init)(jax.random.key(0))
+    instance = experiment.build(config)
+    params = jax.jit(instance.init)(jax.random.key(0))
     drawn = {
-        threshold: made.generator(SamplingOptions(threshold=threshold))(
+        threshold: instance.generator(SamplingOptions(threshold=threshold))(
             jax.random.key(0), params, 4
         )["image"]
         for threshold in ("auto", "static")
     }
-    assert made.sampling.threshold == "auto"
+    assert instance.sampling.threshold == "auto"
     assert np.abs(drawn["auto"]).max() > 1
     assert np.abs(drawn["static"]).max() < 1 + 1e-5
 
@@ -171,24 +171,24 @@ def test_images_are_clipped_where_they_alone_make_up_the_clean_state(shares, mon
         return plain()
 
     monkeypatch.setattr(sampling, "static_threshold", spied)
-    made = experiment.build(config)
+    instance = experiment.build(config)
     asked.clear()
-    shape = jax.eval_shape(jax.jit(made.init), jax.random.key(0))
+    shape = jax.eval_shape(jax.jit(instance.init), jax.random.key(0))
     keys = jax.random.split(jax.random.key(0), 2)
-    jax.eval_shape(lambda params: made.formulation.sample(keys, params, {}), shape)
+    jax.eval_shape(lambda params: instance.formulation.sample(keys, params, {}), shape)
     assert bool(asked) == (not shares.get("label"))
 
 
 @pytest.mark.parametrize("formulation", ["separate", "predict"])
 def test_a_trajectory_needs_one_diffusion_space(formulation):
-    made = experiment.build(config_of(formulation))
+    instance = experiment.build(config_of(formulation))
     with pytest.raises(
         ValueError, match=f"`trajectory`: got a run of the formulation '{formulation}'"
     ):
-        made.trajectory(jax.random.key(0), {}, 2, {}, 2)
+        instance.trajectory(jax.random.key(0), {}, 2, {}, 2)
 
 
 def test_what_separate_states_cannot_do():
-    made = experiment.build(config_of("separate"))
+    instance = experiment.build(config_of("separate"))
     with pytest.raises(ValueError, match=r"`sampling.guidance`: got .* diffuse separately"):
-        made.generator(SamplingOptions(guidance={"label": 2.0}))
+        instance.generator(SamplingOptions(guidance={"label": 2.0}))

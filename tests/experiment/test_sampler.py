@@ -27,14 +27,14 @@ def small():
 @pytest.fixture(scope="module")
 def draw(small):
     """Draws with a generator of these options, compiled once for all tests."""
-    made = {}
+    generators = {}
 
     def draw(count=6, given=None, first=0, **options):
         built, params = small
         key = repr(sorted(options.items()))
-        if key not in made:
-            made[key] = built.generator(SamplingOptions(**options))
-        return made[key](jax.random.key(3), params, count, given, first)
+        if key not in generators:
+            generators[key] = built.generator(SamplingOptions(**options))
+        return generators[key](jax.random.key(3), params, count, given, first)
 
     return draw
 
@@ -131,11 +131,11 @@ def test_states_of_a_known_image_are_read_at_low_noise_alone(small, monkeypatch)
         built.generator(SamplingOptions(read_noise=0.01))
 
 
-def test_guidance_with_a_known_image_is_said_to_have_nothing_to_do(draw, caplog):
+def test_guidance_with_a_given_image_is_said_to_have_no_effect(draw, caplog):
     given = {"image": np.zeros((2, 8, 8, 1), np.uint8)}
     with caplog.at_level(logging.WARNING):
         guided = draw(2, given, guidance={"label": 2.0})
-    assert "Guidance has nothing to do: 'image' is given" in caplog.text
+    assert "Guidance has no effect: 'image' is given" in caplog.text
     np.testing.assert_array_equal(guided["label"], draw(2, given)["label"])
 
 

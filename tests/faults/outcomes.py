@@ -11,7 +11,7 @@ from mmdiffusion_jax import experiment, training
 def outcome(workdir, template):
     """All that does not depend on the machine, to compare by ==; `template` is a state."""
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    found = {
+    contents = {
         "metrics": [{k: v for k, v in x.items() if not k.startswith("speed/")} for x in lines],
         "pictures": {x.name: x.read_bytes() for x in (workdir / "samples").glob("*.png")},
     }
@@ -22,12 +22,12 @@ def outcome(workdir, template):
             steps = checkpoints.steps()
             restored = checkpoints.restore(template)
         leaves = jax.tree_util.tree_leaves_with_path(restored.state)
-        found[name] = {
+        contents[name] = {
             "steps": steps,
             "position": restored.position,
             "state": {jax.tree_util.keystr(path): as_bytes(leaf) for path, leaf in leaves},
         }
-    return found
+    return contents
 
 
 def outcome_of_launch(workdir):

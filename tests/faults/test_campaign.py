@@ -60,11 +60,11 @@ def test_tiny_runs_end_as_if_nothing_had_been(unharmed, tmp_path, seed):
     signals = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
     ends = harass(start, random.Random(seed), latest, signals)
     print(f"tiny run, seed {seed}: {dict(ends)}")
-    found = tiny.outcome(tmp_path / "w")
-    if ends[75] and found["checkpoints"]["steps"] == [tiny.STEPS - 1, tiny.STEPS]:
+    outcome = tiny.outcome(tmp_path / "w")
+    if ends[75] and outcome["checkpoints"]["steps"] == [tiny.STEPS - 1, tiny.STEPS]:
         # A signal saves whatever step it is, and the last two that were saved are kept.
-        found["checkpoints"]["steps"] = unharmed["checkpoints"]["steps"]
-    assert found == unharmed
+        outcome["checkpoints"]["steps"] = unharmed["checkpoints"]["steps"]
+    assert outcome == unharmed
     assert leftovers(tmp_path / "w") == []
 
 

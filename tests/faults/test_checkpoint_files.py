@@ -36,9 +36,9 @@ def restore(folder, template):
         return checkpoints.restore(template)
 
 
-def check_same(found, states):
-    assert found.position == {"next_example": found.step}
-    pairs = zip(jax.tree.leaves(found.state), jax.tree.leaves(states[found.step - 1]))
+def check_same(restored, states):
+    assert restored.position == {"next_example": restored.step}
+    pairs = zip(jax.tree.leaves(restored.state), jax.tree.leaves(states[restored.step - 1]))
     assert all(outcomes.as_bytes(ours) == outcomes.as_bytes(theirs) for ours, theirs in pairs)
 
 
@@ -52,9 +52,9 @@ def test_every_harmed_file_is_named_and_the_older_step_read(saved, tmp_path, cap
         copy = shutil.copytree(folder, tmp_path / str(index))
         harms.apply(harm, copy / file, draw)
         caplog.clear()
-        found = restore(copy, states[0])
-        assert found.step == 1, file
-        check_same(found, states)
+        restored = restore(copy, states[0])
+        assert restored.step == 1, file
+        check_same(restored, states)
         name = file.relative_to("2").as_posix()
         assert f"checkpoint of step 2 is skipped: its file {name} " in caplog.text
         assert "step 1 is tried instead" in caplog.text
@@ -70,16 +70,16 @@ def test_a_harmed_digest_file_condemns_its_step_and_a_lost_one_does_not(
         copy = shutil.copytree(folder, tmp_path / str(seed))
         harms.apply(harm, copy / "digests" / "2.json", random.Random(seed))
         caplog.clear()
-        found = restore(copy, states[0])
-        check_same(found, states)
+        restored = restore(copy, states[0])
+        check_same(restored, states)
         if harm == "remove":
-            assert found.step == 2
+            assert restored.step == 2
             assert "checkpoint of step 2: it was never sealed" in caplog.text
             # From then on it is.
             harms.flip(harms.largest(copy / "2"))
             assert restore(copy, states[0]).step == 1
         else:
-            assert found.step == 1
+            assert restored.step == 1
             assert "checkpoint of step 2 is skipped: its " in caplog.text
 
 
@@ -94,9 +94,9 @@ def test_without_a_digest_a_harmed_file_is_read_right_or_not_at_all(saved, tmp_p
             copy = shutil.copytree(folder, tmp_path / str(len(steps)))
             (copy / "digests" / "2.json").unlink()
             harms.apply(harm, copy / file, random.Random(0))
-            found = restore(copy, states[0])
-            check_same(found, states)
-            steps.append(found.step)
+            restored = restore(copy, states[0])
+            check_same(restored, states)
+            steps.append(restored.step)
     assert set(steps) == {1, 2}
     # Has asyncio say now what it says of tasks that nobody waits for any more.
     gc.collect()

@@ -13,13 +13,13 @@ SCRIPT = "tests/faults/tiny_sample.py"
 
 def contents(folder):
     """What each file holds, those that begin with a dot included."""
-    found = {}
+    contents = {}
     for file in folder.iterdir():
-        found[file.name] = file.read_bytes()
+        contents[file.name] = file.read_bytes()
         if file.suffix == ".npz":
             with np.load(file) as arrays:
-                found[file.name] = {name: x.tobytes() for name, x in arrays.items()}
-    return found
+                contents[file.name] = {name: x.tobytes() for name, x in arrays.items()}
+    return contents
 
 
 @pytest.fixture(scope="module")

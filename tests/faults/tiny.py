@@ -22,7 +22,8 @@ def loss(params, key, batch):
 
 
 def build(mesh):
-    optimiser = training.make_optimiser(0.05, 2, STEPS, 1e-4, 1.0)
+    options = training.TrainingOptions(num_steps=STEPS, learning_rate=0.05, warmup_steps=2)
+    optimiser = training.make_optimiser(options)
 
     def init(key):
         return {"w": jax.random.normal(key, (WIDTH, WIDTH))}

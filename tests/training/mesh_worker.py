@@ -78,7 +78,7 @@ def largest(one, other):
 
 def report(folder):
     batch = {"x": jax.random.normal(jax.random.key(1), (BATCH, TOKENS, WIDTH))}
-    found, reference, made, shapes = {}, None, {}, {}
+    differences, reference, states, shapes = {}, None, {}, {}
     for name, options in MESHES.items():
         devices = jax.devices()[:1] if name == "one" else jax.devices()
         state, shapes[name], step = make(options, devices)
@@ -93,7 +93,7 @@ def report(folder):
         for _ in range(3):
             state, _ = compiled(state, batch_here)
         reference = state if reference is None else reference
-        found[name] = {
+        differences[name] = {
             "bytes": 4 * size,
             "held": held,
             "state": sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state)),
@@ -103,7 +103,7 @@ def report(folder):
         }
         with training.Checkpoints(f"{folder}/{name}") as checkpoints:
             checkpoints.save(3, state, {"next_example": 3 * BATCH})
-        made[name] = state
+        states[name] = state
     names = list(MESHES)
     for name, saved in zip(names, names[1:] + names[:1]):
         with training.Checkpoints(f"{folder}/{saved}", read_only=True) as checkpoints:
@@ -111,18 +111,18 @@ def report(folder):
         same = jax.tree.map(
             lambda a, b: (a.sharding, a.shape, a.dtype) == (b.sharding, b.shape, b.dtype),
             restored,
-            made[name],
+            states[name],
         )
-        found[name]["restored"] = [
+        differences[name]["restored"] = [
             saved,
             all(jax.tree.leaves(same)),
-            largest(restored, made[saved]),
+            largest(restored, states[saved]),
         ]
     state, _, step = make({}, jax.devices()[:2], accumulate=4)
     for _ in range(3):
         state, _ = step(state, batch)
-    found["accumulated"] = largest(state, reference)
-    return found
+    differences["accumulated"] = largest(state, reference)
+    return differences
 
 
 if __name__ == "__main__":

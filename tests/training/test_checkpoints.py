@@ -42,12 +42,12 @@ def restore(folder, **options):
 
 
 def test_everything_comes_back_bit_for_bit(folder):
-    found = restore(folder)
-    assert (found.step, found.position) == (3, {"next_example": 3})
-    np.testing.assert_array_equal(found.state["w"], state(3)["w"])
-    assert found.state["half"].dtype == jnp.bfloat16
+    restored = restore(folder)
+    assert (restored.step, restored.position) == (3, {"next_example": 3})
+    np.testing.assert_array_equal(restored.state["w"], state(3)["w"])
+    assert restored.state["half"].dtype == jnp.bfloat16
     assert bool(
-        (jax.random.key_data(found.state["key"]) == jax.random.key_data(state(3)["key"])).all()
+        (jax.random.key_data(restored.state["key"]) == jax.random.key_data(state(3)["key"])).all()
     )
 
 
@@ -99,8 +99,8 @@ def test_the_state_may_be_given_away_right_after_a_save(tmp_path):
         held = {"w": jnp.arange(1e6)}
         checkpoints.save(1, held, {})
         give_away(held)
-        found = checkpoints.restore({"w": jax.ShapeDtypeStruct((10**6,), jnp.float32)})
-    np.testing.assert_array_equal(found.state["w"], np.arange(1e6, dtype=np.float32))
+        restored = checkpoints.restore({"w": jax.ShapeDtypeStruct((10**6,), jnp.float32)})
+    np.testing.assert_array_equal(restored.state["w"], np.arange(1e6, dtype=np.float32))
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,12 @@ def chain(unroll):
 def test_a_loop_counts_as_often_as_it_runs(num_devices):
     arguments = jnp.ones((7, 64, 64)), jnp.ones((8, 64))
     looped, unrolled = (chain(unroll).trace(*arguments) for unroll in (1, 7))
-    found = training.program_flops(looped, looped.lower().compile(), num_devices)
+    flops = training.program_flops(looped, looped.lower().compile(), num_devices)
     # A product forward and two backward.
-    assert found == 3 * 7 * 2 * 8 * 64 * 64 / num_devices
+    assert flops == 3 * 7 * 2 * 8 * 64 * 64 / num_devices
     # Unrolled, the first input needs no gradient.
     assert unrolled.lower().compile().cost_analysis()["flops"] == pytest.approx(
-        found * num_devices, rel=0.1
+        flops * num_devices, rel=0.1
     )
 
 

@@ -75,9 +75,9 @@ def test_a_run_ends_with_a_diagnosis_and_its_last_good_checkpoint(tmp_path):
         assert words in str(caught.value)
     state, _ = make()
     with training.Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        found = checkpoints.restore(state)
-    assert found.step == 4
-    chex.assert_tree_all_finite(found.state.params)
+        restored = checkpoints.restore(state)
+    assert restored.step == 4
+    chex.assert_tree_all_finite(restored.state.params)
     lines = training.read_metrics(tmp_path / "metrics.jsonl")
     assert [line["train/skipped_steps"] for line in lines] == [0, 1, 2]
     assert np.isfinite(lines[1]["train/loss"])

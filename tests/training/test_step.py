@@ -1,5 +1,8 @@
 """A step against its formulas in NumPy: clip, AdamW, warm-up, average, parts of a batch."""
 
+import dataclasses
+import math
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -12,6 +15,9 @@ RNG = np.random.default_rng(0)
 PARAMS = {"w": RNG.normal(size=(4, 3)), "b": RNG.normal(size=3)}
 BATCH = {"x": RNG.normal(size=(8, 4)), "y": RNG.normal(size=(8, 3))}
 RATE, WARMUP, STEPS, DECAY, CLIP, AVERAGE = 0.1, 2, 10, 0.5, 0.3, 0.4
+OPTIONS = training.TrainingOptions(
+    num_steps=STEPS, learning_rate=RATE, warmup_steps=0, weight_decay=DECAY, gradient_clip=CLIP
+)
 
 
 def loss(params, key, batch):
@@ -43,7 +49,7 @@ def gradient_of(params, batch, noise):
 
 
 def test_steps_are_adamw_behind_a_clip_and_the_average_of_what_they_give():
-    optimiser = training.make_optimiser(RATE, WARMUP, STEPS, DECAY, CLIP)
+    optimiser = training.make_optimiser(dataclasses.replace(OPTIONS, warmup_steps=WARMUP))
     state = begin(optimiser)
     take = jax.jit(lambda state: training.take_step(state, single(BATCH), loss, optimiser, AVERAGE))
     params, average = PARAMS, PARAMS
@@ -76,7 +82,9 @@ def test_steps_are_adamw_behind_a_clip_and_the_average_of_what_they_give():
 
 
 def test_parts_of_a_batch_are_rows_a_stride_apart_with_keys_of_their_own():
-    optimiser = training.make_optimiser(RATE, 0, STEPS, 0.0, 1e9)
+    optimiser = training.make_optimiser(
+        dataclasses.replace(OPTIONS, weight_decay=0.0, gradient_clip=math.inf)
+    )
     state = begin(optimiser)
     _, report = training.take_step(state, single(BATCH), loss, optimiser, AVERAGE, accumulate=2)
     key = jax.random.fold_in(state.key, 0)
@@ -94,9 +102,9 @@ def test_parts_of_a_batch_are_rows_a_stride_apart_with_keys_of_their_own():
 
 def test_what_is_frozen_stays_and_the_optimisers_state_is_the_same():
     frozen = {"w": True, "b": False}
-    options = (RATE, 0, STEPS, DECAY, CLIP)
     states = []
-    for optimiser in (training.make_optimiser(*options), training.make_optimiser(*options, frozen)):
+    for stays in (None, frozen):
+        optimiser = training.make_optimiser(OPTIONS, stays)
         state = begin(optimiser)
         states.append(training.take_step(state, single(BATCH), loss, optimiser, AVERAGE)[0])
     free, held = states
@@ -107,7 +115,7 @@ def test_what_is_frozen_stays_and_the_optimisers_state_is_the_same():
 
 
 def test_a_compiled_step_takes_constants_and_gives_up_its_state():
-    optimiser = training.make_optimiser(RATE, 0, STEPS, DECAY, CLIP)
+    optimiser = training.make_optimiser(OPTIONS)
 
     def shifted(params, key, batch, shift):
         return loss(params, key, batch | {"y": batch["y"] + shift["y"]})

@@ -98,11 +98,7 @@ def train_sweep(
 
 
 def sweep_commands(runs: Sequence[SweepRun], train: Sequence[str]) -> list[str]:
-    """The commands of the runs that are not done, to be pasted into a shell.
-
-    Args:
-        runs: from `expand_sweep`.
-        train: the command that a run's arguments are added to.
+    """The commands `train …` of the runs that are not done, to be pasted into a shell.
 
     Raises:
         ValueError: damaged metrics.

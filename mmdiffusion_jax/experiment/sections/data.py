@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from mmdiffusion_jax import data, errors
+from mmdiffusion_jax import data, ranges
 from mmdiffusion_jax.experiment.sections.reading import check_whole_numbers
 
 SOURCES = ("digits", "tfds", "npz", *data.SMALL_SETS)
@@ -37,7 +37,6 @@ class DataOptions:
     embedder: str = ""
 
     def __post_init__(self) -> None:
-        if self.source not in SOURCES:
-            raise errors.unknown("data.source", self.source, SOURCES)
+        ranges.check_one_of("data.source", self.source, SOURCES)
         check_whole_numbers("data.size", self.size, 2, 0)
         check_whole_numbers("data.spectrogram", self.spectrogram, 2, 1)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 
-from mmdiffusion_jax import errors, objective, process, ranges
+from mmdiffusion_jax import objective, process, ranges
 from mmdiffusion_jax.experiment.sections.choices import Choice, complete, make
 from mmdiffusion_jax.experiment.sections.reading import under
 
@@ -44,8 +44,7 @@ class LossOptions:
 
     def __post_init__(self) -> None:
         for key, known in (("kind", LOSSES), ("timesteps", tuple(process.TIMESTEP_DRAWS))):
-            if getattr(self, key) not in known:
-                raise errors.unknown(f"loss.{key}", getattr(self, key), known)
+            ranges.check_one_of(f"loss.{key}", getattr(self, key), known)
         weighting = complete("loss.weighting", self.weighting, WEIGHTINGS)
         object.__setattr__(self, "weighting", weighting)
         for name, scale in self.scales.items():

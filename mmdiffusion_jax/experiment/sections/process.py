@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from mmdiffusion_jax import errors, process, ranges
+from mmdiffusion_jax import process, ranges
 from mmdiffusion_jax.experiment.sections.choices import Choice, complete, make
 from mmdiffusion_jax.experiment.sections.reading import under
 from mmdiffusion_jax.process import Process
@@ -62,8 +62,7 @@ class ProcessOptions:
             ("target", process.TARGETS),
             ("variance", process.VARIANCES),
         ):
-            if getattr(self, key) not in known:
-                raise errors.unknown(f"process.{key}", getattr(self, key), known)
+            ranges.check_one_of(f"process.{key}", getattr(self, key), known)
         for name, share in self.shares.items():
             ranges.check_real(f"process.shares.{name}", share, 0)
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from mmdiffusion_jax import errors, ranges
@@ -42,8 +42,7 @@ def read(section: type[Section], values: Mapping[str, Any], path: str) -> Sectio
     # The fields of any dataclass; `section` is one, which its type does not say.
     fields = {field.name: field for field in dataclasses.fields(section)}  # type: ignore[arg-type]
     for key in values:
-        if key not in fields:
-            raise errors.unknown(path, key, fields)
+        ranges.check_one_of(path, key, fields)
     inner: dict[str, Any] = {
         n: f.type for n, f in fields.items() if dataclasses.is_dataclass(f.type)
     }
@@ -117,21 +116,8 @@ def under(path: str) -> Iterator[None]:
         raise ValueError(words) from error.__cause__
 
 
-def check_names(path: str, names: Iterable[str], known: Collection[str]) -> None:
-    """Raises a ValueError about `path.name` for the first unknown name."""
-    for name in names:
-        if name not in known:
-            raise errors.unknown(f"{path}.{name}", name, known)
-
-
 def check_whole_numbers(path: str, values: Any, count: int, least: int) -> None:
-    """Checks a tuple of two sizes or three.
-
-    Args:
-        path: of the tuple in the config.
-        values: the tuple.
-        count: 2 or 3.
-        least: the smallest size allowed.
+    """Checks a tuple of two or three sizes, at least `least`.
 
     Raises:
         ValueError: another count, or anything but whole numbers of at least `least`.

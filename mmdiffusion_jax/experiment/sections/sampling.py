@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class SamplingOptions:
     def __post_init__(self) -> None:
         sampler = complete("sampling.sampler", self.sampler, sampling.SAMPLERS)
         object.__setattr__(self, "sampler", sampler)
-        choices: tuple[tuple[str, Iterable[str]], ...] = (
+        choices: tuple[tuple[str, Collection[str]], ...] = (
             ("grid", sampling.GRIDS),
             ("threshold", THRESHOLDS),
             ("estimate", sampling.ESTIMATES),
@@ -73,8 +73,7 @@ class SamplingOptions:
             ("read", sampling.READS),
         )
         for name, known in choices:
-            if getattr(self, name) not in known:
-                raise errors.unknown(f"sampling.{name}", getattr(self, name), known)
+            ranges.check_one_of(f"sampling.{name}", getattr(self, name), known)
         for name, least in (("num_steps", 1), ("batch_size", 1), ("corrections", 0)):
             if getattr(self, name) is not None or name != "num_steps":
                 ranges.check_whole(f"sampling.{name}", getattr(self, name), least)

@@ -24,11 +24,7 @@ def unit(vectors: jax.Array) -> jax.Array:
 
 
 def shared_coordinates(embeddings: jax.Array, features: int) -> jax.Array:
-    """The first coordinates, which embeddings of a smaller model have too.
-
-    Args:
-        embeddings: (…, d_new).
-        features: d_old, at most d_new.
+    """The first coordinates, which embeddings of a smaller model have too: (…, d_new) → (…, d_old).
 
     Raises:
         ValueError: embeddings that have fewer.
@@ -52,10 +48,7 @@ def cosine_logits(
 ) -> jax.Array:
     """Scale · cos(φ, w_c) for each class c: (…, d), (classes, d_old) → (…, classes).
 
-    Args:
-        embeddings: φ; their first d_old coordinates count.
-        prototypes: w, one row a class.
-        scale: inverse temperature.
+    The first d_old coordinates of the embeddings φ count; the scale is an inverse temperature.
 
     Example:
         >>> cosine_logits(jnp.array([2.0, 0.0]), jnp.eye(2)).tolist()

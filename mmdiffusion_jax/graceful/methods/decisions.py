@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, ranges
 
 DISTANCES = ("kl", "squared")
 """What `focal_distillation` measures between new and old logits."""
@@ -97,13 +97,7 @@ def flips(
 def focal_weights(
     old_logits: jax.Array, labels: jax.Array, alpha: float = 0.0, beta: float = 1.0
 ) -> jax.Array:
-    """α + β · 1(ŷ_old = y), equation 4 of Yan et al.: (…, classes), (…) → (…).
-
-    Args:
-        old_logits: of the deployed model.
-        labels: what is right.
-        alpha: weight of every entry.
-        beta: added where the old model is right.
+    """α + β · 1(ŷ_old = y), equation 4 of Yan et al.: logits (…, classes), labels (…) → (…).
 
     Example:
         >>> logits = jnp.array([[2.0, 0.0], [2.0, 0.0]])
@@ -155,8 +149,7 @@ def focal_distillation(
             f"{new_logits.shape}, as new_logits",
             "compare the classes that both have",
         )
-    if distance not in DISTANCES:
-        raise errors.unknown("distance", distance, DISTANCES)
+    ranges.check_one_of("distance", distance, DISTANCES)
     if not temperature > 0:
         raise errors.invalid("temperature", temperature, "above 0", "raise it")
     old_logits = jax.lax.stop_gradient(old_logits)
@@ -171,17 +164,11 @@ def focal_distillation(
 
 
 def ensemble_logits(members: jax.Array) -> jax.Array:
-    """The mean of the logits of an ensemble, which a single model imitates.
+    """The mean of the logits of an ensemble: (members, …, classes) → (…, classes).
 
     Distilling each generation from an ensemble, instead of from its predecessor, lowers flips as
     members err less alike than single models do (Zhao et al. 2022, "ELODI"). Use it as the old
     logits of `focal_distillation` with α = 1 and β = 0.
-
-    Args:
-        members: (members, …, classes), logits.
-
-    Returns:
-        (…, classes).
 
     Example:
         >>> ensemble_logits(jnp.array([[1.0, 3.0], [3.0, 1.0]])).tolist()

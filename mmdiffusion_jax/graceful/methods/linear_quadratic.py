@@ -28,10 +28,6 @@ Apply = Callable[[Any, jax.Array], jax.Array]
 def linearised(apply: Apply, params: Any) -> Apply:
     """f_lin as a function of δ, a pytree like the parameters: (δ, x) → f(x; w_0) + J(x) δ.
 
-    Args:
-        apply: the network.
-        params: w_0.
-
     Example:
         >>> square = lambda w, x: (w * x) ** 2
         >>> float(linearised(square, 3.0)(0.5, 1.0))  # 9 + 2 · 3 · 0.5
@@ -100,15 +96,9 @@ class ClosedForm:
     wanted: jax.Array
 
     def without(self, index: jax.Array | int) -> jax.Array:
-        """δ of a fit that never saw example i: exact removal, without a fit.
+        """δ (parameters,) of a fit that never saw example i: exact removal, without a fit.
 
         δ₋ᵢ = δ − Jᵀ B_{:i} (B_ii)⁻¹ u_i, where B is the inverse above and u the duals.
-
-        Args:
-            index: i.
-
-        Returns:
-            (parameters,).
         """
         step = self._step(index)
         change = jnp.einsum("ncd,d->nc", self.inverse[:, :, index, :], step)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from mmdiffusion_jax import errors, experiment
+from mmdiffusion_jax import errors, experiment, ranges
 from mmdiffusion_jax.graceful.updates.fingerprints import Encoder, fingerprint
 from mmdiffusion_jax.training import read_safetensors, write_safetensors
 
@@ -36,14 +36,9 @@ class Bundle:
     def known_batch(
         self, values: Mapping[str, jax.Array], masks: Mapping[str, jax.Array]
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        """The modalities of a batch that the model has; classes that it lacks count as absent.
+        """The values {name: (batch, …)} and masks {name: (batch,)} of the model's modalities.
 
-        Args:
-            values: {name: (batch, …)}, with all its modalities.
-            masks: {name: (batch,)} presence of some.
-
-        Returns:
-            (values, masks).
+        Classes that the model lacks count as absent.
         """
         known, present = {}, {}
         for name, modality in self.built.model.modalities.items():
@@ -66,8 +61,7 @@ def encoder_of(
     Raises:
         ValueError: an unknown modality, or one whose `encoder_fields` are not of JSON's types.
     """
-    if name not in built.model.modalities:
-        raise errors.unknown("name", name, built.model.modalities)
+    ranges.check_one_of("name", name, built.model.modalities)
     modality = built.model.modalities[name]
     flat = traverse_util.flatten_dict(params)
     about = {"kind": type(modality).__name__, "fields": modality.encoder_fields}
@@ -104,8 +98,7 @@ def freeze(
     built.check_params("params", params)
     for argument, given in (("prototypes", prototypes), ("compatible_with", compatible_with)):
         for name in given or {}:
-            if name not in built.model.modalities:
-                raise errors.unknown(argument, name, built.model.modalities)
+            ranges.check_one_of(argument, name, built.model.modalities)
     encoders = {
         name: encoder_of(built, params, name, tuple((compatible_with or {}).get(name, ())))
         for name in built.model.modalities
@@ -114,12 +107,7 @@ def freeze(
 
 
 def write_bundle(path: str | os.PathLike[str], bundle: Bundle) -> None:
-    """Writes a bundle as one `.safetensors` file, all of it or nothing.
-
-    Args:
-        path: the file, which is replaced; its folder must be there.
-        bundle: from `freeze`.
-    """
+    """Writes a bundle as one `.safetensors` file, all of it or nothing."""
     about = {
         "kind": _KIND,
         "format": _FORMAT,

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from mmdiffusion_jax import errors, objective
+from mmdiffusion_jax import objective, ranges
 from mmdiffusion_jax.model import (
     Batch,
     Diffusion,
@@ -43,8 +43,7 @@ def with_encoders(
         ValueError: a modality that the successor lacks.
     """
     for name in deployed.modalities:
-        if name not in successor.modalities:
-            raise errors.unknown("successor", name, successor.modalities)
+        ranges.check_one_of("successor", name, successor.modalities)
     modalities = {
         name: dataclasses.replace(old, encode=_chained(mapping, successor.modalities[name].encode))
         for name, old in deployed.modalities.items()
@@ -136,8 +135,7 @@ def heads_at_noise(
         ValueError: an unknown name, masks or batches that do not fit.
     """
     model, schedule = diffusion.model, diffusion.process.schedule
-    if name not in model.modalities:
-        raise errors.unknown("name", name, model.modalities)
+    ranges.check_one_of("name", name, model.modalities)
     roles = training_roles(model.modalities, batch, presence).without(name)
     clean = encode(model, batch, roles)
     t, noise = objective.draw_t_and_noise(key, schedule, clean, "uniform")

@@ -147,10 +147,6 @@ class StoredLatents:
 def write_latents(path: str | os.PathLike[str], stored: StoredLatents) -> None:
     """Writes latents and fingerprint as `.safetensors`; all of the file or nothing.
 
-    Args:
-        path: the file, which is replaced; its folder must be there.
-        stored: the latents.
-
     Example:
         >>> import tempfile
         >>> stored = StoredLatents(Encoder("a"), np.ones((2, 3)), {"label": np.arange(2)})

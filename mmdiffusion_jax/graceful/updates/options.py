@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from mmdiffusion_jax import errors, ranges
+from mmdiffusion_jax import ranges
 from mmdiffusion_jax.graceful.methods.decisions import DISTANCES
 
 ENCODERS = ("compatible", "kept", "free")
@@ -55,8 +55,7 @@ class UpdateOptions:
 
     def __post_init__(self) -> None:
         for name, known in (("encoders", ENCODERS), ("distance", DISTANCES)):
-            if getattr(self, name) not in known:
-                raise errors.unknown(f"graceful.{name}", getattr(self, name), known)
+            ranges.check_one_of(f"graceful.{name}", getattr(self, name), known)
         for name in ("heads", "denoiser", "latents", "flips", "alpha", "beta"):
             ranges.check_real(f"graceful.{name}", getattr(self, name), 0)
         ranges.check_whole("graceful.align", self.align)

@@ -9,12 +9,7 @@ _OLD, _NEW = "tab:gray", "tab:blue"
 
 
 def plot_report(report: Report, file: str | os.PathLike[str]) -> None:
-    """Draws decisions, errors of the denoisers, and the index while it is encoded anew.
-
-    Args:
-        report: from `compare`.
-        file: the PNG to write, all of it or nothing.
-    """
+    """Draws decisions, errors of the denoisers, and the index while it is encoded anew."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 3.4), layout="constrained")

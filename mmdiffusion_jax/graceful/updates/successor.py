@@ -136,18 +136,11 @@ def update(
 ) -> training.TrainState:
     """Trains a successor of deployed models, or goes on with it.
 
+    The arguments are those of `constraint` and `experiment.fit`.
+
     A step costs more than one of ordinary training: for every deployed model a forward and a
     backward pass of it, and for every categorical modality a forward pass of the deployed model and
     a forward and a backward pass of the successor. A weight of 0 saves its part.
-
-    Args:
-        deployed: as for `constraint`.
-        built: the successor's experiment.
-        source: the training split.
-        folder: of the run, see `experiment.fit`.
-        monitor: as for `experiment.fit`.
-        options: weights of the terms; left out, the defaults.
-        ensemble: as for `constraint`.
 
     Returns:
         The state after the last step taken; `freeze` its average for `compare`.
@@ -171,13 +164,6 @@ def aligned(
     """The same constraint, initialised with encoders that were fitted to the deployed ones.
 
     It stays as it is where `options.encoders` is not "compatible" or `align` is 0.
-
-    Args:
-        start: from `constraint`.
-        newest: the last deployed model.
-        built: the successor's experiment.
-        source: the training split.
-        options: of the update.
     """
     if options.encoders != "compatible" or not options.align:
         return start
@@ -200,12 +186,7 @@ def decided_by(bundle: Bundle) -> tuple[str, ...]:
 def check_successor(
     bundle: Bundle, built: experiment.Experiment, options: UpdateOptions | None = None
 ) -> None:
-    """Checks that an experiment can replace a deployed model.
-
-    Args:
-        bundle: the deployed model.
-        built: the successor.
-        options: of the update; left out, decisions are not compared.
+    """Checks that an experiment can replace a deployed model; without options not its decisions.
 
     Raises:
         ValueError: another formulation, primary, or shape of the latent; a modality that is gone,

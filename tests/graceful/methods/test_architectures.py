@@ -27,13 +27,13 @@ def everything():
 
 
 def test_with_time_enough_everything_within_the_budget_is_tried_once():
-    found = search(SPACE, cost, reward, budget=20, num_tried=1000, seed=0)
-    assert len(found) == len(everything())
-    assert {tuple(c.architecture.values()) for c in found} == {
+    tried = search(SPACE, cost, reward, budget=20, num_tried=1000, seed=0)
+    assert len(tried) == len(everything())
+    assert {tuple(c.architecture.values()) for c in tried} == {
         tuple(chosen.values()) for chosen in everything()
     }
-    assert all(c.cost == cost(c.architecture) <= 20 for c in found)
-    rewards = [c.reward for c in found]
+    assert all(c.cost == cost(c.architecture) <= 20 for c in tried)
+    rewards = [c.reward for c in tried]
     assert rewards == sorted(rewards, reverse=True)
 
 
@@ -42,7 +42,7 @@ def test_it_finds_more_than_chance_does():
     space = {"width": range(20), "depth": range(12), "kernel": range(5)}
 
     def best(seed, first):
-        found = search(
+        tried = search(
             space,
             lambda chosen: 1,
             lambda chosen: -sum(map(abs, centred(chosen))),
@@ -51,7 +51,7 @@ def test_it_finds_more_than_chance_does():
             seed,
             first,
         )
-        return found[0].reward
+        return tried[0].reward
 
     def centred(chosen):
         return chosen["width"] - 13, chosen["depth"] - 4, chosen["kernel"] - 3

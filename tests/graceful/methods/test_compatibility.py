@@ -51,13 +51,13 @@ def test_descending_the_loss_makes_a_stranger_readable(stored):
 
 def test_prototypes_are_mean_directions(stored):
     rows, labels, _ = stored
-    found, counts = graceful.class_prototypes(rows, labels, 4)
+    prototypes, counts = graceful.class_prototypes(rows, labels, 4)
     directions = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     for label in range(3):
         mean = directions[labels == label].mean(axis=0)
-        np.testing.assert_allclose(found[label], mean / np.linalg.norm(mean), rtol=1e-4)
+        np.testing.assert_allclose(prototypes[label], mean / np.linalg.norm(mean), rtol=1e-4)
     assert counts.tolist() == [10, 10, 10, 0]
-    assert not found[3].any()
+    assert not prototypes[3].any()
 
 
 def test_a_head_gets_rows_for_later_classes_and_keeps_its_own(stored):

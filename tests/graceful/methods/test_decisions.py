@@ -23,7 +23,7 @@ def decisions(seed, shape=(400,), classes=4):
 @pytest.mark.parametrize("shape", [(400,), (5, 8, 8), (30, 7)], ids=["labels", "pixels", "items"])
 def test_flips_are_those_counted_one_by_one(shape):
     old, new, truth = decisions(0, shape)
-    found = graceful.flips(old, new, truth)
+    flipped = graceful.flips(old, new, truth)
     broken, mended, wrong = [], 0, 0
     for index in np.ndindex(shape):
         was, now = old[index] == truth[index], new[index] == truth[index]
@@ -31,31 +31,33 @@ def test_flips_are_those_counted_one_by_one(shape):
             broken.append(list(index))
         mended += now and not was
         wrong += not now
-    assert found.broken.tolist() == broken
-    assert found.negative == pytest.approx(len(broken) / truth.size)
-    assert found.positive == pytest.approx(mended / truth.size)
-    assert found.new_error == pytest.approx(wrong / truth.size)
+    assert flipped.broken.tolist() == broken
+    assert flipped.negative == pytest.approx(len(broken) / truth.size)
+    assert flipped.positive == pytest.approx(mended / truth.size)
+    assert flipped.new_error == pytest.approx(wrong / truth.size)
 
 
 def test_entries_that_are_not_known_count_nowhere():
     old, new, truth = decisions(1, (5, 8, 8))
     known = np.random.default_rng(2).random(truth.shape) < 0.6
-    found = graceful.flips(old, new, truth, known)
+    flipped = graceful.flips(old, new, truth, known)
     alone = graceful.flips(old[known], new[known], truth[known])
     for name in ("old_error", "new_error", "negative", "positive"):
-        assert getattr(found, name) == pytest.approx(getattr(alone, name))
-    assert all(known[tuple(index)] for index in found.broken)
-    assert len(found.broken) == len(alone.broken) > 0
-    assert found.count == known.sum()
+        assert getattr(flipped, name) == pytest.approx(getattr(alone, name))
+    assert all(known[tuple(index)] for index in flipped.broken)
+    assert len(flipped.broken) == len(alone.broken) > 0
+    assert flipped.count == known.sum()
     with pytest.raises(ValueError, match="`truth`: got nothing that is known"):
         graceful.flips(old, new, truth, np.zeros_like(known))
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_rates_bound_each_other(seed):
-    found = graceful.flips(*decisions(seed))
-    assert found.negative <= min(found.new_error, 1 - found.old_error) + 1e-12
-    assert found.new_error - found.old_error == pytest.approx(found.negative - found.positive)
+    flipped = graceful.flips(*decisions(seed))
+    assert flipped.negative <= min(flipped.new_error, 1 - flipped.old_error) + 1e-12
+    assert flipped.new_error - flipped.old_error == pytest.approx(
+        flipped.negative - flipped.positive
+    )
 
 
 def test_models_that_err_independently_have_a_relative_rate_of_one():

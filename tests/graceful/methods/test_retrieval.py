@@ -11,11 +11,11 @@ from mmdiffusion_jax import graceful
 def world(seed=0, n=40, m=60, d=5, classes=4):
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(classes, d))
-    found = []
+    columns = []
     for count in (n, m):
         labels = rng.integers(0, classes, count)
-        found += [centres[labels] + rng.normal(size=(count, d)), labels]
-    return found
+        columns += [centres[labels] + rng.normal(size=(count, d)), labels]
+    return columns
 
 
 def by_sklearn(queries, query_labels, gallery, gallery_labels, skip=False):
@@ -32,15 +32,15 @@ def by_sklearn(queries, query_labels, gallery, gallery_labels, skip=False):
 
 def test_figures_are_those_of_scikit_learn():
     queries, query_labels, gallery, gallery_labels = world()
-    found = graceful.retrieve(queries, query_labels, gallery, gallery_labels)
-    np.testing.assert_allclose(found, by_sklearn(queries, query_labels, gallery, gallery_labels))
+    figures = graceful.retrieve(queries, query_labels, gallery, gallery_labels)
+    np.testing.assert_allclose(figures, by_sklearn(queries, query_labels, gallery, gallery_labels))
 
 
 def test_an_example_does_not_find_itself():
     _, _, rows, labels = world(1)
     other = rows + 0.1
-    found = graceful.retrieve(other, labels, rows, labels, same_examples=True)
-    np.testing.assert_allclose(found, by_sklearn(other, labels, rows, labels, skip=True))
+    figures = graceful.retrieve(other, labels, rows, labels, same_examples=True)
+    np.testing.assert_allclose(figures, by_sklearn(other, labels, rows, labels, skip=True))
 
 
 def test_the_nearest_item_is_that_of_scikit_learn():
@@ -48,16 +48,16 @@ def test_the_nearest_item_is_that_of_scikit_learn():
     cosines = cosine_similarity(queries, gallery)
     assert graceful.nearest(queries, gallery).tolist() == cosines.argmax(axis=1).tolist()
     among = cosine_similarity(gallery) - 9 * np.eye(len(gallery))
-    found = graceful.nearest(gallery, gallery, same_examples=True)
-    assert found.tolist() == among.argmax(axis=1).tolist()
+    items = graceful.nearest(gallery, gallery, same_examples=True)
+    assert items.tolist() == among.argmax(axis=1).tolist()
 
 
 def test_queries_without_a_relevant_item_are_left_out():
     queries, query_labels, gallery, gallery_labels = world(2)
     query_labels[:7] = 9
-    found = graceful.retrieve(queries, query_labels, gallery, gallery_labels)
+    figures = graceful.retrieve(queries, query_labels, gallery, gallery_labels)
     rest = graceful.retrieve(queries[7:], query_labels[7:], gallery, gallery_labels)
-    assert found == rest
+    assert figures == rest
 
 
 def test_the_first_coordinates_meet_a_smaller_gallery():
@@ -83,10 +83,10 @@ def test_a_migration_begins_and_ends_with_whole_galleries_and_never_moves_back()
     shares = (0.0, 0.3, 0.6, 1.0)
     curve = graceful.migration_curve(queries, query_labels, stored, gallery, gallery_labels, shares)
     assert [share for share, _ in curve] == list(shares)
-    for (_, found), rows in ((curve[0], stored), (curve[-1], gallery)):
+    for (_, figures), rows in ((curve[0], stored), (curve[-1], gallery)):
         whole = graceful.retrieve(queries, query_labels, rows, gallery_labels)
-        assert found == pytest.approx(whole)
-    averages = [found.mean_average_precision for _, found in curve]
+        assert figures == pytest.approx(whole)
+    averages = [figures.mean_average_precision for _, figures in curve]
     assert averages == sorted(averages)
 
 

@@ -150,22 +150,22 @@ def test_absent_examples_and_later_classes_are_left_out(deployed):
     later = frozen(
         built_with(width=32, modalities={"label": {"kind": "label", "num_classes": 12}}), seed=1
     )
-    found = graceful.compare(deployed, later, data.ArraySource(columns), repeats=1)
+    report = graceful.compare(deployed, later, data.ArraySource(columns), repeats=1)
     labels = columns["label"]
-    here = np.flatnonzero(present[order])
+    rows = np.flatnonzero(present[order])
     table = deployed.params["modalities_label"]["table"].reshape(10, -1)
     new = later.params["modalities_label"]["table"].reshape(12, -1)
-    truth = labels[here]
+    truth = labels[rows]
     across = graceful.retrieve(new[truth], truth, table[truth], truth, same_examples=True)
-    assert found.search["label"].precision.new_old == pytest.approx(across[1])
-    assert set(found.search["label"].items.broken[:, 0]) <= set(here)
+    assert report.search["label"].precision.new_old == pytest.approx(across[1])
+    assert set(report.search["label"].items.broken[:, 0]) <= set(rows)
     # What is there of a later class counts as wrong as deployed.
     judged = np.flatnonzero(columns["label_present"])
     read = deployed.built.generate(
         jax.random.key(0), deployed.params, 60, {"image": columns["image"]}
     )["label"]
-    assert found.decisions["label"].old_error == pytest.approx(np.mean((read != labels)[judged]))
-    assert np.isfinite(list(dataclasses.asdict(found.denoising).values())).all()
+    assert report.decisions["label"].old_error == pytest.approx(np.mean((read != labels)[judged]))
+    assert np.isfinite(list(dataclasses.asdict(report.denoising).values())).all()
 
 
 def test_examples_without_the_primary_or_the_truth_count_nowhere(deployed, successor):

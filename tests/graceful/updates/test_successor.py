@@ -99,8 +99,8 @@ def test_wider_latents_are_read_as_is_declared():
 
     wide = dataclasses.replace(model, modalities={n: widened(n) for n in model.modalities})
     read = graceful.with_encoders(model, wide, lambda z: graceful.shared_coordinates(z, 2))
-    found, truth = (graceful.deployed_terms(KEY, world.diffusion(m), batch) for m in (read, model))
-    np.testing.assert_allclose(found, truth, rtol=1e-6)
+    terms, truth = (graceful.deployed_terms(KEY, world.diffusion(m), batch) for m in (read, model))
+    np.testing.assert_allclose(terms, truth, rtol=1e-6)
 
 
 def test_the_deployed_model_trains_encoders_alone(deployed, deeper):
@@ -123,9 +123,9 @@ def test_without_weights_it_is_the_successors_own_loss(deployed, deeper):
     params = jax.jit(deeper.init)(jax.random.key(1))
     total, scalars = loss_of(graceful.constraint([deployed], deeper, options), params)
     own_key = jax.random.split(KEY, 3)[0]
-    truth, own = deeper.loss(params, own_key, jax.tree.map(jnp.asarray, examples()))
+    truth, task_scalars = deeper.loss(params, own_key, jax.tree.map(jnp.asarray, examples()))
     assert float(total) == float(truth)
-    chex.assert_trees_all_equal(scalars, own)
+    chex.assert_trees_all_equal(scalars, task_scalars)
 
 
 def test_terms_add_up_over_generations(deployed, deeper):
@@ -173,14 +173,14 @@ def test_the_distance_of_latents_counts_where_they_are_present(deployed):
     old, new = (
         np.asarray(graceful.unit(t.reshape(10, -1)) * 8)[np.asarray(batch["label"])] for t in tables
     )
-    here = np.arange(40) % 3 == 0
-    found = graceful.latent_distance(
+    present = np.arange(40) % 3 == 0
+    distance = graceful.latent_distance(
         built.model.functions(moved),
         built.model.functions(deployed.params),
         batch,
-        {"label": jnp.asarray(here)},
+        {"label": jnp.asarray(present)},
     )
-    np.testing.assert_allclose(found, ((old - new) ** 2).mean(1)[here].mean(), rtol=1e-4)
+    np.testing.assert_allclose(distance, ((old - new) ** 2).mean(1)[present].mean(), rtol=1e-4)
 
 
 def test_a_head_is_asked_about_states_that_do_not_carry_its_modality(deployed):
@@ -208,8 +208,10 @@ def test_a_share_of_one_learns_from_what_is_stored_alone(deployed, deeper):
     table = changed.pop("modalities_label/table")
     mixed = UpdateOptions(heads=0, denoiser=0, latents=0, flips=0, mix=0.0)
     other = graceful.constraint([deployed], deeper, mixed)
-    own = flat(jax.grad(lambda p: loss_of(other, p)[0])(params))
-    assert float(jnp.abs(table).max()) < float(jnp.abs(own["modalities_label/table"]).max())
+    other_gradient = flat(jax.grad(lambda p: loss_of(other, p)[0])(params))
+    assert float(jnp.abs(table).max()) < float(
+        jnp.abs(other_gradient["modalities_label/table"]).max()
+    )
     assert all(jnp.isfinite(leaf).all() for leaf in changed.values())
 
 
@@ -224,10 +226,10 @@ def test_encoders_begin_where_the_deployed_ones_are():
     values = {"label": jnp.arange(10), "image": examples()["image"][:10]}
 
     def apart(params):
-        found = graceful.latent_distance(
+        distance = graceful.latent_distance(
             fine.model.functions(params), coarse.built.model.functions(coarse.params), values
         )
-        return float(found)
+        return float(distance)
 
     assert apart(before) > 1.5
     assert apart(after) < 0.02
