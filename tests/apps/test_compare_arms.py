@@ -3,13 +3,16 @@
 import json
 import signal
 import sys
+import types
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from configs import smoke
-from mmdiffusion_jax import apps, evaluation, metrics
+from mmdiffusion_jax import apps, evaluation, metrics, modalities
+from mmdiffusion_jax.apps.compare_arms import _draw
 from mmdiffusion_jax.apps.costs import measure_costs
 from mmdiffusion_jax.training import loop
 
@@ -71,7 +74,7 @@ def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
 
     def stopped(values):
         signal.raise_signal(signal.SIGTERM)
-        return summary(values)
+        return summarise(values)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "summarise", stopped)
@@ -143,3 +146,14 @@ def test_bad_requests_leave_nothing_behind(tmp_path, options, words):
     with pytest.raises(ValueError, match=words):
         apps.compare_arms(config(tmp_path), str(tmp_path / "w"), **request)
     assert not (tmp_path / "w").exists()
+
+
+def test_a_sheet_that_fails_is_a_warning(tmp_path, caplog):
+    image = modalities.Image(latent=(8, 8, 1), is_primary=True)
+    model = types.SimpleNamespace(modalities={"image": image})
+    _draw(model, {"unknown": np.zeros((2, 8, 8, 1), np.uint8)}, tmp_path / "bad.png")
+    assert f"The picture {tmp_path / 'bad.png'} is left out: 'unknown'" in caplog.text
+    assert not (tmp_path / "bad.png").exists()
+    _draw(model, {"image": np.zeros((2, 8, 8, 1), np.uint8)}, tmp_path / "good.png")
+    with Image.open(tmp_path / "good.png") as sheet:
+        assert sheet.size[0] > 90

@@ -229,3 +229,14 @@ def test_a_digest_is_of_the_contents(tmp_path):
     assert len(set(digests.values())) == 4
     with pytest.raises(ValueError, match=r"did you mean 'plain\.npz'"):
         data.npz_digest(tmp_path / "plane.npz")
+
+
+def test_a_folder_in_place_of_a_file_is_called_so(tmp_path):
+    (tmp_path / "train.npz").mkdir()
+    with pytest.raises(ValueError, match=r"which is a folder, expected an \.npz file; check"):
+        data.open_npz(tmp_path / "train.npz")
+
+
+def test_a_file_that_is_written_into_no_folder_is_said_by_the_folders_name(tmp_path):
+    with pytest.raises(OSError, match=f"No such folder: '{tmp_path}/none'"):
+        data.write_npz(tmp_path / "none" / "x.npz", {"x": np.zeros(3)})

@@ -3,10 +3,8 @@
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
-from mmdiffusion_jax import data
 from tests.apps.small import ROOT, launch
 
 STOPPED = """
@@ -61,14 +59,3 @@ def test_a_bad_flag_is_one_line(tmp_path, arguments, words):
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "w").exists()
-
-
-def test_a_folder_in_place_of_a_file_is_called_so(tmp_path):
-    (tmp_path / "train.npz").mkdir()
-    with pytest.raises(ValueError, match=r"which is a folder, expected an \.npz file; check"):
-        data.open_npz(tmp_path / "train.npz")
-
-
-def test_a_file_that_is_written_into_no_folder_is_said_by_the_folders_name(tmp_path):
-    with pytest.raises(OSError, match=f"No such folder: '{tmp_path}/none'"):
-        data.write_npz(tmp_path / "none" / "x.npz", {"x": np.zeros(3)})
