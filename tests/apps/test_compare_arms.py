@@ -70,7 +70,7 @@ def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
     )
 
     # A signal comes while the first step is logged: the second is saved, and nothing evaluated.
-    summary = loop.summarise
+    summarise = loop.summarise
 
     def stopped(values):
         signal.raise_signal(signal.SIGTERM)
