@@ -44,6 +44,6 @@ def _add_modalities(config: ConfigDict, num_squares: int, square_size: int) -> N
         }
     )
     common.weigh_secondaries(config)
-    # The states alone tell little of a masked image, which is nearly the image itself.
+    # The states alone hold little information about a masked image, which is nearly the image.
     config.sampling.decoder_guidance = ConfigDict({"masked_image": 1.0})
     config.sampling.guidance_limit = 0.2

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 from mmdiffusion_jax import errors, files
@@ -57,7 +58,9 @@ def hold_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> Iterato
         try:
             path.mkdir(parents=True, exist_ok=True)
             stack.enter_context(files.locked(path, "workdir"))
-            files.write_text(path / _FILE, json.dumps(_plain(config), indent=2) + "\n")
+            files.write_text(
+                path / _FILE, json.dumps(read_settings(config).to_dict(), indent=2) + "\n"
+            )
             if digests := data_digests(config):
                 files.write_text(path / contents.FILE, json.dumps(digests, indent=2) + "\n")
         except OSError as error:
@@ -81,21 +84,23 @@ def check_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> None:
         >>> check_workdir("nowhere", read_config_file("configs/smoke.py"))
     """
     path = Path(workdir)
-    ours = _plain(config)
+    ours = _flat(config)
     if (path / _FILE).exists():
-        theirs = _plain(read_config(path))
+        theirs = _flat(read_config(path))
         known, digests = contents.read_digests(path), data_digests(config)
         different = [
             key
-            for key in _differences(theirs, ours)
-            if not key.startswith(_MAY_CHANGE) and not (key in known and key in digests)
+            for key in sorted({*theirs, *ours})
+            if theirs.get(key) != ours.get(key)
+            and not key.startswith(_MAY_CHANGE)
+            and not (key in known and key in digests)
         ]
         if different:
             key = different[0]
             raise errors.invalid(
                 "workdir",
                 f"{path}, which holds an experiment that differs in {', '.join(different)} "
-                f"({key} is {_look_up(theirs, key)!r} there, {_look_up(ours, key)!r} here)",
+                f"({key} is {theirs.get(key)!r} there, {ours.get(key)!r} here)",
                 "an empty folder or the same experiment",
                 "choose another workdir",
             )
@@ -104,7 +109,7 @@ def check_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> None:
                 raise errors.invalid(
                     "workdir",
                     f"{path}, which holds an experiment on other contents of {key} (digest "
-                    f"{known[key][:12]} there, {digest[:12]} of {_look_up(ours, key)!r})",
+                    f"{known[key][:12]} there, {digest[:12]} of {ours.get(key)!r})",
                     "the same data, in whatever place",
                     "choose another workdir, or restore the data",
                 )
@@ -163,24 +168,7 @@ def config_of(values: Mapping[str, Any]) -> ConfigDict:
     return ConfigDict(read_settings(values).to_dict())
 
 
-def _plain(config: ConfigDict) -> dict[str, Any]:
-    """The values of a config as they come back from a file."""
-    return json.loads(json.dumps(read_settings(config).to_dict()))
-
-
-def _differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The paths of the keys in which two nested configs differ."""
-    paths = []
-    for key in sorted({*a, *b}):
-        one, other = a.get(key), b.get(key)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            paths += _differences(one, other, f"{prefix}{key}.")
-        elif one != other:
-            paths.append(prefix + key)
-    return paths
-
-
-def _look_up(values: Any, path: str) -> Any:
-    for key in path.split("."):
-        values = values.get(key) if isinstance(values, Mapping) else None
-    return values
+def _flat(config: ConfigDict) -> dict[str, Any]:
+    """{path of a key: value} of a config, as it comes back from a file."""
+    values = json.loads(json.dumps(read_settings(config).to_dict()))
+    return traverse_util.flatten_dict(values, sep=".")

@@ -42,7 +42,6 @@ from mmdiffusion_jax.graceful.methods.retrieval import (
     nearest,
     retrieve,
 )
-from mmdiffusion_jax.graceful.updates.alignment import aligned_encoders
 from mmdiffusion_jax.graceful.updates.bundle import (
     Bundle,
     encoder_of,
@@ -64,39 +63,27 @@ from mmdiffusion_jax.graceful.updates.fingerprints import (
     read_latents,
     write_latents,
 )
-from mmdiffusion_jax.graceful.updates.options import ENCODERS, UpdateOptions
+from mmdiffusion_jax.graceful.updates.options import UpdateOptions
 from mmdiffusion_jax.graceful.updates.plots import plot_report
-from mmdiffusion_jax.graceful.updates.report import (
-    Denoising,
-    Limits,
-    Report,
-    Search,
-    UpdateRefused,
-    compare,
-)
-from mmdiffusion_jax.graceful.updates.successor import aligned, check_successor, constraint, update
+from mmdiffusion_jax.graceful.updates.report import Limits, Report, UpdateRefused, compare
+from mmdiffusion_jax.graceful.updates.successor import aligned, constraint, update
 
 __all__ = [
     "DISTANCES",
-    "ENCODERS",
     "Bundle",
     "Candidate",
     "Cells",
     "ClosedForm",
-    "Denoising",
     "Encoder",
     "Factors",
     "Flips",
     "Limits",
     "Report",
     "Retrieval",
-    "Search",
     "StoredLatents",
     "UpdateOptions",
     "UpdateRefused",
     "aligned",
-    "aligned_encoders",
-    "check_successor",
     "check_together",
     "class_prototypes",
     "closed_form",

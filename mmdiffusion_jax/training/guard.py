@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-# Losses before spikes are told, decay of their average, and standard deviations of a spike.
+# Losses before one can be a spike, decay of their average, and standard deviations of a spike.
 _WARM, _DECAY, _WIDTH = 100, 0.99, 6.0
 
 
@@ -19,7 +19,7 @@ class Guard:
     """Statistics of past steps; scalars.
 
     Attributes:
-        in_row: how many of the last steps were left out without one between that was not.
+        in_row: how many steps up to now were left out one after another.
         skipped: how many steps were left out in all.
         seen: how many losses were finite.
         mean: their exponential moving average.

@@ -39,13 +39,6 @@ class EvaluationOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        leasts = {
-            "num_samples": 2,
-            "batch_size": 1,
-            "num_scored": 0,
-            "scoring_steps": 1,
-            "judge_steps": 1,
-        }
         if self.features not in ("pixels", "classifier") and not self.features.endswith(_SUFFIXES):
             raise errors.invalid(
                 "evaluation.features",
@@ -57,6 +50,8 @@ class EvaluationOptions:
             raise errors.invalid(
                 "evaluation.lpips", self.lpips, "(backbone, weights, linear)", "give three"
             )
-        for name, least in leasts.items():
-            ranges.check_whole(f"evaluation.{name}", getattr(self, name), least)
+        ranges.check_whole("evaluation.num_samples", self.num_samples, 2)
+        ranges.check_whole("evaluation.num_scored", self.num_scored, 0)
+        for name in ("batch_size", "scoring_steps", "judge_steps"):
+            ranges.check_whole(f"evaluation.{name}", getattr(self, name), 1)
         ranges.check_whole("evaluation.seed", self.seed, 0, ranges.MAX_SEED)
