@@ -51,7 +51,10 @@ def verify(folder: Path, digest_file: Path) -> tuple[Verdict, str]:
     if (
         not isinstance(recorded, dict)
         or not recorded
-        or not all(map(_is_digest, recorded.values()))
+        or any(
+            not isinstance(digest, dict) or digest.keys() != {"bytes", "sha256"}
+            for digest in recorded.values()
+        )
     ):
         return Verdict.DAMAGED, f"its digest file {digest_file} is garbled"
     present = _digests(folder)
@@ -74,7 +77,3 @@ def _digests(folder: Path) -> dict[str, dict[str, int | str]]:
         name = path.relative_to(folder).as_posix()
         digests[name] = {"bytes": path.stat().st_size, "sha256": digest}
     return digests
-
-
-def _is_digest(value: object) -> bool:
-    return isinstance(value, dict) and value.keys() == {"bytes", "sha256"}

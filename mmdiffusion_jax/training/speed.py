@@ -149,21 +149,18 @@ class Stopwatch:
         """
         seconds = max(time.monotonic() - self._begun, 1e-9)
         rate = self._steps / seconds
+        measured = self._device.memory_stats() or {}
         figures = {
             "speed/steps_per_second": rate,
             "speed/examples_per_second": rate * self._batch_size,
             "speed/input_stall_share": min(self._waited / seconds, 1.0),
-            "speed/memory_bytes": self._memory(),
+            "speed/memory_bytes": float(measured.get("peak_bytes_in_use", self._cost.memory_bytes)),
         }
         peak = peak_flops(self._device.device_kind)
         if peak is not None:
             figures["speed/model_flops_utilisation"] = self._cost.flops * rate / peak
         self._restart()
         return figures
-
-    def _memory(self) -> float:
-        measured = self._device.memory_stats() or {}
-        return float(measured.get("peak_bytes_in_use", self._cost.memory_bytes))
 
     def _restart(self) -> None:
         self._begun, self._waited, self._steps = time.monotonic(), 0.0, 0

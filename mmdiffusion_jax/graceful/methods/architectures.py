@@ -7,6 +7,7 @@ the large one's index.
 
 import dataclasses
 import itertools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -86,14 +87,11 @@ def search(
         if len(tried) >= first:
             # The best of which some neighbour has not been tried yet.
             for parent in sorted(tried, key=lambda chosen: -tried[chosen].reward):
-                if near := [chosen for chosen in left if _apart(chosen, parent) == 1]:
+                near = [chosen for chosen in left if sum(map(operator.ne, chosen, parent)) == 1]
+                if near:
                     left = near
                     break
         chosen = left[rng.integers(len(left))]
         architecture = dict(zip(names, chosen, strict=True))
         tried[chosen] = Candidate(architecture, costs[chosen], reward(architecture))
     return sorted(tried.values(), key=lambda candidate: -candidate.reward)
-
-
-def _apart(one: Sequence[Any], other: Sequence[Any]) -> int:
-    return sum(a != b for a, b in zip(one, other, strict=True))

@@ -291,13 +291,10 @@ def _decisions(
             left_out[name] = "no example says what is right"
             continue
         flipped = flips(was[name], now[name], truth, known)
-        decisions[name] = dataclasses.replace(flipped, broken=_in_source(flipped.broken, rows))
+        # The first axis counts the compared examples; it becomes that of the source.
+        broken = np.concatenate([rows[flipped.broken[:, :1]], flipped.broken[:, 1:]], axis=1)
+        decisions[name] = dataclasses.replace(flipped, broken=broken)
     return decisions, left_out
-
-
-def _in_source(broken: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Indices whose first axis counts compared examples → the same in the source's rows."""
-    return np.concatenate([rows[broken[:, :1]], broken[:, 1:]], axis=1)
 
 
 def _denoising(
