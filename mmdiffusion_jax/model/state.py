@@ -72,8 +72,22 @@ class Denoiser(Protocol):
 def encode(model: ModelFunctions, batch: Batch, roles: Roles) -> CleanState:
     """z_0 and the encodings of a batch, each zero where the state does not carry the modality.
 
+    Args:
+        model: has an encoder for each modality.
+        batch: {name: x (batch, …)}.
+        roles: from `training_roles`.
+
     Raises:
         ValueError: a modality missing from the batch, or encodings of different shapes.
+
+    Example:
+        >>> from mmdiffusion_jax import model
+        >>> point = model.ModalityFunctions(encode=lambda x: 2 * x, log_prob=lambda mean, x: x)
+        >>> functions = model.ModelFunctions(lambda z, t: None, {"x": point, "y": point}, "x")
+        >>> batch = {"x": jnp.ones((1, 2)), "y": jnp.ones((1, 2))}
+        >>> clean = encode(functions, batch, model.training_roles(batch, batch).without("y"))
+        >>> clean.z_0.tolist(), clean.encodings["y"].tolist()
+        ([[2.0, 2.0]], [[0.0, 0.0]])
     """
     expect("model", model, ModelFunctions)
     columns = {name: column(batch, name, model.modalities) for name in model.modalities}
@@ -118,6 +132,18 @@ def denoise(
     Raises:
         ValueError: shapes or names that do not agree; a result of the model that does not fit; `t`
             out of range (outside jit).
+
+    Example:
+        >>> from mmdiffusion_jax import model, process
+        >>> point = model.ModalityFunctions(encode=lambda x: x, log_prob=lambda mean, x: x)
+        >>> functions = model.ModelFunctions(  # it says that all of y_1 is noise
+        ...     lambda z_t, t: model.Prediction(2 * z_t, {}), {"x": point}, "x"
+        ... )
+        >>> forward = process.Process(process.schedule_from_betas([0.75]))
+        >>> diffusion, roles = model.Diffusion(forward, functions), model.all_carried(["x"], 1)
+        >>> state = denoise(diffusion, jnp.array([1]), jnp.array([[3.0]]), roles)
+        >>> round(float(state.clean.z_0[0, 0]), 3)  # (3 − sqrt(0.75) · 6) / 0.5
+        -4.392
     """
     process, model = expect_diffusion(diffusion).process, diffusion.model
     z_t = as_array("z_t", z_t, "(batch, *latent)")
@@ -136,6 +162,18 @@ def observe(
 
     z_t = mean + sqrt(variance) · ε with the moments of `process.marginal`; t, roles and errors are
     those of `denoise`.
+
+    Example:
+        >>> from mmdiffusion_jax import model, process
+        >>> point = model.ModalityFunctions(encode=lambda x: x, log_prob=lambda mean, x: x)
+        >>> functions = model.ModelFunctions(
+        ...     lambda z_t, t: model.Prediction(jnp.zeros_like(z_t), {}), {"x": point}, "x"
+        ... )
+        >>> forward = process.Process(process.schedule_from_betas([0.75]))
+        >>> diffusion, roles = model.Diffusion(forward, functions), model.all_carried(["x"], 1)
+        >>> clean, noise = model.CleanState(jnp.array([[4.0]]), {}), jnp.array([[0.0]])
+        >>> observe(diffusion, clean, roles, jnp.array([1]), noise).z_t.tolist()
+        [[2.0]]
     """
     process = expect_diffusion(diffusion).process
     expect("clean", clean, CleanState, "encode the batch by model.encode")

@@ -108,6 +108,22 @@ def bound(
 
     Raises:
         ValueError: bad masks, batches or weights.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from mmdiffusion_jax import model, process
+        >>> point = model.ModalityFunctions(
+        ...     encode=lambda x: x,
+        ...     log_prob=lambda mean, x: model.gaussian_log_prob(mean, jnp.zeros_like(mean), x),
+        ... )
+        >>> functions = model.ModelFunctions(  # it knows that all data are 1
+        ...     lambda z_t, t: model.Prediction(jnp.ones_like(z_t), {}), {"x": point}, "x",
+        ...     target="z_0",
+        ... )
+        >>> diffusion = model.Diffusion(process.Process(process.cosine_schedule(10)), functions)
+        >>> terms = bound(jax.random.key(0), diffusion, {"x": jnp.ones((3, 2))})
+        >>> terms.total.shape, bool(jnp.abs(terms.posterior).max() < 1e-6)  # its steps are right
+        ((3,), True)
     """
     key = as_key("key", key)
     encoded = prepare(diffusion, batch, presence)

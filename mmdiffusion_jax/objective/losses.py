@@ -136,6 +136,22 @@ def simple_loss(
 
     Raises:
         ValueError: bad masks, batches, scales or rates.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from mmdiffusion_jax import model, process
+        >>> point = model.ModalityFunctions(
+        ...     encode=lambda x: x,
+        ...     log_prob=lambda mean, x: model.gaussian_log_prob(mean, jnp.zeros_like(mean), x),
+        ... )
+        >>> functions = model.ModelFunctions(  # it knows that all data are 1
+        ...     lambda z_t, t: model.Prediction(jnp.ones_like(z_t), {}), {"x": point}, "x",
+        ...     target="z_0",
+        ... )
+        >>> diffusion = model.Diffusion(process.Process(process.cosine_schedule(10)), functions)
+        >>> loss, scalars = simple_loss(jax.random.key(0), diffusion, {"x": jnp.ones((3, 2))})
+        >>> bool(loss < 1e-6), float(scalars["x/squared_error"].count)
+        (True, 3.0)
     """
     return simple_loss_terms(key, diffusion, batch, presence, options).reduce(axis_name)
 

@@ -81,6 +81,23 @@ def with_given(denoiser: Denoiser, query: Query, moments: bool = False) -> Denoi
 
     Raises:
         ValueError: no denoiser or query; when called, a result that does not fit.
+
+    Example:
+        >>> from mmdiffusion_jax import model, process
+        >>> point = model.ModalityFunctions(
+        ...     encode=lambda x: x, log_prob=lambda m, x: x, expected_encoding=lambda m: m
+        ... )
+        >>> functions = model.ModelFunctions(
+        ...     lambda z_t, t: model.Prediction(z_t, {"y": 0 * z_t}), {"x": point, "y": point}, "x"
+        ... )
+        >>> schedule = process.cosine_schedule(5)
+        >>> forward = process.Process(schedule, process.modality_weights(schedule, {"y": "bump"}))
+        >>> given = {"y": jnp.ones((1, 2))}
+        >>> query = Query(model.Diffusion(forward, functions), given, encodings=given)
+        >>> denoiser = with_given(plain_denoiser(query), query)
+        >>> roles = model.query_roles(["x", "y"], 1, given)
+        >>> denoiser(jnp.array([3]), jnp.zeros((1, 2)), roles).clean.encodings["y"].tolist()
+        [[1.0, 1.0]]
     """
     expect_callable("denoiser", denoiser, "(t, z_t, roles) → NoisyState")
     model, encodings = expect("query", query, Query).diffusion.model, query.encodings
