@@ -25,7 +25,8 @@ def loss_on(experiment: Experiment, source: data.Source) -> Callable[[Any], dict
         parameters → {name: mean}.
     """
     names = experiment.model.modalities
-    compiled = jax.jit(lambda *arguments: experiment.formulation.loss(*arguments).means())
+    loss = jax.jit(lambda *arguments: experiment.formulation.loss(*arguments))
+    compiled = jax.jit(lambda *arguments: loss(*arguments).means())
 
     def evaluate_loss(params: Any) -> dict[str, float]:
         key = jax.random.key(experiment.evaluation.seed)
@@ -38,7 +39,8 @@ def loss_on(experiment: Experiment, source: data.Source) -> Callable[[Any], dict
         counted = {name: mean for name, mean in join(stacked).items() if mean.count}
         if not counted:
             return {}
-        terms = jax.eval_shape(experiment.formulation.loss, params, key, batch)
+        # Of the last batch's shapes, for which the loss has been traced already.
+        terms = jax.eval_shape(loss, params, key, batch)
         scalars = {"loss": terms.weigh(counted), **values(counted)}
         return {name: float(x) for name, x in scalars.items()}
 
