@@ -33,7 +33,12 @@ def cholesky(covariance: jax.Array) -> jax.Array:
 
 class LinearWorld:
     def __init__(
-        self, count: int, num_steps: int, seed: int = 0, log_snr: tuple[float, float] = (5.0, -8.0)
+        self,
+        count: int,
+        num_steps: int,
+        seed: int = 0,
+        log_snr: tuple[float, float] = (5.0, -8.0),
+        scale: float = 0.7,
     ) -> None:
         rng = np.random.default_rng(seed)
         self.names = tuple(f"x{i}" for i in range(count))
@@ -43,7 +48,7 @@ class LinearWorld:
         ratios = alpha_bar / np.concatenate([[1.0], alpha_bar[:-1]])
         self.schedule = process.schedule_from_betas(1 - ratios)
         weights = process.modality_weights(
-            self.schedule, {name: process.Bump(0.7) for name in self.names}, given="marginal"
+            self.schedule, {name: process.Bump(scale) for name in self.names}, given="marginal"
         )
         self.process = process.Process(self.schedule, weights)
         maps = [rng.normal(size=(DIMS, DIMS)) for _ in self.names]

@@ -19,8 +19,8 @@ from mmdiffusion_jax.model import (
     split_presence,
     training_roles,
 )
+from mmdiffusion_jax.model.batches import column
 from mmdiffusion_jax.model.calls import encode_present, nll_present
-from mmdiffusion_jax.model.roles import column
 from mmdiffusion_jax.networks import MultiModalModel
 from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
 from mmdiffusion_jax.process.checks import described, expect, expect_name, widest
@@ -144,8 +144,7 @@ def _predict(
     dtype = widest(jnp.zeros((), jnp.float32), *encodings.values())
     state = jnp.sum(jnp.stack([x.astype(dtype) for x in encodings.values()]), 0)
     zeros = jnp.zeros(state.shape[:1], jnp.int32)
-    unseen = set(model.modalities) - set(values)
-    roles = query_roles(model.modalities, state.shape[0], values, absent=unseen)
+    roles = query_roles(model.modalities, state.shape[0], given=values, carried=values)
     return head_of(model.predict(state, zeros, roles), target)
 
 
@@ -187,7 +186,7 @@ def prediction_loss_terms(
         2.0
     """
     names = _names(model, given, target)
-    roles = training_roles(model.modalities, batch, presence)
+    roles = training_roles(model, batch, presence)
     whole = roles.present(target)
     for name in names:
         whole = whole & roles.present(name)

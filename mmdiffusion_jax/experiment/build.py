@@ -198,6 +198,7 @@ def build(config: ConfigDict) -> Experiment:
         variance=settings.process.variance,
         shares=settings.process.shares or None,
         droppable=_droppable(settings),
+        shows=settings.shows,
         sees_augmented=settings.augmentation.rate > 0,
     )
     return Experiment(settings, process, model)

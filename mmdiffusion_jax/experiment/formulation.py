@@ -157,19 +157,22 @@ class Shared:
         options, schedule = self.sampling, self.process.schedule
         has_primary = self.model.primary in given
         times = options.times_given_primary(schedule) if has_primary else options.times(schedule)
+        functions = self.model.functions(params)
+        carried = set(given) - set(functions.shows)
         return {
             "key": keys,
-            "diffusion": Diffusion(self.process, self.model.functions(params)),
+            "diffusion": Diffusion(self.process, functions),
             "shape": (keys.shape[0], *self.latent),
             "given": given,
             "method": sampling.Method(
                 stepper=options.stepper(),
                 times=times,
-                decorators=options.decorators(given, self._is_bounded()),
+                decorators=options.decorators(given, carried, self._is_bounded()),
                 estimate=options.estimate,
                 unknown=options.unknown,
                 read=options.read,
                 corrections=options.corrections,
+                order=options.order or None,
             ),
         }
 

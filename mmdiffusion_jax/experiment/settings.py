@@ -2,13 +2,13 @@
 
 import dataclasses
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
 from ml_collections import ConfigDict, FieldReference, config_dict
 
-from mmdiffusion_jax import errors, ranges
+from mmdiffusion_jax import errors, model, ranges
 from mmdiffusion_jax.experiment.sections import (
     AugmentationOptions,
     DataOptions,
@@ -23,6 +23,9 @@ from mmdiffusion_jax.experiment.sections.reading import check_whole_numbers, def
 from mmdiffusion_jax.modalities import MODALITIES, Modality
 from mmdiffusion_jax.networks import DiT, UNet, UViT
 from mmdiffusion_jax.training import ShardingOptions, TrainingOptions
+
+# Of what tasks know, the share that is hidden, for classifier-free guidance (Ho & Salimans 2022).
+_DROPOUT = 0.1
 
 BACKBONES: Mapping[str, type[nn.Module]] = {"dit": DiT, "unet": UNet, "uvit": UViT}
 """The networks by the names that configs know them by."""
@@ -88,6 +91,27 @@ class Settings:
         }
         object.__setattr__(self, "modalities", whole)
         self._check_names()
+        object.__setattr__(self, "loss", self._whole_loss())
+
+    def _whole_loss(self) -> LossOptions:
+        """The loss with its tasks, and with dropout of what these know."""
+        loss = self.loss
+        if self.formulation != "shared" or loss.kind != "simple":
+            return loss
+        kinds: dict[str, Any] = dict(self.modalities)
+        never = {name for name in kinds if MODALITIES[kinds[name]["kind"]].drawn == "never"}
+        tasks = loss.tasks or model.default_tasks(kinds, self.primary, never)
+        if not tasks:
+            return loss
+        with under("config.loss"):
+            known = _known(tasks, kinds)
+        dropout = dict(loss.dropout) or dict.fromkeys(known, _DROPOUT)
+        return dataclasses.replace(loss, tasks=tasks, dropout=dropout)
+
+    @property
+    def shows(self) -> tuple[str, ...]:
+        """The modalities that tasks know, which the network is shown."""
+        return _known(self.loss.tasks, self.modalities) if self.loss.tasks else ()
 
     def _check_names(self) -> None:
         """Checks that sections name known modalities, and that each secondary has weights."""
@@ -164,6 +188,11 @@ class Settings:
         Files that keep an experiment have this, as JSON.
         """
         return dataclasses.asdict(self)
+
+
+def _known(tasks: Mapping[str, float], names: Iterable[str]) -> tuple[str, ...]:
+    """The names of what tasks know, sorted."""
+    return tuple(sorted({name for task in model.parse_tasks(tasks, names) for name in task.known}))
 
 
 def default_config() -> ConfigDict:

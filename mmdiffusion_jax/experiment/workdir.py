@@ -165,6 +165,10 @@ def config_of(values: Mapping[str, Any]) -> ConfigDict:
         sampler = {"kind": sampler} if isinstance(sampler, str) else sampler
         section["sampler"] = {**sampler, "eta": eta}
     values["sampling"] = section
+    # Earlier versions had one task, that of all modalities together.
+    loss = dict(values.get("loss", {}))
+    loss.setdefault("tasks", {", ".join(sorted(values.get("modalities", {}))): 1.0})
+    values["loss"] = loss
     return ConfigDict(read_settings(values).to_dict())
 
 

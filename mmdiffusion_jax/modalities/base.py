@@ -49,6 +49,8 @@ class Modality(nn.Module):
             it is to be compared with the whole.
         is_embedding: whether the network of `data.embedder` makes x of the primary, where the data
             lack it.
+        drawn: when a joint sample draws it, "before" the primary, "after" it or "never"; see
+            `model.ModalityFunctions`.
         is_categorical: whether `most_likely` chooses a class, which an update of a deployed model
             may flip.
     """
@@ -62,6 +64,7 @@ class Modality(nn.Module):
     is_partial_view: ClassVar[bool] = False
     is_embedding: ClassVar[bool] = False
     is_categorical: ClassVar[bool] = False
+    drawn: ClassVar[str] = "after"
 
     @property
     def encoder_fields(self) -> dict[str, Any]:

@@ -40,6 +40,7 @@ class Label(Categorical):
     grid: tuple[int, int] | None = None
     nouns = ("label", "labels")
     figures = MappingProxyType({"accuracy": True})
+    drawn = "before"
 
     def __post_init__(self) -> None:
         super().__post_init__()

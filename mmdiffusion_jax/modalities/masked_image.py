@@ -65,6 +65,7 @@ class MaskedImage(Image):
     decoder_fields = Image.decoder_fields | {"num_squares", "square_size", "source"}
     figures = MappingProxyType({})
     is_partial_view = True
+    drawn = "never"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -18,11 +18,25 @@ class Features(NamedTuple):
     condition: jax.Array
 
 
+class Shown(NamedTuple):
+    """What a backbone sees of known modalities beside z_t.
+
+    Attributes:
+        maps: (batch, height, width, k · channels), the encodings of k modalities one behind the
+            other, zero where a modality is not known.
+        flags: (batch, 2k), of each modality whether it is known, and how clear its encoding is: 1
+            without noise, 0 where there is nothing to see.
+    """
+
+    maps: jax.Array
+    flags: jax.Array
+
+
 class Backbone(Protocol):
     """The shared denoiser of all modalities: one network, whatever its kind."""
 
     def __call__(
-        self, z_t: jax.Array, t: jax.Array, context: jax.Array | None
+        self, z_t: jax.Array, t: jax.Array, context: jax.Array | None, shown: Shown | None = None
     ) -> tuple[Features, jax.Array]:
         """The features for the heads, and the prediction about z_t.
 
@@ -30,6 +44,8 @@ class Backbone(Protocol):
             z_t: (batch, *latent).
             t: (batch,) integers in 0 … T.
             context: (batch, k), further conditioning of each example; None where there is none.
+            shown: known modalities; None for a model that shows none. The weights of these inputs
+                start at zero.
 
         Returns:
             The last hidden map, and (batch, rows, columns, channels); twice the latent's channels

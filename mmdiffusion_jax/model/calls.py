@@ -13,13 +13,12 @@ import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.model.absence import where_present, without_absent
-from mmdiffusion_jax.model.functions import Modal, ModelFunctions, Prediction
+from mmdiffusion_jax.model.functions import Modal, ModelFunctions, Prediction, expect_modal
 from mmdiffusion_jax.process.checks import (
     as_array,
     as_key,
     at_least,
     checked_result,
-    described,
     expect,
     expect_name,
 )
@@ -118,11 +117,7 @@ def function_of(model: Modal, name: str, wanted: str) -> Callable[..., Any]:
     Raises:
         ValueError: no model, an unknown modality or function, or one that was left out.
     """
-    if not isinstance(getattr(model, "modalities", None), Mapping):
-        raise errors.invalid(
-            "model", described(model), "a model", "check the order of the arguments"
-        )
-    expect_name("modality", name, model.modalities)
+    expect_name("modality", name, expect_modal(model).modalities)
     expect_name("wanted", wanted, RESULTS)
     function: Callable[..., Any] | None = getattr(model.modalities[name], wanted)
     if function is None:

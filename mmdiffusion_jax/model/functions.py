@@ -14,6 +14,7 @@ from mmdiffusion_jax.model.roles import Roles, all_carried
 from mmdiffusion_jax.process.checks import (
     at_least,
     checked_result,
+    described,
     expect,
     expect_callable,
     expect_name,
@@ -42,6 +43,10 @@ class Prediction:
     variance_mix: jax.Array | None = None
 
 
+DRAWN = ("before", "after", "never")
+"""When a joint sample draws a modality, by the primary."""
+
+
 def _as_it_is(z_0: jax.Array, head: Any) -> jax.Array:
     """The default reconstruction: the estimate of the encoding is the parameter."""
     del head
@@ -68,9 +73,14 @@ class ModalityFunctions:
         condition_log_prob: the `log_prob` that guidance takes where x is given; left out,
             `log_prob`. An x with a part that its encoder never reads, such as the target of a
             restoration, says less about z_t than its `log_prob`.
+        drawn: when a joint sample draws it unless told otherwise: "before" the primary, as what is
+            global and has a head whose draws are good, such as a label; "after" it, as what is
+            dense; or "never", as what says nothing before it is given, such as an image of which a
+            part is hidden.
 
     Raises:
-        ValueError: what should be a function and is none, or `num_dims` below 1.
+        ValueError: what should be a function and is none, `num_dims` below 1, or an unknown name in
+            `drawn`.
     """
 
     encode: Callable[[jax.Array], jax.Array]
@@ -83,14 +93,16 @@ class ModalityFunctions:
     pool: Callable[[Any], Any] | None = None
     num_dims: int = 1
     condition_log_prob: Callable[[Any, jax.Array], jax.Array] | None = None
+    drawn: str = "after"
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             optional = field.default is None and value is None
-            if field.name != "num_dims" and not optional:
+            if field.name not in ("num_dims", "drawn") and not optional:
                 expect_callable(field.name, value, "as the documentation of this class says")
         expect_whole("num_dims", self.num_dims, 1)
+        expect_name("drawn", self.drawn, DRAWN)
 
 
 class Denoise(Protocol):
@@ -112,13 +124,26 @@ class Modal(Protocol):
         """The name of the modality that the diffusion generates."""
 
 
+def expect_modal(model: Any) -> Modal:
+    """The argument itself, checked to have modalities.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if not isinstance(getattr(model, "modalities", None), Mapping):
+        raise errors.invalid(
+            "model", described(model), "a model", "check the order of the arguments"
+        )
+    return model
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelFunctions:
     """A multi-modal diffusion model as plain functions.
 
     Attributes:
         denoise: (z_t (batch, *latent), t (batch,)) → Prediction; `Roles` are its third argument
-            where `sees_roles` is set.
+            where `sees_roles` is set. They say what z_t carries, and show what is known beside it.
         modalities: {name: its functions}.
         primary: the modality that z_0 encodes; the others drive the process.
         target: what `Prediction.value` is: "noise", "z_0" or "v" of the shifted state.
@@ -126,13 +151,17 @@ class ModelFunctions:
         sees_roles: whether `denoise` also gets the roles of the modalities. Without them a network
             trained with dropped modalities cannot tell a state without the drift of a modality from
             one with another value, and averages the two.
+        shows: the modalities that `denoise` takes in by `Roles.shown`, because training with tasks
+            has shown them; left out, none. What a query knows of them is shown; other modalities
+            that are known drive the process, and the heads correct for the rest by Bayes' rule.
         shares: {name: a_i}, z_0 = Σ a_i E_i(x_i) / Σ a_i; left out, z_0 is the primary's encoding.
         droppable: the secondary modalities that training dropped from some states, so that the
             model knows states that do not carry them; left out, all of them.
 
     Raises:
         ValueError: `denoise` is no function or `modalities` no dictionary of `ModalityFunctions`;
-            an unknown primary, target, variance or name in `shares` or `droppable`.
+            an unknown primary, target, variance or name in `shares`, `droppable` or `shows`; names
+            to show to a `denoise` that does not see roles.
 
     Example:
         >>> import jax.numpy as jnp
@@ -154,6 +183,7 @@ class ModelFunctions:
     shares: Mapping[str, float] | None = None
     sees_roles: bool = False
     droppable: tuple[str, ...] | None = None
+    shows: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_parts(self.denoise, self.modalities, self.primary, self.target)
@@ -163,6 +193,12 @@ class ModelFunctions:
             expect_number(f"shares[{name!r}]", share)
         for name in self.droppable or ():
             expect_name("droppable", name, self.secondaries, none="the model has no secondary")
+        for name in self.shows:
+            expect_name("shows", name, self.modalities)
+        if self.shows and not self.sees_roles:
+            raise errors.invalid(
+                "shows", self.shows, "nothing, as `denoise` does not see roles", "set sees_roles"
+            )
         if self.shares is not None and not self.shares.get(self.primary, 0.0) > 0:
             raise errors.invalid(
                 "shares",

@@ -11,12 +11,15 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.model.absence import where_present
+from mmdiffusion_jax.model.batches import Batch, column
 from mmdiffusion_jax.model.calls import encode_present, estimate_encodings
 from mmdiffusion_jax.model.diffusion import Diffusion, expect_diffusion
 from mmdiffusion_jax.model.functions import ModelFunctions, Prediction
-from mmdiffusion_jax.model.roles import Batch, Roles, column, expect_roles
+from mmdiffusion_jax.model.roles import Roles, expect_roles
 from mmdiffusion_jax.process import marginal, shift, to_pivot
 from mmdiffusion_jax.process.checks import as_array, check_same_shape, expect, widest
+from mmdiffusion_jax.process.forward import check_state
 
 
 @jax.tree_util.register_dataclass
@@ -69,8 +72,10 @@ class Denoiser(Protocol):
         """The estimates from z_t (batch, *latent) at t (batch,)."""
 
 
-def encode(model: ModelFunctions, batch: Batch, roles: Roles) -> CleanState:
-    """z_0 and the encodings of a batch, each zero where the state does not carry the modality.
+def encode(model: ModelFunctions, batch: Batch, roles: Roles) -> tuple[CleanState, Roles]:
+    """The clean state of a batch, and its roles with the encodings of what is known.
+
+    Parts of the state are zero where it does not carry their modality.
 
     Args:
         model: has an encoder for each modality.
@@ -85,7 +90,7 @@ def encode(model: ModelFunctions, batch: Batch, roles: Roles) -> CleanState:
         >>> point = model.ModalityFunctions(encode=lambda x: 2 * x, log_prob=lambda mean, x: x)
         >>> functions = model.ModelFunctions(lambda z, t: None, {"x": point, "y": point}, "x")
         >>> batch = {"x": jnp.ones((1, 2)), "y": jnp.ones((1, 2))}
-        >>> clean = encode(functions, batch, model.training_roles(batch, batch).without("y"))
+        >>> clean, _ = encode(functions, batch, model.all_carried(batch, 1).without("y"))
         >>> clean.z_0.tolist(), clean.encodings["y"].tolist()
         ([[2.0, 2.0]], [[0.0, 0.0]])
     """
@@ -93,7 +98,8 @@ def encode(model: ModelFunctions, batch: Batch, roles: Roles) -> CleanState:
     columns = {name: column(batch, name, model.modalities) for name in model.modalities}
     expect_roles(roles, model.modalities, columns[model.primary].shape[0])
     encodings = {
-        name: encode_present(model, name, x, roles.carried(name)) for name, x in columns.items()
+        name: encode_present(model, name, x, roles.carried(name) | roles.known(name))
+        for name, x in columns.items()
     }
     latent = encodings[model.primary].shape
     for name, encoding in encodings.items():
@@ -106,8 +112,10 @@ def encode(model: ModelFunctions, batch: Batch, roles: Roles) -> CleanState:
             )
     dtype = widest(encodings[model.primary], jnp.zeros((), jnp.float32))
     encodings = {name: encoding.astype(dtype) for name, encoding in encodings.items()}
+    roles = dataclasses.replace(roles, encodings={name: encodings[name] for name in model.shows})
+    encodings = roles.mask(encodings)
     z_0 = model.clean_state(encodings)
-    return CleanState(z_0, {name: encodings[name] for name in model.secondaries})
+    return CleanState(z_0, {name: encodings[name] for name in model.secondaries}), roles
 
 
 def denoise(
@@ -161,7 +169,8 @@ def observe(
     """z_t of an encoded batch, with noise ε ~ N(0, I) (batch, *latent), and the estimates from it.
 
     z_t = mean + sqrt(variance) · ε with the moments of `process.marginal`; t, roles and errors are
-    those of `denoise`.
+    those of `denoise`. A state that carries no modality is zero, at t = T: with nothing to diffuse,
+    what is asked for follows from what is known alone, and noise would only be in the way.
 
     Example:
         >>> from mmdiffusion_jax import model, process
@@ -175,11 +184,14 @@ def observe(
         >>> observe(diffusion, clean, roles, jnp.array([1]), noise).z_t.tolist()
         [[2.0]]
     """
-    process = expect_diffusion(diffusion).process
+    process, model = expect_diffusion(diffusion).process, diffusion.model
     expect("clean", clean, CleanState, "encode the batch by model.encode")
-    t = as_array("t", t, "integers")
+    t, _ = check_state(process.schedule, t, clean.z_0, "z_0")
+    expect_roles(roles, model.modalities, clean.z_0.shape[0])
     noise = as_array("noise", noise).astype(clean.z_0.dtype)
     check_same_shape("noise", noise, "z_0", clean.z_0)
+    carries = roles.carries_any()
+    t = jnp.where(carries, t, process.num_steps)
     state = marginal(process, t, clean.z_0, clean.encodings)
-    z_t = state.mean + jnp.sqrt(state.variance) * noise
+    z_t = state.mean + jnp.sqrt(state.variance) * where_present(carries, noise)
     return denoise(diffusion, t, z_t, roles)

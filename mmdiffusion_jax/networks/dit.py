@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors, ranges
-from mmdiffusion_jax.model import Features
+from mmdiffusion_jax.model import Features, Shown
 from mmdiffusion_jax.networks.attention import check_heads, self_attention
 from mmdiffusion_jax.networks.blocks import REMATS, run_blocks
 from mmdiffusion_jax.networks.embeddings import grid_embedding, time_embedding
 from mmdiffusion_jax.networks.patches import check_patches, join_patches, split_patches
-from mmdiffusion_jax.networks.precision import DTYPES, linear
+from mmdiffusion_jax.networks.precision import DTYPES, linear, zero_linear
 
 _PUBLISHED = {"frequencies": 256, "positions": "sincos"}
 
@@ -88,17 +88,26 @@ class DiT(nn.Module):
 
     @nn.compact
     def __call__(
-        self, z_t: jax.Array, t: jax.Array, context: jax.Array | None = None
+        self,
+        z_t: jax.Array,
+        t: jax.Array,
+        context: jax.Array | None = None,
+        shown: Shown | None = None,
     ) -> tuple[Features, jax.Array]:
         """z_t (batch, *latent), t (batch,) → (features, prediction (batch, h, w, out_channels)).
 
-        The context (batch, features) is what conditions the network beside t, or None.
+        The context (batch, features) is what conditions the network beside t, or None; what is
+        shown is added to the patches, and its flags to the condition.
         """
         self.check()
         patch = self.patch_size
         rows, columns = self.latent[0] // patch, self.latent[1] // patch
-        condition = self._condition(t, context)
+        condition = self._condition(t, context, shown)
         tokens = linear(split_patches(z_t, patch), self.width, "patches", self.dtype)
+        if shown is not None:
+            tokens = tokens + zero_linear(
+                split_patches(shown.maps, patch), self.width, "shown", self.dtype
+            )
         tokens = (tokens + self._positions(rows, columns)).astype(self.dtype)
         tokens, _ = run_blocks(
             lambda name: Block(self.num_heads, self.mlp_ratio, self.dtype, name=name),
@@ -116,12 +125,14 @@ class DiT(nn.Module):
         out = linear(out, values, "prediction", self.dtype, wide=True, kernel_init=zeros)
         return Features(grid, condition), join_patches(out, rows, columns, patch)
 
-    def _condition(self, t: jax.Array, context: jax.Array | None) -> jax.Array:
+    def _condition(self, t: jax.Array, context: jax.Array | None, shown: Shown | None) -> jax.Array:
         embedding = time_embedding(t, self.num_steps, self.frequencies or self.width)
         hidden = nn.silu(linear(embedding, self.width, "time_1", self.dtype))
         condition = linear(hidden, self.width, "time_2", self.dtype)
         if context is not None:
             condition = condition + linear(context, self.width, "context", self.dtype)
+        if shown is not None:
+            condition = condition + zero_linear(shown.flags, self.width, "shown_flags", self.dtype)
         return condition.astype(jnp.float32)
 
     def _positions(self, rows: int, columns: int) -> jax.Array:

@@ -9,7 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax.modalities import Modality
-from mmdiffusion_jax.model import ModalityFunctions, ModelFunctions, Prediction, Roles, all_carried
+from mmdiffusion_jax.model import (
+    ModalityFunctions,
+    ModelFunctions,
+    Prediction,
+    Roles,
+    Shown,
+    all_carried,
+)
 
 
 class MultiModalModel(nn.Module):
@@ -23,6 +30,7 @@ class MultiModalModel(nn.Module):
         variance: "posterior", "upper" or "learned".
         shares: {name: share in z_0}, or None for the primary alone.
         droppable: the modalities that training drops from some states.
+        shows: the modalities that the backbone sees beside z_t where they are known.
         sees_augmented: whether the backbone's context says which examples are augmented, so that it
             learns from them and does not generate such (Karras et al. 2022, appendix F.2).
     """
@@ -34,6 +42,7 @@ class MultiModalModel(nn.Module):
     variance: str = "posterior"
     shares: Mapping[str, float] | None = None
     droppable: tuple[str, ...] | None = None
+    shows: tuple[str, ...] = ()
     sees_augmented: bool = False
 
     def __call__(self, batch: Mapping[str, jax.Array], t: jax.Array) -> Prediction:
@@ -66,7 +75,8 @@ class MultiModalModel(nn.Module):
         Args:
             z_t: (batch, *latent).
             t: (batch,).
-            roles: which part each modality plays; the backbone sees what is not carried.
+            roles: which part each modality plays; the backbone sees what is not carried, and the
+                encodings of what is known.
             augmented: (batch,) of 0 or 1; left out, nothing is augmented.
         """
         context = [
@@ -76,12 +86,24 @@ class MultiModalModel(nn.Module):
         ]
         if self.sees_augmented:
             context.append(jnp.zeros(t.shape, z_t.dtype) if augmented is None else augmented)
-        features, value = self.backbone(z_t, t, jnp.stack(context, axis=-1) if context else None)
+        inputs: tuple[Any, ...] = (z_t, t, jnp.stack(context, axis=-1) if context else None)
+        if self.shows:
+            inputs += (self._shown(z_t, roles),)
+        features, value = self.backbone(*inputs)
         heads = {name: modality.head(features) for name, modality in self.modalities.items()}
         if self.variance != "learned":
             return Prediction(value, heads)
         value, mix = jnp.split(value, 2, axis=-1)
         return Prediction(value, heads, variance_mix=(mix + 1) / 2)
+
+    def _shown(self, z_t: jax.Array, roles: Roles) -> Shown:
+        maps = [roles.shown(name, z_t) for name in self.shows]
+        flags = [
+            flag
+            for name in self.shows
+            for flag in (roles.known(name).astype(z_t.dtype), roles.clarity(name, z_t.dtype))
+        ]
+        return Shown(jnp.concatenate(maps, axis=-1), jnp.stack(flags, axis=-1))
 
     def in_float32(self) -> "MultiModalModel":
         """The same model with a backbone that computes in float32, for the same parameters.
@@ -112,6 +134,7 @@ class MultiModalModel(nn.Module):
             shares=self.shares,
             sees_roles=True,
             droppable=self.droppable,
+            shows=self.shows,
         )
 
     def modality_functions(self, params: Any) -> dict[str, ModalityFunctions]:
@@ -129,6 +152,7 @@ class MultiModalModel(nn.Module):
                 pool=modality.pool,
                 num_dims=modality.num_dims,
                 condition_log_prob=modality.condition_log_prob,
+                drawn=modality.drawn,
             )
             for name, modality in self.modalities.items()
         }

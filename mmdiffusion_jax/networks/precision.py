@@ -55,6 +55,33 @@ def _operands(*arrays: Any, dtype: Any = None, inexact: bool = True) -> list[Any
     return [inputs.astype(dtype), kernel.astype(dtype), bias]
 
 
+def _without_bias(*arrays: Any, dtype: Any = None, inexact: bool = True) -> list[Any]:
+    inputs, kernel, _ = arrays
+    return [inputs.astype(dtype), kernel.astype(dtype), None]
+
+
+def zero_linear(inputs: jax.Array, features: int, name: str, dtype: str) -> jax.Array:
+    """`linear` without a bias whose weights start at zero, for what an older network did not see.
+
+    Example:
+        >>> class Layer(nn.Module):
+        ...     @nn.compact
+        ...     def __call__(self, x):
+        ...         return zero_linear(x, 2, "shown", "float32")
+        >>> Layer().init_with_output(jax.random.key(0), jnp.ones((1, 3)))[0].tolist()
+        [[0.0, 0.0]]
+    """
+    layer = nn.Dense(
+        features,
+        use_bias=False,
+        dtype=dtype,
+        kernel_init=nn.initializers.zeros,
+        promote_dtype=_without_bias,
+        name=name,
+    )
+    return layer(inputs).astype(dtype)
+
+
 def _wide_product() -> Any:
     return functools.partial(jax.lax.dot_general, preferred_element_type=jnp.float32)
 

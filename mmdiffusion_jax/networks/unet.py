@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors, ranges
-from mmdiffusion_jax.model import Features
+from mmdiffusion_jax.model import Features, Shown
 from mmdiffusion_jax.networks.attention import self_attention
 from mmdiffusion_jax.networks.blocks import REMATS, rematerialised
 from mmdiffusion_jax.networks.embeddings import time_embedding
 from mmdiffusion_jax.networks.patches import check_patches, join_patches, split_patches
-from mmdiffusion_jax.networks.precision import DTYPES, convolution, linear
+from mmdiffusion_jax.networks.precision import DTYPES, convolution, linear, zero_linear
 
 ADM_IMAGENET_64: Mapping[str, Any] = MappingProxyType(
     {
@@ -105,21 +105,33 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, z_t: jax.Array, t: jax.Array, context: jax.Array | None = None
+        self,
+        z_t: jax.Array,
+        t: jax.Array,
+        context: jax.Array | None = None,
+        shown: Shown | None = None,
     ) -> tuple[Features, jax.Array]:
         """z_t (batch, *latent), t (batch,) → (features, prediction (batch, h, w, out_channels)).
 
-        The context (batch, features) is what conditions the network beside t, or None. The
+        The context (batch, features) is what conditions the network beside t, or None; what is
+        shown is added to the first map, and its flags to the embedding. The
         features' grid is the last map before the norm of the output; their condition is the
         embedding of t and context, brought to the width of the grid.
         """
         self.check()
         channels = self.level_channels
-        embedding = nn.silu(self._embedding(t, context))
+        embedding = self._embedding(t, context)
+        if shown is not None:
+            flags = zero_linear(shown.flags, embedding.shape[-1], "shown_flags", self.dtype)
+            embedding = embedding + flags.astype(embedding.dtype)
+        embedding = nn.silu(embedding)
 
         sides = self.map_sides
         patches = split_patches(z_t, self.patch_size).reshape(len(z_t), *sides, -1)
         grid = convolution(patches, channels[0], "input", self.dtype)
+        if shown is not None:
+            maps = split_patches(shown.maps, self.patch_size).reshape(len(z_t), *sides, -1)
+            grid = grid + _zero_convolution(maps, channels[0], "shown", self.dtype)
         skips = [grid]
         for level, out in enumerate(channels):
             attends = self.has_attention(level)

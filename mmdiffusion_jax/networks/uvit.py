@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors, ranges
-from mmdiffusion_jax.model import Features
+from mmdiffusion_jax.model import Features, Shown
 from mmdiffusion_jax.networks.attention import check_heads, self_attention
 from mmdiffusion_jax.networks.blocks import REMATS, rematerialised, run_blocks
 from mmdiffusion_jax.networks.embeddings import time_embedding
 from mmdiffusion_jax.networks.patches import check_patches, join_patches, split_patches
-from mmdiffusion_jax.networks.precision import DTYPES, convolution, linear
+from mmdiffusion_jax.networks.precision import DTYPES, convolution, linear, zero_linear
 
 UVIT_SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
@@ -85,19 +85,28 @@ class UViT(nn.Module):
 
     @nn.compact
     def __call__(
-        self, z_t: jax.Array, t: jax.Array, context: jax.Array | None = None
+        self,
+        z_t: jax.Array,
+        t: jax.Array,
+        context: jax.Array | None = None,
+        shown: Shown | None = None,
     ) -> tuple[Features, jax.Array]:
         """z_t (batch, *latent), t (batch,) → (features, prediction (batch, h, w, out_channels)).
 
         The context (batch, features) is what conditions the network beside t, or None. It is one
-        more token, whose position is the bias of its layer. The features are the tokens after the
-        last norm: the patches' as the grid, the time's as the condition.
+        more token, whose position is the bias of its layer. What is shown is added to the patches,
+        and its flags to the time. The features are the tokens after the last norm: the patches' as
+        the grid, the time's as the condition.
         """
         self.check()
         patch = self.patch_size
         rows, columns = self.latent[0] // patch, self.latent[1] // patch
         time = time_embedding(t, self.num_steps, self.width, self.time_scale)
         patches = _linear(split_patches(z_t, patch), self.width, "patches", self.dtype)
+        if shown is not None:
+            maps = split_patches(shown.maps, patch)
+            patches = patches + zero_linear(maps, self.width, "shown", self.dtype)
+            time = time + zero_linear(shown.flags, self.width, "shown_flags", self.dtype)
         position = self.param(
             "position", nn.initializers.normal(0.02), (1 + rows * columns, self.width)
         )

@@ -17,8 +17,10 @@ from mmdiffusion_jax.objective.losses import (
     min_snr_weighting,
     no_weighting,
     p2_weighting,
+    sigmoid_weighting,
     simple_loss,
     simple_loss_terms,
+    v_weighting,
 )
 from mmdiffusion_jax.objective.parallel import pmap_gradient, shard_map_loss
 from mmdiffusion_jax.objective.scoring import candidate_log_probs
@@ -52,7 +54,9 @@ __all__ = [
     "reconstruction_term",
     "recovery_terms",
     "shard_map_loss",
+    "sigmoid_weighting",
     "simple_loss",
     "simple_loss_terms",
     "step_noise",
+    "v_weighting",
 ]

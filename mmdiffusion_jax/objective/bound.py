@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Collection
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +18,10 @@ from mmdiffusion_jax.model import (
     Roles,
     encode,
     observe,
-    training_roles,
     where_present,
 )
 from mmdiffusion_jax.model.diffusion import expect_diffusion
+from mmdiffusion_jax.model.tasks import conditional_roles
 from mmdiffusion_jax.objective.terms import (
     posterior_term,
     prior_term,
@@ -90,11 +91,14 @@ def bound(
     batch: Batch,
     presence: Presence | None = None,
     recovery_weights: ArrayLike | None = None,
+    given: Collection[str] = (),
 ) -> BoundTerms:
     """The bound with both sums over t taken in full; one call of the network for each t.
 
     Exact in t; each state is one draw from its marginal, so the terms are unbiased estimates over
-    the noise.
+    the noise. With given modalities it is the bound of −log p(the others | given): all of its
+    distributions are conditioned on what the network is shown. With a given primary there is
+    nothing to diffuse, and L2 is −Σ_i log p(x_i | given) by the heads, exactly.
 
     Args:
         key: a typed key.
@@ -102,12 +106,13 @@ def bound(
         batch: {name: x (batch, …)} for every modality.
         presence: {name: (batch,) of 0 or 1}; left out, all is present.
         recovery_weights: (T,) values π_t ≥ 0 that sum to one; left out, uniform.
+        given: the names of the modalities that are given; the model shows them.
 
     Returns:
         Four per-example arrays, nats.
 
     Raises:
-        ValueError: bad masks, batches or weights.
+        ValueError: bad masks, batches or weights; given names that the model does not show.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -126,7 +131,7 @@ def bound(
         ((3,), True)
     """
     key = as_key("key", key)
-    encoded = prepare(diffusion, batch, presence)
+    encoded = prepare(diffusion, batch, presence, given)
     pi = _recovery_weights(diffusion.num_steps, recovery_weights)
     steps = jnp.arange(1, diffusion.num_steps + 1, dtype=jnp.int32)
     even = jnp.full(steps.shape, 1 / diffusion.num_steps)
@@ -171,7 +176,7 @@ def bound_over(
     zero = jnp.zeros(z_0.shape[:1], z_0.dtype)
     order = jnp.arange(1, steps.shape[0] + 1, dtype=jnp.int32)
     total, _ = jax.lax.scan(add_step, BoundTerms(zero, zero, zero, zero), (order, steps, scales))
-    return dataclasses.replace(total, prior=prior_term(diffusion.process, encoded.clean))
+    return dataclasses.replace(total, prior=_prior(diffusion, encoded))
 
 
 def bound_at(
@@ -181,6 +186,7 @@ def bound_at(
     batch: Batch,
     presence: Presence | None = None,
     recovery_weights: ArrayLike | None = None,
+    given: Collection[str] = (),
 ) -> BoundTerms:
     """The one-t estimate of the bound at given t and noise; its mean over t = 1 … T is the bound.
 
@@ -190,7 +196,7 @@ def bound_at(
     `t` are (batch,) integers in 1 … T and `noise` is (batch, *latent), ε ~ N(0, I); the other
     arguments, result and errors are those of `bound`.
     """
-    encoded = prepare(diffusion, batch, presence)
+    encoded = prepare(diffusion, batch, presence, given)
     pi = _recovery_weights(diffusion.num_steps, recovery_weights)
     return _at(diffusion, encoded, pi, t, noise)
 
@@ -202,6 +208,7 @@ def bound_estimate(
     presence: Presence | None = None,
     recovery_weights: ArrayLike | None = None,
     timesteps: str = "uniform",
+    given: Collection[str] = (),
 ) -> BoundTerms:
     """An unbiased estimate of the bound from one t an example, for one call of the network.
 
@@ -209,7 +216,7 @@ def bound_estimate(
     the other arguments, result and errors are those of `bound`.
     """
     key = as_key("key", key)
-    encoded = prepare(diffusion, batch, presence)
+    encoded = prepare(diffusion, batch, presence, given)
     pi = _recovery_weights(diffusion.num_steps, recovery_weights)
     t, noise = draw_t_and_noise(key, diffusion.process.schedule, encoded.clean, timesteps)
     return _at(diffusion, encoded, pi, t, noise)
@@ -246,15 +253,23 @@ def step_noise(key: jax.Array, t: jax.Array, like: jax.Array) -> jax.Array:
     return jax.random.normal(jax.random.fold_in(key, t), like.shape, like.dtype)
 
 
-def prepare(diffusion: Diffusion, batch: Batch, presence: Presence | None) -> EncodedBatch:
-    """Checks model and batch once, and encodes what is present.
+def prepare(
+    diffusion: Diffusion, batch: Batch, presence: Presence | None, given: Collection[str] = ()
+) -> EncodedBatch:
+    """Checks model and batch once, and encodes what is present; `given` as in `bound`.
 
     Raises:
-        ValueError: no diffusion model, bad masks or batches.
+        ValueError: no diffusion model, bad masks or batches, given names that are not shown.
     """
     model = expect_diffusion(diffusion).model
-    roles = training_roles(model.modalities, batch, presence)
-    return EncodedBatch(batch, roles, encode(model, batch, roles))
+    roles = conditional_roles(model, batch, presence, given)
+    clean, roles = encode(model, batch, roles)
+    return EncodedBatch(batch, roles, clean)
+
+
+def _prior(diffusion: Diffusion, encoded: EncodedBatch) -> jax.Array:
+    prior = prior_term(diffusion.process, encoded.clean)
+    return where_present(encoded.roles.carries_any(), prior)
 
 
 def _at(
@@ -266,12 +281,14 @@ def _at(
     t, dtype = state.t, state.z_t.dtype
     recovery = sum(recovery_terms(model, batch, roles, state).values(), jnp.zeros(t.shape, dtype))
     reconstruction = reconstruction_term(model, batch, roles, state)
+    # Where nothing is diffused the heads answer once, whatever t was drawn.
+    weight = jnp.where(roles.carries_any(), num_steps * pi[t - 1].astype(dtype), 1)
     return BoundTerms(
-        prior=prior_term(diffusion.process, clean),
+        prior=_prior(diffusion, encoded),
         posterior=where_present(
-            roles.present(model.primary), num_steps * posterior_term(diffusion, clean, state)
+            roles.asked(model.primary), num_steps * posterior_term(diffusion, clean, state)
         ),
-        recovery=num_steps * pi[t - 1].astype(dtype) * recovery,
+        recovery=weight * recovery,
         reconstruction=jnp.where(
             t == 1, num_steps * reconstruction, jnp.zeros_like(reconstruction)
         ),

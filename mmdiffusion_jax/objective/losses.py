@@ -8,7 +8,16 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax.means import Scalar
-from mmdiffusion_jax.model import Batch, Diffusion, Modal, Presence, encode, observe, training_roles
+from mmdiffusion_jax.model import (
+    Batch,
+    Diffusion,
+    Modal,
+    Presence,
+    encode,
+    observe,
+    parse_tasks,
+    training_roles,
+)
 from mmdiffusion_jax.model.diffusion import expect_diffusion
 from mmdiffusion_jax.objective.bound import bound_estimate, draw_t_and_noise
 from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
@@ -72,6 +81,39 @@ def p2_weighting(gamma: float = 1.0, k: float = 1.0) -> Weighting:
     return lambda snr: (k + as_array("snr", snr)) ** -gamma
 
 
+def v_weighting() -> Weighting:
+    """(1 + SNR) / SNR, as a weight of the noise error: the mean squared error of v.
+
+    v = sqrt(ᾱ) ε − sqrt(1 − ᾱ) z_0 (Salimans & Ho 2022). The error of ε is SNR times that of ẑ_0,
+    so that at high noise, where conditions decide everything, it weighs ẑ_0 by nothing; the error
+    of v is 1 + SNR times that of ẑ_0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> v_weighting()(jnp.array([1.0, 0.25])).tolist()
+        [2.0, 5.0]
+    """
+    return lambda snr: 1 + 1 / as_array("snr", snr)
+
+
+def sigmoid_weighting(bias: float = 0.0) -> Weighting:
+    """(1 + SNR) / SNR · sigmoid(b − log SNR), as a weight of the noise error.
+
+    A sigmoid of the log-SNR (Kingma & Gao 2023; Hoogeboom et al. 2024) on the error of v: fine
+    detail, above e^b, weighs less than in `v_weighting`, and high noise as much.
+
+    Raises:
+        ValueError: when the bias is no finite number.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> sigmoid_weighting()(jnp.array([1.0, 0.25])).tolist()
+        [1.0, 4.0]
+    """
+    expect_number("bias", bias)
+    return lambda snr: v_weighting()(snr) * jax.nn.sigmoid(bias - jnp.log(snr))
+
+
 @dataclasses.dataclass(frozen=True)
 class LossOptions:
     """The options of `simple_loss`.
@@ -79,7 +121,10 @@ class LossOptions:
     Attributes:
         modality_scales: {name: λ_i}; a name left out has λ = 1, the primary 0.
         weighting: signal-to-noise ratio (batch,) → weight (batch,).
-        dropout: {name: probability} of dropping a modality from the state.
+        dropout: {name: probability} of dropping a modality from the state, or a known one from
+            what the network sees.
+        tasks: {"asked, … | known, …": rate}, see `model.parse_tasks`; left out, all modalities are
+            asked for together.
         timesteps: how t is drawn: "uniform", "antithetic" or "stratified".
         variance_scale: weight of L1 in nats per dimension with its mean's gradient stopped, for a
             model of learned variance (Nichol & Dhariwal 2021, section 3.1); otherwise unused.
@@ -93,6 +138,7 @@ class LossOptions:
     dropout: Mapping[str, float] = dataclasses.field(default_factory=dict)
     timesteps: str = "uniform"
     variance_scale: float = 0.001
+    tasks: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         does = "of the signal-to-noise ratio, such as p2_weighting()"
@@ -130,9 +176,9 @@ def simple_loss(
 
     Returns:
         The loss, a scalar, and scalars by name: `loss`; a `Mean` of what counts for
-        `<primary>/squared_error`, `<name>/loss` of every modality and `variance/loss` where the
-        variance is learned; and `worst_t`, the t of the example that is not finite or else has the
-        largest loss. `means.values` makes plain scalars of them.
+        `<primary>/squared_error`, `<name>/loss` of every modality, `tasks/<task>` of each task, and
+        `variance/loss` where the variance is learned; and `worst_t`, the t of the example that is
+        not finite or else has the largest loss. `means.values` makes plain scalars of them.
 
     Raises:
         ValueError: bad masks, batches, scales or rates.
@@ -169,10 +215,11 @@ def simple_loss_terms(
     options = expect("options", LossOptions() if options is None else options, LossOptions)
     scales = modality_scales_of(model, options.modality_scales)
     drop_key, draw_key = jax.random.split(key)
-    roles = training_roles(model.modalities, batch, presence, options.dropout, drop_key)
-    clean = encode(model, batch, roles)
+    roles = training_roles(model, batch, presence, options.dropout, drop_key, options.tasks)
+    clean, roles = encode(model, batch, roles)
     t, noise = draw_t_and_noise(draw_key, process.schedule, clean, options.timesteps)
     state = observe(diffusion, clean, roles, t, noise)
+    t = state.t
 
     truth = from_pivot(process.schedule, t, Pivot(clean.z_0, noise), model.target)
     error = noise_error(
@@ -184,11 +231,15 @@ def simple_loss_terms(
     losses[model.primary] = reconstruction_term(model, batch, roles, state, train_mean=False)
     for name, nats in losses.items():
         per_dim = nats / model.modalities[name].num_dims
-        terms[f"{name}/loss"] = LossTerm(per_dim, roles.present(name), scales[name])
+        terms[f"{name}/loss"] = LossTerm(per_dim, roles.asked(name), scales[name])
     if model.variance == "learned":
         divergence = process.num_steps * posterior_term(diffusion, clean, state, train_mean=False)
         per_dim = divergence / (noise.size // noise.shape[0])
         terms["variance/loss"] = LossTerm(per_dim, carried, options.variance_scale)
+    if options.tasks and roles.task is not None:
+        each = jax.lax.stop_gradient(LossTerms(terms).per_example())
+        for place, task in enumerate(parse_tasks(options.tasks, model.modalities)):
+            terms[f"tasks/{task}"] = LossTerm(each, roles.task == place, scale=0.0)
     return LossTerms(terms, t)
 
 

@@ -7,7 +7,7 @@ import jax
 from jax.sharding import Mesh, PartitionSpec
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.model.roles import column
+from mmdiffusion_jax.model.batches import column
 from mmdiffusion_jax.process.checks import (
     as_key,
     expect,

@@ -9,8 +9,8 @@ from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.model import Batch, Diffusion, Presence
+from mmdiffusion_jax.model.batches import column
 from mmdiffusion_jax.model.diffusion import expect_diffusion
-from mmdiffusion_jax.model.roles import column
 from mmdiffusion_jax.objective.bound import bound_over, prepare
 from mmdiffusion_jax.process.checks import (
     as_array,

@@ -18,9 +18,10 @@ from mmdiffusion_jax.model import (
     function_of,
     head_of,
 )
+from mmdiffusion_jax.model.batches import column
 from mmdiffusion_jax.model.calls import nll_present
 from mmdiffusion_jax.model.diffusion import expect_diffusion
-from mmdiffusion_jax.model.roles import column, expect_roles
+from mmdiffusion_jax.model.roles import expect_roles
 from mmdiffusion_jax.process import (
     Gaussian,
     Process,
@@ -92,7 +93,8 @@ def recovery_terms(
 ) -> dict[str, jax.Array]:
     """The summands of L2 at one t: −log p_θ(x_i | z_t) of every secondary modality.
 
-    They are {secondary: (batch,)} in nats, zero where the modality is not present.
+    They are {secondary: (batch,)} in nats, zero where the modality is absent or
+    known.
 
     Raises:
         ValueError: a modality missing from the batch, the roles or the heads, or likelihoods that
@@ -103,7 +105,7 @@ def recovery_terms(
     terms = {}
     for name in model.secondaries:
         x, head = column(batch, name, model.modalities), head_of(state.prediction, name)
-        mask = expect_roles(roles, [name], x.shape[0]).present(name)
+        mask = expect_roles(roles, [name], x.shape[0]).asked(name)
         terms[name] = nll_present(model, name, head, x, mask, state.z_t.dtype)
     return terms
 
@@ -115,7 +117,7 @@ def reconstruction_term(
 
     The encoding of the primary is solved for from the model's ẑ_0, and its head turns it into a
     distribution; without `train_mean` the gradient through ẑ_0 is stopped. The result is (batch,),
-    nats, zero where the primary is not present.
+    nats, zero where the primary is absent or known.
 
     Raises:
         ValueError: the primary missing from the batch or the roles, or likelihoods that are not one
@@ -129,5 +131,5 @@ def reconstruction_term(
         encoding = jax.lax.stop_gradient(encoding)
     reconstruct = function_of(model, model.primary, "reconstruct")
     parameters = reconstruct(encoding, state.prediction.heads.get(model.primary))
-    mask = expect_roles(roles, [model.primary], x.shape[0]).present(model.primary)
+    mask = expect_roles(roles, [model.primary], x.shape[0]).asked(model.primary)
     return nll_present(model, model.primary, parameters, x, mask, encoding.dtype)

@@ -14,6 +14,7 @@ from mmdiffusion_jax.sampling.guidance.options import EVERYWHERE
 from mmdiffusion_jax.sampling.guidance.thresholding import dynamic_threshold, static_threshold
 from mmdiffusion_jax.sampling.loop import run_stepper
 from mmdiffusion_jax.sampling.method import READS, UNKNOWNS, Method
+from mmdiffusion_jax.sampling.order import parse_order
 from mmdiffusion_jax.sampling.plan import Plan, plan
 from mmdiffusion_jax.sampling.query import ESTIMATES, Decorator, Query, plain_denoiser, with_given
 from mmdiffusion_jax.sampling.sample import Trajectory, sample, sample_trajectory
@@ -48,6 +49,7 @@ __all__ = [
     "dynamic_threshold",
     "karras_grid",
     "log_snr_grid",
+    "parse_order",
     "plain_denoiser",
     "plan",
     "quadratic_grid",

@@ -19,6 +19,7 @@ from mmdiffusion_jax.process.checks import (
     expect_whole,
 )
 from mmdiffusion_jax.ranges import is_whole
+from mmdiffusion_jax.sampling.order import parse_order
 from mmdiffusion_jax.sampling.query import ESTIMATES, Decorator
 from mmdiffusion_jax.sampling.steppers.multistep import Stepper
 from mmdiffusion_jax.sampling.steppers.names import as_stepper
@@ -37,7 +38,11 @@ class Method:
     Attributes:
         stepper: how to go from state to state, or a name of `SAMPLERS`; left out, `Ancestral()`.
         times: the visited t's, strictly decreasing; left out, T, T − 1, …, 1.
-        decorators: guidance and thresholding, the first innermost.
+        decorators: guidance and thresholding, the first innermost. Left out, `decoder_guidance` of
+            scale 1 by every given secondary that the network is not shown.
+        order: what is generated, stage after stage, such as ["label", "image"], where the label is
+            known to the image, or ["image, label"], both together. Left out, by
+            `ModalityFunctions.drawn`; see `stages_of`.
         estimate: of the encoding of a modality that is generated: "mean" under its head, "draw"
             from it, or "moments", the mean with its variance added to the noise of a stochastic
             step of order 1.
@@ -62,7 +67,8 @@ class Method:
 
     stepper: Stepper | str | None = None
     times: ArrayLike | None = None
-    decorators: Sequence[Decorator] = ()
+    decorators: Sequence[Decorator] | None = None
+    order: Sequence[str] | None = None
     estimate: str = "mean"
     unknown: str = "auto"
     read: str = "most_likely"
@@ -72,14 +78,17 @@ class Method:
         for argument, choices in (("estimate", ESTIMATES), ("unknown", UNKNOWNS), ("read", READS)):
             expect_name(argument, getattr(self, argument), choices)
         expect_whole("corrections", self.corrections, 0)
-        if not isinstance(self.decorators, Sequence) or isinstance(self.decorators, str):
+        if self.order is not None:
+            parse_order(self.order)
+        decorators = () if self.decorators is None else self.decorators
+        if not isinstance(decorators, Sequence) or isinstance(decorators, str):
             raise errors.invalid(
                 "decorators",
                 described(self.decorators),
                 "a list of decorators",
                 "put it in a list, such as [sampling.static_threshold()]",
             )
-        for decorate in self.decorators:
+        for decorate in decorators:
             expect_callable("decorators", decorate, "such as sampling.static_threshold()")
         stepper = as_stepper(self.stepper)
         if self.estimate == "moments" and not (stepper.stochastic and stepper.order == 1):

@@ -100,7 +100,7 @@ def with_given(denoiser: Denoiser, query: Query, moments: bool = False) -> Denoi
         [[1.0, 1.0]]
     """
     expect_callable("denoiser", denoiser, "(t, z_t, roles) → NoisyState")
-    model, encodings = expect("query", query, Query).diffusion.model, query.encodings
+    model = expect("query", query, Query).diffusion.model
 
     def variances(state: NoisyState, roles: Roles) -> dict[str, jax.Array]:
         like = state.prediction.value
@@ -115,12 +115,13 @@ def with_given(denoiser: Denoiser, query: Query, moments: bool = False) -> Denoi
                     dtype=like.dtype,
                 )
                 for name in model.secondaries
-                if name not in encodings
+                if name not in query.encodings
             }
         )
 
     def estimate(t: jax.Array, z_t: jax.Array, roles: Roles) -> NoisyState:
         state = checked_denoiser(denoiser)(t, z_t, roles)
+        encodings = roles.mask(query.encodings)
         estimates = state.clean.encodings
         primary = model.primary_encoding(state.clean.z_0, estimates)
         clean = CleanState(

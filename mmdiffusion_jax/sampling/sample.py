@@ -12,29 +12,19 @@ from mmdiffusion_jax import errors
 from mmdiffusion_jax.model import (
     Diffusion,
     ModelFunctions,
-    Roles,
     call_modality,
-    draw,
-    estimate_encodings,
     function_of,
     head_of,
     query_roles,
 )
 from mmdiffusion_jax.model.diffusion import expect_diffusion
-from mmdiffusion_jax.process import marginal
 from mmdiffusion_jax.process.checks import expect, expect_callable, expect_whole
 from mmdiffusion_jax.sampling.grids import uniform_grid
-from mmdiffusion_jax.sampling.loop import (
-    DRAW,
-    NOISE,
-    READ,
-    START,
-    fold,
-    normal,
-    run_stepper,
-    sample_keys,
-)
+from mmdiffusion_jax.sampling.guidance.decoder import decoder_guidance
+from mmdiffusion_jax.sampling.heads import alone, heads_given_known, heads_given_primary, value_of
+from mmdiffusion_jax.sampling.loop import DRAW, READ, START, fold, normal, run_stepper, sample_keys
 from mmdiffusion_jax.sampling.method import Method, as_shape, check_given
+from mmdiffusion_jax.sampling.order import Stage, parse_order, stages_of
 from mmdiffusion_jax.sampling.plan import Plan, plan
 from mmdiffusion_jax.sampling.query import Query, plain_denoiser, with_given
 
@@ -46,14 +36,19 @@ def sample(
     given: Mapping[str, jax.Array] | None = None,
     method: Method | None = None,
 ) -> dict[str, jax.Array]:
-    """Generates every modality that is not given.
+    """Generates what is not given, stage after stage of `Method.order`, each known to the next.
+
+    A network that shows what is known (`ModelFunctions.shows`) learns E[ε | z_t, x_known] and the
+    heads p(x_i | z_t, x_known) themselves, so that nothing is corrected. A stage without the
+    primary is one call of the heads. A given modality that the network does not see drives the
+    process, and its head corrects ẑ_0 by Bayes' rule unless `decorators` says otherwise.
 
     At each visited t, ẑ_0 is solved for with the model's estimates Ê_i of all encodings; then the
     given encodings E_i(x_i) replace theirs, and the stepper moves the shifted state
     y_t = z_t − Σ_i w̄_t^(i) E_i. States are of JAX's default float type, whatever the network
-    computes in. Where the primary modality is given, z_t is drawn anew from the marginal of its z_0
-    at every visited t, the heads at all these t are pooled, Σ_t log p(x_i | z_t) / n, as in L2 of
-    the bound, and steppers and decorators are not used.
+    computes in. Where a primary is given that the network does not see, z_t is drawn anew from the
+    marginal of its z_0 at every visited t, the heads at all these t are pooled,
+    Σ_t log p(x_i | z_t) / n, as in L2 of the bound, and steppers and decorators are not used.
 
     Args:
         key: a typed key, example k then uses `fold_in(key, k)`; or (num_samples,) typed keys, one
@@ -64,7 +59,7 @@ def sample(
         method: how to sample; left out, all steps of ancestral sampling.
 
     Returns:
-        {name: x} for every modality, the given ones as they came.
+        {name: x} for every modality that is given, as it came, or generated.
 
     Raises:
         ValueError: an unknown modality, a given array of another batch size, a bad grid, functions
@@ -105,7 +100,7 @@ class Trajectory:
         states: z_t, (n, batch, *latent).
         clean: ẑ_0 from each, guidance and thresholds included, (n, batch, *latent).
         values: {name: (n, batch, …)}, the samples if sampling ended there: the clean estimate in
-            data units.
+            data units, and what is generated together with the primary.
     """
 
     times: jax.Array
@@ -162,68 +157,130 @@ def _generate(
     method: Method | None,
     num_states: int | None = None,
 ) -> tuple[dict[str, jax.Array], Any]:
-    """Values of all modalities, and the trajectory where `num_states` is set."""
+    """All values, and the trajectory of the primary where `num_states` is set."""
     process, model = expect_diffusion(diffusion).process, diffusion.model
     method = expect("method", Method() if method is None else method, Method)
     shape = as_shape(shape)
-    given = check_given(model, shape, given)
+    values = check_given(model, shape, given)
     times = method.times
     if times is None:
         times = uniform_grid(process.schedule, process.num_steps)
     grid = plan(process, times, model.variance)
     places = _spread(len(grid.times), num_states)
-    keys = sample_keys(key, shape[0])
+    if places is not None and model.primary in values:
+        raise errors.invalid(
+            "given",
+            f"the primary {model.primary!r}",
+            "other modalities alone for a trajectory",
+            "leave it out, or use sample: no state is denoised where it is given",
+        )
+    keys, path = sample_keys(key, shape[0]), None
+    for stage in stages_of(model, values, method.order):
+        if model.primary in stage:
+            drawn, path = _diffuse(keys, diffusion, shape, values, (stage, method, grid, places))
+        else:
+            drawn = _answer(keys, diffusion, shape, values, (stage, method, grid))
+        values = {**values, **drawn}
+    return values, path
+
+
+def _query(
+    diffusion: Diffusion, shape: tuple[int, ...], values: Mapping[str, jax.Array]
+) -> tuple[Query, set[str]]:
+    """The query of given values, and the names of those that the network is shown."""
     dtype = jnp.zeros(()).dtype
     encodings = {
-        name: call_modality(model, name, "encode", x, shape=shape, dtype=dtype)
-        for name, x in given.items()
+        name: call_modality(diffusion.model, name, "encode", x, shape=shape, dtype=dtype)
+        for name, x in values.items()
     }
-    query = Query(diffusion, given, encodings)
-    generated = [name for name in model.secondaries if name not in given]
-    absent = _absent(model, generated, method.unknown, model.primary in given)
-    roles = query_roles(model.modalities, shape[0], given, absent)
+    return Query(diffusion, values, encodings), set(values) & set(diffusion.model.shows)
+
+
+def _answer(
+    keys: jax.Array,
+    diffusion: Diffusion,
+    shape: tuple[int, ...],
+    given: Mapping[str, jax.Array],
+    how: tuple[Stage, Method, Plan],
+) -> dict[str, jax.Array]:
+    """The values of a stage without the primary, by the heads."""
+    stage, method, grid = how
+    model = diffusion.model
+    query, shown = _query(diffusion, shape, given)
+    # What the primary is to be drawn from has to be a draw: of labels without anything given, the
+    # most likely is one and the same.
+    is_draw = method.read == "draw" or (model.primary not in given and not _is_last(method, stage))
+    read_keys = fold(keys, READ) if is_draw else None
+    heads: Any
+    if model.primary in shown or model.primary not in given:
+        roles = query_roles(model.modalities, shape[0], given, shown=shown)
+        roles = dataclasses.replace(roles, encodings=query.encodings)
+        heads = heads_given_known(query, stage, roles, shape)
+    else:
+        absent = _absent(model, stage, method.unknown, primary_given=True)
+        carried = set(model.modalities) - shown - set(absent)
+        roles = query_roles(model.modalities, shape[0], given, carried, shown)
+        roles = dataclasses.replace(roles, encodings=query.encodings)
+        draw_keys = fold(keys, DRAW) if method.estimate == "draw" else None
+        heads = heads_given_primary(query, grid, keys, draw_keys, roles)
+    return {name: value_of(model, name, heads[name], read_keys) for name in stage}
+
+
+def _is_last(method: Method, stage: Stage) -> bool:
+    """Whether an order ends with this stage."""
+    return method.order is not None and parse_order(method.order)[-1] == stage
+
+
+def _diffuse(
+    keys: jax.Array,
+    diffusion: Diffusion,
+    shape: tuple[int, ...],
+    given: Mapping[str, jax.Array],
+    how: tuple[Stage, Method, Plan, np.ndarray | None],
+) -> tuple[dict[str, jax.Array], Trajectory | None]:
+    """The values of a stage with the primary, and the states on the way if places are given."""
+    stage, method, grid, places = how
+    model = diffusion.model
+    query, shown = _query(diffusion, shape, given)
+    generated = [name for name in stage if name != model.primary]
+    absent = {*_absent(model, generated, method.unknown, primary_given=False)}
+    carried = {*stage, *given} - shown - absent
+    roles = query_roles(model.modalities, shape[0], given, carried, shown)
+    roles = dataclasses.replace(roles, encodings=query.encodings)
     draw_keys = fold(keys, DRAW) if method.estimate == "draw" else None
     read_keys = fold(keys, READ) if method.read == "draw" else None
-    if model.primary in given:
-        if places is not None:
-            raise errors.invalid(
-                "given",
-                f"the primary {model.primary!r}",
-                "other modalities alone for a trajectory",
-                "leave it out, or use sample: no state is denoised where it is given",
-            )
-        heads = _heads_given_primary(query, grid, keys, draw_keys, roles)
-        values = {name: _value(model, name, heads[name], read_keys) for name in generated}
-        return {**given, **values}, None
-
     denoiser = plain_denoiser(query, draw_keys)
-    for decorate in method.decorators:
+    decorators = method.decorators
+    if decorators is None:
+        by_heads = dict.fromkeys(sorted(set(given) - shown), 1.0)
+        decorators = [decoder_guidance(by_heads)] if by_heads else []
+    for decorate in decorators:
         denoiser = decorate(denoiser, query)
         expect_callable("decorators", denoiser, "from a decorator")
     denoiser = with_given(denoiser, query, moments=method.estimate == "moments")
 
     def read(t: jax.Array, z_t: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """ẑ_0, and the values of modalities that are not given, if sampling ends at this state."""
+        """ẑ_0, and the values of the stage, if sampling ends at this state."""
         state = denoiser(jnp.full(shape[:1], t, jnp.int32), z_t, roles)
         z_0, prediction = state.clean.z_0, state.prediction
         values = {
-            name: _value(model, name, _alone(head_of(prediction, name)), read_keys)
+            name: value_of(model, name, alone(head_of(prediction, name)), read_keys)
             for name in generated
         }
         head = function_of(model, model.primary, "reconstruct")(
             model.primary_encoding(z_0, state.clean.encodings), prediction.heads.get(model.primary)
         )
-        values[model.primary] = _value(model, model.primary, _alone(head), read_keys)
+        values[model.primary] = value_of(model, model.primary, alone(head), read_keys)
         return z_0, values
 
     start = normal(fold(keys, START), shape)
     states = run_stepper(denoiser, method, grid, start, keys, roles, kept=places)
     if places is None:
-        return {**given, **read(jnp.asarray(grid.times[-1]), states)[1]}, None
+        return read(jnp.asarray(grid.times[-1]), states)[1], None
     visited = jnp.asarray(grid.times[places])
     clean, values = jax.lax.map(lambda pair: read(*pair), (visited, states))
     last = {name: x[-1] for name, x in values.items()}
-    return {**given, **last}, Trajectory(visited, states, clean, values)
+    return last, Trajectory(visited, states, clean, values)
 
 
 def _spread(num_places: int, num_states: int | None) -> np.ndarray | None:
@@ -233,55 +290,6 @@ def _spread(num_places: int, num_states: int | None) -> np.ndarray | None:
     expect_whole("num_states", num_states, 1, num_places)
     ends = np.linspace(num_places - 1, 0, num_states) if num_states > 1 else [num_places - 1]
     return np.round(ends).astype(np.int32)[::-1]
-
-
-def _heads_given_primary(
-    query: Query, grid: Plan, keys: jax.Array, draw_keys: jax.Array | None, roles: Roles
-) -> dict[str, Any]:
-    """The heads at all visited t, leading axis t, where the primary is given."""
-    process, model = query.diffusion.process, query.diffusion.model
-    encodings = query.encodings
-    like = encodings[model.primary]
-    nothing = {name: jnp.zeros_like(like) for name in model.secondaries}
-
-    def refine(estimates: dict[str, jax.Array], t: jax.Array) -> tuple[Any, Any]:
-        times = jnp.full(like.shape[:1], t, jnp.int32)
-        drift = {name: encodings.get(name, estimates[name]) for name in model.secondaries}
-        z_0 = model.clean_state({**drift, model.primary: like})
-        state = marginal(process, times, z_0, drift)
-        noise = normal(fold(fold(keys, NOISE), t), like.shape, like.dtype)
-        prediction = model.predict(state.mean + jnp.sqrt(state.variance) * noise, times, roles)
-        at_t = None if draw_keys is None else fold(draw_keys, t)
-        refined = roles.mask(estimate_encodings(model, prediction, at_t))
-        return refined, {name: head_of(prediction, name) for name in model.secondaries}
-
-    return jax.lax.scan(refine, nothing, jnp.asarray(grid.times))[1]
-
-
-def _value(model: ModelFunctions, name: str, heads: Any, keys: jax.Array | None) -> jax.Array:
-    """The values of one modality from its heads, whose leading axis is t, from noise to data."""
-    last = jax.tree.map(lambda leaf: leaf[-1], heads)
-    if keys is not None:
-        # By name, so that the values of modalities are drawn independently.
-        index = sorted(model.modalities).index(name)
-        return draw(model, name, fold(keys, index), last)
-    if model.modalities[name].pool is not None:
-        pooled = function_of(model, name, "pool")(heads)
-        shapes = [jax.tree.map(jnp.shape, parameters) for parameters in (pooled, last)]
-        if shapes[0] != shapes[1]:
-            raise errors.invalid(
-                f"modalities[{name!r}].pool",
-                f"parameters of shapes {shapes[0]}",
-                f"one set of them, of shapes {shapes[1]}",
-                "reduce the leading axis, and that alone",
-            )
-        last = pooled
-    sizes = sorted({jnp.shape(leaf)[0] for leaf in jax.tree.leaves(last) if jnp.ndim(leaf)})
-    return call_modality(model, name, "most_likely", last, shape=(*sizes[:1], ...))
-
-
-def _alone(head: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], head)
 
 
 def _absent(

@@ -13,8 +13,8 @@ DIFFUSION = model.Diffusion(PROCESS, MODEL)
 KEY, T = jax.random.key(0), jnp.array([1, 3, 6])
 Z, E = BATCH["x"], {"y": BATCH["y"]}
 PRESENCE = {"y": jnp.array([1.0, 0.0, 1.0])}
-ROLES = model.training_roles(MODEL.modalities, BATCH, PRESENCE)
-CLEAN = model.encode(MODEL, BATCH, ROLES)
+ROLES = model.training_roles(MODEL, BATCH, PRESENCE)
+CLEAN, _ = model.encode(MODEL, BATCH, ROLES)
 ANSWER = model.Prediction(Z, {"y": Z})
 UNIT = Z / jnp.linalg.norm(Z, axis=1, keepdims=True)
 NOTHING_READ = plain_model.shared(y=plain_model.point(draw=lambda key, head: jnp.zeros((1, 2))))
@@ -31,10 +31,11 @@ CALLS = {
     "gaussian_log_prob": {"mean": Z, "log_std": Z, "x": Z},
     "head_of": {"prediction": ANSWER, "name": "y"},
     "observe": {"diffusion": DIFFUSION, "clean": CLEAN, "roles": ROLES, "t": T, "noise": Z},
+    "parse_tasks": {"tasks": {"x | y": 1.0}, "names": ("x", "y")},
     "split_presence": {"batch": {**BATCH, "y_present": PRESENCE["y"]}},
     "training_roles": {
-        "names": ("x", "y"), "batch": BATCH, "presence": PRESENCE, "dropout": {"y": 0.5},
-        "key": KEY,
+        "model": MODEL, "batch": BATCH, "presence": PRESENCE, "dropout": {"y": 0.5},
+        "key": KEY, "tasks": {"x, y": 1.0, "x | y": 1.0},
     },
     "von_mises_fisher_draw": {"key": KEY, "direction": UNIT, "kappa": KAPPA},
     "von_mises_fisher_log_prob": {"direction": UNIT, "kappa": KAPPA, "x": UNIT},
@@ -47,10 +48,11 @@ CALLS = {
 # Protocols, plain containers, and what others call with names of their own.
 OTHERS = {
     "Backbone", "Batch", "CleanState", "Denoise", "Denoiser", "Features", "Modal", "NoisyState",
-    "Prediction", "Presence", "Role", "Roles", "all_carried", "call_modality", "query_roles",
+    "Prediction", "Presence", "Role", "Roles", "Shown", "all_carried", "call_modality",
+    "default_tasks", "query_roles",
 }  # fmt: skip
 # What takes no array, or roles of whole numbers alone.
-HOST = ("function_of", "split_presence")
+HOST = ("function_of", "parse_tasks", "split_presence")
 ON_ARRAYS = [name for name in CALLS if name[0].islower() and name not in HOST]
 
 

@@ -8,13 +8,14 @@ import pytest
 from mmdiffusion_jax import model, sampling
 from tests import plain_model
 
+MODEL = plain_model.shared()
 BATCH = {"x": jnp.zeros((4000, 2)), "y": jnp.ones((4000, 2))}
 
 
 def test_dropout_takes_its_share_and_leaves_what_is_present():
     """Dropping is independent of presence: carried with probability presence · (1 − rate)."""
     presence = {"y": jnp.arange(4000) % 2}
-    roles = model.training_roles(BATCH, BATCH, presence, {"y": 0.25}, jax.random.key(0))
+    roles = model.training_roles(MODEL, BATCH, presence, {"y": 0.25}, jax.random.key(0))
     present, carried = np.asarray(roles.present("y")), np.asarray(roles.carried("y"))
     np.testing.assert_array_equal(present, np.arange(4000) % 2 == 1)
     assert not (carried & ~present).any()
@@ -25,13 +26,13 @@ def test_dropout_takes_its_share_and_leaves_what_is_present():
 
 @pytest.mark.parametrize("rate", [0.0, 1.0])
 def test_rates_at_the_ends(rate):
-    roles = model.training_roles(BATCH, BATCH, None, {"y": rate}, jax.random.key(1))
+    roles = model.training_roles(MODEL, BATCH, None, {"y": rate}, jax.random.key(1))
     assert (np.asarray(roles.carried("y")) == (rate == 0)).all()
     assert np.asarray(roles.present("y")).all()
 
 
 def test_a_query_carries_what_is_given_and_estimated():
-    roles = model.query_roles(["x", "y", "z"], 2, given=["y"], absent=["z"])
+    roles = model.query_roles(["x", "y", "z"], 2, given=["y"], carried=["x", "y"])
     carried = {name: bool(roles.carried(name).all()) for name in roles.values}
     present = {name: bool(roles.present(name).all()) for name in roles.values}
     assert carried == {"x": True, "y": True, "z": False}

@@ -52,7 +52,7 @@ def test_the_roles_condition_the_network():
     predict = jax.jit(model.functions(params).predict)
     z, t = jnp.ones((2, *LATENT)), jnp.array([5, 5])
     batch = {"image": z, "label": z}
-    roles = training_roles(batch, batch, {"label": jnp.array([1.0, 0.0])})
+    roles = training_roles(model, batch, {"label": jnp.array([1.0, 0.0])})
     logits = predict(z, t, roles).heads["label"]
     assert float(jnp.abs(logits[0] - logits[1]).max()) > 1e-3
     np.testing.assert_allclose(predict(z, t).heads["label"][0], logits[0], rtol=1e-5)

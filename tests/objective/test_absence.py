@@ -71,8 +71,8 @@ def of_terms(params, batch, presence):
     """The public parts, put together by hand."""
     model = shared(params)
     diffusion = Diffusion(PROCESS, model)
-    roles = training_roles(model.modalities, batch, presence)
-    clean = encode(model, batch, roles)
+    roles = training_roles(model, batch, presence)
+    clean, roles = encode(model, batch, roles)
     t = jnp.array([1, 2, 3, 4, 5, 6])
     state = observe(diffusion, clean, roles, t, X)
     terms = objective.recovery_terms(model, batch, roles, state)

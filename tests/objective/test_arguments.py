@@ -12,8 +12,8 @@ from tests import habits, plain_model
 SCHEDULE, PROCESS, MODEL = plain_model.SCHEDULE, plain_model.PROCESS, plain_model.shared()
 KEY, T, BATCH = jax.random.key(0), jnp.array([1, 3, 6]), plain_model.batch()
 NOISE, PRESENCE = BATCH["y"], {"y": jnp.array([1.0, 0.0, 1.0])}
-DIFFUSION, ROLES = Diffusion(PROCESS, MODEL), training_roles(MODEL.modalities, BATCH, PRESENCE)
-CLEAN = encode(MODEL, BATCH, ROLES)
+DIFFUSION, ROLES = Diffusion(PROCESS, MODEL), training_roles(MODEL, BATCH, PRESENCE)
+CLEAN, _ = encode(MODEL, BATCH, ROLES)
 STATE = observe(DIFFUSION, CLEAN, ROLES, T, NOISE)
 ALL = {"key": KEY, "diffusion": DIFFUSION, "batch": BATCH, "presence": PRESENCE}
 AT = {"t": T, "noise": NOISE, **{name: ALL[name] for name in list(ALL)[1:]}}
@@ -42,6 +42,7 @@ CALLS = {
     "min_snr_weighting": {"gamma": 5.0},
     "no_weighting": {"snr": NOISE[:, 0] ** 2},
     "p2_weighting": {"gamma": 1.0, "k": 1.0},
+    "sigmoid_weighting": {"bias": 1.0},
     "pmap_gradient": {"loss": part, "axis_name": "data"},
     "posterior_term": {"diffusion": DIFFUSION, "clean": CLEAN, "state": STATE},
     "prior_term": {"process": PROCESS, "clean": CLEAN},
@@ -52,7 +53,7 @@ CALLS = {
     "step_noise": {"key": KEY, "t": 3, "like": NOISE},
 }  # fmt: skip
 CALLS |= {f"{name}_terms": CALLS[name] for name in ("simple_loss", "bound_loss")}
-OTHERS = {"BoundTerms", "LossTerm", "LossTerms"}
+OTHERS = {"BoundTerms", "LossTerm", "LossTerms", "v_weighting"}
 WITH_LISTS = [name for name in CALLS if {"batch", "snr", "z"} & set(CALLS[name])]
 
 

@@ -95,7 +95,7 @@ def test_terms_by_hand():
     batch, _ = world.draw(5)
     diffusion, schedule = world.diffusion(), world.schedule
     roles = all_carried(batch, 5)
-    clean = encode(diffusion.model, batch, roles)
+    clean, roles = encode(diffusion.model, batch, roles)
     noise = jax.random.normal(jax.random.key(0), clean.z_0.shape)
     r, bar = (np.asarray(x, np.float64) for x in (schedule.retention, schedule.alpha_bar))
     for t in range(2, 7):

@@ -50,13 +50,13 @@ CALLS = {
     "uniform_grid": {"schedule": SCHEDULE, "num_steps": 3},
     "run_stepper": {
         "denoiser": DENOISER, "method": METHOD, "plan": PLAN, "start": Y, "keys": KEY,
-        "roles": query_roles(MODEL.modalities, 3, ["y"]), "kept": [0, 2],
+        "roles": query_roles(MODEL.modalities, 3, ["y"], ["x", "y"]), "kept": [0, 2],
     },
     "with_given": {"denoiser": DENOISER, "query": QUERY, "moments": False},
 }  # fmt: skip
 OTHERS = {
     "ESTIMATES", "EVERYWHERE", "GRIDS", "READS", "SAMPLERS", "UNKNOWNS", "Ancestral",
-    "Decorator", "Heun", "Multistep", "Plan", "Query", "Stepper", "Trajectory",
+    "Decorator", "Heun", "Multistep", "parse_order", "Plan", "Query", "Stepper", "Trajectory",
 }  # fmt: skip
 SAMPLE = ("sample", "sample_trajectory")
 

@@ -32,8 +32,9 @@ def query_of(world, model=None, **given):
 
 
 def roles_of(query, **carried):
-    absent = [name for name, flag in carried.items() if not flag]
-    return query_roles(query.diffusion.model.modalities, len(TIMES), query.given, absent)
+    names = query.diffusion.model.modalities
+    carries = [name for name in names if carried.get(name, True)]
+    return query_roles(names, len(TIMES), query.given, carries)
 
 
 def states(seed=0):
@@ -95,7 +96,7 @@ def test_decoder_at_scale_one_is_bayes_rule(count, carried):
         inside = rows @ world.covariance @ rows.T + noise
         exact = world.mean + world.covariance @ rows.T @ np.linalg.solve(inside, seen)
         np.testing.assert_allclose(got.clean.z_0[k], exact[:2], rtol=1e-6, atol=1e-9)
-    np.testing.assert_array_equal(got.clean.encodings["x0"], query.encodings["x0"])
+    np.testing.assert_array_equal(got.clean.encodings["x0"], carried * query.encodings["x0"])
 
 
 def read_all(**options):

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 
 from mmdiffusion_jax.baselines.separate.functions import SeparateFunctions, separate_state
 from mmdiffusion_jax.model import Batch, Presence, function_of, head_of, training_roles
+from mmdiffusion_jax.model.batches import column
 from mmdiffusion_jax.model.calls import encode_present, nll_present
-from mmdiffusion_jax.model.roles import column
 from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
 from mmdiffusion_jax.objective.losses import LossOptions, modality_scales_of, noise_error
 from mmdiffusion_jax.process import Pivot, Schedule, from_pivot, to_pivot
@@ -69,7 +69,7 @@ def separate_loss_terms(
     expect("model", model, SeparateFunctions)
     options = expect("options", LossOptions() if options is None else options, LossOptions)
     scales = modality_scales_of(model, options.modality_scales)
-    roles = training_roles(model.modalities, batch, presence)
+    roles = training_roles(model, batch, presence)
     columns = {name: column(batch, name) for name in model.modalities}
     size = columns[model.primary].shape[0]
     encodings = {

@@ -16,6 +16,8 @@ WEIGHTINGS: Mapping[str, Callable[..., Callable[[jax.Array], jax.Array]]] = {
     "none": lambda: objective.no_weighting,
     "min_snr": objective.min_snr_weighting,
     "p2": objective.p2_weighting,
+    "v": objective.v_weighting,
+    "sigmoid": objective.sigmoid_weighting,
 }
 """The weightings of the noise's error by the names that configs know them by."""
 
@@ -27,7 +29,10 @@ class LossOptions:
     Attributes:
         kind: one of `LOSSES`; the terms below are those of "simple".
         scales: {modality: λ of its term}; 1 where left out.
-        dropout: {secondary: the share of examples whose state leaves it out}.
+        dropout: {modality: the share of examples whose state leaves it out, or in which it is
+            hidden from the network although it is known}. Left out, it is 0.1 of what tasks know.
+        tasks: {"asked, … | known, …": rate}, such as {"image, label": 0.5, "image | label": 0.5}.
+            Left out, `default_tasks` makes them of the modalities.
         weighting: of the noise's error by t, {"kind": a name in `WEIGHTINGS`, **its parameters}, or
             the name alone.
         timesteps: how t is drawn, one of `process.TIMESTEP_DRAWS`.
@@ -39,6 +44,7 @@ class LossOptions:
     kind: str = "simple"
     scales: Mapping[str, float] = dataclasses.field(default_factory=dict)
     dropout: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    tasks: Mapping[str, float] = dataclasses.field(default_factory=dict)
     weighting: Choice = dataclasses.field(default="none", metadata={"table": WEIGHTINGS})
     timesteps: str = "uniform"
 
@@ -51,11 +57,17 @@ class LossOptions:
             ranges.check_real(f"loss.scales.{name}", scale, 0)
         for name, rate in self.dropout.items():
             ranges.check_real(f"loss.dropout.{name}", rate, 0, 1)
+        for task, rate in self.tasks.items():
+            ranges.check_real(f"loss.tasks.{task}", rate, 0)
 
     def of_simple_loss(self) -> objective.LossOptions:
         """The options of `objective.simple_loss`."""
         return objective.LossOptions(
-            self.scales, self.make_weighting(), self.dropout, self.timesteps
+            self.scales,
+            self.make_weighting(),
+            self.dropout,
+            self.timesteps,
+            tasks=self.tasks or None,
         )
 
     def make_weighting(self) -> Callable[[jax.Array], jax.Array]:

@@ -25,7 +25,7 @@ class SamplingOptions:
         grid: which t are visited, a name of `sampling.GRIDS`.
         guidance: {secondary: scale}, classifier-free; 1 is none.
         decoder_guidance: {secondary: scale}, by the model's own heads, where it is given; 0 is
-            none.
+            none. Left out, it is 1 for what is given and not shown to the network: Bayes' rule.
         guidance_interval: (low, high) in σ; empty for all noise levels.
         guidance_rescale: φ in [0, 1].
         guidance_limit: the greatest RMS of the change of ẑ_0 by guidance; 0 for none.
@@ -35,6 +35,8 @@ class SamplingOptions:
         estimate: of an unknown modality's encoding, "mean", "draw" or "moments".
         unknown: how unknown modalities enter the states: "absent" (left out), "estimated" (by the
             heads), or "auto".
+        order: what is generated, stage after stage, as `sampling.Method` has it; empty for the
+            modalities' own.
         read: whether the heads give the "most_likely" values in the end, or a "draw".
         read_noise: the greatest σ = sqrt((1 − ᾱ_t) / ᾱ_t) at which heads predict from states of a
             given primary; 0 for all t that are visited. At high noise the heads of masks or audio
@@ -57,6 +59,7 @@ class SamplingOptions:
     threshold: str = "auto"
     estimate: str = "mean"
     unknown: str = "auto"
+    order: tuple[str, ...] = ()
     read: str = "most_likely"
     read_noise: float = 0.0
     corrections: int = 0
@@ -85,7 +88,8 @@ class SamplingOptions:
                 ranges.check_real(f"sampling.{name}.{modality}", scale)
         self._check_interval()
         self.stepper()
-        self.decorators(self.decoder_guidance, is_bounded=True)
+        sampling.parse_order(self.order)
+        self.decorators(self.decoder_guidance, (), is_bounded=True)
 
     def _check_interval(self) -> None:
         ends = self.guidance_interval
@@ -149,12 +153,15 @@ class SamplingOptions:
             return "static" if is_bounded else "none"
         return self.threshold
 
-    def decorators(self, given: Collection[str], is_bounded: bool) -> list[sampling.Decorator]:
+    def decorators(
+        self, given: Collection[str], carried: Collection[str], is_bounded: bool
+    ) -> list[sampling.Decorator]:
         """Guidance and thresholding, innermost first.
 
         Args:
             given: the modalities whose values are given; guidance by the heads of others is left
                 out.
+            carried: those of them that the network is not shown.
             is_bounded: whether the clean state lies within [−1, 1].
         """
         low, high = self.guidance_interval or sampling.EVERYWHERE
@@ -163,7 +170,8 @@ class SamplingOptions:
             sampling.classifier_free_guidance(name, scale, *limits)
             for name, scale in sorted(self.guidance.items())
         ]
-        by_heads = {name: x for name, x in self.decoder_guidance.items() if name in given}
+        scales = {**dict.fromkeys(carried, 1.0), **self.decoder_guidance}
+        by_heads = {name: x for name, x in sorted(scales.items()) if name in given}
         if by_heads:
             decorators.append(sampling.decoder_guidance(by_heads, *limits))
         threshold = self.threshold_of(is_bounded)

@@ -103,7 +103,7 @@ def latent_distance(
     Raises:
         ValueError: masks or batches that do not fit.
     """
-    roles = training_roles(deployed.modalities, batch, presence)
+    roles = training_roles(deployed, batch, presence)
     terms = {}
     for name, old in deployed.modalities.items():
         x = without_absent(roles.present(name), batch[name])
@@ -136,8 +136,8 @@ def heads_at_noise(
     """
     model, schedule = diffusion.model, diffusion.process.schedule
     ranges.check_one_of("name", name, model.modalities)
-    roles = training_roles(model.modalities, batch, presence).without(name)
-    clean = encode(model, batch, roles)
+    roles = training_roles(model, batch, presence).without(name)
+    clean, roles = encode(model, batch, roles)
     t, noise = objective.draw_t_and_noise(key, schedule, clean, "uniform")
     state = observe(diffusion, clean, roles, t, noise)
     return state.prediction.heads[name]

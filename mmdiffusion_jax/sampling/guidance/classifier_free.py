@@ -22,8 +22,9 @@ def classifier_free_guidance(
     """ẑ_0 ← ẑ_0(without i) + scale · ( ẑ_0(with i) − ẑ_0(without i) ) (Ho & Salimans 2022).
 
     "Without" is the same state with modality i taken out of the drift, z_t − w̄_t^(i) E_i, and of
-    the roles; E_i is the given encoding, or the model's estimate where i is generated too. It costs
-    a second call of the model, and training must have dropped that modality from some states.
+    what the network sees; E_i is the given encoding, or the model's estimate where i is generated
+    too. It costs a second call of the model, and training must have dropped that modality from some
+    states.
 
     Args:
         name: a secondary modality that training dropped from some states.
@@ -62,6 +63,7 @@ def classifier_free_guidance(
         def guide(t: jax.Array, z_t: jax.Array, roles: Roles) -> NoisyState:
             plain = denoiser(t, z_t, roles)
             encoding = query.encodings.get(name, plain.clean.encodings[name])
+            encoding = roles.mask({name: encoding})[name]
             drift = at(process.weights.marginal[name], t, z_t) * encoding
             without = denoiser(t, z_t - drift, roles.without(name)).clean.z_0
             guided = without + scale * (plain.clean.z_0 - without)

@@ -1,0 +1,110 @@
+"""Batches: the data of each modality, and the masks of the examples that have it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.process.checks import as_array, described, expect, expect_name, expect_names
+
+Batch = Mapping[str, jax.Array]
+"""{name: x (batch, …)}, the data of each modality."""
+
+Presence = Mapping[str, jax.Array]
+"""{name: (batch,) of 0 or 1}, which examples have a modality; a name left out is in all of them."""
+
+
+def split_presence(batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Splits columns `<name>_present` off a batch: (values, presence masks).
+
+    Such a column is a mask where the batch has `<name>`, and else a modality of that name.
+
+    Raises:
+        ValueError: no dictionary, or booleans `<name>_present` without a column `<name>`.
+
+    Example:
+        >>> values, presence = split_presence({"label": 1, "label_present": 2})
+        >>> values, presence
+        ({'label': 1}, {'label': 2})
+    """
+    expect_names("batch", batch, "x (batch, …)")
+    suffix = "_present"
+    masks = {name for name in batch if name.endswith(suffix) and name.removesuffix(suffix) in batch}
+    values = {name: x for name, x in batch.items() if name not in masks}
+    for name, x in values.items():
+        if name.endswith(suffix) and getattr(x, "dtype", None) == jnp.bool_:
+            masks_of = [f"{other}{suffix}" for other in values if other != name]
+            raise errors.unknown("batch", name, masks_of, none="the batch has no other column")
+    return values, {name.removesuffix(suffix): batch[name] for name in masks}
+
+
+def column(batch: Batch, name: str, names: Iterable[str] = ()) -> jax.Array:
+    """One modality's x (batch, …) of a batch that should have `names`, as an array.
+
+    Raises:
+        ValueError: no dictionary, no such name in it, or a value without examples.
+
+    Example:
+        >>> column({"label": [3, 1]}, "label").shape
+        (2,)
+    """
+    if name not in expect_names("batch", batch, "x (batch, …)"):
+        raise errors.invalid(
+            "batch",
+            f"nothing for {name!r} among {sorted(batch)}",
+            f"an array for each of {sorted({name, *names})}",
+            "where it is missing from some examples, pass any value and a presence mask",
+        )
+    argument = f"batch[{name!r}]"
+    x = as_array(argument, batch[name], "an array (batch, …)")
+    if not x.ndim or not x.shape[0]:
+        raise errors.invalid(
+            argument,
+            f"shape {x.shape}" if x.ndim else described(batch[name]),
+            "(batch, …) with at least one example",
+            "leave empty batches out" if x.ndim else "give it a leading batch axis",
+        )
+    return x
+
+
+def presence_masks(
+    names: tuple[str, ...], batch: Batch, presence: Presence | None
+) -> dict[str, jax.Array]:
+    """{name: (batch,) booleans}, the examples that have each modality."""
+    for name in names:
+        expect("names", name, str, "pass model.modalities")
+    counts = {name: column(batch, name, names).shape[0] for name in names}
+    size = next(iter(counts.values()), 0)
+    for name, count in counts.items():
+        if count != size:
+            raise errors.invalid(
+                f"batch[{name!r}]",
+                f"{count} examples",
+                f"{size}, as the other modalities have",
+                "give every modality the same leading axis",
+            )
+    masks = {name: jnp.ones((size,), bool) for name in names}
+    presence = {} if presence is None else presence
+    for name, given in expect_names("presence", presence, "(batch,) of 0 or 1").items():
+        expect_name("presence", name, masks)
+        mask = as_array(f"presence[{name!r}]", given, "(batch,) of 0 or 1")
+        if mask.shape != (size,):
+            raise errors.invalid(
+                f"presence[{name!r}]",
+                f"shape {mask.shape}",
+                f"shape ({size},)",
+                "give one 0 or 1 an example",
+            )
+        # On the host: under jit the comparison of known values would be traced.
+        if not isinstance(mask, jax.core.Tracer) and not np.isin(np.asarray(mask), (0, 1)).all():
+            raise errors.invalid(
+                f"presence[{name!r}]",
+                f"values from {np.asarray(mask).min()} to {np.asarray(mask).max()}",
+                "0 or 1 each",
+                "an example has a modality or has it not",
+            )
+        masks[name] = mask.astype(bool)
+    return masks

@@ -1,0 +1,255 @@
+"""Tasks of training: which modalities an example asks for, which it knows, and its roles."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.model.batches import Batch, Presence, presence_masks
+from mmdiffusion_jax.model.functions import Modal, expect_modal
+from mmdiffusion_jax.model.roles import Role, Roles
+from mmdiffusion_jax.process.checks import (
+    as_key,
+    described,
+    expect,
+    expect_name,
+    expect_names,
+    expect_number,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """p(asked | known), as in "image, label | audio"; modalities in neither are left out.
+
+    Attributes:
+        asked: the names of the modalities that the loss counts.
+        known: the names of those whose values the network sees.
+
+    Example:
+        >>> task = parse_task("label, image | audio")
+        >>> task.asked, task.known, str(task)
+        (('image', 'label'), ('audio',), 'image, label | audio')
+    """
+
+    asked: tuple[str, ...]
+    known: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = [", ".join(self.asked), ", ".join(self.known)]
+        return " | ".join(part for part in parts if part)
+
+
+def parse_task(text: str) -> Task:
+    """The task that "asked, … | known, …" says, with its names sorted.
+
+    Raises:
+        ValueError: no text, a task that asks for nothing, or one that names a modality twice.
+    """
+    expected = '"asked, … | known, …", such as "image | label"'
+    parts = expect("task", text, str).split("|")
+    names = [[name.strip() for name in part.split(",") if name.strip()] for part in parts]
+    if len(parts) > 2 or not names[0]:
+        raise errors.invalid("tasks", repr(text), expected, "name what it asks for first")
+    everyone = sorted(itertools.chain(*names))
+    for first, second in itertools.pairwise(everyone):
+        if first == second:
+            raise errors.invalid("tasks", f"{first!r} twice in {text!r}", expected, "name it once")
+    return Task(*(tuple(sorted(part)) for part in names))
+
+
+def parse_tasks(tasks: Mapping[str, float], names: Iterable[str]) -> dict[Task, float]:
+    """{task: its share of the examples}, sorted, the shares summing to one, without rates of 0.
+
+    Args:
+        tasks: {"asked, … | known, …": rate}; rates are relative.
+        names: of all modalities.
+
+    Raises:
+        ValueError: an unknown modality, a task that asks for nothing, the same task twice, a rate
+            that is negative, or none above 0.
+
+    Example:
+        >>> tasks = parse_tasks({"image, label": 3, "image | label": 1}, ["image", "label"])
+        >>> {str(task): share for task, share in tasks.items()}
+        {'image, label': 0.75, 'image | label': 0.25}
+    """
+    rates: dict[Task, float] = {}
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise errors.invalid("names", described(names), "the names of modalities", "pass a list")
+    names = tuple(names)
+    for text, rate in expect_names("tasks", tasks, "rate").items():
+        task = parse_task(text)
+        for name in (*task.asked, *task.known):
+            expect_name("tasks", name, names, f"it is in {text!r}", none="there are no modalities")
+        if task in rates:
+            raise errors.invalid("tasks", f"{text!r} twice", "each task once", "leave one out")
+        expect_number(f"tasks[{text!r}]", rate, "0 or more", lambda x: 0 <= x < math.inf)
+        rates[task] = float(rate)
+    total = sum(rates.values())
+    if not total > 0:
+        raise errors.invalid("tasks", described(dict(tasks)), "a rate above 0", "raise one")
+    # Sorted, as a dictionary that has been through a file has another order.
+    return {task: rates[task] / total for task in sorted(rates, key=str) if rates[task] > 0}
+
+
+def default_tasks(
+    modalities: Iterable[str], primary: str, never: Iterable[str] = ()
+) -> dict[str, float]:
+    """A mix of tasks for joint samples and for every modality from the others.
+
+    Half of the examples ask for all together. The rest ask in equal parts for the primary and for
+    each other modality, given all the others or one of them: the primary, or for the primary each
+    in turn.
+
+    Args:
+        modalities: the names of all.
+        primary: the one that is diffused.
+        never: those that are not generated, and only known.
+
+    Returns:
+        {task: rate}; empty where there is nothing to condition on.
+
+    Example:
+        >>> default_tasks(["image", "label"], "image")
+        {'image, label': 0.5, 'image | label': 0.25, 'label | image': 0.25}
+    """
+    names, never = sorted(modalities), set(never)
+    others = [name for name in names if name != primary]
+    if not others:
+        return {}
+    generated = [name for name in others if name not in never]
+    rates = {str(Task(tuple(sorted([primary, *generated])))): 0.5}
+    targets = [primary, *generated]
+    for name in targets:
+        rest = [other for other in names if other != name]
+        known = [tuple(rest)]
+        known += [(other,) for other in (others if name == primary else [primary])]
+        conditions = dict.fromkeys(known)
+        for condition in conditions:
+            rates[str(Task((name,), condition))] = 0.5 / len(targets) / len(conditions)
+    return rates
+
+
+def training_roles(
+    model: Modal,
+    batch: Batch,
+    presence: Presence | None = None,
+    dropout: Mapping[str, float] | None = None,
+    key: jax.Array | None = None,
+    tasks: Mapping[str, float] | None = None,
+) -> Roles:
+    """The roles of a training batch, by presence, tasks and dropout.
+
+    Without tasks the states carry what is present, unless it is dropped. With tasks each example
+    draws one among those that ask for something it has. What its task knows, the network sees; what
+    the task asks for is carried, if that holds the primary, whose state it then is; and what it
+    does not name is absent.
+
+    A modality that is dropped from a state, at random, stays in the loss: so the heads learn to
+    predict x_i from a state that does not carry it, and the denoiser learns the branch without
+    modality i that classifier-free guidance needs. A known modality that is dropped is absent.
+
+    Args:
+        model: whose modalities play them, and which of these is the primary.
+        batch: {name: x (batch, …)}; every modality must be there.
+        presence: {name: (batch,) bool or 0/1}; a name left out is present everywhere.
+        dropout: {name: probability of being dropped}; left out, nothing is dropped.
+        key: a typed key; needed where anything is dropped or tasks are drawn.
+        tasks: {task: rate}, see `parse_tasks`; left out, all are asked for and nothing is known.
+
+    Raises:
+        ValueError: a modality missing from the batch, a batch without examples, modalities of
+            different batch sizes; a mask for an unknown modality, of the wrong shape or with other
+            values than 0 and 1 (outside jit); a rate for an unknown modality, or outside [0, 1];
+            tasks that `parse_tasks` rejects.
+
+    Example:
+        >>> import types
+        >>> batch = {"image": jnp.zeros((2, 3)), "label": jnp.zeros(2)}
+        >>> model = types.SimpleNamespace(modalities=batch, primary="image")
+        >>> roles = training_roles(model, batch, {"label": jnp.array([1, 0])})
+        >>> roles.carried("image").tolist(), roles.carried("label").tolist()
+        ([True, True], [True, False])
+        >>> key, tasks = jax.random.key(0), {"image | label": 1}
+        >>> given = training_roles(model, batch, key=key, tasks=tasks)
+        >>> given.asked("image").tolist(), given.known("label").tolist()
+        ([True, True], [True, True])
+    """
+    masks = presence_masks(tuple(expect_modal(model).modalities), batch, presence)
+    rates = expect_names("dropout", {} if dropout is None else dropout, "probability")
+    for name, rate in rates.items():
+        expect_name("dropout", name, masks, none="there are no modalities")
+        expected = "a probability in [0, 1]"
+        expect_number(f"dropout[{name!r}]", rate, expected, lambda x: 0 <= x <= 1)
+    roles = Roles({name: _bits(present=mask, carried=mask) for name, mask in masks.items()})
+    if tasks is not None:
+        shares = parse_tasks(tasks, masks)
+        task_key = jax.random.fold_in(as_key("key", key), len(masks))
+        drawn = _draw_tasks(task_key, roles, shares)
+        roles = _with_tasks(roles, tuple(shares), drawn, model.primary)
+    values = dict(roles.values)
+    for index, name in enumerate(sorted(rates)):
+        drop_key = jax.random.fold_in(as_key("key", key), index)
+        stays = jax.random.bernoulli(drop_key, 1 - rates[name], masks[name].shape)
+        left = jnp.where(roles.known(name), 0, values[name] & ~int(Role.CARRIED))
+        values[name] = jnp.where(stays, values[name], left)
+    return dataclasses.replace(roles, values=values)
+
+
+def _bits(present: jax.Array, carried: jax.Array, known: jax.Array | None = None) -> jax.Array:
+    value = int(Role.PRESENT) * present.astype(jnp.int32)
+    value = value + int(Role.CARRIED) * carried.astype(jnp.int32)
+    return value if known is None else value + int(Role.KNOWN) * known.astype(jnp.int32)
+
+
+def conditional_roles(
+    model: Modal, batch: Batch, presence: Presence | None, given: Iterable[str]
+) -> Roles:
+    """The roles in −log p(all others | given), of what is present.
+
+    The other arguments are those of `training_roles`.
+
+    Raises:
+        ValueError: as `training_roles`; a given name that the model does not show, or all of them.
+    """
+    roles = training_roles(model, batch, presence)
+    known = tuple(sorted(given))
+    for name in known:
+        expect_name("given", name, getattr(model, "shows", ()), none="the model shows none")
+    asked = tuple(sorted(set(roles.values) - set(known)))
+    if not asked:
+        raise errors.invalid("given", f"all of {known}", "fewer", "leave out what is asked for")
+    everywhere = jnp.zeros(next(iter(roles.values.values())).shape, jnp.int32)
+    return _with_tasks(roles, [Task(asked, known)], everywhere, model.primary) if known else roles
+
+
+def _draw_tasks(key: jax.Array, roles: Roles, tasks: Mapping[Task, float]) -> jax.Array:
+    """The place of each example's task, (batch,), among those that ask for something it has."""
+    fits = [
+        jnp.any(jnp.stack([roles.present(name) for name in task.asked]), axis=0) for task in tasks
+    ]
+    rates = jnp.log(jnp.array(list(tasks.values())))
+    # An example that has nothing that any task asks for draws one all the same.
+    logits = jnp.where(jnp.stack(fits, axis=-1), rates, rates - 1e4)
+    return jax.random.categorical(key, logits)
+
+
+def _with_tasks(roles: Roles, tasks: Sequence[Task], task: jax.Array, primary: str) -> Roles:
+    """The roles by the task of each example, of roles that carry what is present."""
+
+    def drawn(by_task: Iterable[bool]) -> jax.Array:
+        return jnp.array(list(by_task))[task]
+
+    values = {}
+    for name in roles.values:
+        mask = roles.present(name)
+        asked = mask & drawn(name in each.asked for each in tasks)
+        known = mask & drawn(name in each.known for each in tasks)
+        carried = asked & drawn(primary in each.asked for each in tasks)
+        values[name] = _bits(asked | known, carried, known)
+    return dataclasses.replace(roles, values=values, task=task)

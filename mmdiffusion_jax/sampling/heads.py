@@ -1,0 +1,87 @@
+"""Values from the decoder heads."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mmdiffusion_jax import errors
+from mmdiffusion_jax.model import (
+    ModelFunctions,
+    Roles,
+    call_modality,
+    draw,
+    estimate_encodings,
+    function_of,
+    head_of,
+)
+from mmdiffusion_jax.process import marginal
+from mmdiffusion_jax.sampling.loop import NOISE, fold, normal
+from mmdiffusion_jax.sampling.plan import Plan
+from mmdiffusion_jax.sampling.query import Query
+
+
+def heads_given_known(query: Query, names: Sequence[str], roles: Roles, shape: Any) -> Any:
+    """{name: its head, leading axis 1}, from one call that sees what is known and diffuses nothing.
+
+    The state is zero at t = T, as in training.
+    """
+    diffusion = query.diffusion
+    nothing = jnp.zeros(shape)
+    last = jnp.full(shape[:1], diffusion.num_steps, jnp.int32)
+    prediction = diffusion.model.predict(nothing, last, roles)
+    return {name: alone(head_of(prediction, name)) for name in names}
+
+
+def heads_given_primary(
+    query: Query, grid: Plan, keys: jax.Array, draw_keys: jax.Array | None, roles: Roles
+) -> dict[str, Any]:
+    """{secondary: its heads at noisy states of a given primary, leading axis t}."""
+    process, model = query.diffusion.process, query.diffusion.model
+    encodings = query.encodings
+    like = encodings[model.primary]
+    nothing = {name: jnp.zeros_like(like) for name in model.secondaries}
+
+    def refine(estimates: dict[str, jax.Array], t: jax.Array) -> tuple[Any, Any]:
+        times = jnp.full(like.shape[:1], t, jnp.int32)
+        drift = {name: encodings.get(name, estimates[name]) for name in model.secondaries}
+        z_0 = model.clean_state({**drift, model.primary: like})
+        state = marginal(process, times, z_0, drift)
+        noise = normal(fold(fold(keys, NOISE), t), like.shape, like.dtype)
+        prediction = model.predict(state.mean + jnp.sqrt(state.variance) * noise, times, roles)
+        at_t = None if draw_keys is None else fold(draw_keys, t)
+        refined = roles.mask(estimate_encodings(model, prediction, at_t))
+        return refined, {name: head_of(prediction, name) for name in model.secondaries}
+
+    return jax.lax.scan(refine, nothing, jnp.asarray(grid.times))[1]
+
+
+def value_of(model: ModelFunctions, name: str, heads: Any, keys: jax.Array | None) -> jax.Array:
+    """The values of one modality from its heads, whose leading axis is t, from noise to data.
+
+    With keys (batch,) they are draws from the last head, without the most likely of all pooled.
+    """
+    last = jax.tree.map(lambda leaf: leaf[-1], heads)
+    if keys is not None:
+        # By name, so that the values of modalities are drawn independently.
+        index = sorted(model.modalities).index(name)
+        return draw(model, name, fold(keys, index), last)
+    if model.modalities[name].pool is not None:
+        pooled = function_of(model, name, "pool")(heads)
+        shapes = [jax.tree.map(jnp.shape, parameters) for parameters in (pooled, last)]
+        if shapes[0] != shapes[1]:
+            raise errors.invalid(
+                f"modalities[{name!r}].pool",
+                f"parameters of shapes {shapes[0]}",
+                f"one set of them, of shapes {shapes[1]}",
+                "reduce the leading axis, and that alone",
+            )
+        last = pooled
+    sizes = sorted({jnp.shape(leaf)[0] for leaf in jax.tree.leaves(last) if jnp.ndim(leaf)})
+    return call_modality(model, name, "most_likely", last, shape=(*sizes[:1], ...))
+
+
+def alone(head: Any) -> Any:
+    """One head as a stack of one."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], head)
