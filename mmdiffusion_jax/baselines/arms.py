@@ -15,6 +15,21 @@ def multi(config: ConfigDict) -> dict[str, ConfigDict]:
     return {"joint": config.copy_and_resolve_references()}
 
 
+def drift(config: ConfigDict) -> dict[str, ConfigDict]:
+    """The same model with one task: all modalities drive one state, and nothing is shown.
+
+    This is the bound's own formulation. Given modalities guide by their heads, by Bayes' rule.
+    """
+    part = config.copy_and_resolve_references()
+    part.loss.tasks = ConfigDict({", ".join(sorted(config.modalities)): 1.0})
+    if not part.loss.dropout:
+        secondaries = sorted(set(config.modalities) - {config.primary})
+        part.loss.dropout = ConfigDict(dict.fromkeys(secondaries, 0.1))
+    part.loss.shown_noise = part.sampling.shown_levels = ConfigDict()
+    part.sampling.order = ()
+    return {"joint": part}
+
+
 def single(config: ConfigDict) -> dict[str, ConfigDict]:
     """One model a task: a diffusion model of the primary, and a predictor of each other modality.
 
@@ -59,6 +74,7 @@ def separate(config: ConfigDict) -> dict[str, ConfigDict]:
 
 ARMS: Mapping[str, Callable[[ConfigDict], dict[str, ConfigDict]]] = {
     "multi": multi,
+    "drift": drift,
     "single": single,
     "single_augmented": single_augmented,
     "separate": separate,
@@ -106,5 +122,7 @@ def _primary_alone(config: ConfigDict) -> ConfigDict:
 
 def _plainly_sampled(part: ConfigDict) -> ConfigDict:
     part.sampling.guidance = part.sampling.decoder_guidance = ConfigDict()
+    part.loss.tasks = part.loss.shown_noise = part.sampling.shown_levels = ConfigDict()
+    part.sampling.order = ()
     part.sampling.read_noise = 0.0
     return part

@@ -173,6 +173,7 @@ class Shared:
                 read=options.read,
                 corrections=options.corrections,
                 order=options.order or None,
+                shown_levels=options.shown_levels,
             ),
         }
 

@@ -105,8 +105,12 @@ class Settings:
             return loss
         with under("config.loss"):
             known = _known(tasks, kinds)
-        dropout = dict(loss.dropout) or dict.fromkeys(known, _DROPOUT)
-        return dataclasses.replace(loss, tasks=tasks, dropout=dropout)
+        changes: dict[str, Any] = {"tasks": tasks}
+        if known and not loss.dropout:
+            changes["dropout"] = dict.fromkeys(known, _DROPOUT)
+        if known and loss.weighting == {"kind": "auto"} and self.process.target != "noise":
+            changes["weighting"] = "v"
+        return dataclasses.replace(loss, **changes)
 
     @property
     def shows(self) -> tuple[str, ...]:
@@ -130,6 +134,7 @@ class Settings:
             "process.shares",
             "loss.scales",
             "loss.dropout",
+            "loss.shown_noise",
             "sampling.guidance",
             "sampling.decoder_guidance",
         ):

@@ -185,6 +185,17 @@ class Modality(nn.Module):
         """One picture (height, width, 3) uint8, or one caption, for each example."""
         raise NotImplementedError
 
+    def certain(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(x of `derived_from`, mask) of a partial view x, true where it tells that for certain."""
+        raise NotImplementedError
+
+    def latent_mask(self, mask: jax.Array) -> jax.Array:
+        """Mask (batch, …) of a part of x → (batch, *latent), the entries of E(x) it determines.
+
+        By default the mask itself, of an encoder that goes entry by entry.
+        """
+        return mask
+
     @property
     def num_labels(self) -> int:
         """How many labels there are, where x is one label of an example; 0 where it is not.

@@ -117,6 +117,11 @@ class MaskedImage(Image):
         # A condition may hold anything under its squares.
         super().validate(name, np.where(_is_visible(x)[..., None], restored(x), 0))
 
+    def certain(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The visible pixels of the image that it is a view of."""
+        picture = restored(x)
+        return picture, jnp.broadcast_to(_is_visible(x)[..., None], picture.shape)
+
     def measures(self, given: Modality) -> Sequence[Measure]:
         """None: the place of a square is drawn, and follows from nothing that is given."""
         del given

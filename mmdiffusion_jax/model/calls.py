@@ -32,6 +32,7 @@ RESULTS: Mapping[str, str] = {
     "most_likely": "one x an example",
     "reconstruct": "the parameters of p(x | z_t)",
     "pool": "one set of parameters",
+    "latent_mask": "which entries of the encoding of each example are determined",
     "condition_log_prob": "log p(x | z_t) of each example",
 }
 """What each function of a modality returns, in words for the errors."""

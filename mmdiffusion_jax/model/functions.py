@@ -47,10 +47,10 @@ DRAWN = ("before", "after", "never")
 """When a joint sample draws a modality, by the primary."""
 
 
-def _as_it_is(z_0: jax.Array, head: Any) -> jax.Array:
-    """The default reconstruction: the estimate of the encoding is the parameter."""
+def _as_it_is(value: jax.Array, head: Any = None) -> jax.Array:
+    """The default reconstruction, where the estimate of the encoding is the parameter."""
     del head
-    return z_0
+    return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +73,10 @@ class ModalityFunctions:
         condition_log_prob: the `log_prob` that guidance takes where x is given; left out,
             `log_prob`. An x with a part that its encoder never reads, such as the target of a
             restoration, says less about z_t than its `log_prob`.
+        certain: x → (x of the primary, mask), the part of the primary that x tells for certain,
+            such as the visible pixels of an image of which a part is hidden. Samples keep it.
+        latent_mask: mask (batch, …) of a part of x → (batch, *latent), the entries of E(x) that the
+            part determines; left out, the mask itself, for an encoder that goes entry by entry.
         drawn: when a joint sample draws it unless told otherwise: "before" the primary, as what is
             global and has a head whose draws are good, such as a label; "after" it, as what is
             dense; or "never", as what says nothing before it is given, such as an image of which a
@@ -93,6 +97,8 @@ class ModalityFunctions:
     pool: Callable[[Any], Any] | None = None
     num_dims: int = 1
     condition_log_prob: Callable[[Any, jax.Array], jax.Array] | None = None
+    certain: Callable[[jax.Array], tuple[jax.Array, jax.Array]] | None = None
+    latent_mask: Callable[[jax.Array], jax.Array] = _as_it_is
     drawn: str = "after"
 
     def __post_init__(self) -> None:

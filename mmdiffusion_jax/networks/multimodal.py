@@ -137,6 +137,9 @@ class MultiModalModel(nn.Module):
             shows=self.shows,
         )
 
+    def _views_primary(self, modality: Modality) -> bool:
+        return modality.is_partial_view and modality.derived_from == self.primary
+
     def modality_functions(self, params: Any) -> dict[str, ModalityFunctions]:
         """The modalities with these parameters as plain functions, by name."""
         apply: Any = functools.partial(self.apply, {"params": params})
@@ -152,6 +155,8 @@ class MultiModalModel(nn.Module):
                 pool=modality.pool,
                 num_dims=modality.num_dims,
                 condition_log_prob=modality.condition_log_prob,
+                certain=modality.certain if self._views_primary(modality) else None,
+                latent_mask=modality.latent_mask,
                 drawn=modality.drawn,
             )
             for name, modality in self.modalities.items()

@@ -19,6 +19,7 @@ from mmdiffusion_jax.model import (
     training_roles,
 )
 from mmdiffusion_jax.model.diffusion import expect_diffusion
+from mmdiffusion_jax.model.showing import shown_at_random
 from mmdiffusion_jax.objective.bound import bound_estimate, draw_t_and_noise
 from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
 from mmdiffusion_jax.objective.terms import posterior_term, reconstruction_term, recovery_terms
@@ -125,6 +126,8 @@ class LossOptions:
             what the network sees.
         tasks: {"asked, … | known, …": rate}, see `model.parse_tasks`; left out, all modalities are
             asked for together.
+        shown_noise: {name: share} of the examples that know a modality in which the network is
+            shown it at a noise level drawn from all; left out, it is shown without noise.
         timesteps: how t is drawn: "uniform", "antithetic" or "stratified".
         variance_scale: weight of L1 in nats per dimension with its mean's gradient stopped, for a
             model of learned variance (Nichol & Dhariwal 2021, section 3.1); otherwise unused.
@@ -139,6 +142,7 @@ class LossOptions:
     timesteps: str = "uniform"
     variance_scale: float = 0.001
     tasks: Mapping[str, float] | None = None
+    shown_noise: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         does = "of the signal-to-noise ratio, such as p2_weighting()"
@@ -217,6 +221,8 @@ def simple_loss_terms(
     drop_key, draw_key = jax.random.split(key)
     roles = training_roles(model, batch, presence, options.dropout, drop_key, options.tasks)
     clean, roles = encode(model, batch, roles)
+    blur_key = jax.random.fold_in(drop_key, 1 + len(model.modalities))
+    roles = shown_at_random(blur_key, process.schedule, roles, options.shown_noise)
     t, noise = draw_t_and_noise(draw_key, process.schedule, clean, options.timesteps)
     state = observe(diffusion, clean, roles, t, noise)
     t = state.t

@@ -1,5 +1,6 @@
 """Sampling from a model given as plain functions: steppers, grids, guidance, any-to-any."""
 
+from mmdiffusion_jax.sampling.fixed import Fixed
 from mmdiffusion_jax.sampling.grids import (
     GRIDS,
     check_grid,
@@ -36,6 +37,7 @@ __all__ = [
     "Ancestral",
     "DPMSolverPP",
     "Decorator",
+    "Fixed",
     "Heun",
     "Method",
     "Multistep",

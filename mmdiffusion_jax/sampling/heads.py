@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.model import (
+    Diffusion,
     ModelFunctions,
     Roles,
     call_modality,
@@ -22,16 +23,23 @@ from mmdiffusion_jax.sampling.plan import Plan
 from mmdiffusion_jax.sampling.query import Query
 
 
-def heads_given_known(query: Query, names: Sequence[str], roles: Roles, shape: Any) -> Any:
-    """{name: its head, leading axis 1}, from one call that sees what is known and diffuses nothing.
+def heads_given_known(
+    diffusion: Diffusion, names: Sequence[str], at_levels: Sequence[Roles], shape: tuple[int, ...]
+) -> dict[str, Any]:
+    """{name: its heads, leading axis level}, by calls that see what is known and diffuse nothing.
 
-    The state is zero at t = T, as in training.
+    The state is zero at t = T, as in training; each of the roles shows what is known at its level.
     """
-    diffusion = query.diffusion
     nothing = jnp.zeros(shape)
     last = jnp.full(shape[:1], diffusion.num_steps, jnp.int32)
-    prediction = diffusion.model.predict(nothing, last, roles)
-    return {name: alone(head_of(prediction, name)) for name in names}
+
+    def call(roles: Roles) -> dict[str, Any]:
+        prediction = diffusion.model.predict(nothing, last, roles)
+        return {name: head_of(prediction, name) for name in names}
+
+    if len(at_levels) == 1:
+        return alone(call(at_levels[0]))
+    return jax.lax.map(call, jax.tree.map(lambda *leaves: jnp.stack(leaves), *at_levels))
 
 
 def heads_given_primary(

@@ -16,6 +16,7 @@ from mmdiffusion_jax.process.checks import (
     expect_callable,
     expect_name,
     expect_names,
+    expect_number,
     expect_whole,
 )
 from mmdiffusion_jax.ranges import is_whole
@@ -51,6 +52,10 @@ class Method:
             estimate in the state. "auto" is "estimated" while the primary is generated; with a
             given primary, where an early wrong estimate would confirm itself, it is "absent" for
             the modalities that training dropped from some states.
+        shown_levels: {name: noise levels s/T in [0, 1]} at which a given modality is shown. The
+            primary's state is drawn with the first, and a stage of heads alone pools them all, as
+            many calls: where few examples were labelled, a head that sees a clean image knows them
+            by heart, and one that sees noise does not. Left out, it is shown without noise.
         read: the returned values: "most_likely" under the heads at the last t (or under the pooled
             heads), or a "draw" from the heads at the last t.
         corrections: Langevin steps at each t after it is reached, z ← z + ½σ² s + σ ξ with the
@@ -71,6 +76,7 @@ class Method:
     order: Sequence[str] | None = None
     estimate: str = "mean"
     unknown: str = "auto"
+    shown_levels: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
     read: str = "most_likely"
     corrections: int = 0
 
@@ -78,6 +84,10 @@ class Method:
         for argument, choices in (("estimate", ESTIMATES), ("unknown", UNKNOWNS), ("read", READS)):
             expect_name(argument, getattr(self, argument), choices)
         expect_whole("corrections", self.corrections, 0)
+        for name, levels in expect_names("shown_levels", self.shown_levels, "levels").items():
+            for level in levels:
+                expected = "numbers in [0, 1]"
+                expect_number(f"shown_levels[{name!r}]", level, expected, lambda x: 0 <= x <= 1)
         if self.order is not None:
             parse_order(self.order)
         decorators = () if self.decorators is None else self.decorators

@@ -12,17 +12,29 @@ from mmdiffusion_jax import errors
 from mmdiffusion_jax.model import (
     Diffusion,
     ModelFunctions,
+    Roles,
     call_modality,
     function_of,
     head_of,
     query_roles,
 )
 from mmdiffusion_jax.model.diffusion import expect_diffusion
+from mmdiffusion_jax.model.showing import shown_at
 from mmdiffusion_jax.process.checks import expect, expect_callable, expect_whole
+from mmdiffusion_jax.sampling.fixed import Fixed, certain_part, with_fixed
 from mmdiffusion_jax.sampling.grids import uniform_grid
 from mmdiffusion_jax.sampling.guidance.decoder import decoder_guidance
 from mmdiffusion_jax.sampling.heads import alone, heads_given_known, heads_given_primary, value_of
-from mmdiffusion_jax.sampling.loop import DRAW, READ, START, fold, normal, run_stepper, sample_keys
+from mmdiffusion_jax.sampling.loop import (
+    DRAW,
+    READ,
+    SHOWN,
+    START,
+    fold,
+    normal,
+    run_stepper,
+    sample_keys,
+)
 from mmdiffusion_jax.sampling.method import Method, as_shape, check_given
 from mmdiffusion_jax.sampling.order import Stage, parse_order, stages_of
 from mmdiffusion_jax.sampling.plan import Plan, plan
@@ -35,6 +47,7 @@ def sample(
     shape: tuple[int, ...],
     given: Mapping[str, jax.Array] | None = None,
     method: Method | None = None,
+    fixed: Fixed | None = None,
 ) -> dict[str, jax.Array]:
     """Generates what is not given, stage after stage of `Method.order`, each known to the next.
 
@@ -57,6 +70,7 @@ def sample(
         shape: (num_samples, *latent).
         given: {name: x (num_samples, …)}; left out, all modalities are generated.
         method: how to sample; left out, all steps of ancestral sampling.
+        fixed: a part of the primary that every sample keeps, where the primary is not given.
 
     Returns:
         {name: x} for every modality that is given, as it came, or generated.
@@ -87,7 +101,7 @@ def sample(
         >>> samples["pixels"].tolist()
         [[0.5, 0.5]]
     """
-    return _generate(key, diffusion, shape, given, method)[0]
+    return _generate(key, diffusion, shape, given, method, fixed)[0]
 
 
 @jax.tree_util.register_dataclass
@@ -146,7 +160,7 @@ def sample_trajectory(
         ([100, 50, 1], (3, 1, 2), [[0.5, 0.5]])
     """
     expect_whole("num_states", num_states, 1)
-    return _generate(key, diffusion, shape, given, method, num_states)
+    return _generate(key, diffusion, shape, given, method, None, num_states)
 
 
 def _generate(
@@ -155,6 +169,7 @@ def _generate(
     shape: tuple[int, ...],
     given: Mapping[str, jax.Array] | None,
     method: Method | None,
+    fixed: Fixed | None,
     num_states: int | None = None,
 ) -> tuple[dict[str, jax.Array], Any]:
     """All values, and the trajectory of the primary where `num_states` is set."""
@@ -177,7 +192,8 @@ def _generate(
     keys, path = sample_keys(key, shape[0]), None
     for stage in stages_of(model, values, method.order):
         if model.primary in stage:
-            drawn, path = _diffuse(keys, diffusion, shape, values, (stage, method, grid, places))
+            how = stage, method, grid, places, fixed
+            drawn, path = _diffuse(keys, diffusion, shape, values, how)
         else:
             drawn = _answer(keys, diffusion, shape, values, (stage, method, grid))
         values = {**values, **drawn}
@@ -214,16 +230,31 @@ def _answer(
     heads: Any
     if model.primary in shown or model.primary not in given:
         roles = query_roles(model.modalities, shape[0], given, shown=shown)
-        roles = dataclasses.replace(roles, encodings=query.encodings)
-        heads = heads_given_known(query, stage, roles, shape)
+        at_levels = _shown(keys, query, roles, method)
+        heads = heads_given_known(diffusion, stage, at_levels, shape)
     else:
         absent = _absent(model, stage, method.unknown, primary_given=True)
         carried = set(model.modalities) - shown - set(absent)
         roles = query_roles(model.modalities, shape[0], given, carried, shown)
-        roles = dataclasses.replace(roles, encodings=query.encodings)
+        roles = _shown(keys, query, roles, method)[0]
         draw_keys = fold(keys, DRAW) if method.estimate == "draw" else None
         heads = heads_given_primary(query, grid, keys, draw_keys, roles)
     return {name: value_of(model, name, heads[name], read_keys) for name in stage}
+
+
+def _shown(keys: jax.Array, query: Query, roles: Roles, method: Method) -> list[Roles]:
+    """The roles with what is known to be shown, at each of its noise levels."""
+    roles = dataclasses.replace(roles, encodings=query.encodings)
+    levels = {name: x for name, x in method.shown_levels.items() if name in query.given and x}
+    schedule, at_levels = query.diffusion.process.schedule, []
+    for place in range(max(map(len, levels.values()), default=0)):
+        here = {name: x[min(place, len(x) - 1)] for name, x in levels.items()}
+        steps = {
+            name: jnp.full(keys.shape, round(level * schedule.num_steps), jnp.int32)
+            for name, level in here.items()
+        }
+        at_levels.append(shown_at(fold(fold(keys, SHOWN), place), schedule, roles, steps))
+    return at_levels or [roles]
 
 
 def _is_last(method: Method, stage: Stage) -> bool:
@@ -236,17 +267,18 @@ def _diffuse(
     diffusion: Diffusion,
     shape: tuple[int, ...],
     given: Mapping[str, jax.Array],
-    how: tuple[Stage, Method, Plan, np.ndarray | None],
+    how: tuple[Stage, Method, Plan, np.ndarray | None, Fixed | None],
 ) -> tuple[dict[str, jax.Array], Trajectory | None]:
     """The values of a stage with the primary, and the states on the way if places are given."""
-    stage, method, grid, places = how
+    stage, method, grid, places, fixed = how
     model = diffusion.model
+    fixed = certain_part(model, given, fixed)
     query, shown = _query(diffusion, shape, given)
     generated = [name for name in stage if name != model.primary]
     absent = {*_absent(model, generated, method.unknown, primary_given=False)}
     carried = {*stage, *given} - shown - absent
     roles = query_roles(model.modalities, shape[0], given, carried, shown)
-    roles = dataclasses.replace(roles, encodings=query.encodings)
+    roles = _shown(keys, query, roles, method)[0]
     draw_keys = fold(keys, DRAW) if method.estimate == "draw" else None
     read_keys = fold(keys, READ) if method.read == "draw" else None
     denoiser = plain_denoiser(query, draw_keys)
@@ -258,6 +290,8 @@ def _diffuse(
         denoiser = decorate(denoiser, query)
         expect_callable("decorators", denoiser, "from a decorator")
     denoiser = with_given(denoiser, query, moments=method.estimate == "moments")
+    if fixed is not None:
+        denoiser = with_fixed(denoiser, model, fixed, shape)
 
     def read(t: jax.Array, z_t: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """ẑ_0, and the values of the stage, if sampling ends at this state."""
@@ -270,7 +304,8 @@ def _diffuse(
         head = function_of(model, model.primary, "reconstruct")(
             model.primary_encoding(z_0, state.clean.encodings), prediction.heads.get(model.primary)
         )
-        values[model.primary] = value_of(model, model.primary, alone(head), read_keys)
+        value = value_of(model, model.primary, alone(head), read_keys)
+        values[model.primary] = value if fixed is None else fixed.kept_in(value)
         return z_0, values
 
     start = normal(fold(keys, START), shape)

@@ -13,6 +13,7 @@ LOSSES = ("simple", "bound")
 """The simple loss, or the variational bound."""
 
 WEIGHTINGS: Mapping[str, Callable[..., Callable[[jax.Array], jax.Array]]] = {
+    "auto": lambda: objective.no_weighting,
     "none": lambda: objective.no_weighting,
     "min_snr": objective.min_snr_weighting,
     "p2": objective.p2_weighting,
@@ -33,8 +34,12 @@ class LossOptions:
             hidden from the network although it is known}. Left out, it is 0.1 of what tasks know.
         tasks: {"asked, … | known, …": rate}, such as {"image, label": 0.5, "image | label": 0.5}.
             Left out, `default_tasks` makes them of the modalities.
+        shown_noise: {modality: the share of examples, among those that know it, in which the
+            network is shown it at a noise level drawn from all}.
         weighting: of the noise's error by t, {"kind": a name in `WEIGHTINGS`, **its parameters}, or
-            the name alone.
+            the name alone. "auto" is "v" where tasks condition and the network predicts "v" or
+            "z_0", else "none": of a network that predicts the noise, "v" would weigh the last steps
+            by a factor of thousands.
         timesteps: how t is drawn, one of `process.TIMESTEP_DRAWS`.
 
     Raises:
@@ -45,7 +50,8 @@ class LossOptions:
     scales: Mapping[str, float] = dataclasses.field(default_factory=dict)
     dropout: Mapping[str, float] = dataclasses.field(default_factory=dict)
     tasks: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    weighting: Choice = dataclasses.field(default="none", metadata={"table": WEIGHTINGS})
+    shown_noise: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    weighting: Choice = dataclasses.field(default="auto", metadata={"table": WEIGHTINGS})
     timesteps: str = "uniform"
 
     def __post_init__(self) -> None:
@@ -55,8 +61,9 @@ class LossOptions:
         object.__setattr__(self, "weighting", weighting)
         for name, scale in self.scales.items():
             ranges.check_real(f"loss.scales.{name}", scale, 0)
-        for name, rate in self.dropout.items():
-            ranges.check_real(f"loss.dropout.{name}", rate, 0, 1)
+        for section in ("dropout", "shown_noise"):
+            for name, rate in getattr(self, section).items():
+                ranges.check_real(f"loss.{section}.{name}", rate, 0, 1)
         for task, rate in self.tasks.items():
             ranges.check_real(f"loss.tasks.{task}", rate, 0)
 
@@ -68,6 +75,7 @@ class LossOptions:
             self.dropout,
             self.timesteps,
             tasks=self.tasks or None,
+            shown_noise=self.shown_noise,
         )
 
     def make_weighting(self) -> Callable[[jax.Array], jax.Array]:

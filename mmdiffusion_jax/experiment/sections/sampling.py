@@ -37,6 +37,8 @@ class SamplingOptions:
             heads), or "auto".
         order: what is generated, stage after stage, as `sampling.Method` has it; empty for the
             modalities' own.
+        shown_levels: {modality: noise levels s/T} at which a given modality is shown, as
+            `sampling.Method` has them.
         read: whether the heads give the "most_likely" values in the end, or a "draw".
         read_noise: the greatest σ = sqrt((1 − ᾱ_t) / ᾱ_t) at which heads predict from states of a
             given primary; 0 for all t that are visited. At high noise the heads of masks or audio
@@ -60,6 +62,7 @@ class SamplingOptions:
     estimate: str = "mean"
     unknown: str = "auto"
     order: tuple[str, ...] = ()
+    shown_levels: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     read: str = "most_likely"
     read_noise: float = 0.0
     corrections: int = 0
@@ -89,6 +92,9 @@ class SamplingOptions:
         self._check_interval()
         self.stepper()
         sampling.parse_order(self.order)
+        for name, levels in self.shown_levels.items():
+            for level in levels:
+                ranges.check_real(f"sampling.shown_levels.{name}", level, 0, 1)
         self.decorators(self.decoder_guidance, (), is_bounded=True)
 
     def _check_interval(self) -> None:
