@@ -24,6 +24,7 @@ from mmdiffusion_jax.model.calls import encode_present, nll_present
 from mmdiffusion_jax.networks import MultiModalModel
 from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
 from mmdiffusion_jax.process.checks import described, expect, expect_name, widest
+from mmdiffusion_jax.sampling.fixed import certain_part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Predict:
     ) -> dict[str, jax.Array]:
         """The most likely value of the target; a restored one has the name of what it derives from.
 
+        The visible pixels of a restored image stay as they are.
+
         Raises:
             ValueError: given values of other modalities than the network sees.
         """
@@ -72,7 +75,8 @@ class Predict:
         value = function_of(functions, self.target, "most_likely")(head)
         origin = self.model.modalities[self.target].derived_from
         if self.target in self.predicts_from and origin is not None:
-            return {origin: restored(value)}
+            picture, visible = restored(value), certain_part(functions, given, None)
+            return {origin: picture if visible is None else visible.kept_in(picture)}
         return {self.target: value}
 
 

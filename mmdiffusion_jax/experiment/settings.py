@@ -106,8 +106,7 @@ class Settings:
         with under("config.loss"):
             known = _known(tasks, kinds)
         changes: dict[str, Any] = {"tasks": tasks}
-        if known and not loss.dropout:
-            changes["dropout"] = dict.fromkeys(known, _DROPOUT)
+        changes["dropout"] = {**dict.fromkeys(known, _DROPOUT), **loss.dropout}
         if known and loss.weighting == {"kind": "auto"} and self.process.target != "noise":
             changes["weighting"] = "v"
         return dataclasses.replace(loss, **changes)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.model.batches import Batch, Presence, presence_masks
@@ -79,7 +80,8 @@ def parse_tasks(tasks: Mapping[str, float], names: Iterable[str]) -> dict[Task, 
         {'image, label': 0.75, 'image | label': 0.25}
     """
     rates: dict[Task, float] = {}
-    if isinstance(names, str) or not isinstance(names, Iterable):
+    is_list = isinstance(names, Iterable) and not isinstance(names, str | jax.Array | np.ndarray)
+    if not is_list:
         raise errors.invalid("names", described(names), "the names of modalities", "pass a list")
     names = tuple(names)
     for text, rate in expect_names("tasks", tasks, "rate").items():

@@ -51,35 +51,8 @@ def convolution(
 
 def _operands(*arrays: Any, dtype: Any = None, inexact: bool = True) -> list[Any]:
     """Flax calls it to bring inputs, kernel and bias to one dtype; this one leaves the bias."""
-    inputs, kernel, bias = arrays
-    return [inputs.astype(dtype), kernel.astype(dtype), bias]
-
-
-def _without_bias(*arrays: Any, dtype: Any = None, inexact: bool = True) -> list[Any]:
-    inputs, kernel, _ = arrays
-    return [inputs.astype(dtype), kernel.astype(dtype), None]
-
-
-def zero_linear(inputs: jax.Array, features: int, name: str, dtype: str) -> jax.Array:
-    """`linear` without a bias whose weights start at zero, for what an older network did not see.
-
-    Example:
-        >>> class Layer(nn.Module):
-        ...     @nn.compact
-        ...     def __call__(self, x):
-        ...         return zero_linear(x, 2, "shown", "float32")
-        >>> Layer().init_with_output(jax.random.key(0), jnp.ones((1, 3)))[0].tolist()
-        [[0.0, 0.0]]
-    """
-    layer = nn.Dense(
-        features,
-        use_bias=False,
-        dtype=dtype,
-        kernel_init=nn.initializers.zeros,
-        promote_dtype=_without_bias,
-        name=name,
-    )
-    return layer(inputs).astype(dtype)
+    inputs, kernel, *bias = arrays
+    return [inputs.astype(dtype), kernel.astype(dtype), *bias]
 
 
 def _wide_product() -> Any:
@@ -88,3 +61,7 @@ def _wide_product() -> Any:
 
 def _wide_convolution() -> Any:
     return functools.partial(jax.lax.conv_general_dilated, preferred_element_type=jnp.float32)
+
+
+zero_linear = functools.partial(linear, use_bias=False, kernel_init=nn.initializers.zeros)
+"""`linear` that starts at zero and has no bias, for inputs that older parameters did not have."""

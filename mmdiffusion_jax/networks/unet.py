@@ -131,7 +131,7 @@ class UNet(nn.Module):
         grid = convolution(patches, channels[0], "input", self.dtype)
         if shown is not None:
             maps = split_patches(shown.maps, self.patch_size).reshape(len(z_t), *sides, -1)
-            grid = grid + _zero_convolution(maps, channels[0], "shown", self.dtype)
+            grid = grid + _zero_convolution(maps, channels[0], "shown", self.dtype, use_bias=False)
         skips = [grid]
         for level, out in enumerate(channels):
             attends = self.has_attention(level)

@@ -18,7 +18,8 @@ from mmdiffusion_jax.sampling.method import READS, UNKNOWNS, Method
 from mmdiffusion_jax.sampling.order import parse_order
 from mmdiffusion_jax.sampling.plan import Plan, plan
 from mmdiffusion_jax.sampling.query import ESTIMATES, Decorator, Query, plain_denoiser, with_given
-from mmdiffusion_jax.sampling.sample import Trajectory, sample, sample_trajectory
+from mmdiffusion_jax.sampling.sample import sample, sample_trajectory
+from mmdiffusion_jax.sampling.stage import Trajectory
 from mmdiffusion_jax.sampling.steppers.ancestral import Ancestral
 from mmdiffusion_jax.sampling.steppers.ddim import DDIM
 from mmdiffusion_jax.sampling.steppers.dpm_solver_pp import DPMSolverPP

@@ -1,44 +1,22 @@
 """Samples of any modalities given any others."""
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.model import (
-    Diffusion,
-    ModelFunctions,
-    Roles,
-    call_modality,
-    function_of,
-    head_of,
-    query_roles,
-)
+from mmdiffusion_jax.model import Diffusion
 from mmdiffusion_jax.model.diffusion import expect_diffusion
-from mmdiffusion_jax.model.showing import shown_at
-from mmdiffusion_jax.process.checks import expect, expect_callable, expect_whole
-from mmdiffusion_jax.sampling.fixed import Fixed, certain_part, with_fixed
+from mmdiffusion_jax.process.checks import expect, expect_whole
+from mmdiffusion_jax.sampling.fixed import Fixed
 from mmdiffusion_jax.sampling.grids import uniform_grid
-from mmdiffusion_jax.sampling.guidance.decoder import decoder_guidance
-from mmdiffusion_jax.sampling.heads import alone, heads_given_known, heads_given_primary, value_of
-from mmdiffusion_jax.sampling.loop import (
-    DRAW,
-    READ,
-    SHOWN,
-    START,
-    fold,
-    normal,
-    run_stepper,
-    sample_keys,
-)
+from mmdiffusion_jax.sampling.loop import sample_keys
 from mmdiffusion_jax.sampling.method import Method, as_shape, check_given
-from mmdiffusion_jax.sampling.order import Stage, parse_order, stages_of
-from mmdiffusion_jax.sampling.plan import Plan, plan
-from mmdiffusion_jax.sampling.query import Query, plain_denoiser, with_given
+from mmdiffusion_jax.sampling.order import stages_of
+from mmdiffusion_jax.sampling.plan import plan
+from mmdiffusion_jax.sampling.stage import Run, Trajectory
 
 
 def sample(
@@ -104,25 +82,6 @@ def sample(
     return _generate(key, diffusion, shape, given, method, fixed)[0]
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Trajectory:
-    """States on the way from noise to data, n of them, evenly spread over the visited t's.
-
-    Attributes:
-        times: (n,), from noise to data.
-        states: z_t, (n, batch, *latent).
-        clean: ẑ_0 from each, guidance and thresholds included, (n, batch, *latent).
-        values: {name: (n, batch, …)}, the samples if sampling ended there: the clean estimate in
-            data units, and what is generated together with the primary.
-    """
-
-    times: jax.Array
-    states: jax.Array
-    clean: jax.Array
-    values: dict[str, jax.Array]
-
-
 def sample_trajectory(
     key: jax.Array,
     diffusion: Diffusion,
@@ -144,6 +103,7 @@ def sample_trajectory(
         The samples, and the trajectory; its last values are the samples.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from mmdiffusion_jax import model, process
         >>> pixels = model.ModalityFunctions(
         ...     encode=lambda x: x, log_prob=lambda m, x: m[:, 0], most_likely=lambda m: m
@@ -189,133 +149,14 @@ def _generate(
             "other modalities alone for a trajectory",
             "leave it out, or use sample: no state is denoised where it is given",
         )
-    keys, path = sample_keys(key, shape[0]), None
+    run, path = Run(diffusion, shape, sample_keys(key, shape[0]), method, grid), None
     for stage in stages_of(model, values, method.order):
         if model.primary in stage:
-            how = stage, method, grid, places, fixed
-            drawn, path = _diffuse(keys, diffusion, shape, values, how)
+            drawn, path = run.diffuse(stage, values, fixed, places)
         else:
-            drawn = _answer(keys, diffusion, shape, values, (stage, method, grid))
+            drawn = run.answer(stage, values)
         values = {**values, **drawn}
     return values, path
-
-
-def _query(
-    diffusion: Diffusion, shape: tuple[int, ...], values: Mapping[str, jax.Array]
-) -> tuple[Query, set[str]]:
-    """The query of given values, and the names of those that the network is shown."""
-    dtype = jnp.zeros(()).dtype
-    encodings = {
-        name: call_modality(diffusion.model, name, "encode", x, shape=shape, dtype=dtype)
-        for name, x in values.items()
-    }
-    return Query(diffusion, values, encodings), set(values) & set(diffusion.model.shows)
-
-
-def _answer(
-    keys: jax.Array,
-    diffusion: Diffusion,
-    shape: tuple[int, ...],
-    given: Mapping[str, jax.Array],
-    how: tuple[Stage, Method, Plan],
-) -> dict[str, jax.Array]:
-    """The values of a stage without the primary, by the heads."""
-    stage, method, grid = how
-    model = diffusion.model
-    query, shown = _query(diffusion, shape, given)
-    # What the primary is to be drawn from has to be a draw: of labels without anything given, the
-    # most likely is one and the same.
-    is_draw = method.read == "draw" or (model.primary not in given and not _is_last(method, stage))
-    read_keys = fold(keys, READ) if is_draw else None
-    heads: Any
-    if model.primary in shown or model.primary not in given:
-        roles = query_roles(model.modalities, shape[0], given, shown=shown)
-        at_levels = _shown(keys, query, roles, method)
-        heads = heads_given_known(diffusion, stage, at_levels, shape)
-    else:
-        absent = _absent(model, stage, method.unknown, primary_given=True)
-        carried = set(model.modalities) - shown - set(absent)
-        roles = query_roles(model.modalities, shape[0], given, carried, shown)
-        roles = _shown(keys, query, roles, method)[0]
-        draw_keys = fold(keys, DRAW) if method.estimate == "draw" else None
-        heads = heads_given_primary(query, grid, keys, draw_keys, roles)
-    return {name: value_of(model, name, heads[name], read_keys) for name in stage}
-
-
-def _shown(keys: jax.Array, query: Query, roles: Roles, method: Method) -> list[Roles]:
-    """The roles with what is known to be shown, at each of its noise levels."""
-    roles = dataclasses.replace(roles, encodings=query.encodings)
-    levels = {name: x for name, x in method.shown_levels.items() if name in query.given and x}
-    schedule, at_levels = query.diffusion.process.schedule, []
-    for place in range(max(map(len, levels.values()), default=0)):
-        here = {name: x[min(place, len(x) - 1)] for name, x in levels.items()}
-        steps = {
-            name: jnp.full(keys.shape, round(level * schedule.num_steps), jnp.int32)
-            for name, level in here.items()
-        }
-        at_levels.append(shown_at(fold(fold(keys, SHOWN), place), schedule, roles, steps))
-    return at_levels or [roles]
-
-
-def _is_last(method: Method, stage: Stage) -> bool:
-    """Whether an order ends with this stage."""
-    return method.order is not None and parse_order(method.order)[-1] == stage
-
-
-def _diffuse(
-    keys: jax.Array,
-    diffusion: Diffusion,
-    shape: tuple[int, ...],
-    given: Mapping[str, jax.Array],
-    how: tuple[Stage, Method, Plan, np.ndarray | None, Fixed | None],
-) -> tuple[dict[str, jax.Array], Trajectory | None]:
-    """The values of a stage with the primary, and the states on the way if places are given."""
-    stage, method, grid, places, fixed = how
-    model = diffusion.model
-    fixed = certain_part(model, given, fixed)
-    query, shown = _query(diffusion, shape, given)
-    generated = [name for name in stage if name != model.primary]
-    absent = {*_absent(model, generated, method.unknown, primary_given=False)}
-    carried = {*stage, *given} - shown - absent
-    roles = query_roles(model.modalities, shape[0], given, carried, shown)
-    roles = _shown(keys, query, roles, method)[0]
-    draw_keys = fold(keys, DRAW) if method.estimate == "draw" else None
-    read_keys = fold(keys, READ) if method.read == "draw" else None
-    denoiser = plain_denoiser(query, draw_keys)
-    decorators = method.decorators
-    if decorators is None:
-        by_heads = dict.fromkeys(sorted(set(given) - shown), 1.0)
-        decorators = [decoder_guidance(by_heads)] if by_heads else []
-    for decorate in decorators:
-        denoiser = decorate(denoiser, query)
-        expect_callable("decorators", denoiser, "from a decorator")
-    denoiser = with_given(denoiser, query, moments=method.estimate == "moments")
-    if fixed is not None:
-        denoiser = with_fixed(denoiser, model, fixed, shape)
-
-    def read(t: jax.Array, z_t: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """ẑ_0, and the values of the stage, if sampling ends at this state."""
-        state = denoiser(jnp.full(shape[:1], t, jnp.int32), z_t, roles)
-        z_0, prediction = state.clean.z_0, state.prediction
-        values = {
-            name: value_of(model, name, alone(head_of(prediction, name)), read_keys)
-            for name in generated
-        }
-        head = function_of(model, model.primary, "reconstruct")(
-            model.primary_encoding(z_0, state.clean.encodings), prediction.heads.get(model.primary)
-        )
-        value = value_of(model, model.primary, alone(head), read_keys)
-        values[model.primary] = value if fixed is None else fixed.kept_in(value)
-        return z_0, values
-
-    start = normal(fold(keys, START), shape)
-    states = run_stepper(denoiser, method, grid, start, keys, roles, kept=places)
-    if places is None:
-        return read(jnp.asarray(grid.times[-1]), states)[1], None
-    visited = jnp.asarray(grid.times[places])
-    clean, values = jax.lax.map(lambda pair: read(*pair), (visited, states))
-    last = {name: x[-1] for name, x in values.items()}
-    return last, Trajectory(visited, states, clean, values)
 
 
 def _spread(num_places: int, num_states: int | None) -> np.ndarray | None:
@@ -325,12 +166,3 @@ def _spread(num_places: int, num_states: int | None) -> np.ndarray | None:
     expect_whole("num_states", num_states, 1, num_places)
     ends = np.linspace(num_places - 1, 0, num_states) if num_states > 1 else [num_places - 1]
     return np.round(ends).astype(np.int32)[::-1]
-
-
-def _absent(
-    model: ModelFunctions, generated: Sequence[str], unknown: str, primary_given: bool
-) -> list[str]:
-    """The generated secondaries that the states do not carry; see `Method.unknown`."""
-    if unknown == "auto":
-        return [name for name in generated if primary_given and model.can_drop(name)]
-    return list(generated) if unknown == "absent" else []

@@ -31,7 +31,8 @@ class LossOptions:
         kind: one of `LOSSES`; the terms below are those of "simple".
         scales: {modality: λ of its term}; 1 where left out.
         dropout: {modality: the share of examples whose state leaves it out, or in which it is
-            hidden from the network although it is known}. Left out, it is 0.1 of what tasks know.
+            hidden from the network although it is known}. Where left out, it is 0.1 of what tasks
+            know.
         tasks: {"asked, … | known, …": rate}, such as {"image, label": 0.5, "image | label": 0.5}.
             Left out, `default_tasks` makes them of the modalities.
         shown_noise: {modality: the share of examples, among those that know it, in which the

@@ -1,0 +1,185 @@
+"""One stage of sampling: modalities that are generated together, all else known or absent."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmdiffusion_jax.model import (
+    Denoiser,
+    Diffusion,
+    ModelFunctions,
+    Roles,
+    call_modality,
+    function_of,
+    head_of,
+    query_roles,
+)
+from mmdiffusion_jax.model.showing import shown_at
+from mmdiffusion_jax.process.checks import expect_callable
+from mmdiffusion_jax.sampling.fixed import Fixed, certain_part, with_fixed
+from mmdiffusion_jax.sampling.guidance.decoder import decoder_guidance
+from mmdiffusion_jax.sampling.heads import alone, heads_given_known, heads_given_primary, value_of
+from mmdiffusion_jax.sampling.loop import DRAW, READ, SHOWN, START, fold, normal, run_stepper
+from mmdiffusion_jax.sampling.method import Method
+from mmdiffusion_jax.sampling.order import Stage, parse_order
+from mmdiffusion_jax.sampling.plan import Plan
+from mmdiffusion_jax.sampling.query import Query, plain_denoiser, with_given
+
+Values = Mapping[str, jax.Array]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+    """States on the way from noise to data, n of them, evenly spread over the visited t's.
+
+    Attributes:
+        times: (n,), from noise to data.
+        states: z_t, (n, batch, *latent).
+        clean: ẑ_0 from each, guidance and thresholds included, (n, batch, *latent).
+        values: {name: (n, batch, …)}, the samples if sampling ended there: the clean estimate in
+            data units, and what is generated together with the primary.
+    """
+
+    times: jax.Array
+    states: jax.Array
+    clean: jax.Array
+    values: dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What all stages of one call of `sample` share.
+
+    Attributes:
+        diffusion: the process and the model.
+        shape: (num_samples, *latent).
+        keys: (num_samples,) typed keys.
+        method: how to sample.
+        grid: the process at the visited t.
+    """
+
+    diffusion: Diffusion
+    shape: tuple[int, ...]
+    keys: jax.Array
+    method: Method
+    grid: Plan
+
+    def answer(self, stage: Stage, given: Values) -> dict[str, jax.Array]:
+        """The values of a stage without the primary, by the heads alone."""
+        model, query = self.diffusion.model, self._query(given)
+        shown = set(given) & set(model.shows)
+        heads: Any
+        if model.primary in given and model.primary not in shown:
+            carried = set(model.modalities) - shown - self._absent(stage, primary_given=True)
+            roles = self._shown(
+                query, query_roles(model.modalities, len(self.keys), given, carried, shown)
+            )[0]
+            heads = heads_given_primary(query, self.grid, self.keys, self._draw_keys(), roles)
+        else:
+            roles = query_roles(model.modalities, len(self.keys), given, shown=shown)
+            heads = heads_given_known(self.diffusion, stage, self._shown(query, roles), self.shape)
+        # What the primary is to be drawn from has to be a draw: of labels without anything given,
+        # the most likely is one and the same.
+        order = self.method.order
+        is_last = order is not None and parse_order(order)[-1] == stage
+        keys = self._read_keys(always=model.primary not in given and not is_last)
+        return {name: value_of(model, name, heads[name], keys) for name in stage}
+
+    def diffuse(
+        self, stage: Stage, given: Values, fixed: Fixed | None, places: np.ndarray | None
+    ) -> tuple[dict[str, jax.Array], Trajectory | None]:
+        """The values of a stage with the primary, and the states at these places of the grid."""
+        model, query = self.diffusion.model, self._query(given)
+        shown = set(given) & set(model.shows)
+        fixed = certain_part(model, given, fixed)
+        generated = [name for name in stage if name != model.primary]
+        carried = {*stage, *given} - shown - self._absent(generated, primary_given=False)
+        roles = query_roles(model.modalities, len(self.keys), given, carried, shown)
+        roles = self._shown(query, roles)[0]
+        denoiser = self._denoiser(query, set(given) - shown)
+        if fixed is not None:
+            denoiser = with_fixed(denoiser, model, fixed, self.shape)
+        read_keys = self._read_keys()
+
+        def read(t: jax.Array, z_t: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+            """ẑ_0, and the values of the stage, if sampling ends at this state."""
+            state = denoiser(jnp.full(self.shape[:1], t, jnp.int32), z_t, roles)
+            z_0, prediction = state.clean.z_0, state.prediction
+            values = {
+                name: value_of(model, name, alone(head_of(prediction, name)), read_keys)
+                for name in generated
+            }
+            head = function_of(model, model.primary, "reconstruct")(
+                model.primary_encoding(z_0, state.clean.encodings),
+                prediction.heads.get(model.primary),
+            )
+            value = value_of(model, model.primary, alone(head), read_keys)
+            values[model.primary] = value if fixed is None else fixed.kept_in(value)
+            return z_0, values
+
+        start = normal(fold(self.keys, START), self.shape)
+        states = run_stepper(denoiser, self.method, self.grid, start, self.keys, roles, kept=places)
+        if places is None:
+            return read(jnp.asarray(self.grid.times[-1]), states)[1], None
+        visited = jnp.asarray(self.grid.times[places])
+        clean, values = jax.lax.map(lambda pair: read(*pair), (visited, states))
+        last = {name: x[-1] for name, x in values.items()}
+        return last, Trajectory(visited, states, clean, values)
+
+    def _query(self, given: Values) -> Query:
+        dtype = jnp.zeros(()).dtype
+        encodings = {
+            name: call_modality(
+                self.diffusion.model, name, "encode", x, shape=self.shape, dtype=dtype
+            )
+            for name, x in given.items()
+        }
+        return Query(self.diffusion, given, encodings)
+
+    def _denoiser(self, query: Query, carried: set[str]) -> Denoiser:
+        """The model's, guided, and with the given values of what states carry in their place."""
+        method = self.method
+        denoiser = plain_denoiser(query, self._draw_keys())
+        decorators = method.decorators
+        if decorators is None:
+            by_heads = dict.fromkeys(sorted(carried), 1.0)
+            decorators = [decoder_guidance(by_heads)] if by_heads else []
+        for decorate in decorators:
+            denoiser = decorate(denoiser, query)
+            expect_callable("decorators", denoiser, "from a decorator")
+        return with_given(denoiser, query, moments=method.estimate == "moments")
+
+    def _shown(self, query: Query, roles: Roles) -> list[Roles]:
+        """The roles with what is known to be shown, at each of its noise levels."""
+        roles = dataclasses.replace(roles, encodings=query.encodings)
+        levels = {
+            name: x for name, x in self.method.shown_levels.items() if name in query.given and x
+        }
+        schedule, at_levels = self.diffusion.process.schedule, []
+        for place in range(max(map(len, levels.values()), default=0)):
+            here = {name: x[min(place, len(x) - 1)] for name, x in levels.items()}
+            steps = {
+                name: jnp.full(self.keys.shape, round(level * schedule.num_steps), jnp.int32)
+                for name, level in here.items()
+            }
+            keys = fold(fold(self.keys, SHOWN), place)
+            at_levels.append(shown_at(keys, schedule, roles, steps))
+        return at_levels or [roles]
+
+    def _absent(self, generated: Sequence[str], primary_given: bool) -> set[str]:
+        """The generated secondaries that the states do not carry; see `Method.unknown`."""
+        model: ModelFunctions = self.diffusion.model
+        if self.method.unknown == "auto":
+            return {name for name in generated if primary_given and model.can_drop(name)}
+        return set(generated) if self.method.unknown == "absent" else set()
+
+    def _draw_keys(self) -> jax.Array | None:
+        return fold(self.keys, DRAW) if self.method.estimate == "draw" else None
+
+    def _read_keys(self, always: bool = False) -> jax.Array | None:
+        return fold(self.keys, READ) if always or self.method.read == "draw" else None

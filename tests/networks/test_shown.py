@@ -1,0 +1,94 @@
+"""What a network is shown beside z_t, in every backbone."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmdiffusion_jax.modalities import Image, Label
+from mmdiffusion_jax.model import all_carried, query_roles
+from mmdiffusion_jax.networks import DiT, MultiModalModel, UNet, UViT
+
+LATENT = (8, 8, 1)
+BACKBONES = {
+    "dit": DiT(LATENT, 1, num_steps=10, width=16, depth=1, num_heads=2),
+    "uvit": UViT(LATENT, 1, num_steps=10, width=16, depth=3, num_heads=2),
+    "unet": UNet(LATENT, 1, num_steps=10, width=32, num_res_blocks=1),
+}
+Z, T = jax.random.normal(jax.random.key(5), (2, *LATENT)), jnp.array([3, 7])
+NAMES = ("image", "label")
+
+
+def model_of(kind, shows):
+    modalities = {
+        "image": Image(latent=LATENT, is_primary=True, num_levels=17),
+        "label": Label(latent=LATENT, num_classes=10),
+    }
+    return MultiModalModel(modalities, BACKBONES[kind], "image", shows=shows)
+
+
+def parameters(model):
+    batch = {"image": jnp.zeros((1, 8, 8, 1), jnp.uint8), "label": jnp.zeros((1,), jnp.int32)}
+    tree = jax.jit(model.init)(jax.random.key(0), batch, jnp.ones((1,), jnp.int32))["params"]
+    # Away from the zeros that networks start with, those of the new inputs aside.
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    noisy = {}
+    for key, (path, leaf) in zip(keys, leaves, strict=True):
+        name = jax.tree_util.keystr(path)
+        is_new = "shown" in name
+        noisy[name] = leaf if is_new else leaf + 0.1 * jax.random.normal(key, leaf.shape)
+    paths = jax.tree_util.tree_structure(tree)
+    return jax.tree_util.tree_unflatten(paths, list(noisy.values()))
+
+
+def without_new(tree):
+    if not isinstance(tree, dict):
+        return tree
+    return {name: without_new(x) for name, x in tree.items() if "shown" not in name}
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_with_nothing_shown_it_is_the_model_of_before(kind):
+    """The same parameters, bit for bit, whatever the new inputs have learned since."""
+    params = parameters(model_of(kind, NAMES))
+    new, old = model_of(kind, NAMES), model_of(kind, ())
+    learned = jax.tree_util.tree_map_with_path(
+        lambda path, x: x + 1.0 if "shown" in jax.tree_util.keystr(path) else x, params
+    )
+    want = jax.jit(old.functions(without_new(params)).predict)(Z, T, all_carried(NAMES, 2))
+    for tree in (params, learned):
+        got = jax.jit(new.functions(tree).predict)(Z, T, all_carried(NAMES, 2))
+        jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_old_parameters_have_the_shapes_of_the_new_ones(kind):
+    shapes = [
+        jax.tree.map(jnp.shape, without_new(parameters(model_of(kind, shows))))
+        for shows in (NAMES, ())
+    ]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_it_sees_what_is_known_and_how_clear_it_is(kind):
+    model = model_of(kind, NAMES)
+    kernel = functools.partial(jax.random.normal, jax.random.key(2))
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, x: x + kernel(x.shape) if "shown" in jax.tree_util.keystr(path) else x,
+        parameters(model),
+    )
+    predict = jax.jit(model.functions(params).predict)
+    roles = query_roles(NAMES, 2, ["label"], ["image"], ["label"])
+    codes = model.functions(params).modalities["label"].encode(jnp.array([3, 4]))
+    known = dataclasses.replace(roles, encodings={"label": codes})
+    other = dataclasses.replace(roles, encodings={"label": codes[::-1]})
+    noisy = dataclasses.replace(known, levels={"label": jnp.array([0.5, 0.5])})
+    answers = [predict(Z, T, each).value for each in (known, other, noisy, known.without("label"))]
+    for i, first in enumerate(answers):
+        for second in answers[:i]:
+            assert float(jnp.abs(first - second).max()) > 1e-4
