@@ -23,7 +23,8 @@ def get_config() -> ConfigDict:
     config.process.target = "v"
     config.process.weights = ConfigDict({"label": {"rule": "bump", "scale": 1.0}})
     config.loss.scales = ConfigDict({"image": 0.001, "label": 0.1})
-    config.loss.dropout = ConfigDict({"label": 0.1})
+    config.sampling.sampler = "dpm_solver_pp_2m_sde"
+    config.sampling.num_steps = 15
     config.training.num_steps = 5000
     config.training.batch_size = 64
     return config
