@@ -25,6 +25,6 @@ def get_config() -> ConfigDict:
     config.loss.scales = ConfigDict({"image": 0.001, "label": 0.1})
     config.sampling.sampler = "dpm_solver_pp_2m_sde"
     config.sampling.num_steps = 15
-    config.training.num_steps = 5000
+    config.training.num_steps = 7500
     config.training.batch_size = 64
     return config

@@ -10,6 +10,8 @@ from configs import digits
 def get_config() -> ConfigDict:
     config = digits.get_config()
     config.process.num_steps = 20
+    config.sampling.sampler = "ancestral"
+    config.sampling.num_steps = None
     config.backbone.width = 32
     config.backbone.depth = 2
     config.training.num_steps = 100

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax import data, objective
+from mmdiffusion_jax import data, objective, sampling
 from mmdiffusion_jax.evaluation.figure import Figure, figures_of
 from mmdiffusion_jax.experiment import Experiment
 from mmdiffusion_jax.means import join, values
@@ -76,15 +76,16 @@ def bound_on(experiment: Experiment, params: Any, source: data.Source) -> list[F
 
     Returns:
         `bound/prior`, `bound/posterior`, `bound/recovery`, `bound/reconstruction`, `bound/total`
-        and `bits_per_dim`, over all dimensions of all modalities.
+        and `bits_per_dim`, over all dimensions of the modalities that joint samples have.
     """
 
     def terms(key: jax.Array, params: Any, batch: Mapping[str, jax.Array]) -> Any:
         values, presence = split_presence(batch)
         diffusion = Diffusion(experiment.process, experiment.model.functions(params))
-        bound = objective.bound(key, diffusion, values, presence)
+        bound = objective.bound(key, diffusion, values, presence, order=order)
         return dataclasses.asdict(bound)
 
+    order = _order(experiment)
     rows = _first_rows(experiment, source, experiment.model.modalities)
     parts = ("prior", "posterior", "recovery", "reconstruction")
     names = [*(f"bound/{part}" for part in parts), "bound/total", "bits_per_dim"]
@@ -92,7 +93,7 @@ def bound_on(experiment: Experiment, params: Any, source: data.Source) -> list[F
     def compute() -> list[float]:
         means = _means_over(terms, experiment, params, source, rows)
         total = sum(means.values())
-        bits = total / (_dims(experiment) * float(np.log(2)))
+        bits = total / (_dims(experiment, order) * float(np.log(2)))
         return [*(means[part] for part in parts), total, bits]
 
     return figures_of(names, len(rows), compute)
@@ -105,20 +106,21 @@ def flow_on(experiment: Experiment, params: Any, source: data.Source) -> list[Fi
     for `bound_on`.
 
     Returns:
-        `flow/bits_per_dim`, over all dimensions of all modalities.
+        `flow/bits_per_dim`, over the dimensions that `bound_on` counts.
     """
 
     def nats(key: jax.Array, params: Any, batch: Mapping[str, jax.Array]) -> Any:
         values, presence = split_presence(batch)
         diffusion = Diffusion(experiment.process, experiment.model.in_float32().functions(params))
-        flow = objective.flow_bound(key, diffusion, values, presence)
+        flow = objective.flow_bound(key, diffusion, values, presence, order=order)
         return {"flow": flow}
 
+    order = _order(experiment)
     rows = _first_rows(experiment, source, experiment.model.modalities)
 
     def compute() -> float:
         mean = _means_over(nats, experiment, params, source, rows)["flow"]
-        return mean / (_dims(experiment) * float(np.log(2)))
+        return mean / (_dims(experiment, order) * float(np.log(2)))
 
     return figures_of(["flow/bits_per_dim"], len(rows), compute)
 
@@ -159,8 +161,17 @@ def _first_rows(experiment: Experiment, source: data.Source, names: Iterable[str
     return data.rows_with(source, names, experiment.evaluation.num_scored)
 
 
-def _dims(experiment: Experiment) -> int:
-    return sum(modality.num_dims for modality in experiment.model.modalities.values())
+def _order(experiment: Experiment) -> list[str]:
+    """The stages in which the experiment's samples are drawn, whose chain is bounded."""
+    params = jax.eval_shape(experiment.init, jax.random.key(0))
+    functions = experiment.model.functions(params)
+    stages = sampling.stages_of(functions, (), experiment.sampling.order or None)
+    return [", ".join(stage) for stage in stages]
+
+
+def _dims(experiment: Experiment, order: Iterable[str]) -> int:
+    names = [name for stage in sampling.parse_order(list(order)) for name in stage]
+    return sum(experiment.model.modalities[name].num_dims for name in names)
 
 
 def _means_over(

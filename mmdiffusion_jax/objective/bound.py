@@ -1,8 +1,9 @@
 """The variational bound on −log p(X): its four terms unsummed, exactly over t or from one t."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from mmdiffusion_jax.model import (
     Roles,
     encode,
     observe,
+    training_roles,
     where_present,
 )
 from mmdiffusion_jax.model.diffusion import expect_diffusion
@@ -37,6 +39,7 @@ from mmdiffusion_jax.process.checks import (
     expect_name,
     expect_number,
 )
+from mmdiffusion_jax.sampling.order import stages_of
 
 
 @jax.tree_util.register_dataclass
@@ -92,6 +95,7 @@ def bound(
     presence: Presence | None = None,
     recovery_weights: ArrayLike | None = None,
     given: Collection[str] = (),
+    order: Sequence[str] | None = None,
 ) -> BoundTerms:
     """The bound with both sums over t taken in full; one call of the network for each t.
 
@@ -107,6 +111,9 @@ def bound(
         presence: {name: (batch,) of 0 or 1}; left out, all is present.
         recovery_weights: (T,) values π_t ≥ 0 that sum to one; left out, uniform.
         given: the names of the modalities that are given; the model shows them.
+        order: the stages of a chain, such as ["label", "image"] for the bound of
+            −log p(label) − log p(image | label), each stage given those before it; see
+            `sampling.Method`. What it does not name is left out. Without an order all is one stage.
 
     Returns:
         Four per-example arrays, nats.
@@ -131,11 +138,16 @@ def bound(
         ((3,), True)
     """
     key = as_key("key", key)
-    encoded = prepare(diffusion, batch, presence, given)
     pi = _recovery_weights(diffusion.num_steps, recovery_weights)
     steps = jnp.arange(1, diffusion.num_steps + 1, dtype=jnp.int32)
     even = jnp.full(steps.shape, 1 / diffusion.num_steps)
-    return bound_over(key, diffusion, encoded, pi, steps, (even, even, even))
+    parts = []
+    for stage in prepare_stages(diffusion, batch, presence, given, order):
+        if isinstance(stage, Answered):
+            parts.append(stage.terms(diffusion))
+        else:
+            parts.append(bound_over(key, diffusion, stage, pi, steps, (even, even, even)))
+    return functools.reduce(lambda one, other: jax.tree.map(jnp.add, one, other), parts)
 
 
 def bound_over(
@@ -270,6 +282,47 @@ def prepare(
 def _prior(diffusion: Diffusion, encoded: EncodedBatch) -> jax.Array:
     prior = prior_term(diffusion.process, encoded.clean)
     return where_present(encoded.roles.carries_any(), prior)
+
+
+@dataclasses.dataclass(frozen=True)
+class Answered(EncodedBatch):
+    """A batch of which the primary is not asked for, so that one call of the heads is exact."""
+
+    def terms(self, diffusion: Diffusion) -> BoundTerms:
+        """Its bound, which is −Σ_i log p(x_i | what is known) itself."""
+        like = self.clean.z_0
+        last = jnp.full(like.shape[:1], diffusion.num_steps, jnp.int32)
+        state = observe(diffusion, self.clean, self.roles, last, jnp.zeros_like(like))
+        terms = recovery_terms(diffusion.model, self.batch, self.roles, state)
+        zero = jnp.zeros(like.shape[:1], like.dtype)
+        return BoundTerms(zero, zero, sum(terms.values(), zero), zero)
+
+
+def prepare_stages(
+    diffusion: Diffusion,
+    batch: Batch,
+    presence: Presence | None,
+    given: Collection[str],
+    order: Sequence[str] | None,
+) -> list[EncodedBatch]:
+    """One encoded batch a stage; arguments and errors as of `bound`."""
+    model = expect_diffusion(diffusion).model
+    if order is None:
+        return [prepare(diffusion, batch, presence, given)]
+    stages, known = stages_of(model, given, order), set(given)
+    masks = training_roles(model, batch, presence)
+    encoded = []
+    for stage in stages:
+        present = {
+            name: masks.present(name) & (name in known or name in stage)
+            for name in model.modalities
+        }
+        whole = prepare(diffusion, batch, present, known)
+        if model.primary not in stage:
+            whole = Answered(whole.batch, whole.roles, whole.clean)
+        encoded.append(whole)
+        known.update(stage)
+    return encoded
 
 
 def _at(

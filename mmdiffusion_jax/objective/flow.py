@@ -9,7 +9,8 @@ carries the same density from t to t (Song et al. 2021, section 4.3, for plain d
 deterministic, so the density follows exactly, by its divergence.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ from mmdiffusion_jax.model import (
 )
 from mmdiffusion_jax.model.diffusion import expect_diffusion
 from mmdiffusion_jax.model.roles import expect_roles
-from mmdiffusion_jax.objective.bound import prepare
+from mmdiffusion_jax.objective.bound import Answered, EncodedBatch, prepare_stages
 from mmdiffusion_jax.objective.terms import reconstruction_term, recovery_terms
 from mmdiffusion_jax.process import sum_per_example
 from mmdiffusion_jax.process.checks import as_array, as_key, expect_whole
@@ -43,6 +44,7 @@ def flow_bound(
     batch: Batch,
     presence: Presence | None = None,
     num_probes: int | None = 1,
+    order: Sequence[str] | None = None,
 ) -> jax.Array:
     """E_q [ log q(z_1 | X) − log p_flow(z_1) − Σ_i log p_θ(x_i | z_1) ], from one draw of z_1.
 
@@ -57,6 +59,7 @@ def flow_bound(
         batch: {name: x (batch, …)} for every modality.
         presence: {name: (batch,) of 0 or 1}; left out, all is present.
         num_probes: as in `flow_log_density`.
+        order: as in `bound`.
 
     Returns:
         (batch,), nats.
@@ -80,8 +83,19 @@ def flow_bound(
         (3,)
     """
     key = as_key("key", key)
-    encoded = prepare(diffusion, batch, presence)
-    model, roles, clean = diffusion.model, encoded.roles, encoded.clean
+    parts = [
+        stage.terms(diffusion).recovery
+        if isinstance(stage, Answered)
+        else _flow_bound(key, diffusion, stage, num_probes)
+        for stage in prepare_stages(diffusion, batch, presence, (), order)
+    ]
+    return functools.reduce(jnp.add, parts)
+
+
+def _flow_bound(
+    key: jax.Array, diffusion: Diffusion, encoded: EncodedBatch, num_probes: int | None
+) -> jax.Array:
+    batch, model, roles, clean = encoded.batch, diffusion.model, encoded.roles, encoded.clean
     noise_key, probe_key = jax.random.split(key)
     noise = jax.random.normal(noise_key, clean.z_0.shape, clean.z_0.dtype)
     first = jnp.ones(clean.z_0.shape[:1], jnp.int32)
@@ -90,7 +104,7 @@ def flow_bound(
     log_std = 0.5 * jnp.log(diffusion.process.schedule.noise_variance[1].astype(noise.dtype))
     log_q = gaussian_log_prob(jnp.zeros_like(noise), jnp.zeros_like(noise), noise)
     log_q = log_q - log_std * (noise.size // noise.shape[0])
-    total = where_present(roles.present(model.primary), log_q - log_p)
+    total = where_present(roles.asked(model.primary), log_q - log_p)
     for term in recovery_terms(model, batch, roles, state).values():
         total = total + term
     return total + reconstruction_term(model, batch, roles, state)

@@ -1,5 +1,6 @@
 """Which value of a modality fits the others: the bound as a classifier over candidates."""
 
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -8,10 +9,10 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.model import Batch, Diffusion, Presence
+from mmdiffusion_jax.model import Batch, Diffusion, ModelFunctions, Presence
 from mmdiffusion_jax.model.batches import column
 from mmdiffusion_jax.model.diffusion import expect_diffusion
-from mmdiffusion_jax.objective.bound import bound_over, prepare
+from mmdiffusion_jax.objective.bound import Answered, bound_over, prepare_stages
 from mmdiffusion_jax.process.checks import (
     as_array,
     as_key,
@@ -37,7 +38,9 @@ def candidate_log_probs(
     included, and with the whole bound L0 + L1 + L2 + L3. A prior over the candidates is in the
     bound, as p(X) is of all modalities together; none is added. All candidates of an example have
     the same noise, which cancels most of its variance. It is an estimate: a difference of bounds is
-    no bound of the difference.
+    no bound of the difference. Where the network is shown all of them, the bound is that of a
+    chain: the candidate by the head alone, which is the prior, the primary given it, then the
+    others.
 
     With a subset of steps, L1 is T − 1 times its mean over those above 1 and L2 its mean over all
     of them, so steps spread evenly over 1 … T estimate the full sums; L3 is always taken, at
@@ -79,7 +82,8 @@ def candidate_log_probs(
         ((1, 2), 0)
     """
     key = as_key("key", key)
-    expect_name("name", name, expect_diffusion(diffusion).model.modalities)
+    model = expect_diffusion(diffusion).model
+    expect_name("name", name, model.modalities)
     candidates = as_array("candidates", candidates, "(num_candidates, …) values")
     if candidates.ndim < 1 or candidates.shape[0] < 2:
         raise errors.invalid(
@@ -92,13 +96,32 @@ def candidate_log_probs(
     steps, scales, pi = _plan(diffusion.num_steps, times)
     others = {} if presence is None else expect_names("presence", presence, "(batch,) of 0 or 1")
     masks = {**others, name: jnp.ones((size,), jnp.float32)}
+    given, order = _chain(model, name)
 
     def fit(candidate: jax.Array) -> jax.Array:
         whole = {**batch, name: jnp.broadcast_to(candidate, (size, *candidate.shape))}
-        encoded = prepare(diffusion, whole, masks)
-        return -bound_over(key, diffusion, encoded, pi, steps, scales).total
+        fits = [
+            -stage.terms(diffusion).total
+            if isinstance(stage, Answered)
+            else -bound_over(key, diffusion, stage, pi, steps, scales).total
+            for stage in prepare_stages(diffusion, whole, masks, given, order)
+        ]
+        return functools.reduce(jnp.add, fits)
 
     return jax.nn.log_softmax(jax.lax.map(fit, candidates).T, axis=1)
+
+
+def _chain(model: ModelFunctions, name: str) -> tuple[list[str], list[str] | None]:
+    """What is given to all, and the order in which the bound goes on from a candidate.
+
+    There is none where the network is not shown all of them, or where the primary has candidates.
+    """
+    names = model.modalities
+    if name == model.primary or not set(names) <= set(model.shows):
+        return [], None
+    never = [other for other in names if names[other].drawn == "never" and other != name]
+    rest = [other for other in model.secondaries if other != name and other not in never]
+    return never, [name, model.primary, *rest]
 
 
 def _batch_size(batch: Mapping[str, jax.Array], name: str) -> int:

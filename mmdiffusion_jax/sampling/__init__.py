@@ -15,7 +15,7 @@ from mmdiffusion_jax.sampling.guidance.options import EVERYWHERE
 from mmdiffusion_jax.sampling.guidance.thresholding import dynamic_threshold, static_threshold
 from mmdiffusion_jax.sampling.loop import run_stepper
 from mmdiffusion_jax.sampling.method import READS, UNKNOWNS, Method
-from mmdiffusion_jax.sampling.order import parse_order
+from mmdiffusion_jax.sampling.order import parse_order, stages_of
 from mmdiffusion_jax.sampling.plan import Plan, plan
 from mmdiffusion_jax.sampling.query import ESTIMATES, Decorator, Query, plain_denoiser, with_given
 from mmdiffusion_jax.sampling.sample import sample, sample_trajectory
@@ -59,6 +59,7 @@ __all__ = [
     "run_stepper",
     "sample",
     "sample_trajectory",
+    "stages_of",
     "static_threshold",
     "uniform_grid",
     "with_given",

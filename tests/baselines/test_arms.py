@@ -34,10 +34,15 @@ def arms():
 def test_the_parts(arms):
     assert {name: sorted(parts) for name, parts in arms.items()} == {
         "multi": ["joint"],
+        "drift": ["joint"],
         "single": ["generate", "predict_label", "predict_masked_image"],
         "single_augmented": ["generate"],
         "separate": ["joint"],
     }
+    # The drift alone has one task, and its states do without some secondaries.
+    loss = arms["drift"]["joint"].loss
+    assert loss.tasks.to_dict() == {"image, label, masked_image": 1.0}
+    assert "label" in loss.dropout
     predict = arms["single"]["predict_label"].predict.to_dict()
     assert predict == {"given": ("image",), "target": "label"}
     predict = arms["single"]["predict_masked_image"].predict.to_dict()

@@ -43,6 +43,9 @@ def config_today():
     config = smoke.get_config()
     config.process.schedule = "linear"
     config.sampling.sampler = {"kind": "ddim", "eta": 0.5}
+    config.loss.tasks = {"image, label": 1.0}
+    config.loss.dropout = {"label": 0.1}
+    config.loss.weighting = "none"
     return config
 
 

@@ -21,7 +21,10 @@ def small():
     config.backbone.width, config.backbone.depth = 16, 1
     config.loss.dropout = {"label": 0.1}
     built = experiment.build(config)
-    return built, jax.jit(built.init)(jax.random.key(0))
+    params = jax.jit(built.init)(jax.random.key(0))
+    # What is shown begins with weights of zero, as if it were not there.
+    noise = np.random.default_rng(0).normal
+    return built, jax.tree.map(lambda leaf: leaf + 0.05 * noise(size=leaf.shape), params)
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ CALLS = {
 }  # fmt: skip
 OTHERS = {
     "ESTIMATES", "EVERYWHERE", "GRIDS", "READS", "SAMPLERS", "UNKNOWNS", "Ancestral",
-    "Decorator", "Heun", "Multistep", "parse_order", "Plan", "Query", "Stepper", "Trajectory",
+    "Decorator", "Heun", "Multistep", "parse_order", "stages_of", "Plan", "Query", "Stepper", "Trajectory",
 }  # fmt: skip
 SAMPLE = ("sample", "sample_trajectory")
 
