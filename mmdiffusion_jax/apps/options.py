@@ -42,11 +42,14 @@ def define_sampling_flags() -> Callable[[], dict[str, Any]]:
         flags.DEFINE_multi_string("guidance", None, "Classifier-free: name:scale."),
         flags.DEFINE_multi_string("decoder_guidance", None, "By a head: name:scale."),
     )
+    order = flags.DEFINE_multi_string("order", None, "What is generated, a flag for each stage.")
     interval = flags.DEFINE_list("guidance_interval", None, "Where to guide: low,high in sigma.")
 
     def read() -> dict[str, Any]:
         values: dict[str, Any] = {flag.name: flag.value for flag in plain}
         values |= {f.name: parse_scales(f.name, f.value) for f in scales if f.value is not None}
+        if order.value is not None:
+            values[order.name] = tuple(order.value)
         if interval.value is not None:
             values[interval.name] = parse_interval(interval.value)
         return {name: value for name, value in values.items() if value is not None}

@@ -56,7 +56,8 @@ CALLS = {
 }  # fmt: skip
 OTHERS = {
     "ESTIMATES", "EVERYWHERE", "GRIDS", "READS", "SAMPLERS", "UNKNOWNS", "Ancestral",
-    "Decorator", "Heun", "Multistep", "parse_order", "stages_of", "Plan", "Query", "Stepper", "Trajectory",
+    "Decorator", "Heun", "Multistep", "Plan", "Query", "Stepper", "Trajectory", "parse_order",
+    "stages_of",
 }  # fmt: skip
 SAMPLE = ("sample", "sample_trajectory")
 
