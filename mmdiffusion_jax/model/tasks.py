@@ -33,12 +33,17 @@ class Task:
 
     Example:
         >>> task = parse_task("label, image | audio")
-        >>> task.asked, task.known, str(task)
-        (('image', 'label'), ('audio',), 'image, label | audio')
+        >>> task.asked, task.known, str(task), task.name
+        (('image', 'label'), ('audio',), 'image, label | audio', 'image+label_given_audio')
     """
 
     asked: tuple[str, ...]
     known: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of its line in the metrics, such as "image+label_given_audio"."""
+        return "_given_".join("+".join(part) for part in (self.asked, self.known) if part)
 
     def __str__(self) -> str:
         parts = [", ".join(self.asked), ", ".join(self.known)]
@@ -77,7 +82,7 @@ def parse_tasks(tasks: Mapping[str, float], names: Iterable[str]) -> dict[Task, 
     Example:
         >>> tasks = parse_tasks({"image, label": 3, "image | label": 1}, ["image", "label"])
         >>> {str(task): share for task, share in tasks.items()}
-        {'image, label': 0.75, 'image | label': 0.25}
+        {'image | label': 0.25, 'image, label': 0.75}
     """
     rates: dict[Task, float] = {}
     is_list = isinstance(names, Iterable) and not isinstance(names, str | jax.Array | np.ndarray)

@@ -245,7 +245,7 @@ def simple_loss_terms(
     if options.tasks and roles.task is not None:
         each = jax.lax.stop_gradient(LossTerms(terms).per_example())
         for place, task in enumerate(parse_tasks(options.tasks, model.modalities)):
-            terms[f"tasks/{task}"] = LossTerm(each, roles.task == place, scale=0.0)
+            terms[f"tasks/{task.name}"] = LossTerm(each, roles.task == place, scale=0.0)
     return LossTerms(terms, t)
 
 

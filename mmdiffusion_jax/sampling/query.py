@@ -95,7 +95,7 @@ def with_given(denoiser: Denoiser, query: Query, moments: bool = False) -> Denoi
         >>> given = {"y": jnp.ones((1, 2))}
         >>> query = Query(model.Diffusion(forward, functions), given, encodings=given)
         >>> denoiser = with_given(plain_denoiser(query), query)
-        >>> roles = model.query_roles(["x", "y"], 1, given)
+        >>> roles = model.all_carried(["x", "y"], 1)
         >>> denoiser(jnp.array([3]), jnp.zeros((1, 2)), roles).clean.encodings["y"].tolist()
         [[1.0, 1.0]]
     """

@@ -35,7 +35,7 @@ def batch_of(count):
 
 def test_gradients_reach_what_is_trained(built):
     instance, params = built
-    batch = {name: jnp.asarray(x) for name, x in batch_of(8).items()}
+    batch = {name: jnp.asarray(x) for name, x in batch_of(64).items()}
     key = jax.random.key(1)
     gradient = jax.jit(jax.grad(lambda params: instance.loss(params, key, batch)[0]))(params)
     sizes = {

@@ -13,7 +13,7 @@ def built_with(
     """An experiment; `modalities` are added, or replace those of their name; with masks of two
     channels."""
     config = digits.get_config()
-    config.process.num_steps = num_steps
+    config.process.num_steps, config.sampling.num_steps = num_steps, None
     config.backbone.update({"width": 16, "depth": 1, "num_heads": 2, **backbone})
     config.formulation = formulation
     if masks:

@@ -84,12 +84,12 @@ def test_each_task_has_its_line_in_the_metrics():
     terms = objective.simple_loss_terms(key, diffusion, batch, options=options)
     loss, scalars = terms.reduce()
     each = np.asarray(terms.per_example())
-    counts = [float(scalars[f"tasks/{name}"].count) for name in ("x", "x, y")]
+    counts = [float(scalars[f"tasks/{name}"].count) for name in ("x", "x+y")]
     assert sum(counts) == 200
     assert min(counts) > 60
     mean = sum(
         float(scalars[f"tasks/{name}"].value) * count
-        for name, count in zip(("x", "x, y"), counts, strict=True)
+        for name, count in zip(("x", "x+y"), counts, strict=True)
     )
     np.testing.assert_allclose(mean / 200, each.mean(), rtol=1e-5)
     alone = sum(float(scalars[n].value) for n in ("x/squared_error", "y/loss"))
