@@ -138,7 +138,7 @@ def bound(
         ((3,), True)
     """
     key = as_key("key", key)
-    pi = _recovery_weights(diffusion.num_steps, recovery_weights)
+    pi = _recovery_weights(expect_diffusion(diffusion).num_steps, recovery_weights)
     steps = jnp.arange(1, diffusion.num_steps + 1, dtype=jnp.int32)
     even = jnp.full(steps.shape, 1 / diffusion.num_steps)
     parts = []

@@ -57,7 +57,7 @@ CALLS = {
 OTHERS = {
     "ESTIMATES", "EVERYWHERE", "GRIDS", "READS", "SAMPLERS", "UNKNOWNS", "Ancestral",
     "Decorator", "Heun", "Multistep", "Plan", "Query", "Stepper", "Trajectory", "parse_order",
-    "stages_of",
+    "stages_of", "Fixed",
 }  # fmt: skip
 SAMPLE = ("sample", "sample_trajectory")
 
