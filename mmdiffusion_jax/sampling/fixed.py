@@ -48,14 +48,21 @@ def certain_part(
     mask = jnp.zeros(values.shape, bool)
     for part in reversed(parts):
         of_part = as_array("fixed.mask", part.mask).astype(bool)
-        if jnp.broadcast_shapes(of_part.shape, values.shape) != values.shape:
+        if not _broadcasts(of_part.shape, values.shape):
             raise errors.invalid(
-                "fixed.mask", f"shape {of_part.shape}", f"one that broadcasts to {values.shape}",
+                "fixed.mask",
+                f"shape {of_part.shape}",
+                f"one that broadcasts to {values.shape}",
                 "give it the axes of the values",
-            )  # fmt: skip
+            )
         values = jnp.where(of_part, part.values, values)
         mask = mask | of_part
     return Fixed(values, mask)
+
+
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    pairs = zip(reversed(shape), reversed(to), strict=False)
+    return len(shape) <= len(to) and all(one in (1, other) for one, other in pairs)
 
 
 def with_fixed(
