@@ -97,6 +97,13 @@ class Settings:
         """The loss with its tasks, and with dropout of what these know."""
         loss = self.loss
         if self.formulation != "shared" or loss.kind != "simple":
+            if loss.tasks:
+                raise errors.invalid(
+                    "loss.tasks",
+                    ", ".join(map(repr, loss.tasks)),
+                    "none but with the simple loss of the formulation 'shared'",
+                    "leave them out",
+                )
             return loss
         kinds: dict[str, Any] = dict(self.modalities)
         never = {name for name in kinds if MODALITIES[kinds[name]["kind"]].drawn == "never"}

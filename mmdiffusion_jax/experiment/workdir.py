@@ -167,7 +167,8 @@ def config_of(values: Mapping[str, Any]) -> ConfigDict:
     values["sampling"] = section
     # Earlier versions had one task, that of all modalities together.
     loss = dict(values.get("loss", {}))
-    loss.setdefault("tasks", {", ".join(sorted(values.get("modalities", {}))): 1.0})
+    if values.get("formulation", "shared") == "shared" and loss.get("kind", "simple") == "simple":
+        loss.setdefault("tasks", {", ".join(sorted(values.get("modalities", {}))): 1.0})
     values["loss"] = loss
     return ConfigDict(read_settings(values).to_dict())
 
