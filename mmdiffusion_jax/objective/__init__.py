@@ -1,7 +1,6 @@
 """The variational bound and the training losses, pure functions of plain callables."""
 
 from mmdiffusion_jax.objective.bound import (
-    BoundTerms,
     bound,
     bound_at,
     bound_estimate,
@@ -14,21 +13,24 @@ from mmdiffusion_jax.objective.losses import (
     LossOptions,
     bound_loss,
     bound_loss_terms,
-    min_snr_weighting,
-    no_weighting,
-    p2_weighting,
-    sigmoid_weighting,
     simple_loss,
     simple_loss_terms,
-    v_weighting,
 )
 from mmdiffusion_jax.objective.parallel import pmap_gradient, shard_map_loss
 from mmdiffusion_jax.objective.scoring import candidate_log_probs
+from mmdiffusion_jax.objective.stages import BoundTerms
 from mmdiffusion_jax.objective.terms import (
     posterior_term,
     prior_term,
     reconstruction_term,
     recovery_terms,
+)
+from mmdiffusion_jax.objective.weightings import (
+    min_snr_weighting,
+    no_weighting,
+    p2_weighting,
+    sigmoid_weighting,
+    v_weighting,
 )
 
 __all__ = [

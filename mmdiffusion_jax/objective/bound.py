@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Collection, Sequence
 
 import jax
@@ -11,19 +10,15 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.model import (
-    Batch,
-    CleanState,
-    Diffusion,
-    Presence,
-    Roles,
-    encode,
-    observe,
-    training_roles,
-    where_present,
-)
+from mmdiffusion_jax.model import Batch, CleanState, Diffusion, Presence, observe, where_present
 from mmdiffusion_jax.model.diffusion import expect_diffusion
-from mmdiffusion_jax.model.tasks import conditional_roles
+from mmdiffusion_jax.objective.stages import (
+    Answered,
+    BoundTerms,
+    EncodedBatch,
+    prepare,
+    prepare_stages,
+)
 from mmdiffusion_jax.objective.terms import (
     posterior_term,
     prior_term,
@@ -31,61 +26,7 @@ from mmdiffusion_jax.objective.terms import (
     recovery_terms,
 )
 from mmdiffusion_jax.process import TIMESTEP_DRAWS, Schedule
-from mmdiffusion_jax.process.checks import (
-    as_array,
-    as_key,
-    described,
-    expect,
-    expect_name,
-    expect_number,
-)
-from mmdiffusion_jax.sampling.order import stages_of
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class BoundTerms:
-    """The four terms of the bound, each (batch,) in nats.
-
-    Attributes:
-        prior: L0.
-        posterior: L1.
-        recovery: L2.
-        reconstruction: L3.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> terms = BoundTerms(*(jnp.full((1,), x) for x in (1.0, 2.0, 3.0, 4.0)))
-        >>> terms.total.tolist()
-        [10.0]
-    """
-
-    prior: jax.Array
-    posterior: jax.Array
-    recovery: jax.Array
-    reconstruction: jax.Array
-
-    @property
-    def total(self) -> jax.Array:
-        """L0 + L1 + L2 + L3, (batch,) nats: an upper bound of −log p(X)."""
-        return self.prior + self.posterior + self.recovery + self.reconstruction
-
-    def bits_per_dim(self, num_dims: int) -> jax.Array:
-        """The total in bits per dimension, nats / (ln 2 · num_dims), (batch,).
-
-        X has `num_dims` dimensions, all modalities together; below 1 is a `ValueError`.
-        """
-        expect_number("num_dims", num_dims, "1 or more", lambda x: x >= 1, "count X's values")
-        return self.total / (math.log(2) * num_dims)
-
-
-@dataclasses.dataclass(frozen=True)
-class EncodedBatch:
-    """A batch {name: x (batch, …)}, the roles of its modalities, z_0 and the encodings."""
-
-    batch: Batch
-    roles: Roles
-    clean: CleanState
+from mmdiffusion_jax.process.checks import as_array, as_key, described, expect, expect_name
 
 
 def bound(
@@ -265,64 +206,9 @@ def step_noise(key: jax.Array, t: jax.Array, like: jax.Array) -> jax.Array:
     return jax.random.normal(jax.random.fold_in(key, t), like.shape, like.dtype)
 
 
-def prepare(
-    diffusion: Diffusion, batch: Batch, presence: Presence | None, given: Collection[str] = ()
-) -> EncodedBatch:
-    """Checks model and batch once, and encodes what is present; `given` as in `bound`.
-
-    Raises:
-        ValueError: no diffusion model, bad masks or batches, given names that are not shown.
-    """
-    model = expect_diffusion(diffusion).model
-    roles = conditional_roles(model, batch, presence, given)
-    clean, roles = encode(model, batch, roles)
-    return EncodedBatch(batch, roles, clean)
-
-
 def _prior(diffusion: Diffusion, encoded: EncodedBatch) -> jax.Array:
     prior = prior_term(diffusion.process, encoded.clean)
     return where_present(encoded.roles.carries_any(), prior)
-
-
-@dataclasses.dataclass(frozen=True)
-class Answered(EncodedBatch):
-    """A batch of which the primary is not asked for, so that one call of the heads is exact."""
-
-    def terms(self, diffusion: Diffusion) -> BoundTerms:
-        """Its bound, which is −Σ_i log p(x_i | what is known) itself."""
-        like = self.clean.z_0
-        last = jnp.full(like.shape[:1], diffusion.num_steps, jnp.int32)
-        state = observe(diffusion, self.clean, self.roles, last, jnp.zeros_like(like))
-        terms = recovery_terms(diffusion.model, self.batch, self.roles, state)
-        zero = jnp.zeros(like.shape[:1], like.dtype)
-        return BoundTerms(zero, zero, sum(terms.values(), zero), zero)
-
-
-def prepare_stages(
-    diffusion: Diffusion,
-    batch: Batch,
-    presence: Presence | None,
-    given: Collection[str],
-    order: Sequence[str] | None,
-) -> list[EncodedBatch]:
-    """One encoded batch a stage; arguments and errors as of `bound`."""
-    model = expect_diffusion(diffusion).model
-    if order is None:
-        return [prepare(diffusion, batch, presence, given)]
-    stages, known = stages_of(model, given, order), set(given)
-    masks = training_roles(model, batch, presence)
-    encoded = []
-    for stage in stages:
-        present = {
-            name: masks.present(name) & (name in known or name in stage)
-            for name in model.modalities
-        }
-        whole = prepare(diffusion, batch, present, known)
-        if model.primary not in stage:
-            whole = Answered(whole.batch, whole.roles, whole.clean)
-        encoded.append(whole)
-        known.update(stage)
-    return encoded
 
 
 def _at(

@@ -29,7 +29,7 @@ from mmdiffusion_jax.model import (
 )
 from mmdiffusion_jax.model.diffusion import expect_diffusion
 from mmdiffusion_jax.model.roles import expect_roles
-from mmdiffusion_jax.objective.bound import Answered, EncodedBatch, prepare_stages
+from mmdiffusion_jax.objective.stages import Answered, EncodedBatch, prepare_stages
 from mmdiffusion_jax.objective.terms import reconstruction_term, recovery_terms
 from mmdiffusion_jax.process import sum_per_example
 from mmdiffusion_jax.process.checks import as_array, as_key, expect_whole

@@ -12,7 +12,8 @@ from mmdiffusion_jax import errors
 from mmdiffusion_jax.model import Batch, Diffusion, ModelFunctions, Presence
 from mmdiffusion_jax.model.batches import column
 from mmdiffusion_jax.model.diffusion import expect_diffusion
-from mmdiffusion_jax.objective.bound import Answered, bound_over, prepare_stages
+from mmdiffusion_jax.objective.bound import bound_over
+from mmdiffusion_jax.objective.stages import Answered, prepare_stages
 from mmdiffusion_jax.process.checks import (
     as_array,
     as_key,
