@@ -163,9 +163,7 @@ def _first_rows(experiment: Experiment, source: data.Source, names: Iterable[str
 
 def _order(experiment: Experiment) -> list[str]:
     """The stages in which the experiment's samples are drawn, whose chain is bounded."""
-    params = jax.eval_shape(experiment.init, jax.random.key(0))
-    functions = experiment.model.functions(params)
-    stages = sampling.stages_of(functions, (), experiment.sampling.order or None)
+    stages = sampling.stages_of(experiment.model, (), experiment.sampling.order or None)
     return [", ".join(stage) for stage in stages]
 
 

@@ -1,6 +1,6 @@
 """Generating in batches with a trained model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from mmdiffusion_jax import errors, process, ranges
+from mmdiffusion_jax import errors, process, ranges, sampling
 from mmdiffusion_jax.experiment.sections import SamplingOptions
 from mmdiffusion_jax.networks import MultiModalModel
 
@@ -79,7 +79,7 @@ class Generator:
         given = {name: np.asarray(x) for name, x in (given or {}).items()}
         self.check(num_samples, given)
         if self._prior is not None and self._model.primary not in given:
-            _warn_of_the_prior(self._model, self._prior, given)
+            _warn_of_the_prior(self._model, self._prior, given, self._options.order)
         elif self._model.primary in given and self._options.guidance:
             logging.warning(
                 "Guidance has no effect: %r is given, so no state is denoised, and the heads "
@@ -157,13 +157,21 @@ def _words(numbers: np.ndarray) -> np.ndarray:
 
 
 def _warn_of_the_prior(
-    model: MultiModalModel, forward: process.Process, given: Mapping[str, np.ndarray]
+    model: MultiModalModel,
+    forward: process.Process,
+    given: Mapping[str, np.ndarray],
+    order: Sequence[str],
 ) -> None:
-    """Warns of modalities whose part of L0, ½ w̄_T² ‖E‖² with ‖E‖² = dims, is above 1 nat."""
+    """Warns of modalities whose part of L0, ½ w̄_T² ‖E‖² with ‖E‖² = dims, is above 1 nat.
+
+    Only those count that the states carry: what is generated together with the primary.
+    """
+    stages = sampling.stages_of(model, given, order or None)
+    together = {name for stage in stages if model.primary in stage for name in stage}
     dims = int(np.prod(model.modalities[model.primary].latent))
     for name, table in forward.weights.marginal.items():
         nats = 0.5 * dims * float(table[-1]) ** 2
-        if name not in given and nats > 1:
+        if name in together and nats > 1:
             logging.warning(
                 "The weights of %r leave about %.1f nats in the last state (L0): generating it "
                 "from pure noise will be poor. Let its marginal weight fall to 0 at t = T "

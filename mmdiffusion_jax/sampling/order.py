@@ -1,13 +1,29 @@
 """In which order modalities are generated, each known to those after it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.model import ModelFunctions
 from mmdiffusion_jax.process.checks import expect, expect_name
 
 Stage = tuple[str, ...]
 """The names of modalities that are generated together."""
+
+
+class Ordered(Protocol):
+    """What has modalities that are drawn in an order: `ModelFunctions`, or a network."""
+
+    @property
+    def modalities(self) -> Mapping[str, Any]:
+        """{name: what has `drawn` and `num_dims`}."""
+
+    @property
+    def primary(self) -> str:
+        """The name of the modality that is diffused."""
+
+    @property
+    def shows(self) -> tuple[str, ...]:
+        """The modalities that the network can be shown."""
 
 
 def parse_order(order: Sequence[str]) -> list[Stage]:
@@ -32,9 +48,7 @@ def parse_order(order: Sequence[str]) -> list[Stage]:
     return stages
 
 
-def stages_of(
-    model: ModelFunctions, given: Collection[str], order: Sequence[str] | None
-) -> list[Stage]:
+def stages_of(model: Ordered, given: Collection[str], order: Sequence[str] | None) -> list[Stage]:
     """The stages in which what is not given is generated; with an order, what it names alone.
 
     Left out, the order is: modalities that are `drawn` "before" the primary, those of the fewest
@@ -73,9 +87,10 @@ def stages_of(
     return left
 
 
-def _default(model: ModelFunctions) -> list[Stage]:
+def _default(model: Ordered) -> list[Stage]:
     modalities = model.modalities
-    names = sorted(model.secondaries, key=lambda name: (modalities[name].num_dims, name))
+    secondaries = set(modalities) - {model.primary}
+    names = sorted(secondaries, key=lambda name: (modalities[name].num_dims, name))
     before, after = (
         [(name,) for name in names if modalities[name].drawn == when]
         for when in ("before", "after")
@@ -83,7 +98,7 @@ def _default(model: ModelFunctions) -> list[Stage]:
     return [*before, (model.primary,), *after]
 
 
-def _is_shown(model: ModelFunctions, given: Collection[str], stages: Sequence[Stage]) -> bool:
+def _is_shown(model: Ordered, given: Collection[str], stages: Sequence[Stage]) -> bool:
     """Whether the network can be shown what each stage has to know."""
     known = set(given).union(*stages[:-1])
     return known <= set(model.shows)
