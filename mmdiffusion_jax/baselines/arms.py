@@ -21,12 +21,10 @@ def drift(config: ConfigDict) -> dict[str, ConfigDict]:
     This is the bound's own formulation. Given modalities guide by their heads, by Bayes' rule.
     """
     part = config.copy_and_resolve_references()
-    part.loss.tasks = ConfigDict({", ".join(sorted(config.modalities)): 1.0})
+    _show_nothing(part, {", ".join(sorted(config.modalities)): 1.0})
     if not part.loss.dropout:
         secondaries = sorted(set(config.modalities) - {config.primary})
         part.loss.dropout = ConfigDict(dict.fromkeys(secondaries, 0.1))
-    part.loss.shown_noise = part.sampling.shown_levels = ConfigDict()
-    part.sampling.order = ()
     return {"joint": part}
 
 
@@ -122,7 +120,13 @@ def _primary_alone(config: ConfigDict) -> ConfigDict:
 
 def _plainly_sampled(part: ConfigDict) -> ConfigDict:
     part.sampling.guidance = part.sampling.decoder_guidance = ConfigDict()
-    part.loss.tasks = part.loss.shown_noise = part.sampling.shown_levels = ConfigDict()
-    part.sampling.order = ()
     part.sampling.read_noise = 0.0
+    _show_nothing(part, {})
     return part
+
+
+def _show_nothing(part: ConfigDict, tasks: Mapping[str, float]) -> None:
+    part.loss.tasks = ConfigDict(tasks)
+    part.loss.shown_noise = ConfigDict()
+    part.sampling.shown_levels = ConfigDict()
+    part.sampling.order = ()

@@ -85,7 +85,7 @@ def bound_on(experiment: Experiment, params: Any, source: data.Source) -> list[F
         bound = objective.bound(key, diffusion, values, presence, order=order)
         return dataclasses.asdict(bound)
 
-    order = _order(experiment)
+    order, dims = _chain(experiment)
     rows = _first_rows(experiment, source, experiment.model.modalities)
     parts = ("prior", "posterior", "recovery", "reconstruction")
     names = [*(f"bound/{part}" for part in parts), "bound/total", "bits_per_dim"]
@@ -93,7 +93,7 @@ def bound_on(experiment: Experiment, params: Any, source: data.Source) -> list[F
     def compute() -> list[float]:
         means = _means_over(terms, experiment, params, source, rows)
         total = sum(means.values())
-        bits = total / (_dims(experiment, order) * float(np.log(2)))
+        bits = total / (dims * float(np.log(2)))
         return [*(means[part] for part in parts), total, bits]
 
     return figures_of(names, len(rows), compute)
@@ -115,12 +115,12 @@ def flow_on(experiment: Experiment, params: Any, source: data.Source) -> list[Fi
         flow = objective.flow_bound(key, diffusion, values, presence, order=order)
         return {"flow": flow}
 
-    order = _order(experiment)
+    order, dims = _chain(experiment)
     rows = _first_rows(experiment, source, experiment.model.modalities)
 
     def compute() -> float:
         mean = _means_over(nats, experiment, params, source, rows)["flow"]
-        return mean / (_dims(experiment, order) * float(np.log(2)))
+        return mean / (dims * float(np.log(2)))
 
     return figures_of(["flow/bits_per_dim"], len(rows), compute)
 
@@ -161,15 +161,12 @@ def _first_rows(experiment: Experiment, source: data.Source, names: Iterable[str
     return data.rows_with(source, names, experiment.evaluation.num_scored)
 
 
-def _order(experiment: Experiment) -> list[str]:
-    """The stages in which the experiment's samples are drawn, whose chain is bounded."""
+def _chain(experiment: Experiment) -> tuple[list[str], int]:
+    """The stages in which samples are drawn, whose chain is bounded, and their dimensions."""
     stages = sampling.stages_of(experiment.model, (), experiment.sampling.order or None)
-    return [", ".join(stage) for stage in stages]
-
-
-def _dims(experiment: Experiment, order: Iterable[str]) -> int:
-    names = [name for stage in sampling.parse_order(list(order)) for name in stage]
-    return sum(experiment.model.modalities[name].num_dims for name in names)
+    names = [name for stage in stages for name in stage]
+    dims = sum(experiment.model.modalities[name].num_dims for name in names)
+    return [", ".join(stage) for stage in stages], dims
 
 
 def _means_over(

@@ -55,7 +55,7 @@ class Generator:
         given: Mapping[str, np.ndarray] | None = None,
         first: int = 0,
     ) -> dict[str, np.ndarray]:
-        """Generates every modality that is not given, in batches of one compiled shape.
+        """Generates what is not given, in batches of one compiled shape.
 
         Warns where z_T of the process is not the pure noise that generation starts from, and where
         guidance has no effect because the primary is given.

@@ -24,8 +24,8 @@ class Role(enum.IntFlag):
         PRESENT: the example has a value of the modality.
         CARRIED: the state z_t has its encoding in it, the true or an estimated one: a secondary's
             drives the process, the primary's is z_0.
-        KNOWN: the network sees its encoding beside z_t, without noise; it is given, so the loss
-            does not count it.
+        KNOWN: the network sees its encoding beside z_t, clear or at a noise level of its own; it is
+            given, so the loss does not count it.
     """
 
     PRESENT = 1
@@ -43,7 +43,7 @@ class Roles:
         encodings: {name: E(x) (batch, *latent)} of modalities that are known to some examples.
         levels: {name: (batch,) s/T in [0, 1]}, the noise in these encodings: 0 is none, which it is
             where a name is left out, and 1 leaves nothing to see.
-        task: (batch,), the place of each example's task in the mix of training; None in a query.
+        task: (batch,), the place of each example's task in the mix of training; None without one.
 
     Example:
         >>> roles = all_carried(["image", "label"], 2).without("label")

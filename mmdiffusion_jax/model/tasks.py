@@ -201,6 +201,7 @@ def training_roles(
         task_key = jax.random.fold_in(as_key("key", key), len(masks))
         drawn = _draw_tasks(task_key, roles, shares)
         roles = _with_tasks(roles, tuple(shares), drawn, model.primary)
+        roles = dataclasses.replace(roles, task=drawn)
     values = dict(roles.values)
     for index, name in enumerate(sorted(rates)):
         drop_key = jax.random.fold_in(as_key("key", key), index)
@@ -233,8 +234,7 @@ def conditional_roles(
     asked = tuple(sorted(set(roles.values) - set(known)))
     if not asked:
         raise errors.invalid("given", f"all of {known}", "fewer", "leave out what is asked for")
-    everywhere = jnp.zeros(next(iter(roles.values.values())).shape, jnp.int32)
-    return _with_tasks(roles, [Task(asked, known)], everywhere, model.primary) if known else roles
+    return _with_tasks(roles, [Task(asked, known)], 0, model.primary) if known else roles
 
 
 def _draw_tasks(key: jax.Array, roles: Roles, tasks: Mapping[Task, float]) -> jax.Array:
@@ -248,11 +248,11 @@ def _draw_tasks(key: jax.Array, roles: Roles, tasks: Mapping[Task, float]) -> ja
     return jax.random.categorical(key, logits)
 
 
-def _with_tasks(roles: Roles, tasks: Sequence[Task], task: jax.Array, primary: str) -> Roles:
-    """The roles by the task of each example, of roles that carry what is present."""
+def _with_tasks(roles: Roles, tasks: Sequence[Task], place: jax.Array | int, primary: str) -> Roles:
+    """The roles by the place of each example's task, of roles that carry what is present."""
 
     def drawn(by_task: Iterable[bool]) -> jax.Array:
-        return jnp.array(list(by_task))[task]
+        return jnp.array(list(by_task))[place]
 
     values = {}
     for name in roles.values:
@@ -261,4 +261,4 @@ def _with_tasks(roles: Roles, tasks: Sequence[Task], task: jax.Array, primary: s
         known = mask & drawn(name in each.known for each in tasks)
         carried = asked & drawn(primary in each.asked for each in tasks)
         values[name] = _bits(asked | known, carried, known)
-    return dataclasses.replace(roles, values=values, task=task)
+    return dataclasses.replace(roles, values=values)

@@ -13,9 +13,9 @@ from mmdiffusion_jax import errors
 from mmdiffusion_jax.model import Batch, CleanState, Diffusion, Presence, observe, where_present
 from mmdiffusion_jax.model.diffusion import expect_diffusion
 from mmdiffusion_jax.objective.stages import (
-    Answered,
     BoundTerms,
     EncodedBatch,
+    answered,
     prepare,
     prepare_stages,
 )
@@ -82,12 +82,10 @@ def bound(
     pi = _recovery_weights(expect_diffusion(diffusion).num_steps, recovery_weights)
     steps = jnp.arange(1, diffusion.num_steps + 1, dtype=jnp.int32)
     even = jnp.full(steps.shape, 1 / diffusion.num_steps)
-    parts = []
-    for stage in prepare_stages(diffusion, batch, presence, given, order):
-        if isinstance(stage, Answered):
-            parts.append(stage.terms(diffusion))
-        else:
-            parts.append(bound_over(key, diffusion, stage, pi, steps, (even, even, even)))
+    parts = [
+        bound_over(key, diffusion, stage, pi, steps, (even, even, even))
+        for stage in prepare_stages(diffusion, batch, presence, given, order)
+    ]
     return functools.reduce(lambda one, other: jax.tree.map(jnp.add, one, other), parts)
 
 
@@ -101,6 +99,8 @@ def bound_over(
 ) -> BoundTerms:
     """The bound as a weighted sum of one-t estimates, in one scan; L0 needs no t.
 
+    Where nothing diffuses it is one call of the heads, whatever the steps.
+
     Args:
         key: a typed key; the k-th step, from 1, takes the noise `step_noise(key, k, ·)`.
         diffusion: the process and the model.
@@ -109,6 +109,8 @@ def bound_over(
         steps: (num,) integers in 1 … T; a step named twice is drawn twice.
         scales: the factors of the estimates of L1, L2 and L3 at each step, (num,) each.
     """
+    if not encoded.diffuses:
+        return answered(diffusion, encoded)
     z_0 = encoded.clean.z_0
 
     def add_step(

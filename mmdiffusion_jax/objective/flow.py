@@ -29,7 +29,7 @@ from mmdiffusion_jax.model import (
 )
 from mmdiffusion_jax.model.diffusion import expect_diffusion
 from mmdiffusion_jax.model.roles import expect_roles
-from mmdiffusion_jax.objective.stages import Answered, EncodedBatch, prepare_stages
+from mmdiffusion_jax.objective.stages import EncodedBatch, answered, prepare_stages
 from mmdiffusion_jax.objective.terms import reconstruction_term, recovery_terms
 from mmdiffusion_jax.process import sum_per_example
 from mmdiffusion_jax.process.checks import as_array, as_key, expect_whole
@@ -84,9 +84,7 @@ def flow_bound(
     """
     key = as_key("key", key)
     parts = [
-        stage.terms(diffusion).recovery
-        if isinstance(stage, Answered)
-        else _flow_bound(key, diffusion, stage, num_probes)
+        _flow_bound(key, diffusion, stage, num_probes)
         for stage in prepare_stages(diffusion, batch, presence, (), order)
     ]
     return functools.reduce(jnp.add, parts)
@@ -95,6 +93,8 @@ def flow_bound(
 def _flow_bound(
     key: jax.Array, diffusion: Diffusion, encoded: EncodedBatch, num_probes: int | None
 ) -> jax.Array:
+    if not encoded.diffuses:
+        return answered(diffusion, encoded).total
     batch, model, roles, clean = encoded.batch, diffusion.model, encoded.roles, encoded.clean
     noise_key, probe_key = jax.random.split(key)
     noise = jax.random.normal(noise_key, clean.z_0.shape, clean.z_0.dtype)

@@ -13,7 +13,7 @@ from mmdiffusion_jax.model import Batch, Diffusion, ModelFunctions, Presence
 from mmdiffusion_jax.model.batches import column
 from mmdiffusion_jax.model.diffusion import expect_diffusion
 from mmdiffusion_jax.objective.bound import bound_over
-from mmdiffusion_jax.objective.stages import Answered, prepare_stages
+from mmdiffusion_jax.objective.stages import prepare_stages
 from mmdiffusion_jax.process.checks import (
     as_array,
     as_key,
@@ -102,9 +102,7 @@ def candidate_log_probs(
     def fit(candidate: jax.Array) -> jax.Array:
         whole = {**batch, name: jnp.broadcast_to(candidate, (size, *candidate.shape))}
         fits = [
-            -stage.terms(diffusion).total
-            if isinstance(stage, Answered)
-            else -bound_over(key, diffusion, stage, pi, steps, scales).total
+            -bound_over(key, diffusion, stage, pi, steps, scales).total
             for stage in prepare_stages(diffusion, whole, masks, given, order)
         ]
         return functools.reduce(jnp.add, fits)

@@ -63,11 +63,19 @@ class BoundTerms:
 
 @dataclasses.dataclass(frozen=True)
 class EncodedBatch:
-    """A batch {name: x (batch, …)}, the roles of its modalities, z_0 and the encodings."""
+    """A batch on its way into the terms of a bound.
+
+    Attributes:
+        batch: {name: x (batch, …)}.
+        roles: of its modalities.
+        clean: z_0 and the encodings.
+        diffuses: whether a bound asks for the primary; else one call of the heads is exact.
+    """
 
     batch: Batch
     roles: Roles
     clean: CleanState
+    diffuses: bool = True
 
 
 def prepare(
@@ -81,21 +89,7 @@ def prepare(
     model = expect_diffusion(diffusion).model
     roles = conditional_roles(model, batch, presence, given)
     clean, roles = encode(model, batch, roles)
-    return EncodedBatch(batch, roles, clean)
-
-
-@dataclasses.dataclass(frozen=True)
-class Answered(EncodedBatch):
-    """A batch of which the primary is not asked for, so that one call of the heads is exact."""
-
-    def terms(self, diffusion: Diffusion) -> BoundTerms:
-        """Its bound, which is −Σ_i log p(x_i | what is known) itself."""
-        like = self.clean.z_0
-        last = jnp.full(like.shape[:1], diffusion.num_steps, jnp.int32)
-        state = observe(diffusion, self.clean, self.roles, last, jnp.zeros_like(like))
-        terms = recovery_terms(diffusion.model, self.batch, self.roles, state)
-        zero = jnp.zeros(like.shape[:1], like.dtype)
-        return BoundTerms(zero, zero, sum(terms.values(), zero), zero)
+    return EncodedBatch(batch, roles, clean, model.primary not in given)
 
 
 def prepare_stages(
@@ -118,8 +112,16 @@ def prepare_stages(
             for name in model.modalities
         }
         whole = prepare(diffusion, batch, present, known)
-        if model.primary not in stage:
-            whole = Answered(whole.batch, whole.roles, whole.clean)
-        encoded.append(whole)
+        encoded.append(dataclasses.replace(whole, diffuses=model.primary in stage))
         known.update(stage)
     return encoded
+
+
+def answered(diffusion: Diffusion, encoded: EncodedBatch) -> BoundTerms:
+    """The bound where nothing diffuses, which is −Σ_i log p(x_i | what is known) itself."""
+    like = encoded.clean.z_0
+    last = jnp.full(like.shape[:1], diffusion.num_steps, jnp.int32)
+    state = observe(diffusion, encoded.clean, encoded.roles, last, jnp.zeros_like(like))
+    terms = recovery_terms(diffusion.model, encoded.batch, encoded.roles, state)
+    zero = jnp.zeros(like.shape[:1], like.dtype)
+    return BoundTerms(zero, zero, sum(terms.values(), zero), zero)
