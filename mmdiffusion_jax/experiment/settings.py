@@ -22,6 +22,7 @@ from mmdiffusion_jax.experiment.sections.choices import Choice, complete, make
 from mmdiffusion_jax.experiment.sections.reading import check_whole_numbers, default_of, read, under
 from mmdiffusion_jax.modalities import MODALITIES, Modality
 from mmdiffusion_jax.networks import DiT, UNet, UViT
+from mmdiffusion_jax.sampling import parse_order
 from mmdiffusion_jax.training import ShardingOptions, TrainingOptions
 
 # Of what tasks know, the share that is hidden, for classifier-free guidance (Ho & Salimans 2022).
@@ -143,9 +144,13 @@ class Settings:
             "loss.shown_noise",
             "sampling.guidance",
             "sampling.decoder_guidance",
+            "sampling.shown_levels",
         ):
             for name in operator.attrgetter(path)(self):
                 ranges.check_one_of(f"{path}.{name}", name, names)
+        for stage in parse_order(self.sampling.order):
+            for name in stage:
+                ranges.check_one_of("sampling.order", name, names)
         for name in sorted(names - {self.primary} - set(self.process.weights)):
             raise errors.invalid(
                 "process.weights",

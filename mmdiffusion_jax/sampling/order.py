@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.process.checks import expect, expect_name
+from mmdiffusion_jax.process.checks import described, expect, expect_name
 
 Stage = tuple[str, ...]
 """The names of modalities that are generated together."""
@@ -37,7 +37,12 @@ def parse_order(order: Sequence[str]) -> list[Stage]:
         [('label',), ('image', 'depth')]
     """
     if isinstance(order, str) or not isinstance(order, Sequence):
-        raise errors.invalid("order", repr(order), "a list of names", f"write [{order!r}]")
+        raise errors.invalid(
+            "order",
+            described(order),
+            "a list of names",
+            'put them in one, such as ["label", "image"]',
+        )
     stages: list[Stage] = []
     for text in order:
         names = [name.strip() for name in expect("order", text, str).split(",")]

@@ -9,7 +9,7 @@ import numpy as np
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.model import Diffusion
 from mmdiffusion_jax.model.diffusion import expect_diffusion
-from mmdiffusion_jax.process.checks import expect, expect_whole
+from mmdiffusion_jax.process.checks import expect, expect_name, expect_whole
 from mmdiffusion_jax.sampling.fixed import Fixed
 from mmdiffusion_jax.sampling.grids import uniform_grid
 from mmdiffusion_jax.sampling.loop import sample_keys
@@ -135,6 +135,8 @@ def _generate(
     """All values, and the trajectory of the primary where `num_states` is set."""
     process, model = expect_diffusion(diffusion).process, diffusion.model
     method = expect("method", Method() if method is None else method, Method)
+    for name in method.shown_levels:
+        expect_name("shown_levels", name, model.modalities)
     shape = as_shape(shape)
     values = check_given(model, shape, given)
     times = method.times

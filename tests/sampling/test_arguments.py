@@ -42,6 +42,7 @@ CALLS = {
     "karras_grid": {"schedule": SCHEDULE, "num_steps": 3, "rho": 7.0, "sigma_max": 80.0},
     "log_snr_grid": {"schedule": SCHEDULE, "num_steps": 3, "sigma_max": 80.0},
     "plain_denoiser": {"query": QUERY, "keys": None},
+    "parse_order": {"order": ["y", "x"]},
     "plan": {"process": PROCESS, "times": [6, 3, 1], "variance": "upper"},
     "quadratic_grid": {"schedule": SCHEDULE, "num_steps": 3},
     "sample": {**REQUEST, "method": METHOD},
@@ -56,7 +57,7 @@ CALLS = {
 }  # fmt: skip
 OTHERS = {
     "ESTIMATES", "EVERYWHERE", "GRIDS", "READS", "SAMPLERS", "UNKNOWNS", "Ancestral",
-    "Decorator", "Heun", "Multistep", "Plan", "Query", "Stepper", "Trajectory", "parse_order",
+    "Decorator", "Heun", "Multistep", "Plan", "Query", "Stepper", "Trajectory",
     "stages_of", "Fixed",
 }  # fmt: skip
 SAMPLE = ("sample", "sample_trajectory")

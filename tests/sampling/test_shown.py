@@ -85,6 +85,11 @@ def test_an_order_generates_what_it_names():
     assert set(samples) == {"p", "x1"}
 
 
+def test_levels_of_an_unknown_modality():
+    with pytest.raises(ValueError, match="`shown_levels`: got 'x9'"):
+        drawn(("p",), shown_levels={"x9": (0.5,)})
+
+
 def test_guidance_of_scale_one_is_none():
     _, plain = drawn(("x0",))
     _, guided = drawn(("x0",), decorators=[sampling.classifier_free_guidance("x0", 1.0)])

@@ -38,6 +38,20 @@ def test_a_rate_that_is_given_stays():
 
 
 @pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"order": ("lable", "image")}, "`config.sampling.order`: got 'lable'.*mean 'label'"),
+        ({"shown_levels": {"imag": (0.5,)}}, "`config.sampling.shown_levels.imag`: got 'imag'"),
+    ],
+)
+def test_names_of_sampling_that_no_modality_has(options, words):
+    config = digits.get_config()
+    config.sampling.update(ConfigDict(options))
+    with pytest.raises(ValueError, match=words):
+        experiment.read_settings(config)
+
+
+@pytest.mark.parametrize(
     ("loss", "words"),
     [
         ({"tasks": {"image | lable": 1.0}}, "`config.loss.tasks`: got 'lable'.*mean 'label'"),
