@@ -121,7 +121,7 @@ class LinearWorld:
             return sum(jax.scipy.stats.norm.logpdf(part) for part in z) - volume
 
         def modality(encoder: np.ndarray) -> ModalityFunctions:
-            matrix = jnp.asarray(encoder)
+            matrix, inverse = jnp.asarray(encoder), jnp.asarray(np.linalg.inv(encoder))
             return ModalityFunctions(
                 encode=lambda x: x @ matrix.T,
                 log_prob=log_prob,
@@ -134,7 +134,7 @@ class LinearWorld:
                     )
                 ),
                 most_likely=lambda head: head[0],
-                reconstruct=lambda z_0, head: (z_0, head[1]),
+                reconstruct=lambda z_0, head: (z_0 @ inverse.T, head[1]),
                 num_dims=DIMS,
             )
 

@@ -10,7 +10,7 @@ from tests.linear_world import DIMS, LinearWorld
 
 
 class ShownWorld(LinearWorld):
-    """Tables of E[u | z_t, x_K] for every choice of carried and of known modalities."""
+    """Tables of E[u | z_t, x_K] for every choice of diffused, carried and known modalities."""
 
     def __init__(self, count: int, num_steps: int, **options: object) -> None:
         super().__init__(count, num_steps, **options)
@@ -20,32 +20,33 @@ class ShownWorld(LinearWorld):
         noise = np.asarray(self.schedule.noise_variance, np.float64)
         bar = np.sqrt(np.asarray(self.schedule.alpha_bar, np.float64))
         factors = {"p": bar, **self.process.weights.marginal}
-        maps = np.zeros((2**size, 2**size, len(bar), DIMS * (size + 1), DIMS * size))
-        gains = np.zeros((2**size, 2**size, len(bar), DIMS * size, DIMS * (size + 1)))
-        left = np.zeros((2**size, 2**size, len(bar), DIMS * size, DIMS * size))
-        for carried in range(2**size):
-            for known in range(2**size):
-                rows = np.zeros((len(bar), DIMS * (size + 1), DIMS * size))
-                spread = np.zeros((len(bar), DIMS * (size + 1)))
-                spread[:, :DIMS] = noise[:, None]
-                for i, name in enumerate(self.everyone):
-                    columns = slice(DIMS * i, DIMS * (i + 1))
-                    factor = np.asarray(factors[name], np.float64)[:, None, None]
-                    rows[:, :DIMS, columns] = (carried >> i & 1) * factor * self.codes[name]
-                    # What is not known is observed as nothing, under noise of its own.
-                    here = slice(DIMS * (i + 1), DIMS * (i + 2))
-                    rows[:, here, columns] = (known >> i & 1) * self.codes[name]
-                    spread[:, here] = 1 - (known >> i & 1)
-                if not carried:
-                    spread[:, :DIMS] = 1.0
-                spread[0, :DIMS] = 1.0
-                seen = rows @ self.covariance
-                inside = seen @ rows.transpose(0, 2, 1) + spread[:, :, None] * np.eye(
-                    len(spread[0])
-                )
-                gain = np.linalg.solve(inside, seen).transpose(0, 2, 1)
-                maps[carried, known], gains[carried, known] = rows, gain
-                left[carried, known] = self.covariance - gain @ seen
+        choices = size, 2**size, 2**size, len(bar)
+        maps = np.zeros((*choices, DIMS * (size + 1), DIMS * size))
+        gains = np.zeros((*choices, DIMS * size, DIMS * (size + 1)))
+        left = np.zeros((*choices, DIMS * size, DIMS * size))
+        for diffused, carried, known in np.ndindex(choices[:3]):
+            rows = np.zeros((len(bar), DIMS * (size + 1), DIMS * size))
+            spread = np.zeros((len(bar), DIMS * (size + 1)))
+            spread[:, :DIMS] = noise[:, None]
+            for i, name in enumerate(self.everyone):
+                columns = slice(DIMS * i, DIMS * (i + 1))
+                factor = np.asarray(factors[name], np.float64)[:, None, None]
+                rows[:, :DIMS, columns] = (carried >> i & 1) * factor * self.codes[name]
+                if i and i == diffused:  # in the place of the primary
+                    rows[:, :DIMS, columns] = bar[:, None, None] * self.codes[name]
+                # What is not known is observed as nothing, under noise of its own.
+                here = slice(DIMS * (i + 1), DIMS * (i + 2))
+                rows[:, here, columns] = (known >> i & 1) * self.codes[name]
+                spread[:, here] = 1 - (known >> i & 1)
+            if not carried and not diffused:
+                spread[:, :DIMS] = 1.0
+            spread[0, :DIMS] = 1.0
+            seen = rows @ self.covariance
+            inside = seen @ rows.transpose(0, 2, 1) + spread[:, :, None] * np.eye(len(spread[0]))
+            gain = np.linalg.solve(inside, seen).transpose(0, 2, 1)
+            place = diffused, carried, known
+            maps[place], gains[place] = rows, gain
+            left[place] = self.covariance - gain @ seen
         self.tables = maps, gains, left
 
     def exact(self, batch: dict[str, jax.Array], known: tuple[str, ...]) -> np.ndarray:
@@ -74,9 +75,13 @@ class ShownWorld(LinearWorld):
                 )
                 for has in (roles.carried, roles.known)
             )
+            diffused = sum(
+                (roles.diffused(name).astype(t.dtype) * i for i, name in enumerate(self.everyone)),
+                jnp.zeros_like(t),
+            )
             shown = [roles.shown(name, z_t) for name in self.everyone]
             seen = jnp.concatenate([z_t, *shown], axis=1)
-            place = carried, known, t
+            place = diffused, carried, known, t
             seen = seen - jnp.einsum("bij,j->bi", maps[place], mu)
             u = mu + jnp.einsum("bij,bj->bi", gains[place], seen)
             noise = z_t - jnp.einsum("bij,bj->bi", maps[place][:, :DIMS], u)

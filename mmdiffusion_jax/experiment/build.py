@@ -199,12 +199,13 @@ def build(config: ConfigDict) -> Experiment:
         shares=settings.process.shares or None,
         droppable=_droppable(settings),
         shows=settings.shows,
+        diffuses=tuple(sorted(settings.diffused)),
         sees_augmented=settings.augmentation.rate > 0,
     )
     return Experiment(settings, process, model)
 
 
 def _droppable(settings: Settings) -> tuple[str, ...]:
-    """The modalities that the loss drops from some states."""
+    """The modalities that the loss drops from some states, or hides though they are known."""
     rates = settings.loss.dropout if settings.loss.kind == "simple" else {}
-    return tuple(sorted(n for n in rates if rates[n] > 0 and n != settings.primary))
+    return tuple(sorted(n for n in rates if rates[n] > 0))

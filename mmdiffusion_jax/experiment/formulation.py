@@ -155,10 +155,10 @@ class Shared:
         self, keys: jax.Array, params: Any, given: Mapping[str, jax.Array]
     ) -> dict[str, Any]:
         options, schedule = self.sampling, self.process.schedule
-        has_primary = self.model.primary in given
-        times = options.times_given_primary(schedule) if has_primary else options.times(schedule)
         functions = self.model.functions(params)
         carried = set(given) - set(functions.shows)
+        reads = self.model.primary in carried
+        times = options.times_given_primary(schedule) if reads else options.times(schedule)
         return {
             "key": keys,
             "diffusion": Diffusion(self.process, functions),
@@ -167,7 +167,7 @@ class Shared:
             "method": sampling.Method(
                 stepper=options.stepper(),
                 times=times,
-                decorators=options.decorators(given, carried, self._is_bounded()),
+                decorators=options.decorators(given, carried, self._bounded()),
                 estimate=options.estimate,
                 unknown=options.unknown,
                 read=options.read,
@@ -177,7 +177,19 @@ class Shared:
             ),
         }
 
-    def _is_bounded(self) -> bool:
-        """Whether z_0, a mean of the encodings that have a share in it, lies within [−1, 1]."""
-        shares = self.model.shares or {self.model.primary: 1.0}
-        return all(self.model.modalities[name].is_bounded for name, x in shares.items() if x)
+    def _bounded(self) -> list[str]:
+        """The modalities that keep z_0 within [−1, 1] where they are diffused.
+
+        The primary's is a mean of the encodings that have a share in it, or one that is to be kept
+        so because the options name a threshold.
+        """
+        modalities, primary = self.model.modalities, self.model.primary
+        shares = self.model.shares or {primary: 1.0}
+        whole = all(modalities[name].is_bounded for name, x in shares.items() if x)
+        if self.sampling.threshold != "auto":
+            whole = True
+        return [
+            name
+            for name, modality in modalities.items()
+            if (whole if name == primary else modality.is_bounded)
+        ]

@@ -80,7 +80,7 @@ class Generator:
         self.check(num_samples, given)
         if self._prior is not None and self._model.primary not in given:
             _warn_of_the_prior(self._model, self._prior, given, self._options.order)
-        elif self._model.primary in given and self._options.guidance:
+        elif self._model.primary in given and self._options.guidance and not self._model.diffuses:
             logging.warning(
                 "Guidance has no effect: %r is given, so no state is denoised, and the heads "
                 "predict the other modalities.",

@@ -41,7 +41,9 @@ class Settings:
         data: which data, and where they lie.
         latent: (height, width, channels) of the diffusion space.
         modalities: {name: {"kind": a name in `MODALITIES`, **its fields}}.
-        primary: the modality that is diffused.
+        primary: the modality that is diffused, and drives joint samples.
+        diffused: others that are diffused too, where they are asked for without the primary: draws
+            of them go from noise to data in as many states, in the place of one answer by a head.
         formulation: a name in `FORMULATIONS`.
         predict: of the formulation "predict".
         augmentation: of training images.
@@ -62,6 +64,7 @@ class Settings:
     latent: tuple[int, ...] = (8, 8, 1)
     modalities: Mapping[str, Choice] = dataclasses.field(default_factory=dict)
     primary: str = "image"
+    diffused: tuple[str, ...] = ()
     formulation: str = "shared"
     predict: PredictOptions = dataclasses.field(default_factory=PredictOptions)
     augmentation: AugmentationOptions = dataclasses.field(default_factory=AugmentationOptions)
@@ -108,7 +111,7 @@ class Settings:
             return loss
         kinds: dict[str, Any] = dict(self.modalities)
         never = {name for name in kinds if MODALITIES[kinds[name]["kind"]].drawn == "never"}
-        tasks = loss.tasks or model.default_tasks(kinds, self.primary, never)
+        tasks = loss.tasks or model.default_tasks(kinds, self.primary, never, self.diffused)
         if not tasks:
             return loss
         with under("config.loss"):
@@ -136,6 +139,16 @@ class Settings:
                     "rename the modality and its column",
                 )
         ranges.check_one_of("primary", self.primary, names)
+        for name in self.diffused:
+            ranges.check_one_of("diffused", name, names - {self.primary})
+        trained = self.formulation == "shared" and self.loss.kind == "simple"
+        if self.diffused and (self.process.shares or not trained):
+            raise errors.invalid(
+                "diffused",
+                self.diffused,
+                "nothing but with the simple loss of the formulation 'shared', without shares",
+                "leave it out",
+            )
         for path in (
             "process.weights",
             "process.shares",
@@ -177,6 +190,14 @@ class Settings:
             with under(f"config.modalities.{name}"):
                 modalities[name] = make(
                     value, MODALITIES, latent=self.latent, is_primary=name == self.primary
+                )
+        for name in self.diffused:
+            if not modalities[name].holds:
+                raise errors.invalid(
+                    "config.diffused",
+                    f"{name!r}, whose encoding does not hold it",
+                    f"some of {sorted(each for each in modalities if modalities[each].holds)}",
+                    "leave it out, or see docs/modalities.md for what its latent needs",
                 )
         return modalities
 

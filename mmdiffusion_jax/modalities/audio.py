@@ -1,5 +1,7 @@
 """Audio: a log-mel spectrogram, encoded by the shape of its spectra, with Gaussian values."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -19,17 +21,25 @@ _LOWEST_LOG_STD = -2.0
 _LEVEL = 0.1
 
 
+ENCODERS = ("shape", "values")
+"""What an encoding tells of a spectrogram: the shape of its spectra, or its values."""
+
+
 class Audio(Gaussian):
     """A log-mel spectrogram (frames, mels) of floats in −1 … 1, as `data.audio.log_mel` makes it.
 
-    E(x) = u / rms(u) with u = Aᵀ y B, where y are the values above silence, x + 1, less nine tenths
-    of each frame's mean over the bands. A and B interpolate linearly: time to the latent's rows,
-    frequency to its columns and, within a column, its channels. Nothing is learned. Unit RMS lets
-    the modality weight alone set the strength; E of silence is 0.
+    By default E(x) = u / rms(u) with u = Aᵀ y B, where y are the values above silence, x + 1, less
+    nine tenths of each frame's mean over the bands. A and B interpolate linearly: time to the
+    latent's rows, frequency to its columns and, within a column, its channels. Nothing is learned.
+    Unit RMS lets the modality weight alone set the strength; E of silence is 0.
 
     Sounds of equal length are loud and silent at much the same moments and differ in the shape of
     their spectra. A learned map, and more so a bias, would come to encode what all sounds share, as
     an encoding with little information is easy to estimate.
+
+    With the encoder "values" E(x) = x, frames along the rows of the latent and bands along its
+    columns and channels. Such a spectrogram can be diffused, and so be drawn; as a drift it hides
+    more of an image than it tells.
 
     p(x | z_t) is a diagonal Gaussian with σ of at least e⁻². Silence is −1 exactly: a narrower σ
     would make the loss one of silence, and little of the sound. The mean and the variance of E(x)
@@ -40,9 +50,11 @@ class Audio(Gaussian):
         mels: bands of frequency, low to high.
         grid: (rows, columns) that A and B interpolate to first, enlarged linearly to the latent's
             from there. Left out, they are the latent's own.
+        encoder: a name in `ENCODERS`.
 
     Raises:
-        ValueError: no frame, no band, or a grid larger than the latent.
+        ValueError: no frame, no band, or a grid larger than the latent; an unknown encoder, or
+            "values" with a grid, or of another number than the latent has.
 
     Example:
         >>> audio = Audio(latent=(8, 8, 1), frames=32, mels=16)
@@ -55,12 +67,23 @@ class Audio(Gaussian):
     frames: int = 32
     mels: int = 32
     grid: tuple[int, int] | None = None
+    encoder: str = "shape"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         ranges.check_whole("frames", self.frames, 1)
         ranges.check_whole("mels", self.mels, 1)
         coarse_shape(self.grid, self.latent)
+        ranges.check_one_of("encoder", self.encoder, ENCODERS)
+        rows, columns, channels = self.latent
+        fits = (rows, columns * channels) == (self.frames, self.mels)
+        if self.encoder == "values" and (self.grid is not None or not fits):
+            raise errors.invalid(
+                "encoder",
+                f"'values' for ({self.frames}, {self.mels}) in {self.latent} and grid {self.grid}",
+                f"({rows}, {columns * channels}) frames and mels, and no grid",
+                "change the latent or the spectrogram, or leave the encoder at 'shape'",
+            )
 
     def setup(self) -> None:
         """The fixed maps of time and of frequency."""
@@ -77,6 +100,36 @@ class Audio(Gaussian):
     def columns(self) -> tuple[tuple[int, ...], str]:
         """Shape (frames, mels), floats."""
         return (self.frames, self.mels), "floating"
+
+    @property
+    def encoder_fields(self) -> dict[str, Any]:
+        """As of any modality; models from before there was a choice of encoders have none."""
+        fields = super().encoder_fields
+        if self.encoder == "shape":
+            del fields["encoder"]
+        return fields
+
+    @property
+    def holds(self) -> bool:
+        """Whether the encoding is the values."""
+        return self.encoder == "values"
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the encoding is the values, in −1 … 1."""
+        return self.holds
+
+    def latent_mask(self, mask: jax.Array) -> jax.Array:
+        """Mask (batch, frames, mels) → (batch, *latent).
+
+        Raises:
+            ValueError: an encoding of which every entry depends on many values.
+        """
+        if not self.holds:
+            raise errors.invalid(
+                "mask", "a part of a spectrogram", "an encoder of 'values'", "leave it out"
+            )
+        return jnp.broadcast_to(mask, (len(mask), self.frames, self.mels)).reshape(-1, *self.latent)
 
     def validate(self, name: str, x: np.ndarray) -> None:
         """Checks that the values lie within −1 … 1, with some room for draws.
@@ -99,7 +152,9 @@ class Audio(Gaussian):
         return True
 
     def encode(self, x: jax.Array) -> jax.Array:
-        """Spectrograms (batch, frames, mels) → (batch, *latent), unit RMS each."""
+        """Spectrograms (batch, frames, mels) → (batch, *latent); of shapes with unit RMS each."""
+        if self.holds:
+            return x.reshape(-1, *self.latent)
         return unit_rms(_map(x + 1, self.time, self.frequency), num_axes=3)
 
     @nn.compact
@@ -124,6 +179,12 @@ class Audio(Gaussian):
         """≈ Var[u] / mean E[u²], (batch, *latent)."""
         return self._moments(head)[1]
 
+    def reconstruct(self, encoding: jax.Array, head: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """The estimate of the encoding is the mean, where that holds x; else the head's."""
+        if not self.holds:
+            return head
+        return {**head, "mean": encoding.reshape(head["mean"].shape)}
+
     def log_prob(self, head: dict[str, jax.Array], x: jax.Array) -> jax.Array:
         """log density, (batch,) nats."""
         return gaussian_log_prob(head["mean"], head["log_std"], x)
@@ -133,6 +194,9 @@ class Audio(Gaussian):
         return list(value_colours(np.asarray(x).swapaxes(1, 2)[:, ::-1]))
 
     def _moments(self, head: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        if self.holds:
+            variance = jnp.exp(2 * head["log_std"])
+            return head["mean"].reshape(-1, *self.latent), variance.reshape(-1, *self.latent)
         mean = _map(head["mean"] + 1, self.time, self.frequency)
         variance = _map(jnp.exp(2 * head["log_std"]), self.time**2, self.frequency**2)
         return unit_rms_moments(mean, variance)

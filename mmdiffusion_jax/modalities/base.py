@@ -96,6 +96,11 @@ class Modality(nn.Module):
         return False
 
     @property
+    def holds(self) -> bool:
+        """Whether E(x) tells all of x, so that x may be diffused and read back."""
+        return False
+
+    @property
     def derived_from(self) -> str | None:
         """The modality whose column it can be made from where the data lack its own, or None."""
         return None
@@ -151,9 +156,9 @@ class Modality(nn.Module):
         raise NotImplementedError
 
     def reconstruct(self, encoding: jax.Array, head: Any) -> Any:
-        """Parameters of p(x | z_t) for the primary: the head's, and the estimate of its encoding.
+        """Parameters of p(x | z_t) of what is diffused, from the estimate of its encoding too.
 
-        By default the head's alone.
+        They are those of `head`, which by default has them from z_t alone.
         """
         del encoding
         return head

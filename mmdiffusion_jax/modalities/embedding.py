@@ -185,6 +185,11 @@ class Embedding(Modality):
         return self.dims - (self.head_kind == "cosine")
 
     @property
+    def holds(self) -> bool:
+        """Whether the projection has at least as many dimensions as the vector."""
+        return int(np.prod(coarse_shape(self.grid, self.latent))) >= self.dims
+
+    @property
     def columns(self) -> tuple[tuple[int, ...], str]:
         """Shape (dims,), floats."""
         return (self.dims,), "floating"

@@ -80,6 +80,11 @@ class Image(Gaussian):
         return True
 
     @property
+    def holds(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
     def shows_labels(self) -> bool:
         """Whether it is the primary, the only image that is judged so."""
         return self.is_primary

@@ -106,6 +106,11 @@ class LatentImage(Gaussian):
         """Shape (h, w, c), floats."""
         return self.latent, "floating"
 
+    @property
+    def holds(self) -> bool:
+        """Yes."""
+        return True
+
     def conversion(self, x: np.ndarray) -> str:
         """The line of NumPy for as many numbers in another shape, or of another kind."""
         if int(np.prod(x.shape[1:])) == self.num_dims:

@@ -67,6 +67,11 @@ class Segmentation(Categorical):
         )
 
     @property
+    def holds(self) -> bool:
+        """Yes: the head reads the classes off their codes, and void is none."""
+        return True
+
+    @property
     def unknown(self) -> int | None:
         """The integer of void."""
         return self.void

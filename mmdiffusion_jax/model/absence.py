@@ -3,6 +3,8 @@
 Which modality is absent from which example is said by `Roles`; a mask is one row of them.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -30,6 +32,21 @@ def where_present(mask: jax.Array, values: jax.Array) -> jax.Array:
         )
     rows = mask.astype(bool).reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
     return jnp.where(rows, values, jnp.zeros((), values.dtype))
+
+
+def choose_rows(mask: jax.Array, values: Any, others: Any) -> Any:
+    """The rows of one pytree where the mask (batch,) is 1, and those of another like it elsewhere.
+
+    Example:
+        >>> choose_rows(jnp.array([1, 0]), jnp.array([1.0, 2.0]), jnp.array([3.0, 4.0])).tolist()
+        [1.0, 4.0]
+    """
+
+    def choose(value: jax.Array, other: jax.Array) -> jax.Array:
+        rows = mask.astype(bool).reshape(mask.shape + (1,) * (value.ndim - mask.ndim))
+        return jnp.where(rows, value, other)
+
+    return jax.tree.map(choose, values, others)
 
 
 def without_absent(mask: jax.Array, x: jax.Array) -> jax.Array:

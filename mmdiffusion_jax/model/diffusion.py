@@ -2,8 +2,11 @@
 
 import dataclasses
 
+import jax
+
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.model.functions import ModelFunctions
+from mmdiffusion_jax.model.functions import ModelFunctions, Prediction
+from mmdiffusion_jax.model.roles import Roles
 from mmdiffusion_jax.process import Process
 from mmdiffusion_jax.process.checks import expect, expect_name
 
@@ -57,6 +60,39 @@ class Diffusion:
     def num_steps(self) -> int:
         """T, the number of steps."""
         return self.process.num_steps
+
+    def of(self, name: str) -> "Diffusion":
+        """The same network where z_0 encodes this modality: itself for the primary.
+
+        The primary of this diffusion is then only known, or absent: no state carries it. A
+        modality's parameters are read from ẑ_0 and its head by its `reconstruct`.
+
+        Raises:
+            ValueError: a secondary that the model has not learned to diffuse.
+        """
+        model = self.model
+        if name == model.primary:
+            return self
+        expect_name("diffused", name, model.diffusable, none="the model diffuses the primary alone")
+
+        def denoise(z_t: jax.Array, t: jax.Array, roles: Roles) -> Prediction:
+            return model.predict(z_t, t, roles.with_diffused(name))
+
+        return Diffusion(
+            self.process.without(name),
+            dataclasses.replace(
+                model,
+                denoise=denoise,
+                # What is certain of the primary says nothing of this modality.
+                modalities={
+                    each: dataclasses.replace(functions, certain=None)
+                    for each, functions in model.modalities.items()
+                },
+                primary=name,
+                diffusable=(),
+                only_known=(*model.only_known, model.primary),
+            ),
+        )
 
 
 def expect_diffusion(diffusion: Diffusion) -> Diffusion:

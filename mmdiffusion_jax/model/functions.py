@@ -161,13 +161,18 @@ class ModelFunctions:
             has shown them; left out, none. What a query knows of them is shown; other modalities
             that are known drive the process, and the heads correct for the rest by Bayes' rule.
         shares: {name: a_i}, z_0 = Σ a_i E_i(x_i) / Σ a_i; left out, z_0 is the primary's encoding.
-        droppable: the secondary modalities that training dropped from some states, so that the
-            model knows states that do not carry them; left out, all of them.
+        diffusable: the secondaries that training has diffused too, in the place of the primary,
+            which `denoise` is told by `Roles.diffused`; `Diffusion.of` makes one of them the
+            primary. Left out, none.
+        only_known: modalities that states never carry, and of which no encoding is estimated.
+        droppable: the modalities that training dropped from some states, or from what is shown, so
+            that the model knows how to do without; left out, all of them.
 
     Raises:
         ValueError: `denoise` is no function or `modalities` no dictionary of `ModalityFunctions`;
-            an unknown primary, target, variance or name in `shares`, `droppable` or `shows`; names
-            to show to a `denoise` that does not see roles.
+            an unknown primary, target, variance or name in `shares`, `droppable`, `shows`,
+            `diffusable` or `only_known`; names to show or to diffuse and a `denoise` that does not
+            see roles, or names to diffuse and shares.
 
     Example:
         >>> import jax.numpy as jnp
@@ -190,6 +195,8 @@ class ModelFunctions:
     sees_roles: bool = False
     droppable: tuple[str, ...] | None = None
     shows: tuple[str, ...] = ()
+    diffusable: tuple[str, ...] = ()
+    only_known: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_parts(self.denoise, self.modalities, self.primary, self.target)
@@ -198,12 +205,26 @@ class ModelFunctions:
             expect_name("shares", name, self.modalities)
             expect_number(f"shares[{name!r}]", share)
         for name in self.droppable or ():
-            expect_name("droppable", name, self.secondaries, none="the model has no secondary")
-        for name in self.shows:
-            expect_name("shows", name, self.modalities)
-        if self.shows and not self.sees_roles:
+            expect_name("droppable", name, self.modalities)
+        for argument in ("shows", "only_known"):
+            for name in getattr(self, argument):
+                expect_name(argument, name, self.modalities)
+        for name in self.diffusable:
+            expect_name("diffusable", name, self.secondaries, none="the model has no secondary")
+        for argument in ("shows", "diffusable"):
+            if getattr(self, argument) and not self.sees_roles:
+                raise errors.invalid(
+                    argument,
+                    getattr(self, argument),
+                    "nothing, as `denoise` does not see roles",
+                    "set sees_roles",
+                )
+        if self.shares and self.diffusable:
             raise errors.invalid(
-                "shows", self.shows, "nothing, as `denoise` does not see roles", "set sees_roles"
+                "diffusable",
+                self.diffusable,
+                f"nothing, as z_0 is shared by {sorted(self.shares)}",
+                "leave the shares out, or diffuse the primary alone",
             )
         if self.shares is not None and not self.shares.get(self.primary, 0.0) > 0:
             raise errors.invalid(
@@ -214,13 +235,14 @@ class ModelFunctions:
             )
 
     def can_drop(self, name: str) -> bool:
-        """Whether training dropped this secondary modality from some states."""
+        """Whether training dropped this modality from some states, or from what is shown."""
         return self.droppable is None or name in self.droppable
 
     @property
     def secondaries(self) -> tuple[str, ...]:
         """The modalities that drive the process, sorted by name."""
-        return tuple(sorted(name for name in self.modalities if name != self.primary))
+        others = set(self.modalities) - {self.primary, *self.only_known}
+        return tuple(sorted(others))
 
     def predict(self, z_t: jax.Array, t: jax.Array, roles: Roles | None = None) -> Prediction:
         """Calls `denoise` with z_t (batch, *latent), t (batch,), and roles where it sees them.

@@ -26,11 +26,13 @@ class Role(enum.IntFlag):
             drives the process, the primary's is z_0.
         KNOWN: the network sees its encoding beside z_t, clear or at a noise level of its own; it is
             given, so the loss does not count it.
+        DIFFUSED: z_0 is the encoding of this secondary, in the place of the primary's.
     """
 
     PRESENT = 1
     CARRIED = 2
     KNOWN = 4
+    DIFFUSED = 8
 
 
 @jax.tree_util.register_dataclass
@@ -68,6 +70,10 @@ class Roles:
         """(batch,) booleans, the examples of which the network sees the modality beside z_t."""
         return self._has(name, Role.KNOWN)
 
+    def diffused(self, name: str) -> jax.Array:
+        """(batch,) booleans, the examples whose z_0 is a secondary's encoding."""
+        return self._has(name, Role.DIFFUSED)
+
     def asked(self, name: str) -> jax.Array:
         """(batch,) booleans, the examples that have the modality and do not know it.
 
@@ -76,16 +82,28 @@ class Roles:
         return self.present(name) & ~self.known(name)
 
     def carries_any(self) -> jax.Array:
-        """(batch,) booleans, the examples whose state carries a modality at all.
+        """(batch,) booleans, the examples whose state tells of a modality at all.
 
         Another state tells nothing: it is zero at t = T, and the heads alone answer.
         """
-        masks = [self.carried(name) for name in self.values]
-        return jnp.any(jnp.stack(masks), axis=0)
+        return self._any(Role.CARRIED | Role.DIFFUSED)
 
     def without(self, name: str) -> "Roles":
         """The same roles, but that no state carries the modality, and no network sees it."""
         value = self._value(name) & ~int(Role.CARRIED | Role.KNOWN)
+        return dataclasses.replace(self, values={**self.values, name: value})
+
+    def with_diffused(self, name: str) -> "Roles":
+        """The same roles, but that a secondary which is carried is diffused.
+
+        Example:
+            >>> roles = all_carried(["image", "audio"], 1).with_diffused("audio")
+            >>> roles.carried("audio").tolist(), roles.diffused("audio").tolist()
+            ([False], [True])
+        """
+        value = self._value(name)
+        moved = value & ~int(Role.CARRIED) | int(Role.DIFFUSED)
+        value = jnp.where(self.carried(name), moved, value)
         return dataclasses.replace(self, values={**self.values, name: value})
 
     def mask(self, encodings: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -133,6 +151,10 @@ class Roles:
 
     def _has(self, name: str, bit: Role) -> jax.Array:
         return (self._value(name) & int(bit)) != 0
+
+    def _any(self, bits: Role) -> jax.Array:
+        masks = [self._has(name, bits) for name in self.values]
+        return jnp.any(jnp.stack(masks), axis=0)
 
 
 def all_carried(names: Iterable[str], num_examples: int) -> Roles:

@@ -98,7 +98,9 @@ def encode(model: ModelFunctions, batch: Batch, roles: Roles) -> tuple[CleanStat
     columns = {name: column(batch, name, model.modalities) for name in model.modalities}
     expect_roles(roles, model.modalities, columns[model.primary].shape[0])
     encodings = {
-        name: encode_present(model, name, x, roles.carried(name) | roles.known(name))
+        name: encode_present(
+            model, name, x, roles.carried(name) | roles.known(name) | roles.diffused(name)
+        )
         for name, x in columns.items()
     }
     latent = encodings[model.primary].shape
@@ -113,9 +115,13 @@ def encode(model: ModelFunctions, batch: Batch, roles: Roles) -> tuple[CleanStat
     dtype = widest(encodings[model.primary], jnp.zeros((), jnp.float32))
     encodings = {name: encoding.astype(dtype) for name, encoding in encodings.items()}
     roles = dataclasses.replace(roles, encodings={name: encodings[name] for name in model.shows})
-    encodings = roles.mask(encodings)
-    z_0 = model.clean_state(encodings)
-    return CleanState(z_0, {name: encodings[name] for name in model.secondaries}), roles
+    carried = roles.mask(encodings)
+    z_0 = model.clean_state(carried)
+    for name in model.diffusable:
+        # What an encoder learns is not to be what is easy to denoise.
+        clean = jax.lax.stop_gradient(encodings[name])
+        z_0 = z_0 + where_present(roles.diffused(name), clean)
+    return CleanState(z_0, {name: carried[name] for name in model.secondaries}), roles
 
 
 def denoise(

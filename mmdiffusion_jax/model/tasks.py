@@ -105,18 +105,19 @@ def parse_tasks(tasks: Mapping[str, float], names: Iterable[str]) -> dict[Task, 
 
 
 def default_tasks(
-    modalities: Iterable[str], primary: str, never: Iterable[str] = ()
+    modalities: Iterable[str], primary: str, never: Iterable[str] = (), diffused: Iterable[str] = ()
 ) -> dict[str, float]:
     """A mix of tasks for samples in order and for every modality from the others.
 
     A tenth of the examples ask for all together, as the bound does. Of the rest 0.7 ask for the
-    primary and 0.2 for another modality, given all the others or one of them: for the primary each
-    in turn, for the others the primary.
+    primary and 0.2 for another modality, given all the others or each of them in turn. Secondaries
+    that are diffused share the 0.7 with the primary.
 
     Args:
         modalities: the names of all.
         primary: the one that is diffused.
         never: those that are not generated, and only known.
+        diffused: the secondaries that are diffused where they are asked for without the primary.
 
     Returns:
         {task: rate}; empty where there is nothing to condition on.
@@ -132,15 +133,18 @@ def default_tasks(
     generated = [name for name in others if name not in never]
     rates = {str(Task(tuple(sorted([primary, *generated])))): 0.1}
 
-    def add(name: str, sources: Iterable[str], rate: float) -> None:
+    def add(name: str, rate: float) -> None:
         everyone = tuple(other for other in names if other != name)
-        conditions = dict.fromkeys([everyone, *((source,) for source in sources)])
+        conditions = dict.fromkeys([everyone, *((source,) for source in everyone)])
         for condition in conditions:
             rates[str(Task((name,), condition))] = round(rate / len(conditions), 4)
 
-    add(primary, others, 0.7)
-    for name in generated:
-        add(name, [primary], 0.2 / len(generated))
+    states = [primary, *sorted(diffused)]
+    answers = [name for name in generated if name not in states]
+    for name in states:
+        add(name, (0.7 if answers else 0.9) / len(states))
+    for name in answers:
+        add(name, 0.2 / len(answers))
     return rates
 
 
@@ -157,7 +161,8 @@ def training_roles(
     Without tasks the states carry what is present, unless it is dropped. With tasks each example
     draws one among those that ask for something it has. What its task knows, the network sees; what
     the task asks for is carried, if that holds the primary, whose state it then is; and what it
-    does not name is absent.
+    does not name is absent. Where it holds no primary but a secondary that the model diffuses, the
+    state is of that one, the first by name.
 
     A modality that is dropped from a state, at random, stays in the loss: so the heads learn to
     predict x_i from a state that does not carry it, and the denoiser learns the branch without
@@ -200,13 +205,14 @@ def training_roles(
         shares = parse_tasks(tasks, masks)
         task_key = jax.random.fold_in(as_key("key", key), len(masks))
         drawn = _draw_tasks(task_key, roles, shares)
-        roles = _with_tasks(roles, tuple(shares), drawn, model.primary)
+        roles = _with_tasks(roles, tuple(shares), drawn, model)
         roles = dataclasses.replace(roles, task=drawn)
     values = dict(roles.values)
     for index, name in enumerate(sorted(rates)):
         drop_key = jax.random.fold_in(as_key("key", key), index)
         stays = jax.random.bernoulli(drop_key, 1 - rates[name], masks[name].shape)
         left = jnp.where(roles.known(name), 0, values[name] & ~int(Role.CARRIED))
+        left = jnp.where(roles.diffused(name), values[name], left)
         values[name] = jnp.where(stays, values[name], left)
     return dataclasses.replace(roles, values=values)
 
@@ -218,9 +224,13 @@ def _bits(present: jax.Array, carried: jax.Array, known: jax.Array | None = None
 
 
 def conditional_roles(
-    model: Modal, batch: Batch, presence: Presence | None, given: Iterable[str]
+    model: Modal,
+    batch: Batch,
+    presence: Presence | None,
+    given: Iterable[str],
+    asked: Iterable[str] | None = None,
 ) -> Roles:
-    """The roles in −log p(all others | given), of what is present.
+    """The roles in −log p(asked | given), of what is present; asked are by default all others.
 
     The other arguments are those of `training_roles`.
 
@@ -231,10 +241,10 @@ def conditional_roles(
     known = tuple(sorted(given))
     for name in known:
         expect_name("given", name, getattr(model, "shows", ()), none="the model shows none")
-    asked = tuple(sorted(set(roles.values) - set(known)))
+    asked = tuple(sorted(set(roles.values if asked is None else asked) - set(known)))
     if not asked:
         raise errors.invalid("given", f"all of {known}", "fewer", "leave out what is asked for")
-    return _with_tasks(roles, [Task(asked, known)], 0, model.primary) if known else roles
+    return _with_tasks(roles, [Task(asked, known)], 0, model)
 
 
 def _draw_tasks(key: jax.Array, roles: Roles, tasks: Mapping[Task, float]) -> jax.Array:
@@ -248,8 +258,17 @@ def _draw_tasks(key: jax.Array, roles: Roles, tasks: Mapping[Task, float]) -> ja
     return jax.random.categorical(key, logits)
 
 
-def _with_tasks(roles: Roles, tasks: Sequence[Task], place: jax.Array | int, primary: str) -> Roles:
+def diffused_of(model: Modal, asked: Iterable[str]) -> str | None:
+    """The modality whose encoding z_0 is where these are asked for together; None for none."""
+    names = set(asked)
+    if model.primary in names:
+        return model.primary
+    return min(names & set(getattr(model, "diffusable", ())), default=None)
+
+
+def _with_tasks(roles: Roles, tasks: Sequence[Task], place: jax.Array | int, model: Modal) -> Roles:
     """The roles by the place of each example's task, of roles that carry what is present."""
+    diffused = [diffused_of(model, task.asked) for task in tasks]
 
     def drawn(by_task: Iterable[bool]) -> jax.Array:
         return jnp.array(list(by_task))[place]
@@ -259,6 +278,13 @@ def _with_tasks(roles: Roles, tasks: Sequence[Task], place: jax.Array | int, pri
         mask = roles.present(name)
         asked = mask & drawn(name in each.asked for each in tasks)
         known = mask & drawn(name in each.known for each in tasks)
-        carried = asked & drawn(primary in each.asked for each in tasks)
+        carried = asked & drawn(each is not None for each in diffused)
         values[name] = _bits(asked | known, carried, known)
-    return dataclasses.replace(roles, values=values)
+    roles = dataclasses.replace(roles, values=values)
+    for name in {name for name in diffused if name not in (None, model.primary)}:
+        here = roles.with_diffused(name).values[name]
+        mine = drawn(each == name for each in diffused)
+        roles = dataclasses.replace(
+            roles, values={**roles.values, name: jnp.where(mine, here, roles.values[name])}
+        )
+    return roles

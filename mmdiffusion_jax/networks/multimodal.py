@@ -31,6 +31,7 @@ class MultiModalModel(nn.Module):
         shares: {name: share in z_0}, or None for the primary alone.
         droppable: the modalities that training drops from some states.
         shows: the modalities that the backbone sees beside z_t where they are known.
+        diffuses: the secondaries that are diffused where they are asked for without the primary.
         sees_augmented: whether the backbone's context says which examples are augmented, so that it
             learns from them and does not generate such (Karras et al. 2022, appendix F.2).
     """
@@ -43,6 +44,7 @@ class MultiModalModel(nn.Module):
     shares: Mapping[str, float] | None = None
     droppable: tuple[str, ...] | None = None
     shows: tuple[str, ...] = ()
+    diffuses: tuple[str, ...] = ()
     sees_augmented: bool = False
 
     def __call__(self, batch: Mapping[str, jax.Array], t: jax.Array) -> Prediction:
@@ -75,8 +77,8 @@ class MultiModalModel(nn.Module):
         Args:
             z_t: (batch, *latent).
             t: (batch,).
-            roles: which part each modality plays; the backbone sees what is not carried, and the
-                encodings of what is known.
+            roles: which part each modality plays; the backbone sees what is not carried, the
+                encodings of what is known, and which modality is diffused.
             augmented: (batch,) of 0 or 1; left out, nothing is augmented.
         """
         context = [
@@ -87,7 +89,7 @@ class MultiModalModel(nn.Module):
         if self.sees_augmented:
             context.append(jnp.zeros(t.shape, z_t.dtype) if augmented is None else augmented)
         inputs: tuple[Any, ...] = (z_t, t, jnp.stack(context, axis=-1) if context else None)
-        if self.shows:
+        if self.shows or self.diffuses:
             inputs += (self._shown(z_t, roles),)
         features, value = self.backbone(*inputs)
         heads = {name: modality.head(features) for name, modality in self.modalities.items()}
@@ -97,12 +99,13 @@ class MultiModalModel(nn.Module):
         return Prediction(value, heads, variance_mix=(mix + 1) / 2)
 
     def _shown(self, z_t: jax.Array, roles: Roles) -> Shown:
-        maps = [roles.shown(name, z_t) for name in self.shows]
+        maps = [z_t[..., :0], *(roles.shown(name, z_t) for name in self.shows)]
         flags = [
             flag
             for name in self.shows
             for flag in (roles.known(name).astype(z_t.dtype), roles.clarity(name, z_t.dtype))
         ]
+        flags += [roles.diffused(name).astype(z_t.dtype) for name in self.diffuses]
         return Shown(jnp.concatenate(maps, axis=-1), jnp.stack(flags, axis=-1))
 
     def in_float32(self) -> "MultiModalModel":
@@ -135,6 +138,7 @@ class MultiModalModel(nn.Module):
             sees_roles=True,
             droppable=self.droppable,
             shows=self.shows,
+            diffusable=self.diffuses,
         )
 
     def _views_primary(self, modality: Modality) -> bool:

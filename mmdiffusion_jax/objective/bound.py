@@ -42,8 +42,9 @@ def bound(
 
     Exact in t; each state is one draw from its marginal, so the terms are unbiased estimates over
     the noise. With given modalities it is the bound of −log p(the others | given): all of its
-    distributions are conditioned on what the network is shown. With a given primary there is
-    nothing to diffuse, and L2 is −Σ_i log p(x_i | given) by the heads, exactly.
+    distributions are conditioned on what the network is shown. With a given primary another
+    modality is diffused in its place, if the model has learned that; else there is nothing to
+    diffuse, and L2 is −Σ_i log p(x_i | given) by the heads, exactly.
 
     Args:
         key: a typed key.
@@ -83,7 +84,7 @@ def bound(
     steps = jnp.arange(1, diffusion.num_steps + 1, dtype=jnp.int32)
     even = jnp.full(steps.shape, 1 / diffusion.num_steps)
     parts = [
-        bound_over(key, diffusion, stage, pi, steps, (even, even, even))
+        bound_over(key, stage, pi, steps, (even, even, even))
         for stage in prepare_stages(diffusion, batch, presence, given, order)
     ]
     return functools.reduce(lambda one, other: jax.tree.map(jnp.add, one, other), parts)
@@ -91,7 +92,6 @@ def bound(
 
 def bound_over(
     key: jax.Array,
-    diffusion: Diffusion,
     encoded: EncodedBatch,
     pi: jax.Array,
     steps: jax.Array,
@@ -103,14 +103,13 @@ def bound_over(
 
     Args:
         key: a typed key; the k-th step, from 1, takes the noise `step_noise(key, k, ·)`.
-        diffusion: the process and the model.
         encoded: from `prepare`.
         pi: (T,) weights of L2.
         steps: (num,) integers in 1 … T; a step named twice is drawn twice.
         scales: the factors of the estimates of L1, L2 and L3 at each step, (num,) each.
     """
     if not encoded.diffuses:
-        return answered(diffusion, encoded)
+        return answered(encoded)
     z_0 = encoded.clean.z_0
 
     def add_step(
@@ -118,7 +117,7 @@ def bound_over(
     ) -> tuple[BoundTerms, None]:
         index, t, scale = step
         noise = step_noise(key, index, z_0)
-        terms = _at(diffusion, encoded, pi, jnp.full(z_0.shape[:1], t, jnp.int32), noise)
+        terms = _at(encoded, pi, jnp.full(z_0.shape[:1], t, jnp.int32), noise)
         posterior, recovery, reconstruction = (x.astype(noise.dtype) for x in scale)
         summand = BoundTerms(
             prior=jnp.zeros_like(terms.prior),
@@ -131,7 +130,7 @@ def bound_over(
     zero = jnp.zeros(z_0.shape[:1], z_0.dtype)
     order = jnp.arange(1, steps.shape[0] + 1, dtype=jnp.int32)
     total, _ = jax.lax.scan(add_step, BoundTerms(zero, zero, zero, zero), (order, steps, scales))
-    return dataclasses.replace(total, prior=_prior(diffusion, encoded))
+    return dataclasses.replace(total, prior=_prior(encoded))
 
 
 def bound_at(
@@ -153,7 +152,7 @@ def bound_at(
     """
     encoded = prepare(diffusion, batch, presence, given)
     pi = _recovery_weights(diffusion.num_steps, recovery_weights)
-    return _at(diffusion, encoded, pi, t, noise)
+    return _at(encoded, pi, t, noise)
 
 
 def bound_estimate(
@@ -174,7 +173,7 @@ def bound_estimate(
     encoded = prepare(diffusion, batch, presence, given)
     pi = _recovery_weights(diffusion.num_steps, recovery_weights)
     t, noise = draw_t_and_noise(key, diffusion.process.schedule, encoded.clean, timesteps)
-    return _at(diffusion, encoded, pi, t, noise)
+    return _at(encoded, pi, t, noise)
 
 
 def draw_t_and_noise(
@@ -208,14 +207,13 @@ def step_noise(key: jax.Array, t: jax.Array, like: jax.Array) -> jax.Array:
     return jax.random.normal(jax.random.fold_in(key, t), like.shape, like.dtype)
 
 
-def _prior(diffusion: Diffusion, encoded: EncodedBatch) -> jax.Array:
-    prior = prior_term(diffusion.process, encoded.clean)
+def _prior(encoded: EncodedBatch) -> jax.Array:
+    prior = prior_term(encoded.diffusion.process, encoded.clean)
     return where_present(encoded.roles.carries_any(), prior)
 
 
-def _at(
-    diffusion: Diffusion, encoded: EncodedBatch, pi: jax.Array, t: jax.Array, noise: jax.Array
-) -> BoundTerms:
+def _at(encoded: EncodedBatch, pi: jax.Array, t: jax.Array, noise: jax.Array) -> BoundTerms:
+    diffusion = encoded.diffusion
     model, num_steps = diffusion.model, diffusion.num_steps
     batch, roles, clean = encoded.batch, encoded.roles, encoded.clean
     state = observe(diffusion, clean, roles, t, noise)
@@ -225,7 +223,7 @@ def _at(
     # Where nothing is diffused the heads answer once, whatever t was drawn.
     weight = jnp.where(roles.carries_any(), num_steps * pi[t - 1].astype(dtype), 1)
     return BoundTerms(
-        prior=_prior(diffusion, encoded),
+        prior=_prior(encoded),
         posterior=where_present(
             roles.asked(model.primary), num_steps * posterior_term(diffusion, clean, state)
         ),

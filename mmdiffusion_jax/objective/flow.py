@@ -84,18 +84,19 @@ def flow_bound(
     """
     key = as_key("key", key)
     parts = [
-        _flow_bound(key, diffusion, stage, num_probes)
+        _flow_bound(key, stage, num_probes)
         for stage in prepare_stages(diffusion, batch, presence, (), order)
     ]
     return functools.reduce(jnp.add, parts)
 
 
-def _flow_bound(
-    key: jax.Array, diffusion: Diffusion, encoded: EncodedBatch, num_probes: int | None
-) -> jax.Array:
+def _flow_bound(key: jax.Array, encoded: EncodedBatch, num_probes: int | None) -> jax.Array:
     if not encoded.diffuses:
-        return answered(diffusion, encoded).total
-    batch, model, roles, clean = encoded.batch, diffusion.model, encoded.roles, encoded.clean
+        return answered(encoded).total
+    diffusion, batch, roles, clean = (
+        encoded.diffusion, encoded.batch, encoded.roles, encoded.clean,
+    )  # fmt: skip
+    model = diffusion.model
     noise_key, probe_key = jax.random.split(key)
     noise = jax.random.normal(noise_key, clean.z_0.shape, clean.z_0.dtype)
     first = jnp.ones(clean.z_0.shape[:1], jnp.int32)

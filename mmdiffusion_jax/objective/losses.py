@@ -102,9 +102,10 @@ def simple_loss(
 
     Returns:
         The loss, a scalar, and scalars by name: `loss`; a `Mean` of what counts for
-        `<primary>/squared_error`, `<name>/loss` of every modality, `tasks/<task>` of each task, and
-        `variance/loss` where the variance is learned; and `worst_t`, the t of the example that is
-        not finite or else has the largest loss. `means.values` makes plain scalars of them.
+        `<name>/squared_error` of what is diffused, `<name>/loss` of every modality, `tasks/<task>`
+        of each task, and `variance/loss` where the variance is learned; and `worst_t`, the t of the
+        example that is not finite or else has the largest loss. `means.values` makes plain scalars
+        of them.
 
     Raises:
         ValueError: bad masks, batches, scales or rates.
@@ -155,6 +156,10 @@ def simple_loss_terms(
     )
     carried = roles.carried(model.primary)
     terms = {f"{model.primary}/squared_error": LossTerm(error, carried)}
+    diffused = carried
+    for name in model.diffusable:
+        terms[f"{name}/squared_error"] = LossTerm(error, roles.diffused(name))
+        diffused = diffused | roles.diffused(name)
     losses = recovery_terms(model, batch, roles, state)
     losses[model.primary] = reconstruction_term(model, batch, roles, state, train_mean=False)
     for name, nats in losses.items():
@@ -163,7 +168,7 @@ def simple_loss_terms(
     if model.variance == "learned":
         divergence = process.num_steps * posterior_term(diffusion, clean, state, train_mean=False)
         per_dim = divergence / (noise.size // noise.shape[0])
-        terms["variance/loss"] = LossTerm(per_dim, carried, options.variance_scale)
+        terms["variance/loss"] = LossTerm(per_dim, diffused, options.variance_scale)
     if options.tasks and roles.task is not None:
         each = jax.lax.stop_gradient(LossTerms(terms).per_example())
         for place, task in enumerate(parse_tasks(options.tasks, model.modalities)):

@@ -102,7 +102,7 @@ def candidate_log_probs(
     def fit(candidate: jax.Array) -> jax.Array:
         whole = {**batch, name: jnp.broadcast_to(candidate, (size, *candidate.shape))}
         fits = [
-            -bound_over(key, diffusion, stage, pi, steps, scales).total
+            -bound_over(key, stage, pi, steps, scales).total
             for stage in prepare_stages(diffusion, whole, masks, given, order)
         ]
         return functools.reduce(jnp.add, fits)

@@ -7,18 +7,9 @@ from collections.abc import Collection, Sequence
 import jax
 import jax.numpy as jnp
 
-from mmdiffusion_jax.model import (
-    Batch,
-    CleanState,
-    Diffusion,
-    Presence,
-    Roles,
-    encode,
-    observe,
-    training_roles,
-)
+from mmdiffusion_jax.model import Batch, CleanState, Diffusion, Presence, Roles, encode, observe
 from mmdiffusion_jax.model.diffusion import expect_diffusion
-from mmdiffusion_jax.model.tasks import conditional_roles
+from mmdiffusion_jax.model.tasks import conditional_roles, diffused_of
 from mmdiffusion_jax.objective.terms import recovery_terms
 from mmdiffusion_jax.process.checks import expect_number
 from mmdiffusion_jax.sampling.order import stages_of
@@ -69,27 +60,38 @@ class EncodedBatch:
         batch: {name: x (batch, …)}.
         roles: of its modalities.
         clean: z_0 and the encodings.
-        diffuses: whether a bound asks for the primary; else one call of the heads is exact.
+        diffusion: the process and the model, whose primary is what is diffused here.
+        diffuses: whether anything that is asked for is; else one call of the heads is exact.
     """
 
     batch: Batch
     roles: Roles
     clean: CleanState
-    diffuses: bool = True
+    diffusion: Diffusion
+    diffuses: bool
 
 
 def prepare(
-    diffusion: Diffusion, batch: Batch, presence: Presence | None, given: Collection[str] = ()
+    diffusion: Diffusion,
+    batch: Batch,
+    presence: Presence | None,
+    given: Collection[str] = (),
+    asked: Collection[str] | None = None,
 ) -> EncodedBatch:
     """Checks model and batch once, and encodes what is present; `given` as in `bound`.
+
+    Asked for are by default all others.
 
     Raises:
         ValueError: no diffusion model, bad masks or batches, given names that are not shown.
     """
     model = expect_diffusion(diffusion).model
-    roles = conditional_roles(model, batch, presence, given)
-    clean, roles = encode(model, batch, roles)
-    return EncodedBatch(batch, roles, clean, model.primary not in given)
+    everyone = model.modalities if asked is None else asked
+    diffused = diffused_of(model, set(everyone) - set(given))
+    diffusion = diffusion.of(diffused or model.primary)
+    roles = conditional_roles(diffusion.model, batch, presence, given, asked)
+    clean, roles = encode(diffusion.model, batch, roles)
+    return EncodedBatch(batch, roles, clean, diffusion, diffused is not None)
 
 
 def prepare_stages(
@@ -104,22 +106,16 @@ def prepare_stages(
     if order is None:
         return [prepare(diffusion, batch, presence, given)]
     stages, known = stages_of(model, given, order), set(given)
-    masks = training_roles(model, batch, presence)
     encoded = []
     for stage in stages:
-        present = {
-            name: masks.present(name) & (name in known or name in stage)
-            for name in model.modalities
-        }
-        whole = prepare(diffusion, batch, present, known)
-        encoded.append(dataclasses.replace(whole, diffuses=model.primary in stage))
+        encoded.append(prepare(diffusion, batch, presence, known, stage))
         known.update(stage)
     return encoded
 
 
-def answered(diffusion: Diffusion, encoded: EncodedBatch) -> BoundTerms:
+def answered(encoded: EncodedBatch) -> BoundTerms:
     """The bound where nothing diffuses, which is −Σ_i log p(x_i | what is known) itself."""
-    like = encoded.clean.z_0
+    like, diffusion = encoded.clean.z_0, encoded.diffusion
     last = jnp.full(like.shape[:1], diffusion.num_steps, jnp.int32)
     state = observe(diffusion, encoded.clean, encoded.roles, last, jnp.zeros_like(like))
     terms = recovery_terms(diffusion.model, encoded.batch, encoded.roles, state)

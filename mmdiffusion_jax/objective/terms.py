@@ -18,6 +18,7 @@ from mmdiffusion_jax.model import (
     function_of,
     head_of,
 )
+from mmdiffusion_jax.model.absence import choose_rows
 from mmdiffusion_jax.model.batches import column
 from mmdiffusion_jax.model.calls import nll_present
 from mmdiffusion_jax.model.diffusion import expect_diffusion
@@ -93,8 +94,8 @@ def recovery_terms(
 ) -> dict[str, jax.Array]:
     """The summands of L2 at one t: −log p_θ(x_i | z_t) of every secondary modality.
 
-    They are {secondary: (batch,)} in nats, zero where the modality is absent or
-    known.
+    They are {secondary: (batch,)} in nats, zero where the modality is absent or known. Of one that
+    is diffused it is the reconstruction, in which ẑ_0 has no gradient.
 
     Raises:
         ValueError: a modality missing from the batch, the roles or the heads, or likelihoods that
@@ -106,6 +107,10 @@ def recovery_terms(
     for name in model.secondaries:
         x, head = column(batch, name, model.modalities), head_of(state.prediction, name)
         mask = expect_roles(roles, [name], x.shape[0]).asked(name)
+        if name in model.diffusable:
+            z_0 = jax.lax.stop_gradient(state.clean.z_0)
+            rebuilt = function_of(model, name, "reconstruct")(z_0, head)
+            head = choose_rows(roles.diffused(name), rebuilt, head)
         terms[name] = nll_present(model, name, head, x, mask, state.z_t.dtype)
     return terms
 

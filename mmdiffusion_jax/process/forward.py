@@ -75,6 +75,17 @@ class Process:
         """The modalities that drive the process, sorted."""
         return tuple(sorted(self.weights.transition))
 
+    def without(self, name: str) -> "Process":
+        """The same process, not driven by one of the modalities.
+
+        Raises:
+            ValueError: an unknown modality.
+        """
+        expect_name("name", name, self.names, none="nothing drives the process")
+        tables = (self.weights.transition, self.weights.marginal)
+        left = ({other: w for other, w in table.items() if other != name} for table in tables)
+        return Process(self.schedule, ModalityWeights(*left))
+
     def tree_flatten_with_keys(self) -> tuple[tuple[Any, ...], None]:
         """The parts with their names, for JAX."""
         key = jax.tree_util.GetAttrKey

@@ -1,6 +1,6 @@
 """Sampling from a model given as plain functions: steppers, grids, guidance, any-to-any."""
 
-from mmdiffusion_jax.sampling.fixed import Fixed
+from mmdiffusion_jax.sampling.fixed import Fixed, Noised
 from mmdiffusion_jax.sampling.grids import (
     GRIDS,
     check_grid,
@@ -42,6 +42,7 @@ __all__ = [
     "Heun",
     "Method",
     "Multistep",
+    "Noised",
     "Plan",
     "Query",
     "Stepper",

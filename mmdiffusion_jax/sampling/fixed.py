@@ -1,4 +1,4 @@
-"""Parts of the primary that are known for certain, and stay as they are in every sample."""
+"""What a query gives of the diffused modality itself: a part that stays, or where to begin."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,17 +7,26 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.model import Denoiser, ModelFunctions, NoisyState, Roles, call_modality
-from mmdiffusion_jax.process.checks import as_array
+from mmdiffusion_jax.model import (
+    Denoiser,
+    Diffusion,
+    ModelFunctions,
+    NoisyState,
+    Roles,
+    call_modality,
+)
+from mmdiffusion_jax.process import Process, marginal
+from mmdiffusion_jax.process.checks import as_array, expect_number
+from mmdiffusion_jax.sampling.plan import Plan, plan
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Fixed:
-    """A part of the primary that every sample keeps: inpainting, without a masked modality.
+    """A part of a modality that every sample keeps: inpainting, without a masked modality.
 
     Attributes:
-        values: x (num_samples, …) of the primary in data units; outside the mask they do not count.
+        values: x (num_samples, …) in data units; outside the mask they do not count.
         mask: booleans that broadcast against `values`, true where they are kept.
     """
 
@@ -25,8 +34,59 @@ class Fixed:
     mask: jax.Array
 
     def kept_in(self, samples: jax.Array) -> jax.Array:
-        """Samples (num_samples, …) of the primary with the fixed part in its place."""
+        """Samples (num_samples, …) with the fixed part in its place."""
         return jnp.where(self.mask, self.values.astype(samples.dtype), samples)
+
+
+@dataclasses.dataclass(frozen=True)
+class Noised:
+    """Given values of a modality, with noise: where its states begin.
+
+    Attributes:
+        values: x (num_samples, …) in data units.
+        level: t/T of the noise, in (0, 1]. The states begin at the first visited t that is not
+            above it; the less noise, the more of the values stays.
+
+    Raises:
+        ValueError: a level out of its range.
+
+    Example:
+        >>> Noised(jnp.zeros((1, 2)), level=1.5)
+        Traceback (most recent call last):
+        ValueError: `level`: got 1.5, expected a number in (0, 1]; ...
+    """
+
+    values: jax.Array
+    level: float
+
+    def __post_init__(self) -> None:
+        expect_number("level", self.level, "a number in (0, 1]", lambda x: 0 < x <= 1)
+
+    def rest_of(self, grid: Plan, process: Process) -> Plan:
+        """The grid from the first t that is not above the level.
+
+        Raises:
+            ValueError: a level below all visited t.
+        """
+        left = grid.times[grid.times <= self.level * process.num_steps]
+        if not left.size:
+            lowest = grid.times[-1] / process.num_steps
+            raise errors.invalid(
+                "level", self.level, f"{lowest:g} or more, the lowest that is visited", "raise it"
+            )
+        return plan(process, left, grid.variance)
+
+    def noised(
+        self, diffusion: Diffusion, grid: Plan, encodings: Mapping[str, jax.Array], noise: jax.Array
+    ) -> jax.Array:
+        """z_t at the first t of the grid, (batch, *latent), with these encodings in its drift."""
+        model = diffusion.model
+        z_0 = call_modality(model, model.primary, "encode", self.values, shape=noise.shape)
+        t = jnp.full(noise.shape[:1], grid.times[0], jnp.int32)
+        carried = {name: x for name, x in encodings.items() if name in diffusion.process.names}
+        clean = dict.fromkeys(diffusion.process.names, jnp.zeros_like(noise)) | carried
+        state = marginal(diffusion.process, t, z_0.astype(noise.dtype), clean)
+        return state.mean + jnp.sqrt(state.variance) * noise
 
 
 def certain_part(

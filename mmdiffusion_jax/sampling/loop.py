@@ -25,7 +25,7 @@ from mmdiffusion_jax.sampling.plan import Plan
 from mmdiffusion_jax.sampling.query import checked_denoiser, total
 from mmdiffusion_jax.sampling.steppers.names import as_stepper
 
-START, DRAW, NOISE, CORRECT, READ, SHOWN = range(6)
+START, DRAW, NOISE, CORRECT, READ, SHOWN, STAGE = range(7)
 """The numbers that are folded into an example's key, so that its draws are independent."""
 
 

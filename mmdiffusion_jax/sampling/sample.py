@@ -9,8 +9,8 @@ import numpy as np
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.model import Diffusion
 from mmdiffusion_jax.model.diffusion import expect_diffusion
-from mmdiffusion_jax.process.checks import expect, expect_name, expect_whole
-from mmdiffusion_jax.sampling.fixed import Fixed
+from mmdiffusion_jax.process.checks import expect, expect_name, expect_names, expect_whole
+from mmdiffusion_jax.sampling.fixed import Fixed, Noised
 from mmdiffusion_jax.sampling.grids import uniform_grid
 from mmdiffusion_jax.sampling.loop import sample_keys
 from mmdiffusion_jax.sampling.method import Method, as_shape, check_given
@@ -25,13 +25,15 @@ def sample(
     shape: tuple[int, ...],
     given: Mapping[str, jax.Array] | None = None,
     method: Method | None = None,
-    fixed: Fixed | None = None,
+    fixed: Mapping[str, Fixed] | None = None,
+    begin: Mapping[str, Noised] | None = None,
 ) -> dict[str, jax.Array]:
     """Generates what is not given, stage after stage of `Method.order`, each known to the next.
 
     A network that shows what is known (`ModelFunctions.shows`) learns E[ε | z_t, x_known] and the
     heads p(x_i | z_t, x_known) themselves, so that nothing is corrected. A stage without the
-    primary is one call of the heads. A given modality that the network does not see drives the
+    primary diffuses another modality, if the model has learned that, and is else one call of the
+    heads. A given modality that the network does not see drives the
     process, and its head corrects ẑ_0 by Bayes' rule unless `decorators` says otherwise.
 
     At each visited t, ẑ_0 is solved for with the model's estimates Ê_i of all encodings; then the
@@ -48,7 +50,9 @@ def sample(
         shape: (num_samples, *latent).
         given: {name: x (num_samples, …)}; left out, all modalities are generated.
         method: how to sample; left out, all steps of ancestral sampling.
-        fixed: a part of the primary that every sample keeps, where the primary is not given.
+        fixed: {name: a part that every sample keeps} of what is diffused: inpainting.
+        begin: {name: given values, noised} of what is diffused, from which its states start in the
+            place of noise: image to image (Meng et al. 2022, "SDEdit").
 
     Returns:
         {name: x} for every modality that is given, as it came, or generated.
@@ -79,7 +83,7 @@ def sample(
         >>> samples["pixels"].tolist()
         [[0.5, 0.5]]
     """
-    return _generate(key, diffusion, shape, given, method, fixed)[0]
+    return _generate(key, diffusion, shape, given, method, fixed, begin)[0]
 
 
 def sample_trajectory(
@@ -120,7 +124,7 @@ def sample_trajectory(
         ([100, 50, 1], (3, 1, 2), [[0.5, 0.5]])
     """
     expect_whole("num_states", num_states, 1)
-    return _generate(key, diffusion, shape, given, method, None, num_states)
+    return _generate(key, diffusion, shape, given, method, num_states=num_states)
 
 
 def _generate(
@@ -129,7 +133,8 @@ def _generate(
     shape: tuple[int, ...],
     given: Mapping[str, jax.Array] | None,
     method: Method | None,
-    fixed: Fixed | None,
+    fixed: Mapping[str, Fixed] | None = None,
+    begin: Mapping[str, Noised] | None = None,
     num_states: int | None = None,
 ) -> tuple[dict[str, jax.Array], Any]:
     """All values, and the trajectory of the primary where `num_states` is set."""
@@ -152,12 +157,21 @@ def _generate(
             "leave it out, or use sample: no state is denoised where it is given",
         )
     run, path = Run(diffusion, shape, sample_keys(key, shape[0]), method, grid), None
+    fixed, begin, diffused = fixed or {}, begin or {}, set()
     for stage in stages_of(model, values, method.order):
-        if model.primary in stage:
-            drawn, path = run.diffuse(stage, values, fixed, places)
-        else:
+        part = run.of(stage, values)
+        if part is None:
             drawn = run.answer(stage, values)
+        else:
+            name = part.diffusion.model.primary
+            diffused.add(name)
+            kept = places if name == model.primary else None
+            drawn, states = part.diffuse(stage, values, fixed.get(name), begin.get(name), kept)
+            path = path if states is None else states
         values = {**values, **drawn}
+    for argument, of_names in (("fixed", fixed), ("begin", begin)):
+        for name in expect_names(argument, of_names, "a part of what is diffused"):
+            expect_name(argument, name, diffused, "it is not diffused", none="nothing is diffused")
     return values, path
 
 

@@ -19,14 +19,15 @@ from mmdiffusion_jax.model import (
     query_roles,
 )
 from mmdiffusion_jax.model.showing import shown_at
+from mmdiffusion_jax.model.tasks import diffused_of
 from mmdiffusion_jax.process.checks import expect_callable
-from mmdiffusion_jax.sampling.fixed import Fixed, certain_part, with_fixed
+from mmdiffusion_jax.sampling.fixed import Fixed, Noised, certain_part, with_fixed
 from mmdiffusion_jax.sampling.guidance.decoder import decoder_guidance
 from mmdiffusion_jax.sampling.heads import alone, heads_given_known, heads_given_primary, value_of
-from mmdiffusion_jax.sampling.loop import DRAW, READ, SHOWN, START, fold, normal, run_stepper
+from mmdiffusion_jax.sampling.loop import DRAW, READ, SHOWN, STAGE, START, fold, normal, run_stepper
 from mmdiffusion_jax.sampling.method import Method
 from mmdiffusion_jax.sampling.order import Stage, parse_order
-from mmdiffusion_jax.sampling.plan import Plan
+from mmdiffusion_jax.sampling.plan import Plan, plan
 from mmdiffusion_jax.sampling.query import Query, plain_denoiser, with_given
 
 Values = Mapping[str, jax.Array]
@@ -69,6 +70,21 @@ class Run:
     method: Method
     grid: Plan
 
+    def of(self, stage: Stage, given: Values) -> "Run | None":
+        """The run whose primary is what this stage diffuses; None where the heads answer."""
+        model = self.diffusion.model
+        name = diffused_of(model, stage)
+        if name == model.primary:
+            return self
+        if name is None or (model.primary in given and model.primary not in model.shows):
+            return None
+        diffusion = self.diffusion.of(name)
+        # Another stage has other noise, or its samples would depend on each other.
+        place = sorted(model.modalities).index(name)
+        keys = fold(fold(self.keys, STAGE), place)
+        grid = plan(diffusion.process, self.grid.times, self.grid.variance)
+        return dataclasses.replace(self, diffusion=diffusion, keys=keys, grid=grid)
+
     def answer(self, stage: Stage, given: Values) -> dict[str, jax.Array]:
         """The values of a stage without the primary, by the heads alone."""
         model, query = self.diffusion.model, self._query(given)
@@ -91,7 +107,12 @@ class Run:
         return {name: value_of(model, name, heads[name], keys) for name in stage}
 
     def diffuse(
-        self, stage: Stage, given: Values, fixed: Fixed | None, places: np.ndarray | None
+        self,
+        stage: Stage,
+        given: Values,
+        fixed: Fixed | None = None,
+        begin: Noised | None = None,
+        places: np.ndarray | None = None,
     ) -> tuple[dict[str, jax.Array], Trajectory | None]:
         """The values of a stage with the primary, and the states at these places of the grid."""
         model, query = self.diffusion.model, self._query(given)
@@ -99,6 +120,7 @@ class Run:
         fixed = certain_part(model, given, fixed)
         generated = [name for name in stage if name != model.primary]
         carried = {*stage, *given} - shown - self._absent(generated, primary_given=False)
+        carried -= set(model.only_known)
         roles = query_roles(model.modalities, len(self.keys), given, carried, shown)
         roles = self._shown(query, roles)[0]
         denoiser = self._denoiser(query, set(given) - shown)
@@ -122,11 +144,15 @@ class Run:
             values[model.primary] = value if fixed is None else fixed.kept_in(value)
             return z_0, values
 
-        start = normal(fold(self.keys, START), self.shape)
-        states = run_stepper(denoiser, self.method, self.grid, start, self.keys, roles, kept=places)
+        start, grid = normal(fold(self.keys, START), self.shape), self.grid
+        if begin is not None:
+            grid = begin.rest_of(grid, self.diffusion.process)
+            drift = roles.mask(query.encodings)
+            start = begin.noised(self.diffusion, grid, drift, start)
+        states = run_stepper(denoiser, self.method, grid, start, self.keys, roles, kept=places)
         if places is None:
-            return read(jnp.asarray(self.grid.times[-1]), states)[1], None
-        visited = jnp.asarray(self.grid.times[places])
+            return read(jnp.asarray(grid.times[-1]), states)[1], None
+        visited = jnp.asarray(grid.times[places])
         clean, values = jax.lax.map(lambda pair: read(*pair), (visited, states))
         last = {name: x[-1] for name, x in values.items()}
         return last, Trajectory(visited, states, clean, values)

@@ -21,7 +21,7 @@ def test_a_fixed_part_stays_and_the_rest_is_drawn_beside_it():
     fixed = sampling.Fixed(values, jnp.array([True, False]))
     method = sampling.Method("ancestral", order=("p",))
     samples = jax.jit(
-        lambda key: sampling.sample(key, world.diffusion(), (NUM, DIMS), method=method, fixed=fixed)
+        lambda key: sampling.sample(key, world.diffusion(), (NUM, DIMS), method=method, fixed={"p": fixed})
     )(jax.random.key(0))["p"]
     np.testing.assert_array_equal(samples[:, 0], values[:, 0])
     # The coordinates of p are independent in this world.
@@ -33,7 +33,7 @@ def test_a_mask_of_another_shape():
     world = ShownWorld(1, 4)
     fixed = sampling.Fixed(jnp.zeros((3, DIMS)), jnp.zeros((3, 5), bool))
     with pytest.raises(ValueError, match=r"`fixed.mask`: got shape \(3, 5\)"):
-        sampling.sample(jax.random.key(0), world.diffusion(), (3, DIMS), fixed=fixed)
+        sampling.sample(jax.random.key(0), world.diffusion(), (3, DIMS), fixed={"p": fixed})
 
 
 @pytest.mark.parametrize("tasks", [{}, {"image, label, masked": 1.0}])
@@ -60,3 +60,47 @@ def test_visible_pixels_stay(tasks, read):
     assert (samples["image"][~visible] != pixels[~visible]).mean() > 0.3
     joint = built.generate(jax.random.key(1), params, 6)
     assert ("masked" in joint) == bool(tasks)
+
+
+def begun(level, num_steps=64):
+    """Samples that begin from (1.7, 1.7) of p at a level of noise, and the world."""
+    world = ShownWorld(1, num_steps, log_snr=(7.0, -8.0))
+    begin = {"p": sampling.Noised(jnp.full((NUM, DIMS), 1.7), level)}
+    method = sampling.Method("ancestral", order=("p",))
+    samples = jax.jit(
+        lambda key: sampling.sample(key, world.diffusion(), (NUM, DIMS), method=method, begin=begin)
+    )(jax.random.key(0))["p"]
+    return np.asarray(samples), world
+
+
+def test_samples_that_begin_from_given_values_follow_the_posterior():
+    """p(z_0 | z_s) averaged over q(z_s | given), which is Gaussian here."""
+    samples, world = begun(0.5)
+    bar = float(world.schedule.alpha_bar[32])
+    prior = world.covariance[0, 0]
+    gain = bar * prior / (bar * prior + 1 - bar)
+    mean = world.mean[0] + gain * (1.7 - world.mean[0])
+    # Of the noise in z_s, and of what z_s leaves open.
+    variance = gain**2 * (1 - bar) / bar + (1 - gain) * prior
+    assert stats.kstest(samples[:, 0], stats.norm(mean, variance**0.5).cdf).pvalue > 0.001
+
+
+def test_little_noise_keeps_the_values_and_full_noise_forgets_them():
+    near, _ = begun(1 / 64)
+    assert np.abs(near - 1.7).max() < 0.3
+    far, world = begun(1.0)
+    law = stats.norm(world.mean[0], world.covariance[0, 0] ** 0.5)
+    assert stats.kstest(far[:, 0], law.cdf).pvalue > 0.001
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"fixed": {"x0": None}}, "`fixed`: got 'x0'.*it is not diffused"),
+        ({"begin": {"p": sampling.Noised(jnp.zeros((3, DIMS)), 0.1)}}, "`level`: got 0.1"),
+    ],
+)
+def test_parts_of_what_is_not_diffused_and_levels_below_all(part, words):
+    world = ShownWorld(1, 4)
+    with pytest.raises(ValueError, match=words):
+        sampling.sample(jax.random.key(0), world.diffusion(), (3, DIMS), **part)

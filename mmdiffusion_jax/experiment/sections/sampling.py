@@ -95,7 +95,7 @@ class SamplingOptions:
         for name, levels in self.shown_levels.items():
             for level in levels:
                 ranges.check_real(f"sampling.shown_levels.{name}", level, 0, 1)
-        self.decorators(self.decoder_guidance, (), is_bounded=True)
+        self.decorators(self.decoder_guidance, (), ())
 
     def _check_interval(self) -> None:
         ends = self.guidance_interval
@@ -160,7 +160,7 @@ class SamplingOptions:
         return self.threshold
 
     def decorators(
-        self, given: Collection[str], carried: Collection[str], is_bounded: bool
+        self, given: Collection[str], carried: Collection[str], bounded: Collection[str]
     ) -> list[sampling.Decorator]:
         """Guidance and thresholding, innermost first.
 
@@ -168,7 +168,7 @@ class SamplingOptions:
             given: the modalities whose values are given; guidance by the heads of others is left
                 out.
             carried: those of them that the network is not shown.
-            is_bounded: whether the clean state lies within [−1, 1].
+            bounded: the modalities that keep z_0 within [−1, 1] where they are diffused.
         """
         low, high = self.guidance_interval or sampling.EVERYWHERE
         limits = (low, high), self.guidance_rescale, self.guidance_limit or math.inf
@@ -180,9 +180,9 @@ class SamplingOptions:
         by_heads = {name: x for name, x in sorted(scales.items()) if name in given}
         if by_heads:
             decorators.append(sampling.decoder_guidance(by_heads, *limits))
-        threshold = self.threshold_of(is_bounded)
+        threshold = self.threshold_of(bool(bounded))
         if threshold == "static":
-            decorators.append(sampling.static_threshold())
+            decorators.append(sampling.static_threshold(names=bounded))
         elif threshold == "dynamic":
-            decorators.append(sampling.dynamic_threshold())
+            decorators.append(sampling.dynamic_threshold(names=bounded))
         return decorators

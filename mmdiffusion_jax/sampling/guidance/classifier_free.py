@@ -3,6 +3,7 @@
 import math
 
 import jax
+import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.model import Denoiser, NoisyState, Roles
@@ -27,7 +28,8 @@ def classifier_free_guidance(
     states.
 
     Args:
-        name: a secondary modality that training dropped from some states.
+        name: a modality that training dropped from some states. Where it is itself what is
+            diffused, there is no guidance.
         scale: 1 is no guidance, 0 leaves the modality unused, above 1 amplifies it.
         interval: the noise levels σ = sqrt((1 − ᾱ_t) / ᾱ_t) at which to guide, both ends included
             (Kynkäänniemi et al. 2024).
@@ -37,8 +39,8 @@ def classifier_free_guidance(
 
     Raises:
         ValueError: a scale that is no finite number, an interval that is empty, φ or a limit out of
-            range; when sampling, a modality the model lacks or that is the primary, or that
-            training never dropped.
+            range; when sampling, a modality the model lacks, or that is the one that is always
+            diffused, or that training never dropped.
 
     Example:
         >>> decorate = classifier_free_guidance("label", 2.0, interval=(0.3, 5.0))
@@ -47,24 +49,27 @@ def classifier_free_guidance(
     expect_number("scale", scale)
 
     def decorate(denoiser: Denoiser, query: Query) -> Denoiser:
-        check_modality(query, name)
-        if not query.diffusion.model.can_drop(name):
+        model, process = query.diffusion.model, query.diffusion.process
+        if name == model.primary and (model.diffusable or model.only_known):
+            return denoiser  # It guides other stages than its own.
+        if name not in model.only_known:
+            check_modality(query, name)
+        if not model.can_drop(name):
             raise errors.invalid(
                 "guidance",
                 f"{name!r}, which training never dropped",
-                f"one of {sorted(query.diffusion.model.droppable or ())}",
+                f"one of {sorted(model.droppable or ())}",
                 "train with some dropout of that modality, or guide by its decoder head",
             )
         if not isinstance(scale, jax.core.Tracer) and scale == 1:
             return denoiser
 
-        process = query.diffusion.process
-
         def guide(t: jax.Array, z_t: jax.Array, roles: Roles) -> NoisyState:
-            plain = denoiser(t, z_t, roles)
-            encoding = query.encodings.get(name, plain.clean.encodings[name])
-            encoding = roles.mask({name: encoding})[name]
-            drift = at(process.weights.marginal[name], t, z_t) * encoding
+            plain, drift = denoiser(t, z_t, roles), jnp.zeros_like(z_t)
+            if name in process.names:
+                encoding = query.encodings.get(name, plain.clean.encodings[name])
+                encoding = roles.mask({name: encoding})[name]
+                drift = at(process.weights.marginal[name], t, z_t) * encoding
             without = denoiser(t, z_t - drift, roles.without(name)).clean.z_0
             guided = without + scale * (plain.clean.z_0 - without)
             return options.replace(process.schedule, plain, guided)

@@ -55,7 +55,7 @@ class GuidanceOptions:
 
 
 def check_modality(query: Query, name: str) -> None:
-    """Checks that a modality can guide.
+    """Checks that the states can carry a modality that is to guide.
 
     Raises:
         ValueError: a name that is no secondary modality of the model.
