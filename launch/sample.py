@@ -1,4 +1,7 @@
-"""Generates samples: --workdir=W [--given=label=3 | image@FILE.npz] [--sampler=NAME …]."""
+"""Generates samples: --workdir=W [--given=label=3 | image@FILE.npz] [--sampler=NAME …].
+
+[--keep=image@FILE.npz] (a part that stays) [--begin=image:0.6@FILE.npz] (image to image)
+"""
 
 from absl import app, flags
 
@@ -8,6 +11,8 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.", requir
 _OUT = flags.DEFINE_string("out", None, "The folder for the results; one in the workdir.")
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", None, "How many; as the given file, or 100.")
 _GIVEN = flags.DEFINE_multi_string("given", [], "A known modality: name=value or name@FILE.")
+_KEEP = flags.DEFINE_multi_string("keep", [], "A part that stays: name@FILE.npz, and name_keep.")
+_BEGIN = flags.DEFINE_multi_string("begin", [], "Where samples begin: name:level@FILE.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the samples.")
 _SHARD_SIZE = flags.DEFINE_integer("shard_size", None, "Samples a file; ten batches.")
 _PNG = flags.DEFINE_bool("png", False, "Also write every sample as a PNG file, into OUT/png.")
@@ -23,7 +28,7 @@ def main(argv: list[str]) -> None:
     folder = apps.sample(
         _WORKDIR.value,
         _OUT.value,
-        apps.Request(_NUM_SAMPLES.value, _GIVEN.value, _SEED.value),
+        apps.Request(_NUM_SAMPLES.value, _GIVEN.value, _SEED.value, _KEEP.value, _BEGIN.value),
         _SHARD_SIZE.value,
         _CHECKPOINT.value,
         _TRAJECTORY.value,

@@ -100,3 +100,23 @@ class ShownWorld(LinearWorld):
             shows=self.everyone,
             **options,
         )
+
+
+def p_values(world, batch, samples, known):
+    """Of the samples' residuals, whitened by the exact conditional law, against N(0, 1)."""
+    places = [DIMS * world.everyone.index(name) + i for name in known for i in range(DIMS)]
+    asked = [i for i in range(len(world.mean)) if i not in places]
+    u = np.concatenate([np.asarray(samples[name]) for name in world.everyone], axis=1)
+    mean, covariance = world.mean[asked], world.covariance[np.ix_(asked, asked)]
+    residual = u[:, asked] - mean
+    if places:
+        cross = world.covariance[np.ix_(asked, places)]
+        gain = np.linalg.solve(world.covariance[np.ix_(places, places)], cross.T).T
+        given = np.concatenate([np.asarray(batch[name]) for name in known], axis=1)
+        residual = residual - (given - world.mean[places]) @ gain.T
+        covariance = covariance - gain @ cross.T
+    white = np.linalg.solve(np.linalg.cholesky(covariance), residual.T)
+    values = [stats.kstest(row, "norm").pvalue for row in white]
+    # Norms see what the single coordinates do not: that they depend on each other.
+    values.append(stats.kstest((white**2).sum(0), stats.chi2(len(white)).cdf).pvalue)
+    return values

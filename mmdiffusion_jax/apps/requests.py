@@ -1,11 +1,11 @@
 """Reads a request for samples from the words of a command line."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from mmdiffusion_jax import data, errors, files, ranges
+from mmdiffusion_jax import data, errors, files, ranges, sampling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,18 +17,26 @@ class Request:
         given: "name=value", or "name@FILE" with an `.npz` that has an array of that name or an
             `.npy`.
         seed: of the draws.
+        keep: "name@FILE" with an `.npz` that has an array of that name and booleans `<name>_keep`
+            of its shape, true where every sample keeps the value.
+        begin: "name:level@FILE", values from which samples begin in the place of noise, at a level
+            of noise in (0, 1].
     """
 
     num_samples: int | None = None
     given: Sequence[str] = ()
     seed: int = 0
+    keep: Sequence[str] = ()
+    begin: Sequence[str] = ()
 
 
-def parse_given(request: Request, names: Collection[str]) -> tuple[dict[str, np.ndarray], int]:
+def parse_given(
+    request: Request, names: Collection[str], default: int = 100
+) -> tuple[dict[str, np.ndarray], int]:
     """Reads the given values of modalities (`names`) into arrays with one value a sample.
 
     A value is repeated by broadcasting, and an `.npy` file is mapped, so that only the samples in
-    use take memory.
+    use take memory. There are `default` samples where neither the request nor a file says how many.
 
     Returns:
         {name: (num_samples, …)} and the number of samples.
@@ -53,13 +61,54 @@ def parse_given(request: Request, names: Collection[str]) -> tuple[dict[str, np.
     lengths = [len(x) for x in values.values() if isinstance(x, np.ndarray)]
     num_samples = request.num_samples
     if num_samples is None:
-        num_samples = lengths[0] if lengths else 100
+        num_samples = lengths[0] if lengths else default
     each = (max(num_samples, 0),)
     given = {
         name: x if isinstance(x, np.ndarray) else np.broadcast_to(np.int32(x), each)
         for name, x in values.items()
     }
     return given, num_samples
+
+
+def parse_parts(
+    request: Request, names: Collection[str]
+) -> tuple[dict[str, sampling.Fixed], dict[str, sampling.Noised]]:
+    """Reads what samples are to keep, and from what they are to begin: {name: it} each.
+
+    Raises:
+        ValueError: a text of another form, an unknown modality or one named twice, a level that is
+            no number in (0, 1], or a file without the arrays.
+    """
+    fixed: dict[str, sampling.Fixed] = {}
+    begin: dict[str, sampling.Noised] = {}
+    for text in request.keep:
+        name, _, path = text.partition("@")
+        _check_part("keep", text, path, "name@FILE, as in image@test.npz")
+        _check_new("keep", name, names, fixed)
+        fixed[name] = sampling.Fixed(
+            _read_file("keep", name, path), _read_file("keep", f"{name}_keep", path).astype(bool)
+        )
+    for text in request.begin:
+        what, _, path = text.partition("@")
+        name, _, number = what.partition(":")
+        is_number = number.replace(".", "", 1).isdigit()
+        _check_part("begin", text, path and is_number, "name:level@FILE, as in image:0.6@test.npz")
+        _check_new("begin", name, names, begin)
+        begin[name] = sampling.Noised(_read_file("begin", name, path), float(number))
+    return fixed, begin
+
+
+def _check_part(argument: str, text: str, is_whole: object, expected: str) -> None:
+    if not is_whole:
+        raise errors.invalid(argument, repr(text), expected, "write it so")
+
+
+def _check_new(
+    argument: str, name: str, names: Collection[str], others: Mapping[str, object]
+) -> None:
+    ranges.check_one_of(argument, name, names)
+    if name in others:
+        raise errors.invalid(argument, f"{name!r} twice", "each once", "drop one")
 
 
 def parse_scales(argument: str, texts: Sequence[str]) -> dict[str, float]:
@@ -112,7 +161,7 @@ def _given_value(text: str, names: Collection[str]) -> tuple[str, int | np.ndarr
         )
     ranges.check_one_of("given", name, names)
     if mark == "@":
-        return name, _read_file(name, value)
+        return name, _read_file("given", name, value)
     try:
         return name, int(np.array(int(value), np.int32))
     except (ValueError, OverflowError):
@@ -121,27 +170,24 @@ def _given_value(text: str, names: Collection[str]) -> tuple[str, int | np.ndarr
         ) from None
 
 
-def _read_file(name: str, path: str) -> np.ndarray:
-    file = files.local_path(path, f"given {name}")
+def _read_file(argument: str, name: str, path: str) -> np.ndarray:
+    what = f"{argument} {name}"
+    file = files.local_path(path, what)
     if file.suffix == ".npy":
         try:
             values = np.load(file, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise errors.invalid(
-                f"given {name}", f"{path!r} ({error})", "an .npy file", "check it"
-            ) from error
+            raise errors.invalid(what, f"{path!r} ({error})", "an .npy file", "check it") from error
         if not values.ndim:
-            raise errors.invalid(
-                f"given {name}", f"{path!r} with one number", "one a sample", "wrap it"
-            )
+            raise errors.invalid(what, f"{path!r} with one number", "one a sample", "wrap it")
         return values
     source = data.open_npz(file)
-    ranges.check_one_of(f"given {name}", name, source.columns)
+    ranges.check_one_of(what, name, source.columns)
     columns = source.take(np.arange(len(source)))
     mask = columns.get(f"{name}_present")
     if mask is not None and mask.dtype == np.bool_ and not mask.all():
         raise errors.invalid(
-            f"given {name}",
+            what,
             f"{path!r}, where {name}_present is False for {int((~mask).sum())} of {len(mask)}",
             "a value for every sample",
             f"store {name}[{name}_present] alone",

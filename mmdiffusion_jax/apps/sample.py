@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 
 from mmdiffusion_jax import errors, evaluation, experiment, files, sampling, training
-from mmdiffusion_jax.apps.requests import Request, parse_given
+from mmdiffusion_jax.apps.requests import Request, parse_given, parse_parts
 from mmdiffusion_jax.apps.shards import write_shards
 from mmdiffusion_jax.apps.train import load
 from mmdiffusion_jax.networks import MultiModalModel
@@ -60,7 +60,10 @@ def sample(
     folder = None if out is None else files.writable_folder(out, "out")
     _, built, params = load(workdir, options, checkpoint)
     request = request or Request()
-    given, count = parse_given(request, built.model.modalities)
+    fixed, begin = parse_parts(request, built.model.modalities)
+    parts: dict[str, Any] = {"fixed": fixed, "begin": begin}
+    lengths = [len(part.values) for of_names in parts.values() for part in of_names.values()]
+    given, count = parse_given(request, built.model.modalities, *lengths[:1])
     for name in options.get("decoder_guidance", {}):
         if name not in given:
             raise errors.invalid(
@@ -80,17 +83,25 @@ def sample(
             name: training.tree_digest(experiment.distinct(x)) for name, x in sorted(given.items())
         },
     }
+    if lengths:
+        levels = {name: part.level for name, part in sorted(begin.items())}
+        record["parts"] = {"digest": training.tree_digest(parts), "levels": levels}
     if folder is None:
         folder = Path(workdir) / "generated" / _name(record)
     key = jax.random.key(request.seed)
 
     def make(first: int, size: int) -> dict[str, np.ndarray]:
         part = {name: x[first : first + size] for name, x in given.items()}
-        return built.generate(key, params, size, part, first)
+        few = jax.tree.map(lambda x: x[first : first + size], parts)
+        return built.generate(key, params, size, part, first, **few)
 
-    built.generate.check(count, given)
+    built.generate.check(count, given, **parts)
     states = None
     if trajectory is not None:
+        if lengths:
+            raise errors.invalid(
+                "trajectory", "samples with a part that is given", "none", "leave one out"
+            )
         size = min(count, _TRAJECTORIES)
         few = {name: x[:size] for name, x in given.items()}
         states = jax.device_get(built.trajectory(key, params, size, few, trajectory))

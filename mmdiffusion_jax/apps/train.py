@@ -48,6 +48,8 @@ def train(
         )
     require_writable(workdir)
     source, test = open_data(config)
+    config = experiment.draw_scarce_last(config, built, source)
+    built = experiment.build(config)
     monitor = evaluation.monitor(built, test, profile)
     with hold(workdir, config) as folder:
         return experiment.fit(built, source, folder, monitor)

@@ -15,6 +15,7 @@ from mmdiffusion_jax.experiment.formulation import Formulation, Shared
 from mmdiffusion_jax.experiment.overrides import config_place, unknown_override
 from mmdiffusion_jax.experiment.paths import local_paths
 from mmdiffusion_jax.experiment.sampler import Generator, distinct
+from mmdiffusion_jax.experiment.scarce import draw_scarce_last
 from mmdiffusion_jax.experiment.sections import EvaluationOptions, SamplingOptions
 from mmdiffusion_jax.experiment.sections.reading import read as read_section
 from mmdiffusion_jax.experiment.settings import Settings, default_config, read_settings
@@ -42,6 +43,7 @@ __all__ = [
     "data_digests",
     "default_config",
     "distinct",
+    "draw_scarce_last",
     "fit",
     "hold_workdir",
     "import_root",

@@ -11,7 +11,7 @@ from mmdiffusion_jax.experiment.sections import LossOptions, SamplingOptions
 from mmdiffusion_jax.modalities import Modality
 from mmdiffusion_jax.model import Diffusion, ModelFunctions, split_presence
 from mmdiffusion_jax.process import Process
-from mmdiffusion_jax.sampling import Trajectory
+from mmdiffusion_jax.sampling import Fixed, Noised, Trajectory
 
 Follow = Callable[[jax.Array, Any, Mapping[str, jax.Array], int], Trajectory]
 """(keys (batch,), parameters, {name: given x (batch, …)}, number of states) → trajectory."""
@@ -138,10 +138,15 @@ class Shared:
         )
 
     def sample(
-        self, keys: jax.Array, params: Any, given: Mapping[str, jax.Array]
+        self,
+        keys: jax.Array,
+        params: Any,
+        given: Mapping[str, jax.Array],
+        fixed: Mapping[str, Fixed] | None = None,
+        begin: Mapping[str, Noised] | None = None,
     ) -> dict[str, jax.Array]:
         """Draws the modalities that are not given, by `sampling.sample`."""
-        drawn = sampling.sample(**self._arguments(keys, params, given))
+        drawn = sampling.sample(**self._arguments(keys, params, given), fixed=fixed, begin=begin)
         return {name: x for name, x in drawn.items() if name not in given}
 
     def trajectory(

@@ -15,8 +15,11 @@ from mmdiffusion_jax.networks import MultiModalModel
 # Given values that are checked at once.
 _CHUNK = 100_000
 
-Draw = Callable[[jax.Array, Any, Mapping[str, jax.Array]], dict[str, jax.Array]]
-"""(keys (batch,), parameters, {name: given x (batch, …)}) → {name: generated x}; pure."""
+Draw = Callable[..., dict[str, jax.Array]]
+"""(keys (batch,), parameters, {name: given x (batch, …)}) → {name: generated x}; pure.
+
+With `fixed` and `begin`, as of `sampling.sample`, where a query has them.
+"""
 
 
 class Generator:
@@ -41,9 +44,13 @@ class Generator:
 
         @jax.jit
         def run(
-            key: jax.Array, params: Any, given: Mapping[str, jax.Array], numbers: jax.Array
+            key: jax.Array,
+            params: Any,
+            given: Mapping[str, jax.Array],
+            numbers: jax.Array,
+            parts: Mapping[str, Any],
         ) -> dict[str, jax.Array]:
-            return draw(jax.vmap(example_key, (None, 0))(key, numbers), params, given)
+            return draw(jax.vmap(example_key, (None, 0))(key, numbers), params, given, **parts)
 
         self._run = run
 
@@ -54,6 +61,8 @@ class Generator:
         num_samples: int,
         given: Mapping[str, np.ndarray] | None = None,
         first: int = 0,
+        fixed: Mapping[str, sampling.Fixed] | None = None,
+        begin: Mapping[str, sampling.Noised] | None = None,
     ) -> dict[str, np.ndarray]:
         """Generates what is not given, in batches of one compiled shape.
 
@@ -67,6 +76,8 @@ class Generator:
             num_samples: how many.
             given: {name: x (num_samples, …)} in data units.
             first: the number of the first example.
+            fixed: {name: values and booleans (num_samples, …)}, true where samples keep the values.
+            begin: {name: values (num_samples, …) and a level of noise} that samples begin from.
 
         Returns:
             {name: (num_samples, …)} in data units, the given ones as they came unless they were
@@ -74,10 +85,12 @@ class Generator:
 
         Raises:
             ValueError: `num_samples` below 1; an unknown modality, a given value of the wrong
-                shape, kind or range, or nothing left to generate.
+                shape, kind or range, or nothing left to generate; a part of what is not diffused.
         """
+        extras: dict[str, Any] = {"fixed": fixed or {}, "begin": begin or {}}
+        extras = {argument: parts for argument, parts in extras.items() if parts}
         given = {name: np.asarray(x) for name, x in (given or {}).items()}
-        self.check(num_samples, given)
+        self.check(num_samples, given, **extras)
         if self._prior is not None and self._model.primary not in given:
             _warn_of_the_prior(self._model, self._prior, given, self._options.order)
         elif self._model.primary in given and self._options.guidance and not self._model.diffuses:
@@ -93,29 +106,68 @@ class Generator:
             # The last batch is filled up with repeats, so that one compiled shape serves all.
             rows = np.minimum(np.arange(start, start + size), num_samples - 1)
             batch = {name: jnp.asarray(x[rows]) for name, x in given.items()}
-            part = self._run(key, params, batch, jnp.asarray(_words(first + rows)))
+            few = jax.tree.map(lambda x, rows=rows: jnp.asarray(x[rows]), extras)
+            part = self._run(key, params, batch, jnp.asarray(_words(first + rows)), few)
             parts.append(jax.device_get(part))
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return {**given, **{name: x[:num_samples] for name, x in joined.items()}}
 
-    def check(self, num_samples: int, given: Mapping[str, np.ndarray]) -> None:
+    def check(
+        self,
+        num_samples: int,
+        given: Mapping[str, np.ndarray],
+        fixed: Mapping[str, sampling.Fixed] | None = None,
+        begin: Mapping[str, sampling.Noised] | None = None,
+    ) -> None:
         """Raises the ValueError that a call with these arguments would raise; draws nothing."""
         if num_samples < 1:
             raise errors.invalid("num_samples", num_samples, "1 or more", "raise it")
         for name, x in given.items():
-            ranges.check_one_of("given", name, self._model.modalities)
-            shape, kind = self._model.modalities[name].columns
-            if x.shape != (num_samples, *shape) or not np.issubdtype(x.dtype, getattr(np, kind)):
-                raise errors.invalid(
-                    f"given {name}",
-                    f"shape {x.shape} and dtype {x.dtype}",
-                    f"shape {(num_samples, *shape)} and {kind} values",
-                    "give one value in data units for each sample",
-                )
-            values = distinct(x)
-            for start in range(0, len(values), _CHUNK):
-                chunk = values[start : start + _CHUNK]
-                self._model.modalities[name].validate(f"given {name}", chunk)
+            self._check_values("given", name, x, num_samples)
+        diffused = {self._model.primary, *self._model.diffuses} - set(given)
+        parts: tuple[tuple[str, Mapping[str, Any]], ...] = (
+            ("fixed", fixed or {}),
+            ("begin", begin or {}),
+        )
+        for argument, of_names in parts:
+            for name, part in of_names.items():
+                if self._prior is None or name not in diffused:
+                    raise errors.invalid(
+                        argument,
+                        repr(name),
+                        f"something that this query diffuses, of {sorted(diffused)}",
+                        "leave it out",
+                    )
+                self._check_values(argument, name, part.values, num_samples)
+                if argument == "begin":
+                    part.rest_of(self._grid(), self._prior)
+                mask = getattr(part, "mask", None)
+                if mask is not None and mask.shape != part.values.shape:
+                    raise errors.invalid(
+                        f"{argument} {name}",
+                        f"a mask of shape {mask.shape}",
+                        f"one of {part.values.shape}, as the values",
+                        "give one boolean for each value",
+                    )
+
+    def _grid(self) -> sampling.Plan:
+        assert self._prior is not None
+        return sampling.plan(self._prior, self._options.times(self._prior.schedule))
+
+    def _check_values(self, argument: str, name: str, x: Any, num_samples: int) -> None:
+        ranges.check_one_of(argument, name, self._model.modalities)
+        shape, kind = self._model.modalities[name].columns
+        if x.shape != (num_samples, *shape) or not np.issubdtype(x.dtype, getattr(np, kind)):
+            raise errors.invalid(
+                f"{argument} {name}",
+                f"shape {x.shape} and dtype {x.dtype}",
+                f"shape {(num_samples, *shape)} and {kind} values",
+                "give one value in data units for each sample",
+            )
+        values = distinct(x)
+        for start in range(0, len(values), _CHUNK):
+            chunk = values[start : start + _CHUNK]
+            self._model.modalities[name].validate(f"{argument} {name}", chunk)
 
 
 def example_key(key: jax.Array, number: jax.Array) -> jax.Array:

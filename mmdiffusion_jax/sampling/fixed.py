@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.model import (
@@ -30,14 +31,17 @@ class Fixed:
         mask: booleans that broadcast against `values`, true where they are kept.
     """
 
-    values: jax.Array
-    mask: jax.Array
+    values: ArrayLike
+    mask: ArrayLike
 
     def kept_in(self, samples: jax.Array) -> jax.Array:
         """Samples (num_samples, …) with the fixed part in its place."""
-        return jnp.where(self.mask, self.values.astype(samples.dtype), samples)
+        return jnp.where(
+            self.mask, as_array("fixed.values", self.values).astype(samples.dtype), samples
+        )
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Noised:
     """Given values of a modality, with noise: where its states begin.
@@ -56,8 +60,8 @@ class Noised:
         ValueError: `level`: got 1.5, expected a number in (0, 1]; ...
     """
 
-    values: jax.Array
-    level: float
+    values: ArrayLike
+    level: float = dataclasses.field(metadata={"static": True})
 
     def __post_init__(self) -> None:
         expect_number("level", self.level, "a number in (0, 1]", lambda x: 0 < x <= 1)

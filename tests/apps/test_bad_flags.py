@@ -6,6 +6,8 @@ from configs import smoke
 from mmdiffusion_jax import apps, experiment
 from tests.apps.small import SMALL, launch
 
+REQUEST = ("given", "num_samples", "keep", "begin")
+
 
 @pytest.mark.parametrize(
     ("script", "arguments", "words"),
@@ -44,6 +46,10 @@ def test_bad_flags_end_in_one_line_and_touch_nothing(finished, tmp_path, script,
         ({"given": ["label=1", "label=2"]}, "`given`: got 'label' twice"),
         ({"given": ["image@missing.npz"]}, r"missing\.npz"),
         ({"given": ["image@missing.npy"]}, r"missing\.npy"),
+        ({"keep": ["image"]}, "`keep`: got 'image', expected name@FILE"),
+        ({"keep": ["imge@x.npz"]}, "`keep`: got 'imge'.*did you mean 'image'"),
+        ({"keep": ["image@missing.npz"]}, r"missing\.npz"),
+        ({"begin": ["image@x.npz"]}, "`begin`: got 'image@x.npz', expected name:level@FILE"),
         ({"num_samples": 0}, "`num_samples`: got 0"),
         ({"shard_size": 0}, "`shard_size`: got 0"),
         ({"sampler": "dpm_solver"}, "did you mean 'dpm_solver_pp'"),
@@ -55,7 +61,7 @@ def test_bad_flags_end_in_one_line_and_touch_nothing(finished, tmp_path, script,
     ],
 )
 def test_bad_requests_leave_no_folder(finished, tmp_path, options, words):
-    asked = {name: x for name, x in options.items() if name in ("given", "num_samples")}
+    asked = {name: x for name, x in options.items() if name in REQUEST}
     others = {name: x for name, x in options.items() if name not in asked}
     with pytest.raises(ValueError, match=words):
         apps.sample(str(finished), str(tmp_path / "out"), apps.Request(**asked), **others)

@@ -46,6 +46,50 @@ def test_labels_of_images_in_a_file_with_every_default(finished, tmp_path):
         assert set(samples["label"].tolist()) <= set(range(10))
 
 
+def test_a_part_that_stays_and_values_to_begin_from(finished, tmp_path):
+    """The kept half is in every sample; from little noise comes what was there, but not all."""
+    rng, file = np.random.default_rng(0), tmp_path / "part.npz"
+    levels = np.round(rng.integers(0, 17, (7, 8, 8, 1)) * (255 / 16)).astype(np.uint8)
+    keep = np.zeros(levels.shape, bool)
+    keep[:, :4] = True
+    np.savez(file, image=levels, image_keep=keep)
+
+    def samples_of(name, *arguments):
+        out = tmp_path / name
+        done = launch("sample", f"--workdir={finished}", f"--out={out}", *arguments)
+        assert done.returncode == 0, done.stderr
+        with np.load(min(out.glob("*.npz"))) as samples:
+            return samples["image"]
+
+    kept = samples_of("kept", f"--keep=image@{file}", "--shard_size=3", "--given=label=3")
+    np.testing.assert_array_equal(kept[:3][keep[:3]], levels[:3][keep[:3]])
+    near, far = (
+        samples_of(f"begun-{level}", f"--begin=image:{level}@{file}").astype(int)
+        for level in (0.13, 1.0)
+    )
+    assert len(near) == 7
+    distance = [np.abs(x - levels).mean() for x in (near, far)]
+    assert 0 < distance[0] < distance[1] / 2
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"keep": ["label@{file}"]}, "`keep label_keep`: got 'label_keep'"),
+        ({"begin": ["label:0.5@{file}"]}, "`begin`: got 'label', expected something that this"),
+        ({"begin": ["image:0.01@{file}"]}, "`level`: got 0.01, expected 0.125 or more"),
+        ({"begin": ["image:1.5@{file}"]}, r"`level`: got 1.5, expected a number in \(0, 1\]"),
+    ],
+)
+def test_parts_that_there_are_not(finished, tmp_path, part, words):
+    file = tmp_path / "part.npz"
+    np.savez(file, image=np.zeros((2, 8, 8, 1), np.uint8), label=np.zeros(2, np.int32))
+    part = {name: [text.format(file=file) for text in texts] for name, texts in part.items()}
+    with pytest.raises(ValueError, match=words):
+        apps.sample(str(finished), str(tmp_path / "out"), apps.Request(**part))
+    assert not (tmp_path / "out").exists()
+
+
 def test_shards_and_batches_do_not_change_the_samples(finished, tmp_path):
     for name, sizes in (("one", {}), ("many", {"shard_size": 3, "batch_size": 2})):
         apps.sample(

@@ -21,7 +21,9 @@ def test_a_fixed_part_stays_and_the_rest_is_drawn_beside_it():
     fixed = sampling.Fixed(values, jnp.array([True, False]))
     method = sampling.Method("ancestral", order=("p",))
     samples = jax.jit(
-        lambda key: sampling.sample(key, world.diffusion(), (NUM, DIMS), method=method, fixed={"p": fixed})
+        lambda key: sampling.sample(
+            key, world.diffusion(), (NUM, DIMS), method=method, fixed={"p": fixed}
+        )
     )(jax.random.key(0))["p"]
     np.testing.assert_array_equal(samples[:, 0], values[:, 0])
     # The coordinates of p are independent in this world.

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from mmdiffusion_jax import sampling
-from tests.shown_world import DIMS, ShownWorld
+from tests.shown_world import DIMS, ShownWorld, p_values
 
 NUM = 2000
 WORLD = ShownWorld(2, 64, log_snr=(7.0, -8.0))
@@ -17,26 +17,6 @@ CONDITIONS = [
     subset for size in range(3) for subset in itertools.combinations(WORLD.everyone, size)
 ]
 READ_AS_DRAWS = {"read": "draw", "stepper": sampling.DPMSolverPP()}
-
-
-def p_values(batch, samples, known):
-    """Of the samples' residuals, whitened by the exact conditional law, against N(0, 1)."""
-    places = [DIMS * WORLD.everyone.index(name) + i for name in known for i in range(DIMS)]
-    asked = [i for i in range(len(WORLD.mean)) if i not in places]
-    u = np.concatenate([np.asarray(samples[name]) for name in WORLD.everyone], axis=1)
-    mean, covariance = WORLD.mean[asked], WORLD.covariance[np.ix_(asked, asked)]
-    residual = u[:, asked] - mean
-    if places:
-        cross = WORLD.covariance[np.ix_(asked, places)]
-        gain = np.linalg.solve(WORLD.covariance[np.ix_(places, places)], cross.T).T
-        given = np.concatenate([np.asarray(batch[name]) for name in known], axis=1)
-        residual = residual - (given - WORLD.mean[places]) @ gain.T
-        covariance = covariance - gain @ cross.T
-    white = np.linalg.solve(np.linalg.cholesky(covariance), residual.T)
-    values = [stats.kstest(row, "norm").pvalue for row in white]
-    # Norms see what the single coordinates do not: that they depend on each other.
-    values.append(stats.kstest((white**2).sum(0), stats.chi2(len(white)).cdf).pvalue)
-    return values
 
 
 def drawn(known, **method):
@@ -56,7 +36,7 @@ def test_every_conditional_has_its_exact_law(known):
     """Without guidance or corrections, the primary first and then the others, one by one."""
     batch, samples = drawn(known)
     assert set(samples) == set(WORLD.everyone)
-    values = p_values(batch, samples, known)
+    values = p_values(WORLD, batch, samples, known)
     assert min(values) > 0.001 / len(values), values
 
 
@@ -68,14 +48,14 @@ def test_a_drift_alone_has_not():
         jax.random.key(0), WORLD.diffusion(blind), (NUM, DIMS), {"x0": batch["x0"]},
         sampling.Method(**READ_AS_DRAWS, decorators=()),
     )  # fmt: skip
-    assert min(p_values(batch, samples, ("x0",))) < 1e-6
+    assert min(p_values(WORLD, batch, samples, ("x0",))) < 1e-6
 
 
 @pytest.mark.parametrize("order", [("x0", "p", "x1"), ("x1", "x0", "p"), ("p", "x1", "x0")])
 def test_any_order_draws_the_joint_law(order):
     """p(X) = Π p(x_j | those before), whichever come first."""
     batch, samples = drawn((), order=order)
-    assert min(p_values(batch, samples, ())) > 0.001 / 7
+    assert min(p_values(WORLD, batch, samples, ())) > 0.001 / 7
 
 
 def test_an_order_generates_what_it_names():
