@@ -54,7 +54,21 @@ def _small() -> ConfigDict:
     _add(config, modalities)
     # Sound is drawn, state by state, as images are: the mean of all who speak a digit is a blur.
     config.diffused = ("audio",)
-    config.loss.scales.audio = 0.001
+    config.loss.tasks = ConfigDict(
+        {
+            "audio, image, label": 0.5,
+            "image | audio, label": 1.0,
+            "image | audio": 1.0,
+            "image | label": 1.0,
+            "audio | image, label": 1.0,
+            "audio | image": 1.0,
+            "audio | label": 1.0,
+            "label | audio, image": 0.5,
+            "label | audio": 1.5,
+            "label | image": 1.0,
+        }
+    )
+    config.loss.scales = ConfigDict({"image": 0.001, "audio": 0.001, "label": 0.3})
     return config
 
 

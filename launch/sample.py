@@ -1,6 +1,7 @@
 """Generates samples: --workdir=W [--given=label=3 | image@FILE.npz] [--sampler=NAME …].
 
 [--keep=image@FILE.npz] (a part that stays) [--begin=image:0.6@FILE.npz] (image to image)
+[--weaker=W2 --autoguidance=2] (guided by the difference from the model in W2)
 """
 
 from absl import app, flags
@@ -13,6 +14,7 @@ _NUM_SAMPLES = flags.DEFINE_integer("num_samples", None, "How many; as the given
 _GIVEN = flags.DEFINE_multi_string("given", [], "A known modality: name=value or name@FILE.")
 _KEEP = flags.DEFINE_multi_string("keep", [], "A part that stays: name@FILE.npz, and name_keep.")
 _BEGIN = flags.DEFINE_multi_string("begin", [], "Where samples begin: name:level@FILE.")
+_WEAKER = flags.DEFINE_string("weaker", "", "The workdir of a weaker model for autoguidance.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the samples.")
 _SHARD_SIZE = flags.DEFINE_integer("shard_size", None, "Samples a file; ten batches.")
 _PNG = flags.DEFINE_bool("png", False, "Also write every sample as a PNG file, into OUT/png.")

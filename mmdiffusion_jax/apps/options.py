@@ -26,6 +26,7 @@ def define_sampling_flags() -> Callable[[], dict[str, Any]]:
         flags.DEFINE_integer("num_steps", None, "How many states are visited."),
         flags.DEFINE_string("grid", None, "Which: uniform, quadratic, log_snr or karras."),
         flags.DEFINE_float("eta", None, "A field of ddim: 0 adds no noise, 1 is ancestral."),
+        flags.DEFINE_float("autoguidance", None, "Scale by the difference from a weaker model."),
         flags.DEFINE_float("guidance_rescale", None, "Back to the unguided spread, 0 to 1."),
         flags.DEFINE_float("guidance_limit", None, "Greatest RMS of guidance; 0 for none."),
         flags.DEFINE_string("threshold", None, "Of the clean state: auto, none, static, dynamic."),

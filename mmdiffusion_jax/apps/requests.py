@@ -21,6 +21,7 @@ class Request:
             of its shape, true where every sample keeps the value.
         begin: "name:level@FILE", values from which samples begin in the place of noise, at a level
             of noise in (0, 1].
+        weaker: the workdir of a weaker model for autoguidance, or empty.
     """
 
     num_samples: int | None = None
@@ -28,6 +29,7 @@ class Request:
     seed: int = 0
     keep: Sequence[str] = ()
     begin: Sequence[str] = ()
+    weaker: str = ""
 
 
 def parse_given(

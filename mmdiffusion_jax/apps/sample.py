@@ -72,6 +72,10 @@ def sample(
                 f"one of the given modalities {sorted(given)}",
                 "give it, or use the classifier-free form",
             )
+    generate = built.generate
+    if request.weaker:
+        _, other, weaker = load(request.weaker)
+        generate = built.generator(built.sampling, (other, weaker))
     shard_size = 10 * built.sampling.batch_size if shard_size is None else shard_size
     record = {
         "sampling": dataclasses.asdict(built.sampling),
@@ -83,6 +87,8 @@ def sample(
             name: training.tree_digest(experiment.distinct(x)) for name, x in sorted(given.items())
         },
     }
+    if request.weaker:
+        record["weaker"] = training.tree_digest(weaker)
     if lengths:
         levels = {name: part.level for name, part in sorted(begin.items())}
         record["parts"] = {"digest": training.tree_digest(parts), "levels": levels}
@@ -93,14 +99,14 @@ def sample(
     def make(first: int, size: int) -> dict[str, np.ndarray]:
         part = {name: x[first : first + size] for name, x in given.items()}
         few = jax.tree.map(lambda x: x[first : first + size], parts)
-        return built.generate(key, params, size, part, first, **few)
+        return generate(key, params, size, part, first, **few)
 
-    built.generate.check(count, given, **parts)
+    generate.check(count, given, **parts)
     states = None
     if trajectory is not None:
-        if lengths:
+        if lengths or request.weaker:
             raise errors.invalid(
-                "trajectory", "samples with a part that is given", "none", "leave one out"
+                "trajectory", "samples with a part, or a weaker model", "neither", "leave one out"
             )
         size = min(count, _TRAJECTORIES)
         few = {name: x[:size] for name, x in given.items()}

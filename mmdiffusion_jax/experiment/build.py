@@ -79,16 +79,39 @@ class Experiment:
         """Draws samples with this experiment's model and options."""
         return self.generator(self.sampling)
 
-    def generator(self, options: SamplingOptions) -> Generator:
+    def generator(
+        self, options: SamplingOptions, weaker: "tuple[Experiment, Any] | None" = None
+    ) -> Generator:
         """Draws samples with this experiment's model and other options.
 
+        Args:
+            options: how samples are drawn.
+            weaker: the experiment and the parameters of `sampling.autoguidance`.
+
         Raises:
-            ValueError: more steps than the schedule has, or options that the formulation lacks.
+            ValueError: more steps than the schedule has, options that the formulation lacks, or a
+                weaker experiment with another process or other modalities.
         """
         options.times_given_primary(self.process.schedule)
         formulation = self._formulation(dataclasses.replace(self.settings, sampling=options))
+        if weaker is not None:
+            other, params = weaker
+            self._check_weaker(other)
+            formulation = dataclasses.replace(formulation, weaker=other.model)
+            return Generator(self.model, formulation.sample, options, self.process, params)
         prior = self.process if formulation.has_bound else None
         return Generator(self.model, formulation.sample, options, prior)
+
+    def _check_weaker(self, other: "Experiment") -> None:
+        for key in ("formulation", "latent", "process", "primary", "modalities"):
+            ours, theirs = getattr(self.settings, key), getattr(other.settings, key)
+            if ours != theirs or self.settings.formulation != "shared":
+                raise errors.invalid(
+                    "weaker",
+                    f"a model whose {key} is {theirs}",
+                    f"{ours}, in the formulation 'shared'",
+                    "choose a smaller network or an earlier checkpoint of the same kind",
+                )
 
     def _formulation(self, settings: Settings) -> Formulation:
         return formulation_of(settings).make(settings, self.process, self.model)

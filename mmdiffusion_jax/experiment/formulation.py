@@ -108,6 +108,7 @@ class Shared:
         options: of the loss.
         sampling: how samples are drawn.
         augment: changes some training images, and the network sees which; None for none.
+        weaker: the model of `sampling.autoguidance`, of the same process; None for none.
     """
 
     process: Process
@@ -116,6 +117,7 @@ class Shared:
     options: LossOptions
     sampling: SamplingOptions
     augment: Augment | None = None
+    weaker: Model | None = None
     has_bound: ClassVar[bool] = True
     predicts_from: ClassVar[tuple[str, ...]] = ()
 
@@ -144,9 +146,21 @@ class Shared:
         given: Mapping[str, jax.Array],
         fixed: Mapping[str, Fixed] | None = None,
         begin: Mapping[str, Noised] | None = None,
+        weaker: Any = None,
     ) -> dict[str, jax.Array]:
-        """Draws the modalities that are not given, by `sampling.sample`."""
-        drawn = sampling.sample(**self._arguments(keys, params, given), fixed=fixed, begin=begin)
+        """Draws the modalities that are not given, by `sampling.sample`.
+
+        The parameters of the weaker model guide where there are any.
+        """
+        arguments = self._arguments(keys, params, given)
+        if self.weaker is not None and weaker is not None:
+            other = Diffusion(self.process, self.weaker.functions(weaker))
+            decorate = sampling.autoguidance(other, *self.sampling.autoguidance_options())
+            method = arguments["method"]
+            # Innermost, so that a threshold is of what is guided.
+            decorators = (decorate, *method.decorators)
+            arguments["method"] = dataclasses.replace(method, decorators=decorators)
+        drawn = sampling.sample(**arguments, fixed=fixed, begin=begin)
         return {name: x for name, x in drawn.items() if name not in given}
 
     def trajectory(

@@ -31,6 +31,7 @@ class Generator:
         options: how samples are drawn.
         prior: the forward process, where generation starts from noise at t = T in one shared space;
             then there is a warning where z_T is not pure noise in this process.
+        weaker: the parameters of a weaker model that guides; None for none.
     """
 
     def __init__(
@@ -39,7 +40,9 @@ class Generator:
         draw: Draw,
         options: SamplingOptions,
         prior: process.Process | None = None,
+        weaker: Any = None,
     ) -> None:
+        self._weaker = weaker
         self._model, self._options, self._prior = model, options, prior
 
         @jax.jit
@@ -107,6 +110,7 @@ class Generator:
             rows = np.minimum(np.arange(start, start + size), num_samples - 1)
             batch = {name: jnp.asarray(x[rows]) for name, x in given.items()}
             few = jax.tree.map(lambda x, rows=rows: jnp.asarray(x[rows]), extras)
+            few |= {} if self._weaker is None else {"weaker": self._weaker}
             part = self._run(key, params, batch, jnp.asarray(_words(first + rows)), few)
             parts.append(jax.device_get(part))
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

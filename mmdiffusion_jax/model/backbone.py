@@ -24,13 +24,14 @@ class Shown(NamedTuple):
     Attributes:
         maps: (batch, height, width, k · channels), the encodings of k modalities one behind the
             other, zero where a modality is not known.
-        flags: (batch, 2k + m), of each modality whether it is known, and how clear its encoding
-            is: 1 without noise, 0 where there is nothing to see; then of each of the m secondaries
-            that may be diffused whether z_0 encodes it.
+        summary: (batch, n), what conditions the network as a whole: of each modality whether it is
+            known, and how clear its encoding is: 1 without noise, 0 where there is nothing to see;
+            of each secondary that may be diffused whether z_0 encodes it; and the maps, coarse. All
+            zero where nothing is known.
     """
 
     maps: jax.Array
-    flags: jax.Array
+    summary: jax.Array
 
 
 class Backbone(Protocol):

@@ -97,7 +97,7 @@ class DiT(nn.Module):
         """z_t (batch, *latent), t (batch,) → (features, prediction (batch, h, w, out_channels)).
 
         The context (batch, features) is what conditions the network beside t, or None; what is
-        shown is added to the patches, and its flags to the condition.
+        shown is added to the patches, and its summary to the condition.
         """
         self.check()
         patch = self.patch_size
@@ -132,7 +132,9 @@ class DiT(nn.Module):
         if context is not None:
             condition = condition + linear(context, self.width, "context", self.dtype)
         if shown is not None:
-            condition = condition + zero_linear(shown.flags, self.width, "shown_flags", self.dtype)
+            condition = condition + zero_linear(
+                shown.summary, self.width, "shown_summary", self.dtype
+            )
         return condition.astype(jnp.float32)
 
     def _positions(self, rows: int, columns: int) -> jax.Array:

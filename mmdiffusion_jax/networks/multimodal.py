@@ -18,6 +18,9 @@ from mmdiffusion_jax.model import (
     all_carried,
 )
 
+# Rows and columns of the maps in the summary of what is shown.
+_COARSE = 4
+
 
 class MultiModalModel(nn.Module):
     """One model of many modalities.
@@ -106,7 +109,12 @@ class MultiModalModel(nn.Module):
             for flag in (roles.known(name).astype(z_t.dtype), roles.clarity(name, z_t.dtype))
         ]
         flags += [roles.diffused(name).astype(z_t.dtype) for name in self.diffuses]
-        return Shown(jnp.concatenate(maps, axis=-1), jnp.stack(flags, axis=-1))
+        whole = jnp.concatenate(maps, axis=-1)
+        # A label's code is the same everywhere: convolutions alone are slow to gather it.
+        rows, columns = (min(side, _COARSE) for side in whole.shape[1:3])
+        coarse = jax.image.resize(whole, (len(z_t), rows, columns, whole.shape[-1]), "linear")
+        summary = [jnp.stack(flags, axis=-1), coarse.reshape(len(z_t), -1)]
+        return Shown(whole, jnp.concatenate(summary, axis=-1))
 
     def in_float32(self) -> "MultiModalModel":
         """The same model with a backbone that computes in float32, for the same parameters.

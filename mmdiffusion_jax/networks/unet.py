@@ -114,7 +114,7 @@ class UNet(nn.Module):
         """z_t (batch, *latent), t (batch,) → (features, prediction (batch, h, w, out_channels)).
 
         The context (batch, features) is what conditions the network beside t, or None; what is
-        shown is added to the first map, and its flags to the embedding. The
+        shown is added to the first map, and its summary to the embedding. The
         features' grid is the last map before the norm of the output; their condition is the
         embedding of t and context, brought to the width of the grid.
         """
@@ -122,8 +122,8 @@ class UNet(nn.Module):
         channels = self.level_channels
         embedding = self._embedding(t, context)
         if shown is not None:
-            flags = zero_linear(shown.flags, embedding.shape[-1], "shown_flags", self.dtype)
-            embedding = embedding + flags.astype(embedding.dtype)
+            summary = zero_linear(shown.summary, embedding.shape[-1], "shown_summary", self.dtype)
+            embedding = embedding + summary.astype(embedding.dtype)
         embedding = nn.silu(embedding)
 
         sides = self.map_sides

@@ -95,8 +95,8 @@ class UViT(nn.Module):
 
         The context (batch, features) is what conditions the network beside t, or None. It is one
         more token, whose position is the bias of its layer. What is shown is added to the patches,
-        and its flags to the time. The features are the tokens after the last norm: the patches' as
-        the grid, the time's as the condition.
+        and its summary to the time. The features are the tokens after the last norm: the patches'
+        as the grid, the time's as the condition.
         """
         self.check()
         patch = self.patch_size
@@ -106,7 +106,7 @@ class UViT(nn.Module):
         if shown is not None:
             maps = split_patches(shown.maps, patch)
             patches = patches + zero_linear(maps, self.width, "shown", self.dtype)
-            time = time + zero_linear(shown.flags, self.width, "shown_flags", self.dtype)
+            time = time + zero_linear(shown.summary, self.width, "shown_summary", self.dtype)
         position = self.param(
             "position", nn.initializers.normal(0.02), (1 + rows * columns, self.width)
         )

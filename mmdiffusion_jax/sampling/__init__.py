@@ -9,6 +9,7 @@ from mmdiffusion_jax.sampling.grids import (
     quadratic_grid,
     uniform_grid,
 )
+from mmdiffusion_jax.sampling.guidance.autoguidance import autoguidance
 from mmdiffusion_jax.sampling.guidance.classifier_free import classifier_free_guidance
 from mmdiffusion_jax.sampling.guidance.decoder import decoder_guidance
 from mmdiffusion_jax.sampling.guidance.options import EVERYWHERE
@@ -47,6 +48,7 @@ __all__ = [
     "Query",
     "Stepper",
     "Trajectory",
+    "autoguidance",
     "check_grid",
     "classifier_free_guidance",
     "decoder_guidance",

@@ -84,3 +84,28 @@ def test_guidance_of_scale_zero_draws_as_if_nothing_were_known():
     assert stats.kstest(np.asarray(samples["p"])[:, 0], marginal.cdf).pvalue > 0.001
     correlation = np.corrcoef(np.asarray(samples["p"]).T, np.asarray(batch["x0"]).T)[:2, 2:]
     assert np.abs(correlation).max() < 4 / NUM**0.5
+
+
+def test_autoguidance_of_scale_one_is_none_and_of_scale_zero_the_weaker_model():
+    """Here a weaker model that answers as if the network were not shown what is known."""
+    model = WORLD.model()
+
+    def blind(z_t, t, roles):
+        return model.denoise(z_t, t, roles.without("x0"))
+
+    weaker = WORLD.diffusion(dataclasses.replace(model, denoise=blind))
+    _, plain = drawn(("x0",))
+    _, guided = drawn(("x0",), decorators=[sampling.autoguidance(weaker, 1.0)])
+    for name in plain:
+        np.testing.assert_array_equal(plain[name], guided[name])
+    guide = sampling.autoguidance(weaker, 0.0)
+    batch, samples = drawn(("x0",), order=("p",), decorators=[guide])
+    marginal = stats.norm(WORLD.mean[0], WORLD.covariance[0, 0] ** 0.5)
+    assert stats.kstest(np.asarray(samples["p"])[:, 0], marginal.cdf).pvalue > 0.001
+    correlation = np.corrcoef(np.asarray(samples["p"]).T, np.asarray(batch["x0"]).T)[:2, 2:]
+    assert np.abs(correlation).max() < 4 / NUM**0.5
+    # Above one it goes on in the same direction as guidance by leaving out what is known.
+    free = [sampling.classifier_free_guidance("x0", 2.0)]
+    _, amplified = drawn(("x0",), order=("p",), decorators=[sampling.autoguidance(weaker, 2.0)])
+    _, without = drawn(("x0",), order=("p",), decorators=free)
+    np.testing.assert_allclose(amplified["p"], without["p"], atol=1e-9)

@@ -26,6 +26,8 @@ class SamplingOptions:
         guidance: {secondary: scale}, classifier-free; 1 is none.
         decoder_guidance: {secondary: scale}, by the model's own heads, where it is given; 0 is
             none. Left out, it is 1 for what is given and not shown to the network: Bayes' rule.
+        autoguidance: the scale of guidance by the difference from a weaker model, where a query
+            names one; 1 for none.
         guidance_interval: (low, high) in σ; empty for all noise levels.
         guidance_rescale: φ in [0, 1].
         guidance_limit: the greatest RMS of the change of ẑ_0 by guidance; 0 for none.
@@ -55,6 +57,7 @@ class SamplingOptions:
     grid: str = "karras"
     guidance: Mapping[str, float] = dataclasses.field(default_factory=dict)
     decoder_guidance: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    autoguidance: float = 1.0
     guidance_interval: tuple[float, ...] = ()
     guidance_rescale: float = 0.0
     guidance_limit: float = 0.0
@@ -84,6 +87,7 @@ class SamplingOptions:
             if getattr(self, name) is not None or name != "num_steps":
                 ranges.check_whole(f"sampling.{name}", getattr(self, name), least)
         ranges.check_real("sampling.guidance_rescale", self.guidance_rescale, 0, 1)
+        ranges.check_real("sampling.autoguidance", self.autoguidance)
         for name in ("read_noise", "guidance_limit"):
             ranges.check_real(f"sampling.{name}", getattr(self, name), 0)
         for name in ("guidance", "decoder_guidance"):
@@ -159,6 +163,14 @@ class SamplingOptions:
             return "static" if is_bounded else "none"
         return self.threshold
 
+    def autoguidance_options(self) -> tuple[float, tuple[float, float], float, float]:
+        """The scale, and where and how far `sampling.autoguidance` acts."""
+        return self.autoguidance, *self._limits()
+
+    def _limits(self) -> tuple[tuple[float, float], float, float]:
+        low, high = self.guidance_interval or sampling.EVERYWHERE
+        return (low, high), self.guidance_rescale, self.guidance_limit or math.inf
+
     def decorators(
         self, given: Collection[str], carried: Collection[str], bounded: Collection[str]
     ) -> list[sampling.Decorator]:
@@ -170,8 +182,7 @@ class SamplingOptions:
             carried: those of them that the network is not shown.
             bounded: the modalities that keep z_0 within [−1, 1] where they are diffused.
         """
-        low, high = self.guidance_interval or sampling.EVERYWHERE
-        limits = (low, high), self.guidance_rescale, self.guidance_limit or math.inf
+        limits = self._limits()
         decorators = [
             sampling.classifier_free_guidance(name, scale, *limits)
             for name, scale in sorted(self.guidance.items())
