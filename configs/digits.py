@@ -1,14 +1,20 @@
 """Images and labels of scikit-learn's handwritten digits, generated jointly.
 
-1,437 training and 360 test examples of 8×8 pixels; `make quickstart` runs this config.
+1,437 training and 360 test examples of 8×8 pixels; `make quickstart` runs this config. Form
+`few_labels`: the labels of 50 training images alone are known, five a class.
 """
 
 from ml_collections import ConfigDict
 
+from configs import common
 from mmdiffusion_jax import experiment
 
 
-def get_config() -> ConfigDict:
+def get_config(form: str = "whole") -> ConfigDict:
+    return common.choose({"whole": _whole, "few_labels": _few_labels}, form)
+
+
+def _whole() -> ConfigDict:
     config = experiment.default_config()
     config.data.source = "digits"
     config.latent = (8, 8, 1)
@@ -27,4 +33,18 @@ def get_config() -> ConfigDict:
     config.sampling.num_steps = 15
     config.training.num_steps = 7500
     config.training.batch_size = 64
+    return config
+
+
+def _few_labels() -> ConfigDict:
+    config = _whole()
+    config.data.kept = ConfigDict({"label": 50})
+    # Fifty images alone would teach the network what is shown; as noisy views of what is asked
+    # for, all of them do. Images without a label learn with the one that the model draws itself.
+    config.loss.tasks = ConfigDict(
+        {"image | image": 0.2, "image | label": 0.35, "label | image": 0.45}
+    )
+    config.loss.believed = ("label",)
+    config.loss.shown_noise = ConfigDict({"image": 0.8})
+    config.loss.scales.label = 0.01
     return config

@@ -68,7 +68,7 @@ def compare_arms(
         config.training.num_steps = steps
     settings = experiment.check_config(config)
     plans = {arm: baselines.make_arm(config, arm) for arm in arms}
-    splits = experiment.open_data(config)
+    splits = experiment.open_data(config, whole=True)
     real = _real_data(config, splits, folder / "features.safetensors")
     batch = splits[0].take(np.arange(settings.training.batch_size) % len(splits[0]))
     costs = _costs(plans, batch)

@@ -68,7 +68,7 @@ def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
 def open_moved_data(
     workdir: str, config: ConfigDict, places: Mapping[str, str] | None = None
 ) -> tuple[data.Source, data.Source]:
-    """Opens the data of a workdir where they lie now.
+    """Opens the data of a workdir where they lie now, with what `data.kept` hides from training.
 
     Args:
         workdir: the experiment's folder.
@@ -79,12 +79,12 @@ def open_moved_data(
         ValueError: other contents than the experiment was trained on, or data that cannot be read.
     """
     if not places:
-        return experiment.open_data(config)
+        return experiment.open_data(config, whole=True)
     moved = config.copy_and_resolve_references()
     moved.data.update(places)
     moved = experiment.local_paths(moved)
     experiment.check_workdir(files.local_path(workdir, "workdir"), moved)
-    return experiment.open_data(moved)
+    return experiment.open_data(moved, whole=True)
 
 
 def require_writable(workdir: str) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mmdiffusion_jax.data.audio import log_mel
 from mmdiffusion_jax.data.derived import Derivations, Derived
+from mmdiffusion_jax.data.kept import Kept
 from mmdiffusion_jax.data.latents import LatentSource, cache_latents
 from mmdiffusion_jax.data.npz import npz_digest, open_npz, write_npz
 from mmdiffusion_jax.data.pipeline import eval_batches, to_device, train_batches
@@ -30,6 +31,7 @@ __all__ = [
     "ArraySource",
     "Derivations",
     "Derived",
+    "Kept",
     "LatentSource",
     "RecordSource",
     "Source",

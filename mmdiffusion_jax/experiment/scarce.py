@@ -20,7 +20,7 @@ def draw_scarce_last(config: ConfigDict, built: Experiment, source: data.Source)
     a chain it would lead every sample to the few examples that have it. Where the network is shown
     nothing, so that nothing is drawn in a chain, the states of joint samples leave out what is
     unknown (`sampling.unknown`). An order that the config names stays, and so does any other
-    `sampling.unknown` than "auto".
+    `sampling.unknown` than "auto"; what is believed in training is not missing there.
 
     Args:
         config: an experiment's.
@@ -30,7 +30,8 @@ def draw_scarce_last(config: ConfigDict, built: Experiment, source: data.Source)
     model, options = built.model, built.sampling
     if built.settings.formulation != "shared" or options.order:
         return config
-    scarce = _scarce(source, set(model.modalities) - {model.primary})
+    believed = {model.primary, *built.settings.loss.believed}
+    scarce = _scarce(source, set(model.modalities) - believed)
     stages = sampling.stages_of(model, (), None)
     kept = [tuple(name for name in stage if name not in scarce) for stage in stages]
     before = [name for stage in kept for name in stage]

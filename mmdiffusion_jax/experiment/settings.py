@@ -141,6 +141,8 @@ class Settings:
         ranges.check_one_of("primary", self.primary, names)
         for name in self.diffused:
             ranges.check_one_of("diffused", name, names - {self.primary})
+        for name in self.loss.believed:
+            ranges.check_one_of("loss.believed", name, names - {self.primary})
         trained = self.formulation == "shared" and self.loss.kind == "simple"
         if self.diffused and (self.process.shares or not trained):
             raise errors.invalid(

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from mmdiffusion_jax import data, errors, metrics, ranges
 from mmdiffusion_jax.experiment.build import build
 from mmdiffusion_jax.experiment.checks import check_opened, check_source, present_values
+from mmdiffusion_jax.experiment.sections.reading import under
 from mmdiffusion_jax.modalities import Modality
 
 _MOVED = (
@@ -18,16 +19,19 @@ _MOVED = (
 )
 
 
-def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
+def open_data(config: ConfigDict, whole: bool = False) -> tuple[data.Source, data.Source]:
     """Opens the training and the test split, and checks them; the digits are prepared first.
 
     Images of a latent modality are encoded once, into `latents` in the data's folder, see
     `data.cache_latents`; modalities that are derived from a column are added, see `data.Derived`.
 
+    With `whole`, nothing is hidden from the training split that `data.kept` hides.
+
     Raises:
         ValueError: data that are missing, damaged, or do not fit the modalities.
     """
     modalities = build(config).model.modalities
+    kept = {} if whole else config.data.kept
     section = config.data
     digits = data.digits.open_splits(section.folder) if section.source == "digits" else {}
     opened = []
@@ -45,6 +49,9 @@ def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
         source = _add_embeddings(source, config, modalities, split)
         source = add_derived(source, modalities, split, config.seed)
         check_source(source, modalities, split)
+        for name in sorted(kept if split == "train" else ()):
+            with under("config.data"):
+                source = data.Kept(source, name, kept[name])
         opened.append(source)
     return opened[0], opened[1]
 

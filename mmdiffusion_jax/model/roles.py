@@ -27,12 +27,17 @@ class Role(enum.IntFlag):
         KNOWN: the network sees its encoding beside z_t, clear or at a noise level of its own; it is
             given, so the loss does not count it.
         DIFFUSED: z_0 is the encoding of this secondary, in the place of the primary's.
+        VIEWED: the network sees its encoding under noise beside z_t, though it is asked for.
+        BELIEVED: the example lacks it, and its task knows it: the network is to see the model's own
+            draw, as if it were known.
     """
 
     PRESENT = 1
     CARRIED = 2
     KNOWN = 4
     DIFFUSED = 8
+    VIEWED = 16
+    BELIEVED = 32
 
 
 @jax.tree_util.register_dataclass
@@ -70,6 +75,18 @@ class Roles:
         """(batch,) booleans, the examples of which the network sees the modality beside z_t."""
         return self._has(name, Role.KNOWN)
 
+    def seen(self, name: str) -> jax.Array:
+        """(batch,) booleans, the examples of which the network sees it, known or under noise."""
+        return self._has(name, Role.KNOWN | Role.VIEWED)
+
+    def viewed(self, name: str) -> jax.Array:
+        """(batch,) booleans, the examples that ask for it and see it under noise."""
+        return self._has(name, Role.VIEWED)
+
+    def believed(self, name: str) -> jax.Array:
+        """(batch,) booleans, the examples that are to see the model's own draw of it."""
+        return self._has(name, Role.BELIEVED)
+
     def diffused(self, name: str) -> jax.Array:
         """(batch,) booleans, the examples whose z_0 is a secondary's encoding."""
         return self._has(name, Role.DIFFUSED)
@@ -90,7 +107,7 @@ class Roles:
 
     def without(self, name: str) -> "Roles":
         """The same roles, but that no state carries the modality, and no network sees it."""
-        value = self._value(name) & ~int(Role.CARRIED | Role.KNOWN)
+        value = self._value(name) & ~int(Role.CARRIED | Role.KNOWN | Role.VIEWED)
         return dataclasses.replace(self, values={**self.values, name: value})
 
     def with_diffused(self, name: str) -> "Roles":
@@ -123,7 +140,7 @@ class Roles:
         }
 
     def shown(self, name: str, like: jax.Array) -> jax.Array:
-        """What the network sees of a modality: its encoding where known, else zeros.
+        """What the network sees of a modality: its encoding where it is seen, else zeros.
 
         The result has the shape and dtype of `like` (batch, *latent), such as z_t.
 
@@ -138,11 +155,11 @@ class Roles:
         self._value(name)
         if name not in self.encodings:
             return jnp.zeros_like(like)
-        return where_present(self.known(name), self.encodings[name].astype(like.dtype))
+        return where_present(self.seen(name), self.encodings[name].astype(like.dtype))
 
     def clarity(self, name: str, dtype: Any = None) -> jax.Array:
-        """How clear the network sees a modality, (batch,): 1 − s/T where known, else 0."""
-        clear = self.known(name).astype(dtype or jnp.zeros(()).dtype)
+        """How clear the network sees a modality, (batch,): 1 − s/T where it is seen, else 0."""
+        clear = self.seen(name).astype(dtype or jnp.zeros(()).dtype)
         return clear * (1 - self.levels[name]).astype(clear.dtype) if name in self.levels else clear
 
     def _value(self, name: str) -> jax.Array:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -51,29 +51,39 @@ def _noise(index: int, like: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def shown_at_random(
-    key: jax.Array, schedule: Schedule, roles: Roles, rates: Mapping[str, float]
+    key: jax.Array,
+    schedule: Schedule,
+    roles: Roles,
+    rates: Mapping[str, float],
+    views: Collection[str] = (),
 ) -> Roles:
     """The roles with noise at a level s, uniform in 1 … T − 1, in a share of what is shown.
+
+    What is asked for and viewed all the same always has such noise.
 
     Args:
         key: a typed key.
         schedule: the noise schedule.
         roles: with encodings.
         rates: {name: share of the examples that know the modality}; a name left out is clean.
+        views: the names of what some examples view.
 
     Raises:
         ValueError: an unknown name, or a share outside [0, 1].
     """
-    if not rates:
-        return roles
-    levels = {}
-    for index, (name, rate) in enumerate(sorted(rates.items())):
+    for name, rate in rates.items():
         expect_name("shown_noise", name, roles.encodings, none="the network is shown nothing")
         number = f"shown_noise[{name!r}]"
         expect_number(number, rate, "a share in [0, 1]", lambda x: 0 <= x <= 1)
+    names = sorted({*rates, *views})
+    if not names:
+        return roles
+    levels = {}
+    for index, name in enumerate(names):
         shape = roles.known(name).shape
         of_rate, of_level = jax.random.split(jax.random.fold_in(key, index))
         s = jax.random.randint(of_level, shape, 1, schedule.num_steps)
-        levels[name] = jnp.where(jax.random.bernoulli(of_rate, rate, shape), s, 0)
-    keys = jax.random.split(jax.random.fold_in(key, len(rates)), *shape)
+        noisy = jax.random.bernoulli(of_rate, rates.get(name, 0.0), shape) | roles.viewed(name)
+        levels[name] = jnp.where(noisy, s, 0)
+    keys = jax.random.split(jax.random.fold_in(key, len(names)), *shape)
     return shown_at(keys, schedule, roles, levels)

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,9 @@ from mmdiffusion_jax.process.checks import (
 class Task:
     """p(asked | known), as in "image, label | audio"; modalities in neither are left out.
 
+    A modality in both is asked for, and the network views it under noise: a task such as
+    "image | image" trains what is shown on every image, where few examples have something to know.
+
     Attributes:
         asked: the names of the modalities that the loss counts.
         known: the names of those whose values the network sees.
@@ -45,6 +48,11 @@ class Task:
         """The name of its line in the metrics, such as "image+label_given_audio"."""
         return "_given_".join("+".join(part) for part in (self.asked, self.known) if part)
 
+    @property
+    def viewed(self) -> tuple[str, ...]:
+        """The names of what is asked for and viewed under noise."""
+        return tuple(name for name in self.known if name in self.asked)
+
     def __str__(self) -> str:
         parts = [", ".join(self.asked), ", ".join(self.known)]
         return " | ".join(part for part in parts if part)
@@ -54,15 +62,15 @@ def parse_task(text: str) -> Task:
     """The task that "asked, … | known, …" says, with its names sorted.
 
     Raises:
-        ValueError: no text, a task that asks for nothing, or one that names a modality twice.
+        ValueError: no text, a task that asks for nothing, or one that names a modality twice on
+            one side.
     """
     expected = '"asked, … | known, …", such as "image | label"'
     parts = expect("task", text, str).split("|")
     names = [[name.strip() for name in part.split(",") if name.strip()] for part in parts]
     if len(parts) > 2 or not names[0]:
         raise errors.invalid("tasks", repr(text), expected, "name what it asks for first")
-    everyone = sorted(itertools.chain(*names))
-    for first, second in itertools.pairwise(everyone):
+    for first, second in itertools.chain(*(itertools.pairwise(sorted(part)) for part in names)):
         if first == second:
             raise errors.invalid("tasks", f"{first!r} twice in {text!r}", expected, "name it once")
     return Task(*(tuple(sorted(part)) for part in names))
@@ -155,6 +163,7 @@ def training_roles(
     dropout: Mapping[str, float] | None = None,
     key: jax.Array | None = None,
     tasks: Mapping[str, float] | None = None,
+    believed: Collection[str] = (),
 ) -> Roles:
     """The roles of a training batch, by presence, tasks and dropout.
 
@@ -175,6 +184,8 @@ def training_roles(
         dropout: {name: probability of being dropped}; left out, nothing is dropped.
         key: a typed key; needed where anything is dropped or tasks are drawn.
         tasks: {task: rate}, see `parse_tasks`; left out, all are asked for and nothing is known.
+        believed: the names of what examples that lack it are to see as the model draws it, where
+            their task knows it.
 
     Raises:
         ValueError: a modality missing from the batch, a batch without examples, modalities of
@@ -205,13 +216,14 @@ def training_roles(
         shares = parse_tasks(tasks, masks)
         task_key = jax.random.fold_in(as_key("key", key), len(masks))
         drawn = _draw_tasks(task_key, roles, shares)
-        roles = _with_tasks(roles, tuple(shares), drawn, model)
+        roles = _with_tasks(roles, tuple(shares), drawn, model, believed)
         roles = dataclasses.replace(roles, task=drawn)
     values = dict(roles.values)
     for index, name in enumerate(sorted(rates)):
         drop_key = jax.random.fold_in(as_key("key", key), index)
         stays = jax.random.bernoulli(drop_key, 1 - rates[name], masks[name].shape)
-        left = jnp.where(roles.known(name), 0, values[name] & ~int(Role.CARRIED))
+        given = roles.known(name) | roles.believed(name)
+        left = jnp.where(given, 0, values[name] & ~int(Role.CARRIED | Role.VIEWED))
         left = jnp.where(roles.diffused(name), values[name], left)
         values[name] = jnp.where(stays, values[name], left)
     return dataclasses.replace(roles, values=values)
@@ -266,7 +278,13 @@ def diffused_of(model: Modal, asked: Iterable[str]) -> str | None:
     return min(names & set(getattr(model, "diffusable", ())), default=None)
 
 
-def _with_tasks(roles: Roles, tasks: Sequence[Task], place: jax.Array | int, model: Modal) -> Roles:
+def _with_tasks(
+    roles: Roles,
+    tasks: Sequence[Task],
+    place: jax.Array | int,
+    model: Modal,
+    believed: Collection[str] = (),
+) -> Roles:
     """The roles by the place of each example's task, of roles that carry what is present."""
     diffused = [diffused_of(model, task.asked) for task in tasks]
 
@@ -277,9 +295,14 @@ def _with_tasks(roles: Roles, tasks: Sequence[Task], place: jax.Array | int, mod
     for name in roles.values:
         mask = roles.present(name)
         asked = mask & drawn(name in each.asked for each in tasks)
-        known = mask & drawn(name in each.known for each in tasks)
+        given = drawn(name in each.known and name not in each.asked for each in tasks)
+        known = mask & given
         carried = asked & drawn(each is not None for each in diffused)
         values[name] = _bits(asked | known, carried, known)
+        viewed = asked & drawn(name in each.viewed for each in tasks)
+        values[name] += int(Role.VIEWED) * viewed.astype(jnp.int32)
+        if name in believed:
+            values[name] += int(Role.BELIEVED) * (given & ~mask).astype(jnp.int32)
     roles = dataclasses.replace(roles, values=values)
     for name in {name for name in diffused if name not in (None, model.primary)}:
         here = roles.with_diffused(name).values[name]

@@ -106,7 +106,7 @@ class MultiModalModel(nn.Module):
         flags = [
             flag
             for name in self.shows
-            for flag in (roles.known(name).astype(z_t.dtype), roles.clarity(name, z_t.dtype))
+            for flag in (roles.seen(name).astype(z_t.dtype), roles.clarity(name, z_t.dtype))
         ]
         flags += [roles.diffused(name).astype(z_t.dtype) for name in self.diffuses]
         whole = jnp.concatenate(maps, axis=-1)

@@ -18,6 +18,7 @@ from mmdiffusion_jax.model import (
     parse_tasks,
     training_roles,
 )
+from mmdiffusion_jax.model.believing import with_beliefs
 from mmdiffusion_jax.model.diffusion import expect_diffusion
 from mmdiffusion_jax.model.showing import shown_at_random
 from mmdiffusion_jax.objective.bound import bound_estimate, draw_t_and_noise
@@ -48,6 +49,9 @@ class LossOptions:
             what the network sees.
         tasks: {"asked, … | known, …": rate}, see `model.parse_tasks`; left out, all modalities are
             asked for together.
+        believed: the names of what the network is shown as the model itself draws it from what an
+            example has, where the example lacks it and its task knows it: p(image | label) then
+            learns from images without labels too. Such a draw costs a call without gradient.
         shown_noise: {name: share} of the examples that know a modality in which the network is
             shown it at a noise level drawn from all; left out, it is shown without noise.
         timesteps: how t is drawn: "uniform", "antithetic" or "stratified".
@@ -65,6 +69,7 @@ class LossOptions:
     variance_scale: float = 0.001
     tasks: Mapping[str, float] | None = None
     shown_noise: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    believed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         does = "of the signal-to-noise ratio, such as p2_weighting()"
@@ -142,10 +147,15 @@ def simple_loss_terms(
     options = expect("options", LossOptions() if options is None else options, LossOptions)
     scales = modality_scales_of(model, options.modality_scales)
     drop_key, draw_key = jax.random.split(key)
-    roles = training_roles(model, batch, presence, options.dropout, drop_key, options.tasks)
+    tasks, believed = options.tasks, options.believed
+    roles = training_roles(model, batch, presence, options.dropout, drop_key, tasks, believed)
     clean, roles = encode(model, batch, roles)
+    roles = with_beliefs(
+        jax.random.fold_in(drop_key, 2 + len(model.modalities)), diffusion, roles, believed
+    )
     blur_key = jax.random.fold_in(drop_key, 1 + len(model.modalities))
-    roles = shown_at_random(blur_key, process.schedule, roles, options.shown_noise)
+    views = {name for task in parse_tasks(tasks or {}, model.modalities) for name in task.viewed}
+    roles = shown_at_random(blur_key, process.schedule, roles, options.shown_noise, views)
     t, noise = draw_t_and_noise(draw_key, process.schedule, clean, options.timesteps)
     state = observe(diffusion, clean, roles, t, noise)
     t = state.t

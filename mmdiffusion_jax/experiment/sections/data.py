@@ -1,6 +1,7 @@
 """The data set of an experiment."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from mmdiffusion_jax import data, ranges
 from mmdiffusion_jax.experiment.sections.reading import check_whole_numbers
@@ -22,6 +23,8 @@ class DataOptions:
         size: (height, width) that images of the small sets are brought to; zeros leave them.
         spectrogram: (frames, mels) of sound.
         embedder: the file of a network whose features are the embeddings; "" for none.
+        kept: {modality: how many training examples keep it}, of a class equally many; the others
+            lack it. For studies of scarce data; judges are fitted to whole data all the same.
 
     Raises:
         ValueError: an unknown source, or a bad size.
@@ -35,8 +38,11 @@ class DataOptions:
     size: tuple[int, ...] = (0, 0)
     spectrogram: tuple[int, ...] = (32, 32)
     embedder: str = ""
+    kept: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ranges.check_one_of("data.source", self.source, SOURCES)
         check_whole_numbers("data.size", self.size, 2, 0)
         check_whole_numbers("data.spectrogram", self.spectrogram, 2, 1)
+        for name, count in self.kept.items():
+            ranges.check_whole(f"data.kept.{name}", count, 1)

@@ -37,6 +37,8 @@ class LossOptions:
             Left out, `default_tasks` makes them of the modalities.
         shown_noise: {modality: the share of examples, among those that know it, in which the
             network is shown it at a noise level drawn from all}.
+        believed: the modalities that tasks know and that some examples lack: the network is shown
+            what it draws of them itself, as `objective.LossOptions` says. For labels of few images.
         weighting: of the noise's error by t, {"kind": a name in `WEIGHTINGS`, **its parameters}, or
             the name alone. "auto" is "v" where tasks condition and the network predicts "v" or
             "z_0", else "none": of a network that predicts the noise, "v" would weigh the last steps
@@ -52,6 +54,7 @@ class LossOptions:
     dropout: Mapping[str, float] = dataclasses.field(default_factory=dict)
     tasks: Mapping[str, float] = dataclasses.field(default_factory=dict)
     shown_noise: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    believed: tuple[str, ...] = ()
     weighting: Choice = dataclasses.field(default="auto", metadata={"table": WEIGHTINGS})
     timesteps: str = "uniform"
 
@@ -77,6 +80,7 @@ class LossOptions:
             self.timesteps,
             tasks=self.tasks or None,
             shown_noise=self.shown_noise,
+            believed=self.believed,
         )
 
     def make_weighting(self) -> Callable[[jax.Array], jax.Array]:
