@@ -85,7 +85,7 @@ def test_lists_and_numpy_arrays_are_arrays(name):
     [
         (
             lambda: model.ModelFunctions(max, {"x": plain_model.point()}, "x", droppable=("y",)),
-            "`droppable`: got 'y', expected no entry, as the model has no secondary",
+            "`droppable`: got 'y', expected one of 'x'",
         ),
         (
             lambda: model.ModelFunctions(max, {}, "x"),

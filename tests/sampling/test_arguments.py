@@ -31,6 +31,10 @@ CALLS = {
     "Method": OPTIONS,
     "DDIM": {"eta": 0.5},
     "DPMSolverPP": {"order": 2, "sde": False},
+    "Noised": {"values": Y, "level": 0.5},
+    "autoguidance": {
+        "weaker": DIFFUSION, "scale": 2.0, "interval": (0.1, 1.0), "rescale": 0.5, "limit": 1.0,
+    },
     "check_grid": {"schedule": SCHEDULE, "times": [6, 3, 1]},
     "classifier_free_guidance": {
         "name": "y", "scale": 2.0, "interval": (0.1, 1.0), "rescale": 0.5, "limit": 1.0,
