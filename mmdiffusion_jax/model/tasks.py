@@ -175,7 +175,8 @@ def training_roles(
 
     A modality that is dropped from a state, at random, stays in the loss: so the heads learn to
     predict x_i from a state that does not carry it, and the denoiser learns the branch without
-    modality i that classifier-free guidance needs. A known modality that is dropped is absent.
+    modality i that classifier-free guidance needs. A known modality that is dropped is absent. With
+    tasks the primary is dropped only where it is known: a state without it is a task of its own.
 
     Args:
         model: whose modalities play them, and which of these is the primary.
@@ -223,7 +224,8 @@ def training_roles(
         drop_key = jax.random.fold_in(as_key("key", key), index)
         stays = jax.random.bernoulli(drop_key, 1 - rates[name], masks[name].shape)
         given = roles.known(name) | roles.believed(name)
-        left = jnp.where(given, 0, values[name] & ~int(Role.CARRIED | Role.VIEWED))
+        dropped = Role.VIEWED if tasks and name == model.primary else Role.CARRIED | Role.VIEWED
+        left = jnp.where(given, 0, values[name] & ~int(dropped))
         left = jnp.where(roles.diffused(name), values[name], left)
         values[name] = jnp.where(stays, values[name], left)
     return dataclasses.replace(roles, values=values)

@@ -1,6 +1,7 @@
 """The U-Net of ADM (Dhariwal & Nichol 2021, "Diffusion models beat GANs on image synthesis")."""
 
 import functools
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -114,9 +115,9 @@ class UNet(nn.Module):
         """z_t (batch, *latent), t (batch,) → (features, prediction (batch, h, w, out_channels)).
 
         The context (batch, features) is what conditions the network beside t, or None; what is
-        shown is added to the first map, and its summary to the embedding. The
-        features' grid is the last map before the norm of the output; their condition is the
-        embedding of t and context, brought to the width of the grid.
+        shown is added to the first map, and its summary to the embedding and, place by place, to
+        the smallest map. The features' grid is the last map before the norm of the output; their
+        condition is the embedding of t and context, brought to the width of the grid.
         """
         self.check()
         channels = self.level_channels
@@ -142,6 +143,8 @@ class UNet(nn.Module):
                 grid = self._stage(f"down_{level}_resample", out, grid, embedding, resample="down")
                 skips.append(grid)
 
+        if shown is not None:
+            grid = grid + self._places(grid, shown.summary)
         grid = self._stage("middle_0", channels[-1], grid, embedding, attends=True)
         grid = self._stage("middle_1", channels[-1], grid, embedding)
 
@@ -159,6 +162,12 @@ class UNet(nn.Module):
         values = self.patch_size**2 * self.out_channels
         prediction = _zero_convolution(out_map, values, "prediction", self.dtype, wide=True)
         return features, join_patches(prediction, *sides, self.patch_size)
+
+    def _places(self, grid: jax.Array, summary: jax.Array) -> jax.Array:
+        """What is known of the image as a whole, place by place: convolutions know no places."""
+        shape = grid.shape[1:]
+        out = zero_linear(summary, math.prod(shape), "shown_places", self.dtype)
+        return out.reshape(-1, *shape).astype(grid.dtype)
 
     def _embedding(self, t: jax.Array, context: jax.Array | None) -> jax.Array:
         width = 4 * self.width

@@ -109,6 +109,16 @@ CASES = {
         temper=within_range,
         tolerance=0.06,
     ),
+    "audio_values": Case(
+        Audio(latent=LATENT, frames=2, mels=6, encoder="values"),
+        RNG.uniform(-1, 1, (3, 2, 6)).astype(np.float32),
+        bad=(([[[3.0]]], "the value 3.0, expected a log-mel spectrogram in −1 … 1"),),
+        space=(PLANE[..., None], 0.05**2),
+        enumerated=Audio(latent=LATENT, frames=2, mels=1),
+        temper=within_range,
+        unit_rms=False,
+        bounds_draws=False,
+    ),
     "tokens": Case(
         Tokens(latent=LATENT, num_classes=4, length=3, padding=-1),
         RNG.integers(0, 4, (3, 3)),

@@ -72,3 +72,30 @@ def test_pictures_are_upright():
 def test_bad_fields():
     with pytest.raises(ValueError, match="`mels`: got 0, expected 1 or more"):
         Audio(latent=(4, 4, 1), mels=0)
+
+
+def test_values_are_read_back_from_their_encoding_and_masks_go_with_them():
+    audio = Audio(latent=(4, 3, 2), frames=4, mels=6, encoder="values")
+    x = np.random.default_rng(0).uniform(-1, 1, (5, 4, 6)).astype(np.float32)
+    code = audio.bind({}).encode(jnp.asarray(x))
+    head = {"mean": jnp.zeros(x.shape), "log_std": jnp.zeros(x.shape)}
+    np.testing.assert_array_equal(audio.reconstruct(code, head)["mean"], x)
+    np.testing.assert_array_equal(audio.latent_mask(jnp.asarray(x > 0)), np.asarray(code) > 0)
+    assert audio.holds
+    assert not AUDIO.holds
+    assert AUDIO.reconstruct(code, head) is head
+    with pytest.raises(ValueError, match="`mask`: got a part of a spectrogram"):
+        AUDIO.latent_mask(jnp.ones((1, 8, 12), bool))
+
+
+@pytest.mark.parametrize("fields", [{"frames": 8}, {"mels": 3}, {"grid": (2, 2)}])
+def test_values_need_a_latent_of_their_size(fields):
+    with pytest.raises(ValueError, match="`encoder`: got 'values' for"):
+        Audio(latent=(4, 6, 1), encoder="values", **{"frames": 4, "mels": 6, **fields})
+
+
+def test_the_encoder_of_before_has_the_fields_of_before():
+    """Stored latents are known by them."""
+    assert "encoder" not in AUDIO.encoder_fields
+    values = Audio(latent=(8, 12, 1), frames=8, mels=12, encoder="values")
+    assert values.encoder_fields["encoder"] == "values"
