@@ -102,8 +102,11 @@ class ShownWorld(LinearWorld):
         )
 
 
-def p_values(world, batch, samples, known):
-    """Of the samples' residuals, whitened by the exact conditional law, against N(0, 1)."""
+def against_the_law(world, batch, samples, known):
+    """Kolmogorov–Smirnov tests of the residuals, whitened by the exact conditional law.
+
+    One a coordinate, against N(0, 1), and one of their squared norms, against χ².
+    """
     places = [DIMS * world.everyone.index(name) + i for name in known for i in range(DIMS)]
     asked = [i for i in range(len(world.mean)) if i not in places]
     u = np.concatenate([np.asarray(samples[name]) for name in world.everyone], axis=1)
@@ -116,7 +119,11 @@ def p_values(world, batch, samples, known):
         residual = residual - (given - world.mean[places]) @ gain.T
         covariance = covariance - gain @ cross.T
     white = np.linalg.solve(np.linalg.cholesky(covariance), residual.T)
-    values = [stats.kstest(row, "norm").pvalue for row in white]
+    tests = [stats.kstest(row, "norm") for row in white]
     # Norms see what the single coordinates do not: that they depend on each other.
-    values.append(stats.kstest((white**2).sum(0), stats.chi2(len(white)).cdf).pvalue)
-    return values
+    return [*tests, stats.kstest((white**2).sum(0), stats.chi2(len(white)).cdf)]
+
+
+def p_values(world, batch, samples, known):
+    """Of the tests above."""
+    return [test.pvalue for test in against_the_law(world, batch, samples, known)]

@@ -116,6 +116,8 @@ class Settings:
             return loss
         with under("config.loss"):
             known = _known(tasks, kinds)
+            for name in loss.believed:
+                ranges.check_one_of("believed", name, set(known) - {self.primary})
         changes: dict[str, Any] = {"tasks": tasks}
         changes["dropout"] = {**dict.fromkeys(known, _DROPOUT), **loss.dropout}
         if known and loss.weighting == {"kind": "auto"} and self.process.target != "noise":
@@ -141,8 +143,6 @@ class Settings:
         ranges.check_one_of("primary", self.primary, names)
         for name in self.diffused:
             ranges.check_one_of("diffused", name, names - {self.primary})
-        for name in self.loss.believed:
-            ranges.check_one_of("loss.believed", name, names - {self.primary})
         trained = self.formulation == "shared" and self.loss.kind == "simple"
         if self.diffused and (self.process.shares or not trained):
             raise errors.invalid(

@@ -11,6 +11,7 @@ from mmdiffusion_jax.model.absence import choose_rows
 from mmdiffusion_jax.model.calls import call_modality, draw, head_of
 from mmdiffusion_jax.model.diffusion import Diffusion
 from mmdiffusion_jax.model.roles import Role, Roles
+from mmdiffusion_jax.process.checks import expect_name
 
 
 def with_beliefs(
@@ -27,7 +28,12 @@ def with_beliefs(
         diffusion: the process and the model.
         roles: with encodings, and with marks of what is to be believed.
         names: of what some examples are to believe.
+
+    Raises:
+        ValueError: a name that the network is not shown.
     """
+    for name in names:
+        expect_name("believed", name, roles.encodings, none="the network is shown nothing")
     for index, name in enumerate(sorted(names)):
         rows, known = roles.believed(name), roles.encodings[name]
         believe = functools.partial(

@@ -306,7 +306,7 @@ def _with_tasks(
         if name in believed:
             values[name] += int(Role.BELIEVED) * (given & ~mask).astype(jnp.int32)
     roles = dataclasses.replace(roles, values=values)
-    for name in {name for name in diffused if name not in (None, model.primary)}:
+    for name in sorted({name for name in diffused if name not in (None, model.primary)}, key=str):
         here = roles.with_diffused(name).values[name]
         mine = drawn(each == name for each in diffused)
         roles = dataclasses.replace(

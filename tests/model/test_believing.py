@@ -115,3 +115,9 @@ def test_the_loss_counts_what_is_viewed_and_what_is_known_by_belief():
 def test_a_name_stands_once_on_each_side(text):
     with pytest.raises(ValueError, match="twice"):
         model.parse_tasks({text: 1.0}, WORLD.everyone)
+
+
+def test_what_no_task_knows_cannot_be_believed():
+    options = objective.LossOptions(tasks={"p | x1": 1.0}, believed=("x9",))
+    with pytest.raises(ValueError, match="`believed`: got 'x9'"):
+        objective.simple_loss(jax.random.key(0), WORLD.diffusion(), BATCH, None, options)

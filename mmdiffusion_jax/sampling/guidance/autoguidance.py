@@ -67,8 +67,8 @@ def autoguidance(
                 for name, x in query.given.items()
             }
             theirs = plain_denoiser(dataclasses.replace(query, diffusion=other))
-            own = dataclasses.replace(roles, encodings=encodings)
-            without = theirs(t, z_t, own).clean.z_0
+            seen = dataclasses.replace(roles, encodings=encodings, levels={})
+            without = theirs(t, z_t, seen).clean.z_0
             return options.replace(schedule, plain, without + scale * (plain.clean.z_0 - without))
 
         return guide
