@@ -154,7 +154,8 @@ def simple_loss_terms(
         jax.random.fold_in(drop_key, 2 + len(model.modalities)), diffusion, roles, believed
     )
     blur_key = jax.random.fold_in(drop_key, 1 + len(model.modalities))
-    views = {name for task in parse_tasks(tasks or {}, model.modalities) for name in task.viewed}
+    parsed = parse_tasks(tasks, model.modalities) if tasks else {}
+    views = {name for task in parsed for name in task.viewed}
     roles = shown_at_random(blur_key, process.schedule, roles, options.shown_noise, views)
     t, noise = draw_t_and_noise(draw_key, process.schedule, clean, options.timesteps)
     state = observe(diffusion, clean, roles, t, noise)
@@ -179,9 +180,9 @@ def simple_loss_terms(
         divergence = process.num_steps * posterior_term(diffusion, clean, state, train_mean=False)
         per_dim = divergence / (noise.size // noise.shape[0])
         terms["variance/loss"] = LossTerm(per_dim, diffused, options.variance_scale)
-    if options.tasks and roles.task is not None:
+    if roles.task is not None:
         each = jax.lax.stop_gradient(LossTerms(terms).per_example())
-        for place, task in enumerate(parse_tasks(options.tasks, model.modalities)):
+        for place, task in enumerate(parsed):
             terms[f"tasks/{task.name}"] = LossTerm(each, roles.task == place, scale=0.0)
     return LossTerms(terms, t)
 

@@ -27,7 +27,7 @@ def workdirs(tmp_path, monkeypatch):
 
     monkeypatch.setattr(sys.modules[apps.evaluate.__module__], "load", load)
     monkeypatch.setattr(experiment, "read_config", lambda workdir: config)
-    monkeypatch.setattr(experiment, "open_data", lambda config: (source, source))
+    monkeypatch.setattr(experiment, "open_data", lambda config, whole: (source, source))
     monkeypatch.setattr(evaluation, "evaluate", lambda built, workdir, *splits: figures[workdir])
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
