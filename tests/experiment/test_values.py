@@ -63,6 +63,7 @@ REAL = {
     "training.gradient_clip": (0.0, -1.0),
     "training.ema_decay": (-0.1, 1.0),
     "process.schedule.offset": (INF,),
+    "sampling.autoguidance": (INF,),
     "sampling.guidance_rescale": (-0.1, 1.1),
     "sampling.guidance_limit": (-0.1, INF),
     "sampling.read_noise": (-0.1, INF),
