@@ -18,6 +18,9 @@ from mmdiffusion_jax.sampling.order import stages_of
 from mmdiffusion_jax.sampling.plan import plan
 from mmdiffusion_jax.sampling.stage import Run, Trajectory
 
+Parts = Mapping[str, Mapping[str, Any]]
+"""{argument of `sample`: {name: what is given of a diffused modality}}."""
+
 
 def sample(
     key: jax.Array,
@@ -83,7 +86,8 @@ def sample(
         >>> samples["pixels"].tolist()
         [[0.5, 0.5]]
     """
-    return _generate(key, diffusion, shape, given, method, fixed, begin)[0]
+    parts = {"fixed": {} if fixed is None else fixed, "begin": {} if begin is None else begin}
+    return _generate(key, diffusion, shape, given, method, parts)[0]
 
 
 def sample_trajectory(
@@ -124,7 +128,8 @@ def sample_trajectory(
         ([100, 50, 1], (3, 1, 2), [[0.5, 0.5]])
     """
     expect_whole("num_states", num_states, 1)
-    return _generate(key, diffusion, shape, given, method, num_states=num_states)
+    parts: Parts = {"fixed": {}, "begin": {}}
+    return _generate(key, diffusion, shape, given, method, parts, num_states)
 
 
 def _generate(
@@ -133,8 +138,7 @@ def _generate(
     shape: tuple[int, ...],
     given: Mapping[str, jax.Array] | None,
     method: Method | None,
-    fixed: Mapping[str, Fixed] | None = None,
-    begin: Mapping[str, Noised] | None = None,
+    parts: Parts,
     num_states: int | None = None,
 ) -> tuple[dict[str, jax.Array], Any]:
     """All values, and the trajectory of the primary where `num_states` is set."""
@@ -157,7 +161,9 @@ def _generate(
             "leave it out, or use sample: no state is denoised where it is given",
         )
     run, path = Run(diffusion, shape, sample_keys(key, shape[0]), method, grid), None
-    fixed, begin, diffused = fixed or {}, begin or {}, set()
+    for argument, of_names in parts.items():
+        expect_names(argument, of_names, "a part of what is diffused")
+    diffused = set()
     for stage in stages_of(model, values, method.order):
         part = run.of(stage, values)
         if part is None:
@@ -166,11 +172,12 @@ def _generate(
             name = part.diffusion.model.primary
             diffused.add(name)
             kept = places if name == model.primary else None
-            drawn, states = part.diffuse(stage, values, fixed.get(name), begin.get(name), kept)
+            given_of = {argument: of_names.get(name) for argument, of_names in parts.items()}
+            drawn, states = part.diffuse(stage, values, places=kept, **given_of)
             path = path if states is None else states
         values = {**values, **drawn}
-    for argument, of_names in (("fixed", fixed), ("begin", begin)):
-        for name in expect_names(argument, of_names, "a part of what is diffused"):
+    for argument, of_names in parts.items():
+        for name in of_names:
             expect_name(argument, name, diffused, "it is not diffused", none="nothing is diffused")
     return values, path
 
