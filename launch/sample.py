@@ -30,7 +30,9 @@ def main(argv: list[str]) -> None:
     folder = apps.sample(
         _WORKDIR.value,
         _OUT.value,
-        apps.Request(_NUM_SAMPLES.value, _GIVEN.value, _SEED.value, _KEEP.value, _BEGIN.value),
+        apps.Request(
+            _NUM_SAMPLES.value, _GIVEN.value, _SEED.value, _KEEP.value, _BEGIN.value, _WEAKER.value
+        ),
         _SHARD_SIZE.value,
         _CHECKPOINT.value,
         _TRAJECTORY.value,

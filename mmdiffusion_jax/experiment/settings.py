@@ -199,7 +199,7 @@ class Settings:
                     "config.diffused",
                     f"{name!r}, whose encoding does not hold it",
                     f"some of {sorted(each for each in modalities if modalities[each].holds)}",
-                    "leave it out, or see docs/modalities.md for what its latent needs",
+                    "leave it out, or see docs/sampling.md for what can be diffused",
                 )
         return modalities
 

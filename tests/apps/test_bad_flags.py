@@ -14,6 +14,7 @@ REQUEST = ("given", "num_samples", "keep", "begin")
     [
         ("train", ["--config.seed=5"], "holds an experiment that differs in seed"),
         ("train", ["--config.training.num_step=5"], "did you mean 'num_steps'"),
+        ("sample", ["--weaker=nowhere"], "expected a folder with a config.json"),
         ("sample", ["--guidance=label"], "`guidance`: got 'label', expected name:scale"),
     ],
 )
