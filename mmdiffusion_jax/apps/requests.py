@@ -57,8 +57,7 @@ def parse_given(
     values: dict[str, int | np.ndarray] = {}
     for text in request.given:
         name, value = _given_value(text, names)
-        if name in values:
-            raise errors.invalid("given", f"{name!r} twice", "each once", "drop one")
+        _check_once("given", name, values)
         values[name] = value
     lengths = [len(x) for x in values.values() if isinstance(x, np.ndarray)]
     num_samples = request.num_samples
@@ -86,7 +85,8 @@ def parse_parts(
     for text in request.keep:
         name, _, path = text.partition("@")
         _check_part("keep", text, path, "name@FILE, as in image@test.npz")
-        _check_new("keep", name, names, fixed)
+        ranges.check_one_of("keep", name, names)
+        _check_once("keep", name, fixed)
         fixed[name] = sampling.Fixed(
             _read_file("keep", name, path), _read_file("keep", f"{name}_keep", path).astype(bool)
         )
@@ -95,7 +95,8 @@ def parse_parts(
         name, _, number = what.partition(":")
         is_number = number.replace(".", "", 1).isdigit()
         _check_part("begin", text, path and is_number, "name:level@FILE, as in image:0.6@test.npz")
-        _check_new("begin", name, names, begin)
+        ranges.check_one_of("begin", name, names)
+        _check_once("begin", name, begin)
         begin[name] = sampling.Noised(_read_file("begin", name, path), float(number))
     return fixed, begin
 
@@ -105,10 +106,7 @@ def _check_part(argument: str, text: str, is_whole: object, expected: str) -> No
         raise errors.invalid(argument, repr(text), expected, "write it so")
 
 
-def _check_new(
-    argument: str, name: str, names: Collection[str], others: Mapping[str, object]
-) -> None:
-    ranges.check_one_of(argument, name, names)
+def _check_once(argument: str, name: str, others: Mapping[str, object]) -> None:
     if name in others:
         raise errors.invalid(argument, f"{name!r} twice", "each once", "drop one")
 
@@ -130,8 +128,7 @@ def parse_scales(argument: str, texts: Sequence[str]) -> dict[str, float]:
             scale = float(number)
         except ValueError:
             raise errors.invalid(argument, repr(text), "name:scale", "as in label:2.0") from None
-        if name in scales:
-            raise errors.invalid(argument, f"{name!r} twice", "each once", "drop one")
+        _check_once(argument, name, scales)
         scales[name] = scale
     return scales
 

@@ -41,6 +41,22 @@ class Query:
     encodings: Mapping[str, jax.Array]
 
 
+def make_query(
+    diffusion: Diffusion, given: Mapping[str, jax.Array], shape: tuple[int, ...]
+) -> Query:
+    """The query of given values, encoded in the shape of the states, (batch, *latent).
+
+    Raises:
+        ValueError: a name that the model lacks, or an encoding of another shape.
+    """
+    dtype = jnp.zeros(()).dtype
+    encodings = {
+        name: call_modality(diffusion.model, name, "encode", x, shape=shape, dtype=dtype)
+        for name, x in given.items()
+    }
+    return Query(diffusion, given, encodings)
+
+
 class Decorator(Protocol):
     """Makes another denoiser of one, such as guidance."""
 

@@ -13,7 +13,6 @@ from mmdiffusion_jax.model import (
     Diffusion,
     ModelFunctions,
     Roles,
-    call_modality,
     function_of,
     head_of,
     query_roles,
@@ -28,7 +27,7 @@ from mmdiffusion_jax.sampling.loop import DRAW, READ, SHOWN, STAGE, START, fold,
 from mmdiffusion_jax.sampling.method import Method
 from mmdiffusion_jax.sampling.order import Stage, parse_order
 from mmdiffusion_jax.sampling.plan import Plan, plan
-from mmdiffusion_jax.sampling.query import Query, plain_denoiser, with_given
+from mmdiffusion_jax.sampling.query import Query, make_query, plain_denoiser, with_given
 
 Values = Mapping[str, jax.Array]
 
@@ -87,7 +86,7 @@ class Run:
 
     def answer(self, stage: Stage, given: Values) -> dict[str, jax.Array]:
         """The values of a stage without the primary, by the heads alone."""
-        model, query = self.diffusion.model, self._query(given)
+        model, query = self.diffusion.model, make_query(self.diffusion, given, self.shape)
         shown = set(given) & set(model.shows)
         heads: Any
         if model.primary in given and model.primary not in shown:
@@ -115,7 +114,7 @@ class Run:
         places: np.ndarray | None = None,
     ) -> tuple[dict[str, jax.Array], Trajectory | None]:
         """The values of a stage with the primary, and the states at these places of the grid."""
-        model, query = self.diffusion.model, self._query(given)
+        model, query = self.diffusion.model, make_query(self.diffusion, given, self.shape)
         shown = set(given) & set(model.shows)
         fixed = certain_part(model, given, fixed)
         generated = [name for name in stage if name != model.primary]
@@ -156,16 +155,6 @@ class Run:
         clean, values = jax.lax.map(lambda pair: read(*pair), (visited, states))
         last = {name: x[-1] for name, x in values.items()}
         return last, Trajectory(visited, states, clean, values)
-
-    def _query(self, given: Values) -> Query:
-        dtype = jnp.zeros(()).dtype
-        encodings = {
-            name: call_modality(
-                self.diffusion.model, name, "encode", x, shape=self.shape, dtype=dtype
-            )
-            for name, x in given.items()
-        }
-        return Query(self.diffusion, given, encodings)
 
     def _denoiser(self, query: Query, carried: set[str]) -> Denoiser:
         """The model's, guided, and with the given values of what states carry in their place."""

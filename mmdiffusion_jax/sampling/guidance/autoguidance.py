@@ -5,11 +5,11 @@ import math
 
 import jax
 
-from mmdiffusion_jax.model import Denoiser, Diffusion, NoisyState, Roles, call_modality
+from mmdiffusion_jax.model import Denoiser, Diffusion, NoisyState, Roles
 from mmdiffusion_jax.model.diffusion import expect_diffusion
 from mmdiffusion_jax.process.checks import expect_number
 from mmdiffusion_jax.sampling.guidance.options import EVERYWHERE, GuidanceOptions
-from mmdiffusion_jax.sampling.query import Decorator, Query, plain_denoiser
+from mmdiffusion_jax.sampling.query import Decorator, Query, make_query, plain_denoiser
 
 
 def autoguidance(
@@ -55,21 +55,15 @@ def autoguidance(
     def decorate(denoiser: Denoiser, query: Query) -> Denoiser:
         if not isinstance(scale, jax.core.Tracer) and scale == 1:
             return denoiser
-        other = weaker.of(query.diffusion.model.primary)
-        schedule = query.diffusion.process.schedule
+        shape = next((x.shape for x in query.encodings.values()), ())
+        theirs = make_query(weaker.of(query.diffusion.model.primary), query.given, shape)
+        weak = plain_denoiser(theirs)
 
         def guide(t: jax.Array, z_t: jax.Array, roles: Roles) -> NoisyState:
             plain = denoiser(t, z_t, roles)
-            encodings = {
-                name: call_modality(
-                    other.model, name, "encode", x, shape=z_t.shape, dtype=z_t.dtype
-                )
-                for name, x in query.given.items()
-            }
-            theirs = plain_denoiser(dataclasses.replace(query, diffusion=other))
-            seen = dataclasses.replace(roles, encodings=encodings, levels={})
-            without = theirs(t, z_t, seen).clean.z_0
-            return options.replace(schedule, plain, without + scale * (plain.clean.z_0 - without))
+            seen = dataclasses.replace(roles, encodings=theirs.encodings, levels={})
+            without = weak(t, z_t, seen).clean.z_0
+            return options.amplify(query.diffusion.process.schedule, plain, without, scale)
 
         return guide
 

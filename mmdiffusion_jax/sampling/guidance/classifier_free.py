@@ -71,8 +71,7 @@ def classifier_free_guidance(
                 encoding = roles.mask({name: encoding})[name]
                 drift = at(process.weights.marginal[name], t, z_t) * encoding
             without = denoiser(t, z_t - drift, roles.without(name)).clean.z_0
-            guided = without + scale * (plain.clean.z_0 - without)
-            return options.replace(process.schedule, plain, guided)
+            return options.amplify(process.schedule, plain, without, scale)
 
         return guide
 

@@ -5,6 +5,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.model import NoisyState
@@ -34,6 +35,12 @@ class GuidanceOptions:
             raise errors.invalid("interval", self.interval, expected, "swap or widen it")
         expect_number("rescale", self.rescale, "a number in [0, 1]", lambda x: 0 <= x <= 1)
         expect_number("limit", self.limit, "a number above 0", lambda x: x > 0, "raise it")
+
+    def amplify(
+        self, schedule: Schedule, plain: NoisyState, without: jax.Array, scale: ArrayLike
+    ) -> NoisyState:
+        """The plain state with ẑ_0 ← without + scale · (ẑ_0 − without)."""
+        return self.replace(schedule, plain, without + scale * (plain.clean.z_0 - without))
 
     def replace(self, schedule: Schedule, plain: NoisyState, guided: jax.Array) -> NoisyState:
         """The plain state with the guided ẑ_0."""
