@@ -28,13 +28,13 @@ def drift(config: ConfigDict) -> dict[str, ConfigDict]:
     return {"joint": part}
 
 
-def single(config: ConfigDict) -> dict[str, ConfigDict]:
-    """One model a task: a diffusion model of the primary, and a predictor of each other modality.
+def predict(config: ConfigDict) -> dict[str, ConfigDict]:
+    """A predictor of each secondary modality alone, and no diffusion model.
 
     A predictor has the same backbone and head and sees the primary, without noise; a restorer of a
     masked image sees the masked image.
     """
-    parts = {"generate": _primary_alone(config)}
+    parts = {}
     for name in sorted(set(config.modalities) - {config.primary}):
         part = config.copy_and_resolve_references()
         part.formulation = "predict"
@@ -42,6 +42,11 @@ def single(config: ConfigDict) -> dict[str, ConfigDict]:
         part.predict = ConfigDict({"given": (source,), "target": name})
         parts[f"predict_{name}"] = _plainly_sampled(part)
     return parts
+
+
+def single(config: ConfigDict) -> dict[str, ConfigDict]:
+    """One model a task: a diffusion model of the primary, and the predictors of `predict`."""
+    return {"generate": _primary_alone(config), **predict(config)}
 
 
 def single_augmented(config: ConfigDict) -> dict[str, ConfigDict]:
@@ -74,6 +79,7 @@ ARMS: Mapping[str, Callable[[ConfigDict], dict[str, ConfigDict]]] = {
     "multi": multi,
     "drift": drift,
     "single": single,
+    "predict": predict,
     "single_augmented": single_augmented,
     "separate": separate,
 }

@@ -222,6 +222,7 @@ def build(config: ConfigDict) -> Experiment:
         shares=settings.process.shares or None,
         droppable=_droppable(settings),
         shows=settings.shows,
+        self_conditioned=tuple(sorted(settings.self_conditioned)),
         diffuses=tuple(sorted(settings.diffused)),
         sees_augmented=settings.augmentation.rate > 0,
     )

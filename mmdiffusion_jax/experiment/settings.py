@@ -44,6 +44,8 @@ class Settings:
         primary: the modality that is diffused, and drives joint samples.
         diffused: others that are diffused too, where they are asked for without the primary: draws
             of them go from noise to data in as many states, in the place of one answer by a head.
+        self_conditioned: the modalities of which the network sees its own estimate, by a first call
+            on the same state, where they are asked for. Sampling costs twice the calls.
         formulation: a name in `FORMULATIONS`.
         predict: of the formulation "predict".
         augmentation: of training images.
@@ -65,6 +67,7 @@ class Settings:
     modalities: Mapping[str, Choice] = dataclasses.field(default_factory=dict)
     primary: str = "image"
     diffused: tuple[str, ...] = ()
+    self_conditioned: tuple[str, ...] = ()
     formulation: str = "shared"
     predict: PredictOptions = dataclasses.field(default_factory=PredictOptions)
     augmentation: AugmentationOptions = dataclasses.field(default_factory=AugmentationOptions)
@@ -143,14 +146,17 @@ class Settings:
         ranges.check_one_of("primary", self.primary, names)
         for name in self.diffused:
             ranges.check_one_of("diffused", name, names - {self.primary})
+        for name in self.self_conditioned:
+            ranges.check_one_of("self_conditioned", name, names)
         trained = self.formulation == "shared" and self.loss.kind == "simple"
-        if self.diffused and (self.process.shares or not trained):
-            raise errors.invalid(
-                "diffused",
-                self.diffused,
-                "nothing but with the simple loss of the formulation 'shared', without shares",
-                "leave it out",
-            )
+        for key in ("diffused", "self_conditioned"):
+            if getattr(self, key) and (self.process.shares or not trained):
+                raise errors.invalid(
+                    key,
+                    getattr(self, key),
+                    "nothing but with the simple loss of the formulation 'shared', without shares",
+                    "leave it out",
+                )
         for path in (
             "process.weights",
             "process.shares",

@@ -26,8 +26,9 @@ class Shown(NamedTuple):
             other, zero where a modality is not known.
         summary: (batch, n), what conditions the network as a whole: of each modality whether it is
             known, and how clear its encoding is: 1 without noise, 0 where there is nothing to see;
-            of each secondary that may be diffused whether z_0 encodes it; and the maps, coarse. All
-            zero where nothing is known and z_0 is the primary's.
+            of each secondary that may be diffused whether z_0 encodes it; whether what is seen is
+            an estimate of the network's own; and the maps, coarse. All zero where nothing is known
+            and z_0 is the primary's.
     """
 
     maps: jax.Array

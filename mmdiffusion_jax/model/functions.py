@@ -164,6 +164,8 @@ class ModelFunctions:
         diffusable: the secondaries that training has diffused too, in the place of the primary,
             which `denoise` is told by `Roles.diffused`; `Diffusion.of` makes one of them the
             primary. Left out, none.
+        self_conditioned: modalities of which `denoise` sees, where they are asked for, its own
+            estimate by a first call on the same state, by `Roles.shown` and `Roles.estimated`.
         only_known: modalities that states never carry, and of which no encoding is estimated.
         droppable: the modalities that training dropped from some states, or from what is shown, so
             that the model knows how to do without; left out, all of them.
@@ -171,8 +173,8 @@ class ModelFunctions:
     Raises:
         ValueError: `denoise` is no function or `modalities` no dictionary of `ModalityFunctions`;
             an unknown primary, target, variance or name in `shares`, `droppable`, `shows`,
-            `diffusable` or `only_known`; names to show or to diffuse and a `denoise` that does not
-            see roles, or names to diffuse and shares.
+            `diffusable`, `self_conditioned` or `only_known`; names to show, to diffuse or to
+            condition on and a `denoise` that does not see roles, or names to diffuse and shares.
 
     Example:
         >>> import jax.numpy as jnp
@@ -196,6 +198,7 @@ class ModelFunctions:
     droppable: tuple[str, ...] | None = None
     shows: tuple[str, ...] = ()
     diffusable: tuple[str, ...] = ()
+    self_conditioned: tuple[str, ...] = ()
     only_known: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -206,12 +209,12 @@ class ModelFunctions:
             expect_number(f"shares[{name!r}]", share)
         for name in self.droppable or ():
             expect_name("droppable", name, self.modalities)
-        for argument in ("shows", "only_known"):
+        for argument in ("shows", "self_conditioned", "only_known"):
             for name in getattr(self, argument):
                 expect_name(argument, name, self.modalities)
         for name in self.diffusable:
             expect_name("diffusable", name, self.secondaries, none="the model has no secondary")
-        for argument in ("shows", "diffusable"):
+        for argument in ("shows", "self_conditioned", "diffusable"):
             if getattr(self, argument) and not self.sees_roles:
                 raise errors.invalid(
                     argument,

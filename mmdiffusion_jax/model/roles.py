@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.model.absence import where_present
+from mmdiffusion_jax.model.absence import choose_rows, where_present
 from mmdiffusion_jax.process.checks import as_array, expect, expect_name, expect_names
 
 
@@ -30,6 +30,8 @@ class Role(enum.IntFlag):
         VIEWED: the network sees its encoding under noise beside z_t, though it is asked for.
         BELIEVED: the example lacks it, and its task knows it: the network is to see the model's own
             draw, as if it were known.
+        ESTIMATED: the network sees its own estimate of the encoding, from a first call on the same
+            state, beside z_t, though it is asked for.
     """
 
     PRESENT = 1
@@ -38,6 +40,12 @@ class Role(enum.IntFlag):
     DIFFUSED = 8
     VIEWED = 16
     BELIEVED = 32
+    ESTIMATED = 64
+
+    @classmethod
+    def seen(cls) -> "Role":
+        """The bits of what the network sees beside z_t."""
+        return cls.KNOWN | cls.VIEWED | cls.ESTIMATED
 
 
 @jax.tree_util.register_dataclass
@@ -76,8 +84,8 @@ class Roles:
         return self._has(name, Role.KNOWN)
 
     def seen(self, name: str) -> jax.Array:
-        """(batch,) booleans, the examples of which the network sees it, known or under noise."""
-        return self._has(name, Role.KNOWN | Role.VIEWED)
+        """(batch,) booleans, the examples of which it is seen: known, noisy or estimated."""
+        return self._has(name, Role.seen())
 
     def viewed(self, name: str) -> jax.Array:
         """(batch,) booleans, the examples that ask for it and see it under noise."""
@@ -86,6 +94,10 @@ class Roles:
     def believed(self, name: str) -> jax.Array:
         """(batch,) booleans, the examples that are to see the model's own draw of it."""
         return self._has(name, Role.BELIEVED)
+
+    def estimated(self, name: str) -> jax.Array:
+        """(batch,) booleans, the examples of which the network sees its own estimate."""
+        return self._has(name, Role.ESTIMATED)
 
     def diffused(self, name: str) -> jax.Array:
         """(batch,) booleans, the examples whose z_0 is a secondary's encoding."""
@@ -105,9 +117,13 @@ class Roles:
         """
         return self._any(Role.CARRIED | Role.DIFFUSED)
 
+    def knows_any(self) -> jax.Array:
+        """(batch,) booleans, the examples of which the network sees a known modality."""
+        return self._any(Role.KNOWN)
+
     def without(self, name: str) -> "Roles":
         """The same roles, but that no state carries the modality, and no network sees it."""
-        value = self._value(name) & ~int(Role.CARRIED | Role.KNOWN | Role.VIEWED)
+        value = self._value(name) & ~int(Role.CARRIED | Role.seen())
         return dataclasses.replace(self, values={**self.values, name: value})
 
     def with_diffused(self, name: str) -> "Roles":
@@ -122,6 +138,20 @@ class Roles:
         moved = value & ~int(Role.CARRIED) | int(Role.DIFFUSED)
         value = jnp.where(self.carried(name), moved, value)
         return dataclasses.replace(self, values={**self.values, name: value})
+
+    def with_estimate(self, name: str, rows: jax.Array, estimate: jax.Array) -> "Roles":
+        """The same roles, but that the network sees this estimate (batch, *latent) in these rows.
+
+        Example:
+            >>> roles = all_carried(["image"], 2)
+            >>> rows, ones = jnp.array([True, False]), jnp.ones((2, 1))
+            >>> roles.with_estimate("image", rows, ones).shown("image", ones).tolist()
+            [[1.0], [0.0]]
+        """
+        value = jnp.where(rows, self._value(name) | int(Role.ESTIMATED), self._value(name))
+        others = self.encodings.get(name, jnp.zeros_like(estimate))
+        encodings = {**self.encodings, name: choose_rows(rows, estimate, others)}
+        return dataclasses.replace(self, values={**self.values, name: value}, encodings=encodings)
 
     def mask(self, encodings: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """{name: encodings (batch, *latent)}, zero where the state does not carry the modality.

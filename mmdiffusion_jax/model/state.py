@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.model.absence import where_present
+from mmdiffusion_jax.model.absence import choose_rows, where_present
 from mmdiffusion_jax.model.batches import Batch, column
 from mmdiffusion_jax.model.calls import encode_present, estimate_encodings
 from mmdiffusion_jax.model.diffusion import Diffusion, expect_diffusion
@@ -125,7 +125,12 @@ def encode(model: ModelFunctions, batch: Batch, roles: Roles) -> tuple[CleanStat
 
 
 def denoise(
-    diffusion: Diffusion, t: jax.Array, z_t: jax.Array, roles: Roles, keys: jax.Array | None = None
+    diffusion: Diffusion,
+    t: jax.Array,
+    z_t: jax.Array,
+    roles: Roles,
+    keys: jax.Array | None = None,
+    training: jax.Array | None = None,
 ) -> NoisyState:
     """The model's estimates of z_0, of ε and of all encodings from z_t, by one call.
 
@@ -135,6 +140,9 @@ def denoise(
     to be solved for with the model's Ê_i even for a modality whose value is given; the given
     encoding replaces the estimate afterwards.
 
+    A self-conditioned model is called twice on the same state: the second call sees the estimates
+    of the first beside z_t (Chen et al. 2022, "Analog bits").
+
     Args:
         diffusion: the process and the model.
         t: (batch,) integers in 1 … T.
@@ -142,6 +150,8 @@ def denoise(
         roles: the estimate is zero for a modality that the state does not carry.
         keys: (batch,) typed keys, where Ê_i is to be the encoding of a draw from its head; left
             out, it is the mean.
+        training: (batch,) booleans, the examples that are to see estimates of their own, to which
+            no gradient goes; left out, all do, and derivatives go through both calls.
 
     Raises:
         ValueError: shapes or names that do not agree; a result of the model that does not fit; `t`
@@ -159,9 +169,18 @@ def denoise(
         >>> round(float(state.clean.z_0[0, 0]), 3)  # (3 − sqrt(0.75) · 6) / 0.5
         -4.392
     """
-    process, model = expect_diffusion(diffusion).process, diffusion.model
+    model = expect_diffusion(diffusion).model
     z_t = as_array("z_t", z_t, "(batch, *latent)")
     expect_roles(roles, model.modalities, z_t.shape[0] if z_t.ndim else 0)
+    if model.self_conditioned:
+        roles = _with_own_estimates(diffusion, t, z_t, roles, keys, training)
+    return _estimate(diffusion, t, z_t, roles, keys)
+
+
+def _estimate(
+    diffusion: Diffusion, t: jax.Array, z_t: jax.Array, roles: Roles, keys: jax.Array | None
+) -> NoisyState:
+    process, model = diffusion.process, diffusion.model
     prediction = model.predict(z_t, t, roles)
     estimates = roles.mask(estimate_encodings(model, prediction, keys))
     y_t = shift(process, t, z_t, estimates)
@@ -169,14 +188,56 @@ def denoise(
     return NoisyState(t, z_t, CleanState(pivot.z_0, estimates), pivot.noise, prediction)
 
 
+def _with_own_estimates(
+    diffusion: Diffusion,
+    t: jax.Array,
+    z_t: jax.Array,
+    roles: Roles,
+    keys: jax.Array | None,
+    training: jax.Array | None,
+) -> Roles:
+    """The roles with the estimates by a first call of what states hold and nobody sees yet."""
+    model = diffusion.model
+    rows = {}
+    for name in model.self_conditioned:
+        held = (roles.carried(name) | roles.diffused(name)) & ~roles.seen(name)
+        rows[name] = held if training is None else held & training
+
+    def first() -> dict[str, jax.Array]:
+        clean = _estimate(diffusion, t, z_t, roles, keys).clean
+        primary = model.primary_encoding(clean.z_0, clean.encodings)
+        estimates = {**clean.encodings, model.primary: primary}
+        return {
+            name: choose_rows(
+                roles.diffused(name), clean.z_0, estimates.get(name, jnp.zeros_like(z_t))
+            ).astype(z_t.dtype)
+            for name in rows
+        }
+
+    def none() -> dict[str, jax.Array]:
+        return {name: jnp.zeros_like(z_t) for name in rows}
+
+    any_row = jnp.stack(list(rows.values())).any()
+    for name, estimate in jax.lax.cond(any_row, first, none).items():
+        value = estimate if training is None else jax.lax.stop_gradient(estimate)
+        roles = roles.with_estimate(name, rows[name], value)
+    return roles
+
+
 def observe(
-    diffusion: Diffusion, clean: CleanState, roles: Roles, t: jax.Array, noise: jax.Array
+    diffusion: Diffusion,
+    clean: CleanState,
+    roles: Roles,
+    t: jax.Array,
+    noise: jax.Array,
+    training: jax.Array | None = None,
 ) -> NoisyState:
     """z_t of an encoded batch, with noise ε ~ N(0, I) (batch, *latent), and the estimates from it.
 
-    z_t = mean + sqrt(variance) · ε with the moments of `process.marginal`; t, roles and errors are
-    those of `denoise`. A state that carries no modality is zero, at t = T: with nothing to diffuse,
-    what is asked for follows from what is known alone, and noise would only be in the way.
+    z_t = mean + sqrt(variance) · ε with the moments of `process.marginal`; t, roles, `training` and
+    errors are those of `denoise`. A state that carries no modality is zero, at t = T: with nothing
+    to diffuse, what is asked for follows from what is known alone, and noise would only be in the
+    way.
 
     Example:
         >>> from mmdiffusion_jax import model, process
@@ -200,4 +261,4 @@ def observe(
     t = jnp.where(carries, t, process.num_steps)
     state = marginal(process, t, clean.z_0, clean.encodings)
     z_t = state.mean + jnp.sqrt(state.variance) * where_present(carries, noise)
-    return denoise(diffusion, t, z_t, roles)
+    return denoise(diffusion, t, z_t, roles, training=training)

@@ -34,6 +34,7 @@ class MultiModalModel(nn.Module):
         shares: {name: share in z_0}, or None for the primary alone.
         droppable: the modalities that training drops from some states.
         shows: the modalities that the backbone sees beside z_t where they are known.
+        self_conditioned: those of which it sees its own estimate where they are asked for.
         diffuses: the secondaries that are diffused where they are asked for without the primary.
         sees_augmented: whether the backbone's context says which examples are augmented, so that it
             learns from them and does not generate such (Karras et al. 2022, appendix F.2).
@@ -47,6 +48,7 @@ class MultiModalModel(nn.Module):
     shares: Mapping[str, float] | None = None
     droppable: tuple[str, ...] | None = None
     shows: tuple[str, ...] = ()
+    self_conditioned: tuple[str, ...] = ()
     diffuses: tuple[str, ...] = ()
     sees_augmented: bool = False
 
@@ -92,7 +94,7 @@ class MultiModalModel(nn.Module):
         if self.sees_augmented:
             context.append(jnp.zeros(t.shape, z_t.dtype) if augmented is None else augmented)
         inputs: tuple[Any, ...] = (z_t, t, jnp.stack(context, axis=-1) if context else None)
-        if self.shows or self.diffuses:
+        if self.shows or self.self_conditioned or self.diffuses:
             inputs += (self._shown(z_t, roles),)
         features, value = self.backbone(*inputs)
         heads = {name: modality.head(features) for name, modality in self.modalities.items()}
@@ -102,13 +104,15 @@ class MultiModalModel(nn.Module):
         return Prediction(value, heads, variance_mix=(mix + 1) / 2)
 
     def _shown(self, z_t: jax.Array, roles: Roles) -> Shown:
-        maps = [z_t[..., :0], *(roles.shown(name, z_t) for name in self.shows)]
+        names = sorted({*self.shows, *self.self_conditioned})
+        maps = [z_t[..., :0], *(roles.shown(name, z_t) for name in names)]
         flags = [
             flag
-            for name in self.shows
+            for name in names
             for flag in (roles.seen(name).astype(z_t.dtype), roles.clarity(name, z_t.dtype))
         ]
         flags += [roles.diffused(name).astype(z_t.dtype) for name in self.diffuses]
+        flags += [roles.estimated(name).astype(z_t.dtype) for name in self.self_conditioned]
         whole = jnp.concatenate(maps, axis=-1)
         # A label's code is the same everywhere: convolutions alone are slow to gather it.
         rows, columns = (min(side, _COARSE) for side in whole.shape[1:3])
@@ -146,6 +150,7 @@ class MultiModalModel(nn.Module):
             sees_roles=True,
             droppable=self.droppable,
             shows=self.shows,
+            self_conditioned=self.self_conditioned,
             diffusable=self.diffuses,
         )
 

@@ -55,11 +55,16 @@ class LossOptions:
         shown_noise: {name: share} of the examples that know a modality in which the network is
             shown it at a noise level drawn from all; left out, it is shown without noise.
         timesteps: how t is drawn: "uniform", "antithetic" or "stratified".
+        pure_noise: the share of examples, among those that know something, for which t = T instead:
+            there the model learns E[z_0 | what is known], which it can then say in one call.
+        self_conditioning: the share of calls in which the network sees its own first estimates,
+            where the model is self-conditioned; such a call costs a forward pass more.
         variance_scale: weight of L1 in nats per dimension with its mean's gradient stopped, for a
             model of learned variance (Nichol & Dhariwal 2021, section 3.1); otherwise unused.
 
     Raises:
-        ValueError: an unknown draw, a weighting that is no function, or a scale that is no number.
+        ValueError: an unknown draw, a weighting that is no function, a scale that is no number, or
+            a share outside [0, 1].
     """
 
     modality_scales: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -70,12 +75,17 @@ class LossOptions:
     tasks: Mapping[str, float] | None = None
     shown_noise: Mapping[str, float] = dataclasses.field(default_factory=dict)
     believed: tuple[str, ...] = ()
+    pure_noise: float = 0.0
+    self_conditioning: float = 0.5
 
     def __post_init__(self) -> None:
         does = "of the signal-to-noise ratio, such as p2_weighting()"
         expect_callable("weighting", self.weighting, does)
         expect_name("timesteps", self.timesteps, TIMESTEP_DRAWS)
         expect_number("variance_scale", self.variance_scale)
+        share = "a share in [0, 1]"
+        for name in ("pure_noise", "self_conditioning"):
+            expect_number(name, getattr(self, name), share, lambda x: 0 <= x <= 1)
 
 
 def simple_loss(
@@ -158,7 +168,13 @@ def simple_loss_terms(
     views = {name for task in parsed for name in task.viewed}
     roles = shown_at_random(blur_key, process.schedule, roles, options.shown_noise, views)
     t, noise = draw_t_and_noise(draw_key, process.schedule, clean, options.timesteps)
-    state = observe(diffusion, clean, roles, t, noise)
+    if options.pure_noise:
+        last_key = jax.random.fold_in(draw_key, 2)
+        last = jax.random.bernoulli(last_key, options.pure_noise, t.shape) & roles.knows_any()
+        t = jnp.where(last, process.num_steps, t)
+    twice_key = jax.random.fold_in(draw_key, 3)
+    twice = jnp.full(t.shape, jax.random.bernoulli(twice_key, options.self_conditioning))
+    state = observe(diffusion, clean, roles, t, noise, twice)
     t = state.t
 
     truth = from_pivot(process.schedule, t, Pivot(clean.z_0, noise), model.target)

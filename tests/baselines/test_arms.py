@@ -36,6 +36,7 @@ def test_the_parts(arms):
         "multi": ["joint"],
         "drift": ["joint"],
         "single": ["generate", "predict_label", "predict_masked_image"],
+        "predict": ["predict_label", "predict_masked_image"],
         "single_augmented": ["generate"],
         "separate": ["joint"],
     }

@@ -18,6 +18,7 @@ from mmdiffusion_jax.model import (
 )
 from mmdiffusion_jax.process import Process
 from tests.linear_world import LinearWorld
+from tests.shown_world import ShownWorld
 
 
 @pytest.mark.parametrize("target", process.TARGETS)
@@ -126,6 +127,28 @@ def test_a_dropped_modality_leaves_the_state_but_not_the_loss():
     np.testing.assert_array_equal(seen[0], seen[1])
     assert float(first["x0/loss"].value) != float(second["x0/loss"].value)
     assert float(first["p/squared_error"].value) == float(second["p/squared_error"].value)
+
+
+def test_at_pure_noise_the_error_is_that_of_the_conditional_mean():
+    """E ‖E(x) − E[E(x) | x_0]‖² of the exact law; examples that know nothing keep their t."""
+    world = ShownWorld(1, 16, log_snr=(8.0, -16.0))
+    batch, _ = world.draw(20_000)
+
+    def errors(task, share):
+        options = objective.LossOptions(
+            weighting=objective.v_weighting(), tasks={task: 1.0}, pure_noise=share
+        )
+        _, scalars = objective.simple_loss(
+            jax.random.key(0), world.diffusion(), batch, options=options
+        )
+        return float(scalars["p/squared_error"].value)
+
+    whole = world.covariance
+    left = whole[:2, :2] - whole[:2, 2:] @ np.linalg.solve(whole[2:, 2:], whole[2:, :2])
+    np.testing.assert_allclose(errors("p | x0", 1.0), np.trace(left) / 2, rtol=0.03)
+    uniform, half = errors("p | x0", 0.0), errors("p | x0", 0.5)
+    np.testing.assert_allclose(half, (uniform + errors("p | x0", 1.0)) / 2, rtol=0.03)
+    assert errors("p, x0", 1.0) == errors("p, x0", 0.0)
 
 
 def test_weightings():

@@ -44,6 +44,10 @@ class LossOptions:
             "z_0", else "none": of a network that predicts the noise, "v" would weigh the last steps
             by a factor of thousands.
         timesteps: how t is drawn, one of `process.TIMESTEP_DRAWS`.
+        pure_noise: the share of examples, among those that know something, that are trained at
+            t = T, where one call answers with a mean.
+        self_conditioning: the share of steps in which the network sees its own first estimates of
+            `config.self_conditioned`.
 
     Raises:
         ValueError: an unknown name, or a number out of its range.
@@ -57,6 +61,8 @@ class LossOptions:
     believed: tuple[str, ...] = ()
     weighting: Choice = dataclasses.field(default="auto", metadata={"table": WEIGHTINGS})
     timesteps: str = "uniform"
+    pure_noise: float = 0.0
+    self_conditioning: float = 0.5
 
     def __post_init__(self) -> None:
         for key, known in (("kind", LOSSES), ("timesteps", tuple(process.TIMESTEP_DRAWS))):
@@ -70,6 +76,8 @@ class LossOptions:
                 ranges.check_real(f"loss.{section}.{name}", rate, 0, 1)
         for task, rate in self.tasks.items():
             ranges.check_real(f"loss.tasks.{task}", rate, 0)
+        for key in ("pure_noise", "self_conditioning"):
+            ranges.check_real(f"loss.{key}", getattr(self, key), 0, 1)
 
     def of_simple_loss(self) -> objective.LossOptions:
         """The options of `objective.simple_loss`."""
@@ -81,6 +89,8 @@ class LossOptions:
             tasks=self.tasks or None,
             shown_noise=self.shown_noise,
             believed=self.believed,
+            pure_noise=self.pure_noise,
+            self_conditioning=self.self_conditioning,
         )
 
     def make_weighting(self) -> Callable[[jax.Array], jax.Array]:

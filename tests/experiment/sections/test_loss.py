@@ -58,6 +58,7 @@ def test_names_of_sampling_that_no_modality_has(options, words):
         ({"tasks": {"| label": 1.0}}, "`config.loss.tasks`: got '. label', expected"),
         ({"tasks": {"image, label": 1.0}, "kind": "bound"}, "`config.loss.tasks`: got 'image, lab"),
         ({"shown_noise": {"image": 2.0}}, "`config.loss.shown_noise.image`: got 2.0"),
+        ({"pure_noise": -0.1}, "`config.loss.pure_noise`: got -0.1"),
         ({"shown_noise": {"imag": 0.5}}, "`config.loss.shown_noise.imag`: got 'imag'"),
     ],
 )
