@@ -3,7 +3,8 @@
 A cosine schedule ends far beyond the noise that drowns the data: its last steps leap over more of
 the log-SNR than all others together, and nothing happens there. Grids that are even in noise start
 where σ = sqrt((1 − ᾱ_t)/ᾱ_t) is at most 80 (the σ_max of Karras et al. 2022, table 1), so as not to
-spend their states there; what is left of the signal at their start is 1/80 of its size.
+spend their states there; what is left of the signal at their start is 1/80 of its size. A grid of
+one state is T alone, where nothing is left: one call then answers with a mean.
 """
 
 from collections.abc import Callable, Mapping
@@ -64,8 +65,8 @@ def log_snr_grid(schedule: Schedule, num_steps: int, sigma_max: float = NOISIEST
         sigma_max: the greatest σ to start at; infinity starts at T.
 
     Returns:
-        (num_steps,) int32, strictly decreasing to 1; it starts above `sigma_max` only where so many
-        states do not fit below.
+        (num_steps,) int32, strictly decreasing to 1, or T alone; it starts above `sigma_max` only
+        where so many states do not fit below.
 
     Raises:
         ValueError: `num_steps` out of range, or no t with σ up to `sigma_max`.
@@ -191,7 +192,7 @@ def _through_noise(
         raise errors.invalid(
             "sigma_max", sigma_max, f"{sigma[0]:.3g}, the schedule's least, or more", "raise it"
         )
-    start = sigma[sigma <= sigma_max][-1]
+    start = sigma[-1] if num_steps == 1 else sigma[sigma <= sigma_max][-1]
 
     def curve(s: np.ndarray) -> np.ndarray:
         wanted = back(forth(start) * (1 - s) + forth(sigma[0]) * s)

@@ -37,14 +37,17 @@ BUILDS = {
 @pytest.mark.parametrize("name", BUILDS)
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 def test_every_number_of_steps_goes_strictly_from_noise_to_data(name, schedule):
-    """From T, or from σ = 80 where the grid is even in noise, if so many states fit below."""
+    """From T, or from σ = 80 where the grid is even in noise, if so many states fit below.
+
+    One state alone is at T.
+    """
     first = (sigmas(schedule) <= 80).sum() if name in ("log_snr", "karras") else 60
     assert first < 60 or name not in ("log_snr", "karras")
     for num_steps in range(1, 61):
         grid = BUILDS[name](schedule, num_steps)
         assert grid.shape == (num_steps,)
         assert grid.dtype == np.int32
-        assert grid[0] == max(first, num_steps)
+        assert grid[0] == (60 if num_steps == 1 else max(first, num_steps))
         assert num_steps == 1 or grid[-1] == 1
         assert (np.diff(grid) < 0).all()
 
