@@ -47,6 +47,3 @@ def _add_modalities(config: ConfigDict, num_squares: int, square_size: int) -> N
     # A restoration by one call, `--num_steps=1`, is a mean; it is learned where nothing but noise
     # is left of the image.
     config.loss.pure_noise = 0.3
-    # The states alone hold little information about a masked image, which is nearly the image.
-    config.sampling.decoder_guidance = ConfigDict({"masked_image": 1.0})
-    config.sampling.guidance_limit = 0.2

@@ -13,7 +13,7 @@ Values = Mapping[str, np.ndarray]
 
 
 def conditional_figures(
-    real: RealData, source: str, samples: Values, truth: Values
+    real: RealData, source: str, samples: Values, truth: Values, way: str = ""
 ) -> Iterator[Figure]:
     """Figures of all modalities that were generated from one given modality.
 
@@ -23,6 +23,8 @@ def conditional_figures(
         samples: {name: (n, …)}, the generated modalities.
         truth: {column: (n, …)}, the true values, with masks `<name>_present`; examples without a
             true value do not count.
+        way: how they were generated, if it is not how the config says: it comes before the name of
+            a figure, `<name>_given_<source>/<way>/<figure>`.
 
     Yields:
         `<name>_given_<source>/<figure>`: `Modality.measures` of each generated modality and the
@@ -33,18 +35,18 @@ def conditional_figures(
     """
     for name, x in samples.items():
         none = True
-        for figure in _figures_of_one(real, source, name, x, truth):
+        prefix = f"{name}_given_{source}{way and '/'}{way}"
+        for figure in _figures_of_one(real, source, name, x, truth, prefix):
             none = False
             yield figure
         if none:
-            yield from left_out([f"{name}_given_{source}"], _reason(real, source, name))
+            yield from left_out([prefix], _reason(real, source, name))
 
 
 def _figures_of_one(
-    real: RealData, source: str, name: str, x: np.ndarray, truth: Values
+    real: RealData, source: str, name: str, x: np.ndarray, truth: Values, prefix: str
 ) -> Iterator[Figure]:
     modality, given = real.modalities[name], real.modalities[source]
-    prefix = f"{name}_given_{source}"
     labels = [label for label in real.labels if label in truth and modality.shows_labels]
     for label in labels:
         rows = data.present(truth, [label])

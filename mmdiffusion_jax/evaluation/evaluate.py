@@ -1,5 +1,6 @@
 """Every figure about a trained model, one after another."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from mmdiffusion_jax.evaluation.figure import Figure, left_out
 from mmdiffusion_jax.evaluation.joint import joint_figures, judge_figures
 from mmdiffusion_jax.evaluation.likelihood import likelihood_figures
 from mmdiffusion_jax.evaluation.real import RealData
-from mmdiffusion_jax.experiment import Experiment
+from mmdiffusion_jax.experiment import Experiment, Generator
 
 
 def evaluate(
@@ -28,9 +29,10 @@ def evaluate(
     Likelihoods of test examples (`likelihood_figures`), unless `evaluation.num_scored` is 0. Where
     the primary modality is an image also figures of samples: of all modalities generated jointly,
     and of all others from each one given (`joint_figures`, `conditional_figures`). Given values are
-    test examples, for labels each class in turn. An example counts where all modalities that a
-    figure needs are present. Figures are yielded as they are computed; one without a value has a
-    reason.
+    test examples, for labels each class in turn. What is restored from a part of it is also
+    restored by one call, which answers with a mean; a draw is farther from the truth. An example
+    counts where all modalities that a figure needs are present. Figures are yielded as they are
+    computed; one without a value has a reason.
 
     Args:
         experiment: the experiment.
@@ -38,8 +40,8 @@ def evaluate(
         train: the training split, for judges, features and the floor only.
         test: the test split.
         real: real data whose judges are fitted already; left out, they are fitted.
-        on_samples: is called with the samples of the figures, ("joint" or "given_<name>",
-            {name: x}).
+        on_samples: is called with the samples of the figures, ("joint", "given_<name>" or
+            "given_<name>_one_call", {name: x}).
 
     Raises:
         ValueError: features or weights from files that do not take the data's images, before
@@ -75,13 +77,25 @@ def evaluate(
             yield from left_out([f"given_{name}"], f"no test example has {name!r}")
             continue
         given = {name: truth[name]}
-        samples = experiment.generate(
-            jax.random.fold_in(key, index), params, len(truth[name]), given
-        )
-        if on_samples is not None:
-            on_samples(f"given_{name}", samples)
-        samples = {other: x for other, x in samples.items() if other != name}
-        yield from conditional_figures(real, name, samples, truth)
+        for way, generate in _ways(experiment, name).items():
+            samples = generate(jax.random.fold_in(key, index), params, len(truth[name]), given)
+            if on_samples is not None:
+                on_samples(f"given_{name}{way and '_'}{way}", samples)
+            samples = {other: x for other, x in samples.items() if other != name}
+            yield from conditional_figures(real, name, samples, truth, way)
+
+
+def _ways(experiment: Experiment, source: str) -> dict[str, Generator]:
+    """How values are generated from a given modality.
+
+    As the config says, and, where it is a part of what is restored, also as a mean, by one call.
+    """
+    ways = {"": experiment.generate}
+    model = experiment.model
+    if model.modalities[source].is_partial_view and source in model.shows:
+        once = dataclasses.replace(experiment.sampling, num_steps=1)
+        ways["one_call"] = experiment.generator(once)
+    return ways
 
 
 def _may_be_given_alone(experiment: Experiment, name: str) -> bool:

@@ -8,7 +8,7 @@ from sklearn.metrics import jaccard_score
 
 from mmdiffusion_jax.evaluation import conditional_figures as conditional_figures_of
 from mmdiffusion_jax.evaluation import evaluate, values_of
-from mmdiffusion_jax.experiment import EvaluationOptions
+from mmdiffusion_jax.experiment import EvaluationOptions, SamplingOptions
 
 
 def conditional_figures(*arguments):
@@ -53,7 +53,7 @@ def test_a_restored_image_is_looked_at_whole(real):
     whole = real.test["image"]
     stub = types.SimpleNamespace(
         formulation=types.SimpleNamespace(has_bound=False, predicts_from=("masked_image",)),
-        model=types.SimpleNamespace(modalities=real.modalities),
+        model=types.SimpleNamespace(modalities=real.modalities, shows=()),
         evaluation=EvaluationOptions(num_samples=20),
         generate=lambda key, params, count, given: {**given, "image": whole[:count]},
     )
@@ -65,3 +65,27 @@ def test_a_restored_image_is_looked_at_whole(real):
     np.testing.assert_array_equal(shown["image"], whole[:20])
     np.testing.assert_array_equal(shown["masked_image"], real.test["masked_image"][:20])
     assert figures["image_given_masked_image/distance"] == pytest.approx(0, abs=1e-6)
+
+
+def test_what_is_restored_is_also_restored_by_one_call(real):
+    """Where the network is shown the part, beside the draw in as many states as the config says."""
+    whole = real.test["image"]
+
+    def generator(options):
+        noisy = whole // 2 if options.num_steps == 1 else whole // 2 + 90
+        return lambda key, params, count, given: {"image": noisy[:count]}
+
+    options = SamplingOptions(num_steps=20)
+    stub = types.SimpleNamespace(
+        formulation=types.SimpleNamespace(predicts_from=("masked_image",)),
+        model=types.SimpleNamespace(modalities=real.modalities, shows=("masked_image",)),
+        evaluation=EvaluationOptions(num_samples=20, num_scored=0),
+        sampling=options,
+        generator=generator,
+        generate=generator(options),
+    )
+    looks = {}
+    figures = values_of(evaluate(stub, None, None, None, real, looks.__setitem__))
+    assert set(looks) == {"given_masked_image", "given_masked_image_one_call"}
+    draw, mean = (figures[f"image_given_masked_image/{way}psnr"] for way in ("", "one_call/"))
+    assert draw < mean
