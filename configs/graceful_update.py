@@ -6,8 +6,9 @@
 
 Form `deployed` is the model to be replaced, `successor` its successor, `small` a denoiser of
 half the width on the deployed model's latents. `fashion_deployed` and `fashion` are
-the first two for Fashion-MNIST at 16 × 16, with `--config.data.path=DATA`. For a model of your own
-take its config and add the section `graceful`.
+the first two for Fashion-MNIST at 16 × 16, with `--config.data.path=DATA`. `shown_deployed` and
+`shown` are those of the digits where known modalities are shown to the network. For a model of your
+own take its config and add the section `graceful`.
 """
 
 import dataclasses
@@ -26,6 +27,8 @@ def get_config(form: str = "successor") -> ConfigDict:
         "small": _small,
         "fashion_deployed": _fashion_deployed,
         "fashion": _fashion,
+        "shown_deployed": _shown_deployed,
+        "shown": _shown,
     }
     return common.choose(forms, form)
 
@@ -77,6 +80,20 @@ def _fashion() -> ConfigDict:
     config.modalities.label.grid = (8, 8)
     config.training.num_steps = 3000
     return _updating(config, flips=0.03, warm_start=True)
+
+
+def _shown_deployed() -> ConfigDict:
+    config = digits.get_config()
+    config.backbone.depth = 2
+    config.modalities.label.grid = (4, 4)
+    config.training.num_steps = 2000
+    return config
+
+
+def _shown() -> ConfigDict:
+    config = digits.get_config()
+    config.training.num_steps = 3000
+    return _updating(config)
 
 
 def _updating(config: ConfigDict, **options: Any) -> ConfigDict:

@@ -4,7 +4,7 @@ Pure functions of models as plain callables.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ from mmdiffusion_jax.model import (
     training_roles,
 )
 from mmdiffusion_jax.model.absence import without_absent
+from mmdiffusion_jax.model.tasks import conditional_roles
 from mmdiffusion_jax.objective.losses import mean_square
 
 LatentMap = Callable[[jax.Array], jax.Array]
@@ -65,11 +66,11 @@ def deployed_terms(
         diffusion: the deployed process, and the model from `with_encoders`.
         batch: {name: x (batch, …)}.
         presence: {name: (batch,) of 0 or 1}; left out, all is present.
-        options: λ_i and dropout of the deployed model's training; left out, the defaults.
+        options: λ_i, dropout and tasks of the deployed model's training; left out, the defaults.
 
     Returns:
-        (E_t ‖ε − ε_old‖² / dims, Σ_i λ_i · −log p_old(x_i | z_t) / dims_i in nats), two scalars.
-        The gradient flows into the encoders alone.
+        (E_t ‖ε − ε_old‖² / dims, Σ_i λ_i · −log p_old(x_i | z_t) / dims_i in nats), two scalars;
+        the first is a sum over what is diffused. The gradient flows into the encoders alone.
 
     Raises:
         ValueError: as `objective.simple_loss`.
@@ -79,7 +80,8 @@ def deployed_terms(
         key, Diffusion(diffusion.process, model), batch, presence, options
     )
     means = terms.means()
-    error = means.pop(f"{model.primary}/squared_error").value
+    names = (model.primary, *model.diffusable)
+    error = sum(means.pop(f"{name}/squared_error").value for name in names)
     return error, terms.weigh(means)
 
 
@@ -114,12 +116,18 @@ def latent_distance(
 
 
 def heads_at_noise(
-    key: jax.Array, diffusion: Diffusion, batch: Batch, name: str, presence: Presence | None = None
+    key: jax.Array,
+    diffusion: Diffusion,
+    batch: Batch,
+    name: str,
+    presence: Presence | None = None,
+    given: Collection[str] = (),
 ) -> Any:
     """The prediction of a head from states z_t without its modality, at one t an example.
 
     Two models with latents of one shape and equally many steps get the same t and noise from the
-    same key, so that their predictions do not differ by noise.
+    same key, so that their predictions do not differ by noise. A model that is shown what is given
+    answers from that alone, as it does when values are asked of it.
 
     Args:
         key: a typed key.
@@ -127,16 +135,21 @@ def heads_at_noise(
         batch: {name: x (batch, …)}.
         name: of the head's modality.
         presence: {name: (batch,) of 0 or 1}; left out, all is present.
+        given: what the network is shown, in the place of states that carry all other modalities.
 
     Returns:
         The parameters of the head's distribution, such as logits.
 
     Raises:
-        ValueError: an unknown name, masks or batches that do not fit.
+        ValueError: an unknown name, masks or batches that do not fit, or given names that the model
+            does not show.
     """
     model, schedule = diffusion.model, diffusion.process.schedule
     ranges.check_one_of("name", name, model.modalities)
-    roles = training_roles(model, batch, presence).without(name)
+    if given:
+        roles = conditional_roles(model, batch, presence, given, (name,))
+    else:
+        roles = training_roles(model, batch, presence).without(name)
     clean, roles = encode(model, batch, roles)
     t, noise = objective.draw_t_and_noise(key, schedule, clean, "uniform")
     state = observe(diffusion, clean, roles, t, noise)

@@ -314,6 +314,10 @@ def _denoising(
         batch: Any,
         model: Callable[[ModelFunctions, ModelFunctions], ModelFunctions],
     ) -> float:
+        # What the reader is shown tells on its error only in the tasks that show it.
+        settings = reader.built.settings
+        options = settings.loss.of_simple_loss() if settings.shows else None
+
         @jax.jit
         def part(key: jax.Array, params: Any, rows: Any) -> jax.Array:
             old, new = (
@@ -321,7 +325,7 @@ def _denoising(
                 for x, p in zip((deployed, successor), params, strict=True)
             )
             diffusion = Diffusion(reader.built.process, model(old, new))
-            term = lambda key: deployed_terms(key, diffusion, *rows)[0]  # noqa: E731
+            term = lambda key: deployed_terms(key, diffusion, rows[0], rows[1], options)[0]  # noqa: E731
             return jnp.mean(jax.lax.map(term, jax.random.split(key, repeats)))
 
         size = reader.built.evaluation.batch_size

@@ -9,7 +9,7 @@ stored latents E_old(x), so the successor's encoders are trained for them as wel
 where z_t is made of E_new by the deployed process. The second term is the error of the deployed
 ẑ_0, weighted by the signal-to-noise ratio; the third one is the frozen head of Shen et al. The
 heads of the successor keep the decisions of the deployed ones by focal distillation (Yan et al.),
-at the same t and with the same noise.
+at the same t and with the same noise, or in one call where both are shown the primary.
 """
 
 import dataclasses
@@ -259,11 +259,12 @@ def _distillation(
     options: UpdateOptions,
 ) -> jax.Array:
     """The mean of focal distillation over the entries of one modality whose truth is known."""
-    old_logits = ensemble_logits(
-        jnp.stack([_heads(key, built, old, values, name, masks) for built, old in teachers])
-    )
-    built, params = successor
-    logits = _heads(key, built, params, values, name, masks)
+    everyone = [*teachers, successor]
+    primary = successor[0].model.primary
+    # As the decisions are made that are to stay: by one call, if the primary is shown to all.
+    given = (primary,) if all(primary in built.model.shows for built, _ in everyone) else ()
+    *old, logits = (_heads(key, *each, values, name, masks, given) for each in everyone)
+    old_logits, (built, _) = ensemble_logits(jnp.stack(old)), successor
     known, classes = built.model.modalities[name].split_unknown(values[name])
     apart = focal_distillation(
         logits[..., : old_logits.shape[-1]],
@@ -281,7 +282,13 @@ def _distillation(
 
 
 def _heads(
-    key: jax.Array, built: experiment.Experiment, params: Any, values: Any, name: str, masks: Any
+    key: jax.Array,
+    built: experiment.Experiment,
+    params: Any,
+    values: Any,
+    name: str,
+    masks: Any,
+    given: Sequence[str],
 ) -> jax.Array:
     names = built.model.modalities
     return heads_at_noise(
@@ -290,6 +297,7 @@ def _heads(
         {name: values[name] for name in names},
         name,
         {name: mask for name, mask in masks.items() if name in names},
+        given,
     )
 
 

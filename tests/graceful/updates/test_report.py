@@ -57,14 +57,15 @@ def test_decisions_are_those_that_the_models_make_with_the_same_keys(deployed, s
 
 
 def test_errors_of_the_noise_are_the_means_over_draws(deployed, report):
+    """In the tasks of training: where labels are shown, wrong codes of labels tell."""
     batch = jax.tree.map(jnp.asarray, examples())
     built = deployed.built
     model = built.model.functions(deployed.params)
     key = jax.random.fold_in(jax.random.key(0), 0)
     errors = [
-        objective.simple_loss(k, Diffusion(built.process, model), batch)[1][
-            "image/squared_error"
-        ].value
+        objective.simple_loss(
+            k, Diffusion(built.process, model), batch, options=built.settings.loss.of_simple_loss()
+        )[1]["image/squared_error"].value
         for k in jax.random.split(key, 2)
     ]
     np.testing.assert_allclose(report.denoising.deployed, np.mean(errors), rtol=1e-5)

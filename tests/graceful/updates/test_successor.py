@@ -198,6 +198,33 @@ def test_a_head_is_asked_about_states_that_do_not_carry_its_modality(deployed):
         graceful.heads_at_noise(KEY, Diffusion(built.process, functions), batch, "labels")
 
 
+def test_a_head_that_is_shown_the_image_is_asked_as_its_decisions_are_made(deployed):
+    built, batch = deployed.built, jax.tree.map(jnp.asarray, examples())
+    diffusion = Diffusion(built.process, built.model.functions(deployed.params))
+
+    def asked(key):
+        return graceful.heads_at_noise(key, diffusion, batch, "label", given=["image"])
+
+    logits = asked(KEY)
+    np.testing.assert_array_equal(logits, asked(jax.random.key(9)))
+    decided = built.generate(KEY, deployed.params, 40, {"image": examples()["image"]})["label"]
+    np.testing.assert_array_equal(np.argmax(logits, -1), decided)
+    assert np.ptp(logits, axis=0).max() > 0
+
+
+def test_distillation_is_of_decisions(deployed, deeper):
+    """Both are shown the image, so that what is distilled does not depend on noise."""
+    options = UpdateOptions(heads=0, denoiser=0, latents=0, flips=1.0, align=0)
+    constraint = graceful.constraint([deployed], deeper, options)
+    params = jax.jit(deeper.init)(jax.random.key(1))
+    batch = jax.tree.map(jnp.asarray, examples())
+    apart = [
+        constraint.loss(params, jax.random.key(k), batch, deployed.params)[1]["label/distillation"]
+        for k in range(2)
+    ]
+    assert apart[0] == apart[1] > 0
+
+
 def test_a_share_of_one_learns_from_what_is_stored_alone(deployed, deeper):
     options = UpdateOptions(heads=0, denoiser=0, latents=0, flips=0, mix=1.0)
     constraint = graceful.constraint([deployed], deeper, options)
