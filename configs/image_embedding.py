@@ -42,6 +42,3 @@ def _add_modalities(config: ConfigDict, dims: int, grid: tuple[int, int]) -> Non
     embedding = {"kind": "embedding", "dims": dims, "head_kind": "cosine", "grid": grid}
     config.modalities = ConfigDict({"image": {"kind": "image"}, "embedding": embedding})
     common.weigh_secondaries(config)
-    # The states alone say less of an embedding than it says of the image.
-    config.sampling.decoder_guidance = ConfigDict({"embedding": 1.0})
-    config.sampling.guidance_limit = 0.3
