@@ -49,7 +49,12 @@ def test_shapes(name, form):
 
 @pytest.mark.parametrize(
     ("form", "deployed"),
-    [("successor", "deployed"), ("small", "deployed"), ("fashion", "fashion_deployed")],
+    [
+        ("successor", "deployed"),
+        ("small", "deployed"),
+        ("fashion", "fashion_deployed"),
+        ("shown", "shown_deployed"),
+    ],
 )
 def test_successors_can_take_the_place_of_what_is_deployed(form, deployed):
     old = experiment.build(get_config("graceful_update", deployed))
@@ -59,9 +64,9 @@ def test_successors_can_take_the_place_of_what_is_deployed(form, deployed):
     graceful.constraint([bundle], experiment.build(config), options)
 
 
-@pytest.mark.parametrize(("name", "form"), SMALL)
-def test_two_steps(name, form):
-    config = get_config(name, form)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_two_steps(name):
+    config = get_config(name, "small")
     config.training.batch_size = 2
     # Levels are all alike, and take long to compile.
     config.backbone.channel_mults = (1,)

@@ -15,7 +15,7 @@ import pytest
 from mmdiffusion_jax import model, objective, sampling
 from tests.shown_world import DIMS, ShownWorld, against_the_law
 
-NUM, STEPS, WIDTH = 2000, 6000, 128
+NUM, STEPS, WIDTH = 2000, 3000, 128
 WORLD = ShownWorld(2, 100, log_snr=(9.0, -9.0))
 EVERYONE = WORLD.everyone
 CONDITIONS = [subset for size in range(3) for subset in itertools.combinations(EVERYONE, size)]
@@ -88,7 +88,7 @@ def params():
         dropout=dict.fromkeys(EVERYONE, 0.1),
         modality_scales=dict.fromkeys(EVERYONE, 0.01),
     )
-    optimiser = optax.adam(optax.cosine_decay_schedule(3e-3, STEPS))
+    optimiser = optax.adam(optax.warmup_cosine_decay_schedule(0.0, 8e-3, 200, STEPS))
     root = jnp.asarray(np.linalg.cholesky(WORLD.covariance + 1e-9 * np.eye(6)))
 
     def step(carry, key):
