@@ -22,6 +22,7 @@ def drift(config: ConfigDict) -> dict[str, ConfigDict]:
     """
     part = config.copy_and_resolve_references()
     _show_nothing(part, {", ".join(sorted(config.modalities)): 1.0})
+    part.sampling.guidance = ConfigDict()
     if not part.loss.dropout:
         secondaries = sorted(set(config.modalities) - {config.primary})
         part.loss.dropout = ConfigDict(dict.fromkeys(secondaries, 0.1))
@@ -132,7 +133,9 @@ def _plainly_sampled(part: ConfigDict) -> ConfigDict:
 
 
 def _show_nothing(part: ConfigDict, tasks: Mapping[str, float]) -> None:
+    part.diffused = part.self_conditioned = part.loss.believed = ()
     part.loss.tasks = ConfigDict(tasks)
     part.loss.shown_noise = ConfigDict()
+    part.loss.pure_noise = 0.0
     part.sampling.shown_levels = ConfigDict()
     part.sampling.order = ()

@@ -4,6 +4,7 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
+from configs import digits, everything
 from mmdiffusion_jax import baselines, experiment
 
 
@@ -50,6 +51,22 @@ def test_the_parts(arms):
     assert predict == {"given": ("masked_image",), "target": "masked_image"}
     augmentation = arms["single_augmented"]["generate"].augmentation.to_dict()
     assert augmentation == {"rate": 0.5, "num_squares": 2, "square_size": 3}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [everything.get_config("small"), digits.get_config("few_labels")],
+    ids=["everything", "few_labels"],
+)
+@pytest.mark.parametrize("name", baselines.ARMS)
+def test_what_only_a_shown_network_has_is_left_out_of_its_rivals(config, name):
+    config = config.copy_and_resolve_references()
+    config.self_conditioned, config.loss.pure_noise = ("image",), 0.3
+    for part in baselines.make_arm(config, name).values():
+        settings = experiment.build(part).settings
+        shown = (settings.diffused, settings.self_conditioned, settings.loss.believed)
+        assert any(shown) == (name == "multi")
+        assert settings.loss.pure_noise == (0.3 if name == "multi" else 0)
 
 
 def test_the_same_blocks_in_every_part(arms):
