@@ -77,22 +77,29 @@ def evaluate(
             yield from left_out([f"given_{name}"], f"no test example has {name!r}")
             continue
         given = {name: truth[name]}
+        drawn: dict[Generator, Mapping[str, np.ndarray]] = {}
         for way, generate in _ways(experiment, name).items():
-            samples = generate(jax.random.fold_in(key, index), params, len(truth[name]), given)
-            if on_samples is not None:
-                on_samples(f"given_{name}{way and '_'}{way}", samples)
-            samples = {other: x for other, x in samples.items() if other != name}
-            yield from conditional_figures(real, name, samples, truth, way)
+            if generate not in drawn:
+                samples = generate(jax.random.fold_in(key, index), params, len(truth[name]), given)
+                if on_samples is not None:
+                    on_samples(f"given_{name}{way and '_'}{way}", samples)
+                drawn[generate] = {other: x for other, x in samples.items() if other != name}
+            yield from conditional_figures(real, name, drawn[generate], truth, way)
 
 
 def _ways(experiment: Experiment, source: str) -> dict[str, Generator]:
     """How values are generated from a given modality.
 
-    As the config says, and, where it is a part of what is restored, also as a mean, by one call.
+    As the config says, and, where it is a part of what is restored, also as a mean, by one call. A
+    network that restores and does nothing else has one way.
     """
     ways = {"": experiment.generate}
     model = experiment.model
-    if model.modalities[source].is_partial_view and source in model.shows:
+    if not model.modalities[source].is_partial_view:
+        return ways
+    if experiment.formulation.predicts_from:
+        return {**ways, "one_call": experiment.generate}
+    if source in model.shows:
         once = dataclasses.replace(experiment.sampling, num_steps=1)
         ways["one_call"] = experiment.generator(once)
     return ways
