@@ -192,7 +192,9 @@ def _through_noise(
         raise errors.invalid(
             "sigma_max", sigma_max, f"{sigma[0]:.3g}, the schedule's least, or more", "raise it"
         )
-    start = sigma[-1] if num_steps == 1 else sigma[sigma <= sigma_max][-1]
+    # Whatever is no whole number is refused below.
+    single = is_whole(num_steps) and num_steps == 1
+    start = sigma[-1] if single else sigma[sigma <= sigma_max][-1]
 
     def curve(s: np.ndarray) -> np.ndarray:
         wanted = back(forth(start) * (1 - s) + forth(sigma[0]) * s)

@@ -14,7 +14,7 @@ SCHEDULE = process.cosine_schedule(8)
 
 def test_the_optimum_pays_the_posterior_variances():
     """E‖ε − ε_θ‖² is then SNR_t · Var[x | z^x_t, z^y_s], averaged over t ≥ 1 and s ≥ 0."""
-    batch = pairs(jax.random.key(0), 200_000)
+    batch = pairs(jax.random.key(0), 50_000)
     model = optimal_model(SCHEDULE)
     run = jax.jit(lambda key: baselines.separate_loss_terms(key, SCHEDULE, model, batch).means())
     means = run(jax.random.key(1))
@@ -33,8 +33,8 @@ def test_the_optimum_pays_the_posterior_variances():
                 truth.append(signal[t] ** 2 / variance[t] * left[0, 0])
             if s:
                 nats.append(0.5 * np.log(2 * np.pi * left[1, 1]) + 0.5)
-    np.testing.assert_allclose(means["x/squared_error"].value, np.mean(truth), rtol=0.02)
-    np.testing.assert_allclose(means["y/loss"].value, np.mean(nats), rtol=0.02)
+    np.testing.assert_allclose(means["x/squared_error"].value, np.mean(truth), rtol=0.03)
+    np.testing.assert_allclose(means["y/loss"].value, np.mean(nats), rtol=0.03)
 
 
 def test_absent_modalities_are_pure_noise_and_cost_nothing():

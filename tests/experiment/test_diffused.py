@@ -78,7 +78,7 @@ def test_samples_of_one_key_do_not_share_their_noise():
     """Else an image and a copy of it drawn after it would begin from one and the same state."""
     built = experiment.build(config_with("copy"))
     params = jax.jit(built.init)(jax.random.key(0))
-    generate = built.generator(experiment.SamplingOptions(num_steps=1))
+    generate = built.generator(experiment.SamplingOptions(num_steps=2))
     samples = generate(jax.random.key(2), params, 50)
     pair = [samples[name].astype(float).ravel() for name in ("image", "copy")]
     assert abs(np.corrcoef(pair)[0, 1]) < 0.2

@@ -57,6 +57,8 @@ REAL = {
     "process.weights.label.scale": (-1.0, INF),
     "loss.scales.label": (-0.1, INF),
     "loss.dropout.label": (-0.1, 1.1),
+    "loss.pure_noise": (-0.1, 1.1),
+    "loss.self_conditioning": (-0.1, 1.1),
     "process.shares.label": (-0.1, INF),
     "training.learning_rate": (0.0, -1e-3, INF),
     "training.weight_decay": (-0.1, INF),
