@@ -7,6 +7,8 @@ Form `small`: Fashion-MNIST at 16 × 16, two cores, minutes a run; docs/results.
 
     python launch/train.py --config=configs/image_label.py:small --config.data.path=DATA \
         --workdir=W
+
+Form `small_labels`: the same with more of the examples for labels of given images, and more weight.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +17,8 @@ from configs import common
 
 
 def get_config(form: str = "published") -> ConfigDict:
-    return common.choose({"published": _published, "small": _small}, form)
+    forms = {"published": _published, "small": _small, "small_labels": _small_labels}
+    return common.choose(forms, form)
 
 
 def _published() -> ConfigDict:
@@ -29,6 +32,15 @@ def _published() -> ConfigDict:
 def _small() -> ConfigDict:
     config = common.small_fashion(16)
     _add_modalities(config, num_classes=10, grid=(4, 4))
+    return config
+
+
+def _small_labels() -> ConfigDict:
+    config = _small()
+    config.loss.tasks = ConfigDict(
+        {"image, label": 0.1, "image | label": 0.5, "label | image": 0.4}
+    )
+    config.loss.scales.label = 0.3
     return config
 
 

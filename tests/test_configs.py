@@ -9,7 +9,10 @@ import pytest
 from mmdiffusion_jax import apps, experiment, graceful, training
 
 SETTINGS = ("image_segmentation", "masked_image", "image_label", "image_embedding", "everything")
-SMALL = [(name, "small") for name in SETTINGS] + [("everything", "small_scenes")]
+SMALL = [(name, "small") for name in SETTINGS] + [
+    ("everything", "small_scenes"),
+    ("image_label", "small_labels"),
+]
 
 
 def get_config(name, *form):
