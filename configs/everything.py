@@ -43,7 +43,7 @@ def _published() -> ConfigDict:
 
 
 def _small() -> ConfigDict:
-    config = common.small((32, 32, 1), num_steps=5000)
+    config = common.small((32, 32, 1), num_steps=10_000)
     config.data.source = "spoken_digits"
     config.data.size = (32, 32)
     config.evaluation.num_samples = 300
@@ -57,15 +57,15 @@ def _small() -> ConfigDict:
     config.loss.tasks = ConfigDict(
         {
             "audio, image, label": 0.5,
-            "image | audio, label": 1.0,
+            "image | audio, label": 0.5,
             "image | audio": 1.0,
-            "image | label": 1.0,
+            "image | label": 0.7,
             "audio | image, label": 1.0,
-            "audio | image": 1.0,
-            "audio | label": 1.0,
-            "label | audio, image": 0.5,
+            "audio | image": 1.5,
+            "audio | label": 1.5,
+            "label | audio, image": 0.3,
             "label | audio": 1.5,
-            "label | image": 1.0,
+            "label | image": 0.7,
         }
     )
     config.loss.scales = ConfigDict({"image": 0.001, "audio": 0.001, "label": 0.3})
