@@ -67,9 +67,9 @@ def test_successors_can_take_the_place_of_what_is_deployed(form, deployed):
     graceful.constraint([bundle], experiment.build(config), options)
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_two_steps(name):
-    config = get_config(name, "small")
+@pytest.mark.parametrize(("name", "form"), SMALL)
+def test_two_steps(name, form):
+    config = get_config(name, form)
     config.training.batch_size = 2
     # Levels are all alike, and take long to compile.
     config.backbone.channel_mults = (1,)

@@ -33,8 +33,8 @@ def test_the_optimum_pays_the_posterior_variances():
                 truth.append(signal[t] ** 2 / variance[t] * left[0, 0])
             if s:
                 nats.append(0.5 * np.log(2 * np.pi * left[1, 1]) + 0.5)
-    np.testing.assert_allclose(means["x/squared_error"].value, np.mean(truth), rtol=0.03)
-    np.testing.assert_allclose(means["y/loss"].value, np.mean(nats), rtol=0.03)
+    np.testing.assert_allclose(means["x/squared_error"].value, np.mean(truth), rtol=0.02)
+    np.testing.assert_allclose(means["y/loss"].value, np.mean(nats), rtol=0.02)
 
 
 def test_absent_modalities_are_pure_noise_and_cost_nothing():

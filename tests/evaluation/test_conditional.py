@@ -53,7 +53,7 @@ def test_a_restored_image_is_looked_at_whole(real):
     whole = real.test["image"]
     stub = types.SimpleNamespace(
         formulation=types.SimpleNamespace(has_bound=False, predicts_from=("masked_image",)),
-        model=types.SimpleNamespace(modalities=real.modalities, shows=()),
+        model=types.SimpleNamespace(modalities=real.modalities),
         evaluation=EvaluationOptions(num_samples=20),
         generate=lambda key, params, count, given: {**given, "image": whole[:count]},
     )

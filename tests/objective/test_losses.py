@@ -145,9 +145,9 @@ def test_at_pure_noise_the_error_is_that_of_the_conditional_mean():
 
     whole = world.covariance
     left = whole[:2, :2] - whole[:2, 2:] @ np.linalg.solve(whole[2:, 2:], whole[2:, :2])
-    np.testing.assert_allclose(errors("p | x0", 1.0), np.trace(left) / 2, rtol=0.03)
-    uniform, half = errors("p | x0", 0.0), errors("p | x0", 0.5)
-    np.testing.assert_allclose(half, (uniform + errors("p | x0", 1.0)) / 2, rtol=0.03)
+    uniform, half, last = (errors("p | x0", share) for share in (0.0, 0.5, 1.0))
+    np.testing.assert_allclose(last, np.trace(left) / 2, rtol=0.03)
+    np.testing.assert_allclose(half, (uniform + last) / 2, rtol=0.03)
     assert errors("p, x0", 1.0) == errors("p, x0", 0.0)
 
 

@@ -1,6 +1,7 @@
 """Secondaries that are diffused where the primary is not asked for: exact laws and bounds."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -16,18 +17,11 @@ WORLD = ShownWorld(2, 128, log_snr=(12.0, -8.0))
 DIFFUSABLE = WORLD.model(diffusable=("x0", "x1"))
 # The values that are read are means, so that a head's answer has not the spread of a draw.
 MEANS = {"read": "most_likely", "stepper": sampling.DPMSolverPP()}
-# Every subset is known once, and what is drawn first, second and last is each once in its turn.
 ORDERS = [
-    ((), ("p", "x0", "x1")),
-    ((), ("x0", "x1", "p")),
-    ((), ("x1", "p", "x0")),
-    (("p",), ("x0", "x1")),
-    (("p",), ("x1", "x0")),
-    (("x0",), ("p", "x1")),
-    (("x1",), ("x0", "p")),
-    (("p", "x0"), ("x1",)),
-    (("p", "x1"), ("x0",)),
-    (("x0", "x1"), ("p",)),
+    (known, order)
+    for size in range(3)
+    for known in itertools.combinations(WORLD.everyone, size)
+    for order in itertools.permutations(sorted(set(WORLD.everyone) - set(known)))
 ]
 
 
