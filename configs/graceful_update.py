@@ -49,15 +49,31 @@ def _fashion_mnist() -> ConfigDict:
 
 
 def _deployed() -> ConfigDict:
-    config = _digits()
+    return _coarse(_digits())
+
+
+def _successor() -> ConfigDict:
+    return _finer(_digits())
+
+
+def _shown_deployed() -> ConfigDict:
+    return _coarse(digits.get_config())
+
+
+def _shown() -> ConfigDict:
+    return _finer(digits.get_config())
+
+
+def _coarse(config: ConfigDict) -> ConfigDict:
+    """The deployed model: two blocks and coarse codes of labels."""
     config.backbone.depth = 2
     config.modalities.label.grid = (4, 4)
     config.training.num_steps = 2000
     return config
 
 
-def _successor() -> ConfigDict:
-    config = _digits()
+def _finer(config: ConfigDict) -> ConfigDict:
+    """Its successor, as deep and fine as the config has it."""
     config.training.num_steps = 3000
     return _updating(config)
 
@@ -80,20 +96,6 @@ def _fashion() -> ConfigDict:
     config.modalities.label.grid = (8, 8)
     config.training.num_steps = 3000
     return _updating(config, flips=0.03, warm_start=True)
-
-
-def _shown_deployed() -> ConfigDict:
-    config = digits.get_config()
-    config.backbone.depth = 2
-    config.modalities.label.grid = (4, 4)
-    config.training.num_steps = 2000
-    return config
-
-
-def _shown() -> ConfigDict:
-    config = digits.get_config()
-    config.training.num_steps = 3000
-    return _updating(config)
 
 
 def _updating(config: ConfigDict, **options: Any) -> ConfigDict:

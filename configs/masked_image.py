@@ -44,6 +44,8 @@ def _add_modalities(config: ConfigDict, num_squares: int, square_size: int) -> N
         }
     )
     common.weigh_secondaries(config)
+    # Where heads guide, as in the formulation that shows nothing, their gradients overshoot.
+    config.sampling.guidance_limit = 0.2
     # A restoration by one call, `--num_steps=1`, is a mean; it is learned where nothing but noise
     # is left of the image.
     config.loss.pure_noise = 0.3
