@@ -156,7 +156,7 @@ def check_grid(schedule: Schedule, times: ArrayLike) -> np.ndarray:
 def _nearest(
     schedule: Schedule, num_steps: int, curve: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """The whole numbers nearest to curve(0 … 1), pushed apart where two would be the same."""
+    """The whole numbers nearest to curve(0 … 1), pushed apart where two would be the same; or T."""
     total = expect("schedule", schedule, Schedule).num_steps
     if not is_whole(num_steps) or not 1 <= num_steps <= total:
         raise errors.invalid(
@@ -165,6 +165,8 @@ def _nearest(
             f"a whole number in 1 … {total}, the schedule's steps",
             "change it",
         )
+    if num_steps == 1:
+        return np.array([total], np.int32)
     grid = np.round(curve(np.linspace(0.0, 1.0, num_steps))).astype(np.int64)
     grid = np.minimum(grid, max(grid[0], num_steps) - np.arange(num_steps))
     grid = np.maximum(grid, np.arange(num_steps, 0, -1))
@@ -192,9 +194,7 @@ def _through_noise(
         raise errors.invalid(
             "sigma_max", sigma_max, f"{sigma[0]:.3g}, the schedule's least, or more", "raise it"
         )
-    # Whatever is no whole number is refused below.
-    single = is_whole(num_steps) and num_steps == 1
-    start = sigma[-1] if single else sigma[sigma <= sigma_max][-1]
+    start = sigma[sigma <= sigma_max][-1]
 
     def curve(s: np.ndarray) -> np.ndarray:
         wanted = back(forth(start) * (1 - s) + forth(sigma[0]) * s)

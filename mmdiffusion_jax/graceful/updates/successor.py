@@ -259,12 +259,12 @@ def _distillation(
     options: UpdateOptions,
 ) -> jax.Array:
     """The mean of focal distillation over the entries of one modality whose truth is known."""
-    everyone = [*teachers, successor]
-    primary = successor[0].model.primary
+    everyone, built = [*teachers, successor], successor[0]
+    primary = built.model.primary
     # As the decisions are made that are to stay: by one call, if the primary is shown to all.
-    given = (primary,) if all(primary in built.model.shows for built, _ in everyone) else ()
+    given = (primary,) if all(primary in each.model.shows for each, _ in everyone) else ()
     *old, logits = (_heads(key, *each, values, name, masks, given) for each in everyone)
-    old_logits, (built, _) = ensemble_logits(jnp.stack(old)), successor
+    old_logits = ensemble_logits(jnp.stack(old))
     known, classes = built.model.modalities[name].split_unknown(values[name])
     apart = focal_distillation(
         logits[..., : old_logits.shape[-1]],
