@@ -5,7 +5,7 @@ WORKDIR ?= workdirs/digits
 # Where glibc's malloc asks for huge pages, steps on CPUs are faster.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: quickstart test lint campaign benchmark clean
+.PHONY: quickstart test test-long lint campaign benchmark clean
 
 # One command from a fresh clone to generated digits with their labels.
 quickstart: $(VENV)/.base
@@ -15,6 +15,10 @@ quickstart: $(VENV)/.base
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# What takes too long for every change: before a release, and after a change of what it is about.
+test-long: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m long
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

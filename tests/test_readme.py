@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from mmdiffusion_jax import model, objective, sampling
+from tests import xla
 
 TEXT = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 ANGLES = 2 * jnp.pi * jnp.arange(10) / 10
@@ -50,7 +51,8 @@ def trained(loss, first):
         return (optax.apply_updates(params, updates), moments), None
 
     keys = jax.random.split(jax.random.key(1), 6000)
-    return jax.jit(lambda s: jax.lax.scan(step, s, keys))((first, optimizer.init(first)))[0][0]
+    run = jax.jit(lambda s: jax.lax.scan(step, s, keys)[0][0], compiler_options=xla.OPTIMISED)
+    return run((first, optimizer.init(first)))
 
 
 @pytest.fixture(scope="module")

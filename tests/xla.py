@@ -5,6 +5,9 @@ import importlib.util
 import mmap
 from pathlib import Path
 
+OPTIMISED = {"xla_backend_optimization_level": 3}
+"""Compiler options of a program that runs for longer unoptimised than it compiles optimised."""
+
 
 def known(*flags):
     """Those of the flags that the installed jaxlib knows, as XLA_FLAGS wants them.

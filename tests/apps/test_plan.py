@@ -9,6 +9,7 @@ from mmdiffusion_jax import apps
 from tests.apps.small import launch, run_python
 
 
+@pytest.mark.long
 def test_a_plan_is_what_the_compiler_makes_of_it():
     done = run_python("tests/apps/plan_worker.py", 0, devices=8)
     assert done.returncode == 0, done.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 import chex
 import jax
 import numpy as np
+import pytest
 
 from mmdiffusion_jax import experiment, training
 from tests.apps.small import SMALL, launch
@@ -56,6 +57,7 @@ def test_resuming_is_the_uninterrupted_run_bit_for_bit(finished, tmp_path):
     assert lines_of(cut) == lines_of(finished)
 
 
+@pytest.mark.long
 def test_eight_devices_take_the_same_steps(finished, tmp_path):
     folder = f"--config.data.folder={finished.parent}"
     done = launch("train", *SMALL, f"--workdir={tmp_path / 'w'}", folder, devices=8)

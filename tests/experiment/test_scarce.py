@@ -56,6 +56,7 @@ def test_training_says_so_once_and_keeps_it(tmp_path, caplog):
     for split in ("train", "test"):
         config.data[split] = str(tmp_path / f"{split}.npz")
         np.savez(config.data[split], image=levels, label=labels, label_present=labels < 2)
+    config.backbone.width, config.backbone.depth = 16, 1
     config.training.num_steps = 2
     config.training.eval_every = config.training.sample_every = 0
     workdir = str(tmp_path / "run")

@@ -92,6 +92,7 @@ def test_one_process_goes_on_where_two_were(unharmed, stopped, tmp_path):
         assert line == pytest.approx(wanted, rel=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.campaign), 1])
 def test_both_end_when_one_is_killed_and_both_go_on(pair, tmp_path, killed):
     workdir = tmp_path / "w"

@@ -4,6 +4,7 @@ import shutil
 import signal
 
 import numpy as np
+import pytest
 
 from tests.apps.small import SMALL
 from tests.faults import dying
@@ -11,6 +12,7 @@ from tests.faults.outcomes import leftovers, outcome_of_launch
 from tests.processes import Running
 
 
+@pytest.mark.long
 def test_training_killed_in_a_save_goes_on_bit_for_bit(finished, tmp_path):
     workdir, log = tmp_path / "w", tmp_path / "log"
     shutil.copytree(finished, workdir)
@@ -30,6 +32,7 @@ def test_training_killed_in_a_save_goes_on_bit_for_bit(finished, tmp_path):
     assert leftovers(workdir) == []
 
 
+@pytest.mark.long
 def test_sampling_killed_in_a_shard_goes_on(finished, tmp_path):
     command = ("launch/sample.py", f"--workdir={finished}", "--num_samples=7", "--shard_size=3")
 

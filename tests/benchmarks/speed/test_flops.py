@@ -47,9 +47,10 @@ def test_the_formulas_equal_the_traced_products(net, context):
     [
         (DiT((16, 16, 4), 4, 10, width=512, depth=2, num_heads=8), 64 * 16 + 512 + CONTEXT),
         (UViT((16, 16, 4), 4, 10, width=512, depth=3, num_heads=8), 64 * 16 + CONTEXT),
-        (
+        pytest.param(
             UNet((8, 8, 4), 4, 10, width=128, channel_mults=(1, 1), num_res_blocks=1),
             22**2 * 4 + 4 * 128 + 4 * CONTEXT,
+            marks=pytest.mark.long,
         ),
     ],
     ids=["dit", "uvit", "unet"],

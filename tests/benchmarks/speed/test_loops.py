@@ -7,6 +7,7 @@ from benchmarks.speed import loops, rival_loader
 from mmdiffusion_jax import training
 
 
+@pytest.mark.long
 def test_a_turn_of_the_loop(tmp_path):
     def logged():
         return [line["step"] for line in training.read_metrics(tmp_path / "loop/metrics.jsonl")]

@@ -65,7 +65,11 @@ def parameters(built, model):
     return jax.tree.map(jnp.array, {"backbone": params, "modalities_image": head_of(tensors)})
 
 
-@pytest.fixture(scope="module", params=[DIT, ADM], ids=lambda size: size["kind"])
+@pytest.fixture(
+    scope="module",
+    params=[DIT, pytest.param(ADM, marks=pytest.mark.long)],
+    ids=lambda size: size["kind"],
+)
 def sides(request):
     torch.manual_seed(0)
     model = rival.Model(request.param)

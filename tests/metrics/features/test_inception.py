@@ -30,6 +30,7 @@ def network(reference):
     return InceptionFeatures.from_tensors({k: v.numpy() for k, v in reference[0].state.items()})
 
 
+@pytest.mark.long
 def test_against_torch(reference, network):
     _, features, logits = reference
     got = network.features(IMAGES)

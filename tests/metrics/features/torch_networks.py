@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from scipy.ndimage import map_coordinates
 from torch import nn
 
+from tests import xla
+
 
 def alexnet(**_):
     """The layers of torchvision's AlexNet before its classifier."""
@@ -42,8 +44,7 @@ def state_of(backbone):
 
 def optimised(jitted, *static):
     """The same function, compiled with what the tests' settings leave out."""
-    options = {"xla_backend_optimization_level": 3}
-    return jax.jit(jitted.__wrapped__, static_argnums=static, compiler_options=options)
+    return jax.jit(jitted.__wrapped__, static_argnums=static, compiler_options=xla.OPTIMISED)
 
 
 def without_torchvision(monkeypatch, name):
