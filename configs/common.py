@@ -27,7 +27,13 @@ def published() -> ConfigDict:
     config.process.num_steps = 1000
     config.process.variance = "learned"
     config.backbone = ConfigDict(
-        {"kind": "unet", **ADM_IMAGENET_64, "dtype": "bfloat16", "remat": "none"}
+        {
+            "kind": "unet",
+            **ADM_IMAGENET_64,
+            "bottleneck_features": True,
+            "dtype": "bfloat16",
+            "remat": "none",
+        }
     )
     config.training.num_steps = 540_000
     config.training.batch_size = 2048
@@ -67,6 +73,7 @@ def small(latent: tuple[int, int, int], num_steps: int) -> ConfigDict:
             "attention_resolutions": (8,),
             "num_head_channels": 32,
             "num_groups": 8,
+            "bottleneck_features": True,
         }
     )
     config.training.num_steps = num_steps

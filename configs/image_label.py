@@ -38,9 +38,9 @@ def _small() -> ConfigDict:
 def _small_labels() -> ConfigDict:
     config = _small()
     config.loss.tasks = ConfigDict(
-        {"image, label": 0.1, "image | label": 0.5, "label | image": 0.4}
+        {"image, label": 0.05, "image | label": 0.45, "label | image": 0.5}
     )
-    config.loss.scales.label = 0.3
+    config.loss.scales.label = 0.2
     return config
 
 

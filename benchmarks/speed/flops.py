@@ -24,7 +24,8 @@ def forward_flops(net: nn.Module, context_features: int = 0) -> int:
       2dk + 2nsd + N((8 + 4m)n'd² + 4n'²d) + (N − 1)/2 · 4n'd² + 2ndo, and the last convolution
     - U-Net: the sum over its residual blocks, a channels in and b out, of their convolutions a → b
       and b → b, 2 · 4d · 2b for t and 2ab a place where a is not b; of the attentions; of the first
-      and the last convolution; and 2 · 4d(d + 4d + k + b) for t, the context and the condition.
+      and the last convolution; 2 · 4d(d + 4d + k + b) for t, the context and the condition; and
+      2ab for the features of the bottleneck.
 
     Elementwise work, norms and softmax are left out. A training step takes three times as much,
     less what the first layers would need for a gradient of their inputs.
@@ -100,6 +101,7 @@ def _unet(net: UNet, context: int) -> int:
             kept.append(now)
     lowest = len(channels) - 1
     total += 2 * block(now, now, lowest) + attention(now, lowest, everywhere=True)
+    total += 2 * now * channels[0] * net.bottleneck_features
     for level, outs in reversed(list(enumerate(channels))):
         for _ in range(net.num_res_blocks + 1):
             total += block(now + kept.pop(), outs, level) + attention(outs, level)

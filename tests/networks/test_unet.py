@@ -46,6 +46,36 @@ def test_patches_are_channels_of_a_smaller_map():
         )
 
 
+def test_the_condition_has_the_smallest_map():
+    """Its mean over the places, after a norm and an activation, in a layer of its own."""
+    options = {"num_steps": 10, "width": 8, "num_groups": 4, "num_head_channels": 8}
+    options |= {"channel_mults": (1, 2), "num_res_blocks": 1}
+    net = UNet((4, 4, 1), out_channels=1, bottleneck_features=True, **options)
+    draw = np.random.default_rng(0).normal
+    z, t = draw(size=(2, 4, 4, 1)).astype(np.float32), jnp.array([1, 10])
+    params = jax.jit(net.init)(jax.random.key(0), z, t)["params"]
+    params = jax.tree.map(lambda x: x + 0.1 * draw(size=x.shape).astype(np.float32), params)
+    kept = {"capture_intermediates": lambda module, _: module.name == "middle_1"}
+    (features, prediction), seen = jax.jit(lambda p: net.apply({"params": p}, z, t, **kept))(params)
+
+    plain = UNet((4, 4, 1), out_channels=1, **options)
+    others = {name: x for name, x in params.items() if not name.startswith("bottleneck")}
+    without, same = jax.jit(lambda p: plain.apply({"params": p}, z, t))(others)
+    np.testing.assert_array_equal(prediction, same)
+    np.testing.assert_array_equal(features.grid, without.grid)
+
+    smallest = seen["intermediates"]["middle_1"]["__call__"][0]
+    norm, layer = (jax.tree.map(np.asarray, params[f"bottleneck{x}"]) for x in ("_norm", ""))
+    normed = torch.nn.functional.group_norm(
+        torch.tensor(np.asarray(smallest)).permute(0, 3, 1, 2),
+        4,
+        *(torch.tensor(norm[name]) for name in ("scale", "bias")),
+    )
+    pooled = torch.nn.functional.silu(normed).mean((2, 3)).numpy()
+    want = without.condition + pooled @ layer["kernel"] + layer["bias"]
+    np.testing.assert_allclose(features.condition, want, atol=2e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
