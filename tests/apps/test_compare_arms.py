@@ -42,6 +42,7 @@ def half_labelled(folder):
                  name=names)  # fmt: skip
 
 
+@pytest.mark.long
 def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
     """The single-task arm has two runs, which share the operations of the one.
 

@@ -48,6 +48,7 @@ def become_task(index, job):
     os.environ.update({f"SLURM_{name}": str(value) for name, value in told.items()})
 
 
+@pytest.mark.long
 def test_tasks_of_a_slurm_step_find_each_other(pair, tmp_path):
     """By the environment alone; JAX takes the port from the last bits of the job's number."""
     with socket.socket() as probe:
@@ -68,6 +69,7 @@ def test_tasks_of_a_slurm_step_find_each_other(pair, tmp_path):
     assert tiny.outcome(workdir) == pair
 
 
+@pytest.mark.long
 def test_a_stop_of_one_stops_both_and_both_go_on(pair, stopped, tmp_path):
     workdir = shutil.copytree(stopped, tmp_path / "w")
     statuses, said = train(workdir)
@@ -76,6 +78,7 @@ def test_a_stop_of_one_stops_both_and_both_go_on(pair, stopped, tmp_path):
     assert tiny.outcome(workdir) == pair
 
 
+@pytest.mark.long
 def test_one_process_goes_on_where_two_were(unharmed, stopped, tmp_path):
     """The sums over the batch are added up in another order."""
     workdir = shutil.copytree(stopped, tmp_path / "w")

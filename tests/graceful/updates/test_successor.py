@@ -227,13 +227,13 @@ def test_a_share_of_one_learns_from_what_is_stored_alone(deployed, deeper):
     options = UpdateOptions(heads=0, denoiser=0, latents=0, flips=0, mix=1.0)
     constraint = graceful.constraint([deployed], deeper, options)
     params = jax.jit(deeper.init)(jax.random.key(1))
-    gradient = flat(jax.grad(lambda p: loss_of(constraint, p)[0])(params))
+    mixed = UpdateOptions(heads=0, denoiser=0, latents=0, flips=0, mix=0.0)
+    other = graceful.constraint([deployed], deeper, mixed)
+    both = jax.jit(lambda p, q: loss_of(constraint, p)[0] + loss_of(other, q)[0])
+    gradient, other_gradient = map(flat, jax.grad(both, argnums=(0, 1))(params, params))
     # The table still says what a head's answer stands for, but no state is made with it.
     changed = {**gradient}
     table = changed.pop("modalities_label/table")
-    mixed = UpdateOptions(heads=0, denoiser=0, latents=0, flips=0, mix=0.0)
-    other = graceful.constraint([deployed], deeper, mixed)
-    other_gradient = flat(jax.grad(lambda p: loss_of(other, p)[0])(params))
     assert float(jnp.abs(table).max()) < float(
         jnp.abs(other_gradient["modalities_label/table"]).max()
     )
@@ -307,7 +307,7 @@ def test_later_classes_are_nothing_to_the_deployed_model(deployed, mix):
     np.testing.assert_allclose(
         scalars["deployed_0/latents"], alone["deployed_0/latents"], rtol=1e-5
     )
-    gradient = flat(jax.grad(lambda p: loss_of(constraint, p, batch=later)[0])(params))
+    gradient = flat(jax.jit(jax.grad(lambda p: loss_of(constraint, p, batch=later)[0]))(params))
     table = gradient["modalities_label/table"]
     assert jnp.isfinite(table).all()
     # With everything stored mixed in, states still carry the new code of what was never stored.

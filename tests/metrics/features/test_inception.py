@@ -64,6 +64,7 @@ def test_against_the_package(reference, network, monkeypatch, tmp_path):
     np.testing.assert_allclose(network.probabilities(IMAGES), want, rtol=0.01, atol=1e-6)
 
 
+@pytest.mark.long
 def test_a_grey_channel_is_repeated(network):
     grey = IMAGES[:1, ..., :1]
     np.testing.assert_array_equal(
