@@ -11,7 +11,7 @@ class Features(NamedTuple):
     Attributes:
         grid: (batch, rows, columns, width), the last hidden map; rows and columns divide the
             latent's height and width.
-        condition: (batch, width), the embedding of t.
+        condition: (batch, width), the embedding of t and what else describes an example as a whole.
     """
 
     grid: jax.Array
