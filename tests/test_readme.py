@@ -86,6 +86,7 @@ def test_joint_samples_agree_and_labels_are_read(names, params):
     assert float((read == true["label"]).mean()) >= 0.99
 
 
+@pytest.mark.long
 def test_a_drift_alone_is_chance_and_bayes_mends_it(names):
     """docs/sampling.md: what a network is not shown drives its states, and its head corrects."""
 

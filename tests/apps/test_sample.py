@@ -163,6 +163,7 @@ def test_a_trajectory_that_there_is_not(finished, tmp_path, options, words):
     assert not out.exists()
 
 
+@pytest.mark.long
 def test_samplers_side_by_side(finished, tmp_path):
     done = launch(
         "compare_samplers", f"--workdir={finished}", f"--workdir={finished}",

@@ -354,6 +354,7 @@ def test_the_table(tmp_path, write_config):
 # The launch script.
 
 
+@pytest.mark.long
 def test_a_half_done_sweep_is_finished(tmp_path, write_config, finished):
     root = tmp_path / "sweep"
     shutil.copytree(finished, root / "seed=0")

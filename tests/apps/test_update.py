@@ -63,6 +63,7 @@ def test_ordinary_training_does_not_go_on_with_an_update(updated):
         apps.train(config, str(updated))
 
 
+@pytest.mark.long
 def test_the_report(updated, tmp_path):
     out = tmp_path / "out"
     done = launch("compare_update", f"--workdir={updated}", f"--out={out}", "--error_increase=-1")

@@ -6,6 +6,7 @@ from tests.faults import dying, tiny
 from tests.processes import TINY, Running
 
 
+@pytest.mark.long
 # Full in the first save and in a later one.
 @pytest.mark.parametrize("size", ["90k", "190k"])
 def test_a_full_disk_ends_the_run_and_costs_no_checkpoint(unharmed, small_disk, tmp_path, size):
@@ -25,6 +26,7 @@ def test_a_full_disk_ends_the_run_and_costs_no_checkpoint(unharmed, small_disk, 
     assert tiny.outcome(workdir) == unharmed
 
 
+@pytest.mark.long
 def test_metrics_that_find_no_room_end_the_run(unharmed, tmp_path):
     workdir, log = tmp_path / "w", tmp_path / "log"
     prepare = (dying.fill_the_disk_of_metrics, 3)

@@ -119,6 +119,7 @@ def test_declared_compatibility_counts(deployed, successor):
     assert report.compatible == {"image": True, "label": True}
 
 
+@pytest.mark.long
 def test_unknown_entries_are_not_counted(deployed):
     """Half of the pixels are void: shares are of the others."""
     one, two = (frozen(built_with(masks=True), seed=seed) for seed in (0, 1))
@@ -139,6 +140,7 @@ def test_unknown_entries_are_not_counted(deployed):
     assert all(mask[tuple(index)] != 255 for index in flips.broken)
 
 
+@pytest.mark.long
 def test_absent_examples_and_later_classes_are_left_out(deployed):
     """Forty examples among which ten more are absent, and ten of a class that came later."""
     rng = np.random.default_rng(3)
