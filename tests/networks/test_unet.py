@@ -9,6 +9,15 @@ import torch
 from mmdiffusion_jax.networks import UNet
 from mmdiffusion_jax.networks.unet import GroupNorm
 
+SMALL = {
+    "num_steps": 10,
+    "width": 8,
+    "channel_mults": (1, 2),
+    "num_res_blocks": 1,
+    "num_head_channels": 8,
+    "num_groups": 4,
+}
+
 
 @pytest.mark.parametrize("size", [3.0, 3e-3])
 def test_group_norm_equals_torch(size):
@@ -25,10 +34,8 @@ def test_group_norm_equals_torch(size):
 
 
 def test_patches_are_channels_of_a_smaller_map():
-    options = {"num_steps": 10, "width": 8, "num_groups": 4, "num_head_channels": 8}
-    options |= {"channel_mults": (1, 2), "num_res_blocks": 1}
-    coarse = UNet((4, 6, 12), out_channels=4, **options)
-    fine = UNet((8, 12, 3), out_channels=1, patch_size=2, **options)
+    coarse = UNet((4, 6, 12), out_channels=4, **SMALL)
+    fine = UNet((8, 12, 3), out_channels=1, patch_size=2, **SMALL)
     z = np.random.default_rng(0).normal(size=(2, 8, 12, 3)).astype(np.float32)
     places = [(row, column) for row in range(2) for column in range(2)]
     stacked = np.concatenate([z[:, row::2, column::2] for row, column in places], axis=-1)
@@ -48,9 +55,7 @@ def test_patches_are_channels_of_a_smaller_map():
 
 def test_the_condition_has_the_smallest_map():
     """Its mean over the places, after a norm and an activation, in a layer of its own."""
-    options = {"num_steps": 10, "width": 8, "num_groups": 4, "num_head_channels": 8}
-    options |= {"channel_mults": (1, 2), "num_res_blocks": 1}
-    net = UNet((4, 4, 1), out_channels=1, bottleneck_features=True, **options)
+    net = UNet((4, 4, 1), out_channels=1, bottleneck_features=True, **SMALL)
     draw = np.random.default_rng(0).normal
     z, t = draw(size=(2, 4, 4, 1)).astype(np.float32), jnp.array([1, 10])
     params = jax.jit(net.init)(jax.random.key(0), z, t)["params"]
@@ -58,7 +63,7 @@ def test_the_condition_has_the_smallest_map():
     kept = {"capture_intermediates": lambda module, _: module.name == "middle_1"}
     (features, prediction), seen = jax.jit(lambda p: net.apply({"params": p}, z, t, **kept))(params)
 
-    plain = UNet((4, 4, 1), out_channels=1, **options)
+    plain = UNet((4, 4, 1), out_channels=1, **SMALL)
     others = {name: x for name, x in params.items() if not name.startswith("bottleneck")}
     without, same = jax.jit(lambda p: plain.apply({"params": p}, z, t))(others)
     np.testing.assert_array_equal(prediction, same)
