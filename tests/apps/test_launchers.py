@@ -21,8 +21,9 @@ TRAIN = ("--config=configs/smoke.py", "--workdir=a b/w", "--config.data.size=(8,
 STAND_IN = """\
 #!/usr/bin/env bash
 name=$(basename "$0")
-# In one write, as several processes call at once.
-printf '%s\\0' "$name" "$@" $'\\n' >>"$RECORDS/calls"
+# Appended in one write, as several processes call at once; `printf` makes one for every line.
+printf '%s\\0' "$name" "$@" $'\\n' >"$RECORDS/call.$$"
+cat "$RECORDS/call.$$" >>"$RECORDS/calls"
 next() {
   head -n 1 "$1" 2>/dev/null
   sed -i 1d "$1" 2>/dev/null
