@@ -29,6 +29,7 @@ def test_a_plan_counts_every_layer_of_a_scan():
     assert scanned.flops == pytest.approx(plain.flops, rel=0.05)
 
 
+@pytest.mark.long
 def test_a_plan_is_printed_for_devices_that_are_not_there():
     done = launch(
         "plan", "--config=configs/smoke.py", "--devices=64", "--peak=459e12", "--bandwidth=90e9"

@@ -46,6 +46,7 @@ def test_labels_of_images_in_a_file_with_every_default(finished, tmp_path):
         assert set(samples["label"].tolist()) <= set(range(10))
 
 
+@pytest.mark.long
 def test_a_part_that_stays_and_values_to_begin_from(finished, tmp_path):
     """The kept half is in every sample; from little noise comes what was there, but not all."""
     rng, file = np.random.default_rng(0), tmp_path / "part.npz"

@@ -30,6 +30,7 @@ def config_of(workdir, **options):
     return config
 
 
+@pytest.mark.long
 def test_a_successor_knows_what_it_was_held_to(updated, finished):
     record = json.loads((updated / "update.json").read_text())
     old = apps.freeze(str(finished))

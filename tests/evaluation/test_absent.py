@@ -110,6 +110,7 @@ def test_the_loss_is_the_mean_of_the_data_not_of_batches():
     assert figures["loss"] == pytest.approx(want, rel=1e-5)
 
 
+@pytest.mark.long
 def test_likelihoods_are_those_of_whole_examples(built, digits):
     experiment, params = built
     columns = {name: digits[0][name] for name in ("image", "label")}

@@ -26,6 +26,7 @@ def test_a_test_split_that_is_the_training_split(digits):
     assert set(values_of(figures)) == {"joint/frechet", "joint/precision", "joint/recall"}
 
 
+@pytest.mark.long
 def test_one_test_example(built, digits):
     """Sets of one cannot be compared; likelihoods, labels and judges have one example to count."""
     experiment, params = built

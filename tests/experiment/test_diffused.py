@@ -43,6 +43,7 @@ def batch_of(num, names):
     return {name: values[name] for name in ("image", "label", *names)}
 
 
+@pytest.mark.long
 def test_each_kind_is_trained_drawn_and_bounded():
     names = tuple(KINDS)
     built = experiment.build(config_with(*names))

@@ -46,6 +46,7 @@ def test_a_model_that_cannot_be_shown_the_image_keeps_its_order():
     assert adapted(config, source_with(0.2)) is config.sampling
 
 
+@pytest.mark.long
 def test_training_says_so_once_and_keeps_it(tmp_path, caplog):
     """In the config of the workdir, where every later command reads it; and a run goes on."""
     config = smoke.get_config()

@@ -63,7 +63,11 @@ def test_a_signal_when_all_is_done_changes_nothing(unharmed, tmp_path):
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (ValueError("`train.npz`: got a broken record"), "error: `train.npz`: got a broken record"),
+        pytest.param(
+            ValueError("`train.npz`: got a broken record"),
+            "error: `train.npz`: got a broken record",
+            marks=pytest.mark.long,
+        ),
         (OSError(5, "Input/output error", "a.npz"), "error: `a.npz`: got Input/output error, exp"),
     ],
 )

@@ -1,10 +1,10 @@
 """Experiments with the digits, small enough for tests of updates."""
 
-import jax
 import numpy as np
 
 from configs import digits
 from mmdiffusion_jax import data, experiment, graceful
+from tests.params import random_like
 
 
 def built_with(
@@ -31,11 +31,8 @@ def built_with(
 
 
 def frozen(built, seed=0):
-    """A bundle of parameters that are not at their start, where the output layer is zero."""
-    rng = np.random.default_rng(seed)
-    fresh = jax.device_get(jax.jit(built.init)(jax.random.key(seed)))
-    moved = lambda leaf: leaf + 0.1 * rng.standard_normal(leaf.shape).astype(leaf.dtype)  # noqa: E731
-    return graceful.freeze(built, jax.tree.map(moved, fresh))
+    """A bundle of random parameters; at the start of training the output layer is zero."""
+    return graceful.freeze(built, random_like(built.init, seed))
 
 
 def examples(count=40, seed=0):

@@ -23,14 +23,14 @@ def cost(net):
     return product_flops(step(net), shapes(net), *arguments(net))
 
 
-@pytest.mark.parametrize("kind", ["dit", "unet"])
+@pytest.mark.parametrize("kind", ["dit", pytest.param("unet", marks=pytest.mark.long)])
 def test_remat_changes_no_gradient(kind):
     net = small(kind, remat="nothing_saveable")
     params, *want = plain_step(kind)
     same(list(jax.jit(step(net))(params, *arguments(net))), want)
 
 
-@pytest.mark.parametrize("kind", ["dit", "unet"])
+@pytest.mark.parametrize("kind", ["dit", pytest.param("unet", marks=pytest.mark.long)])
 def test_the_less_is_saved_the_more_is_computed(kind):
     costs = {remat: cost(small(kind, remat=remat)) for remat in REMATS}
     assert costs["none"] == costs["dots_saveable"]
@@ -38,7 +38,8 @@ def test_the_less_is_saved_the_more_is_computed(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "depth", "remat"), [("dit", 2, "none"), ("uvit", 5, "nothing_saveable")]
+    ("kind", "depth", "remat"),
+    [("dit", 2, "none"), pytest.param("uvit", 5, "nothing_saveable", marks=pytest.mark.long)],
 )
 def test_a_scan_equals_its_blocks(kind, depth, remat):
     net = small(kind, depth=depth, scan_layers=True, remat=remat)
@@ -85,6 +86,7 @@ def test_both_forms_begin_alike():
     assert np.abs(first - second).max() > 0.01
 
 
+@pytest.mark.long
 def test_a_scan_with_remat_saves_memory():
     """What the compiler sets aside for a step of 8 blocks; a batch makes it outweigh the rest."""
     held = []

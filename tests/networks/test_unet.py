@@ -33,6 +33,7 @@ def test_group_norm_equals_torch(size):
     np.testing.assert_allclose(got, want, atol=2e-5)
 
 
+@pytest.mark.long
 def test_patches_are_channels_of_a_smaller_map():
     coarse = UNet((4, 6, 12), out_channels=4, **SMALL)
     fine = UNet((8, 12, 3), out_channels=1, patch_size=2, **SMALL)

@@ -42,7 +42,14 @@ def test_the_bound_of_a_conditional_lies_above_it_and_closes(given):
     assert gap > gaps[1] - 4 * error
 
 
-@pytest.mark.parametrize("order", [["x0", "p", "x1"], ["p", "x0", "x1"], ["x1", "x0", "p"]])
+@pytest.mark.parametrize(
+    "order",
+    [
+        ["x0", "p", "x1"],
+        pytest.param(["p", "x0", "x1"], marks=pytest.mark.long),
+        pytest.param(["x1", "x0", "p"], marks=pytest.mark.long),
+    ],
+)
 def test_the_bound_of_a_chain_closes_whatever_drives_the_process(order):
     """In an order nothing unknown is carried but the primary, so that only the steps cost."""
     gaps = []
@@ -61,6 +68,7 @@ def test_the_bound_of_a_chain_closes_whatever_drives_the_process(order):
     assert gaps[2] < 0.5
 
 
+@pytest.mark.long
 def test_the_flow_and_the_scores_take_a_chain_too():
     world = ShownWorld(2, 64)
     batch, exact = world.draw(500)

@@ -34,7 +34,11 @@ def drawn(known, order, functions=DIFFUSABLE, **options):
     return batch, call(jax.random.key(0))
 
 
-@pytest.mark.parametrize(("known", "order"), ORDERS, ids=str)
+@pytest.mark.parametrize(
+    ("known", "order"),
+    [pytest.param(*case, marks=[pytest.mark.long] * (k % 3 > 0)) for k, case in enumerate(ORDERS)],
+    ids=str,
+)
 def test_every_conditional_has_its_exact_law_in_every_order(known, order):
     """Each stage diffuses what it asks for, though only means are read off the last state."""
     batch, samples = drawn(known, order)
@@ -98,18 +102,18 @@ def gap_of(num_steps, **bound):
 
 def test_the_bound_of_what_is_diffused_lies_above_and_closes():
     gaps = []
-    for num_steps in (4, 16, 64):
+    for num_steps in (16, 64):
         gap, error, posterior = gap_of(num_steps, order=["x0", "x1"])
         assert posterior > 0.01
         assert gap > -4 * error
         gaps.append(gap)
-    assert gaps[0] > gaps[1] > gaps[2]
-    assert gaps[2] < gaps[1] / 3
+    assert gaps[1] < gaps[0] / 3
     # In one stage x1 is carried by the states of x0, and pays for its drift.
     gap, error, _ = gap_of(64)
     assert gap > -4 * error
 
 
+@pytest.mark.long
 def test_the_flow_takes_what_is_diffused():
     batch, exact = WORLD.draw(500)
     flow = jax.jit(

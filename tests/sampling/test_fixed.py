@@ -38,8 +38,15 @@ def test_a_mask_of_another_shape():
         sampling.sample(jax.random.key(0), world.diffusion(), (3, DIMS), fixed={"p": fixed})
 
 
-@pytest.mark.parametrize("tasks", [{}, {"image, label, masked": 1.0}])
-@pytest.mark.parametrize("read", ["most_likely", "draw"])
+@pytest.mark.parametrize(
+    ("tasks", "read"),
+    [
+        ({}, "most_likely"),
+        ({"image, label, masked": 1.0}, "draw"),
+        pytest.param({}, "draw", marks=pytest.mark.long),
+        pytest.param({"image, label, masked": 1.0}, "most_likely", marks=pytest.mark.long),
+    ],
+)
 def test_visible_pixels_stay(tasks, read):
     """Of a network that is shown the masked image, and of the drift alone."""
     config = smoke.get_config()

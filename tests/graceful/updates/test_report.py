@@ -171,6 +171,7 @@ def test_absent_examples_and_later_classes_are_left_out(deployed):
     assert np.isfinite(list(dataclasses.asdict(report.denoising).values())).all()
 
 
+@pytest.mark.long
 def test_examples_without_the_primary_or_the_truth_count_nowhere(deployed, successor):
     """Whatever stands in their place, the report is the same, and says how many counted."""
     rng = np.random.default_rng(4)

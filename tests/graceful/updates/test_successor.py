@@ -16,6 +16,7 @@ from mmdiffusion_jax.graceful.updates.bundle import encoder_paths
 from mmdiffusion_jax.model import Diffusion
 from tests.graceful.small import built_with, examples, frozen, source
 from tests.mixture_world import TABLE, MixtureWorld
+from tests.params import initial
 
 KEY = jax.random.key(3)
 
@@ -107,7 +108,7 @@ def test_the_deployed_model_trains_encoders_alone(deployed, deeper):
     options = UpdateOptions(flips=0, mix=0)
     plain = graceful.constraint([deployed], deeper, UpdateOptions(encoders="free", flips=0))
     held = graceful.constraint([deployed], deeper, options)
-    params = jax.jit(deeper.init)(jax.random.key(1))
+    params = initial(deeper.init, seed=1)
     extra = jax.jit(jax.grad(lambda p: loss_of(held, p)[0] - loss_of(plain, p)[0]))(params)
     encoders = {"/".join(p) for name in ("image", "label") for p in encoder_paths(deeper, name)}
     assert encoders == {"modalities_label/table"}
@@ -118,7 +119,7 @@ def test_the_deployed_model_trains_encoders_alone(deployed, deeper):
 
 def test_without_weights_it_is_the_successors_own_loss(deployed, deeper):
     options = UpdateOptions(encoders="free", flips=0)
-    params = jax.jit(deeper.init)(jax.random.key(1))
+    params = initial(deeper.init, seed=1)
     total, scalars = loss_of(graceful.constraint([deployed], deeper, options), params)
     own_key = jax.random.split(KEY, 3)[0]
     truth, task_scalars = deeper.loss(params, own_key, jax.tree.map(jnp.asarray, examples()))
@@ -129,7 +130,7 @@ def test_without_weights_it_is_the_successors_own_loss(deployed, deeper):
 def test_terms_add_up_over_generations(deployed, deeper):
     older = frozen(built_with(depth=2), seed=5)
     options = UpdateOptions(heads=2.0, denoiser=3.0, latents=4.0, mix=0)
-    params = jax.jit(deeper.init)(jax.random.key(1))
+    params = initial(deeper.init, seed=1)
     total, scalars = loss_of(graceful.constraint([older, deployed], deeper, options), params)
     own_key = jax.random.split(KEY, 3)[0]
     expected = deeper.loss(params, own_key, jax.tree.map(jnp.asarray, examples()))[0]
@@ -151,7 +152,7 @@ def test_a_model_that_succeeds_itself_is_not_distilled(deployed):
 
 def test_an_ensemble_teaches_by_its_mean(deployed, deeper):
     members = [frozen(built_with(), seed=seed) for seed in (7, 8)]
-    params = jax.jit(deeper.init)(jax.random.key(1))
+    params = initial(deeper.init, seed=1)
 
     def distilled(options, ensemble=()):
         constraint = graceful.constraint([deployed], deeper, options, ensemble)
@@ -165,7 +166,7 @@ def test_an_ensemble_teaches_by_its_mean(deployed, deeper):
 
 def test_the_distance_of_latents_counts_where_they_are_present(deployed):
     built = deployed.built
-    moved = jax.jit(built.init)(jax.random.key(4))
+    moved = initial(built.init, seed=4)
     batch = jax.tree.map(jnp.asarray, examples())
     tables = [p["modalities_label"]["table"] for p in (deployed.params, moved)]
     old, new = (
@@ -214,7 +215,7 @@ def test_distillation_is_of_decisions(deployed, deeper):
     """Both are shown the image, so that what is distilled does not depend on noise."""
     options = UpdateOptions(heads=0, denoiser=0, latents=0, flips=1.0, align=0)
     constraint = graceful.constraint([deployed], deeper, options)
-    params = jax.jit(deeper.init)(jax.random.key(1))
+    params = initial(deeper.init, seed=1)
     batch = jax.tree.map(jnp.asarray, examples())
     apart = [
         constraint.loss(params, jax.random.key(k), batch, deployed.params)[1]["label/distillation"]
@@ -226,11 +227,11 @@ def test_distillation_is_of_decisions(deployed, deeper):
 def test_a_share_of_one_learns_from_what_is_stored_alone(deployed, deeper):
     options = UpdateOptions(heads=0, denoiser=0, latents=0, flips=0, mix=1.0)
     constraint = graceful.constraint([deployed], deeper, options)
-    params = jax.jit(deeper.init)(jax.random.key(1))
+    params = initial(deeper.init, seed=1)
     mixed = UpdateOptions(heads=0, denoiser=0, latents=0, flips=0, mix=0.0)
     other = graceful.constraint([deployed], deeper, mixed)
-    both = jax.jit(lambda p, q: loss_of(constraint, p)[0] + loss_of(other, q)[0])
-    gradient, other_gradient = map(flat, jax.grad(both, argnums=(0, 1))(params, params))
+    both = lambda p, q: loss_of(constraint, p)[0] + loss_of(other, q)[0]  # noqa: E731
+    gradient, other_gradient = map(flat, jax.jit(jax.grad(both, argnums=(0, 1)))(params, params))
     # The table still says what a head's answer stands for, but no state is made with it.
     changed = {**gradient}
     table = changed.pop("modalities_label/table")
@@ -269,7 +270,7 @@ def test_a_successor_may_have_more_modalities(deployed):
     more = built_with(modalities={"other": {"kind": "label", "num_classes": 3}})
     constraint = graceful.constraint([deployed], more, UpdateOptions())
     batch = {**examples(), "other": examples()["label"] % 3}
-    total, scalars = loss_of(constraint, jax.jit(more.init)(KEY), batch=batch)
+    total, scalars = loss_of(constraint, initial(more.init), batch=batch)
     assert np.isfinite(float(total))
     assert float(scalars["deployed_0/latents"]) > 1
 
@@ -281,6 +282,7 @@ def trained(deployed, built, options, folder):
     return graceful.freeze(built, jax.device_get(state.ema)), flat(state.params)
 
 
+@pytest.mark.long
 def test_kept_encoders_stay_to_the_last_bit(deployed, deeper, tmp_path):
     options = UpdateOptions(encoders="kept")
     bundle, params = trained(deployed, deeper, options, tmp_path / "w")
@@ -292,13 +294,13 @@ def test_kept_encoders_stay_to_the_last_bit(deployed, deeper, tmp_path):
     assert len(still) < len(params) / 2, still
 
 
-@pytest.mark.parametrize("mix", [0.0, 1.0])
+@pytest.mark.parametrize("mix", [0.0, pytest.param(1.0, marks=pytest.mark.long)])
 def test_later_classes_are_nothing_to_the_deployed_model(deployed, mix):
     """Twelve classes after ten: of the last two there is nothing to go with."""
     more = built_with(modalities={"label": {"kind": "label", "num_classes": 12}})
     options = UpdateOptions(flips=0, mix=mix)
     constraint = graceful.constraint([deployed], more, options)
-    params = jax.jit(more.init)(jax.random.key(1))
+    params = initial(more.init, seed=1)
     batch = examples()
     later = {**batch, "label": np.where(np.arange(40) % 2, 11, batch["label"]).astype(np.int32)}
     scalars = loss_of(constraint, params, batch=later)[1]
@@ -325,8 +327,8 @@ def test_later_classes_are_nothing_to_the_deployed_model(deployed, mix):
 def test_where_it_begins(deployed, options, from_old):
     wider = built_with(width=32)
     constraint = graceful.constraint([deployed], wider, options)
-    start = flat(constraint.init(KEY, *constraint.constants))
-    old, fresh = flat(deployed.params), flat(wider.init(KEY))
+    start = flat(jax.jit(constraint.init)(KEY, *constraint.constants))
+    old, fresh = flat(deployed.params), flat(jax.jit(wider.init)(KEY))
     if from_old is None:
         from_old = {name for name in fresh if fresh[name].shape == old[name].shape}
         assert len(from_old) > 3
