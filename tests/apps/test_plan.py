@@ -22,6 +22,7 @@ def test_a_plan_is_what_the_compiler_makes_of_it():
         assert 0.9 * compiled <= planned <= 2.5 * compiled, (name, planned, compiled)
 
 
+@pytest.mark.long
 def test_a_plan_counts_every_layer_of_a_scan():
     plain, scanned = digits.get_config(), digits.get_config()
     scanned.backbone.scan_layers = True

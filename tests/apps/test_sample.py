@@ -126,6 +126,7 @@ def test_any_number_of_samples_needs_the_memory_of_one_shard(finished, tmp_path,
     assert not np.array_equal(saved[0]["image"], saved[1]["image"])
 
 
+@pytest.mark.long
 def test_a_trajectory_ends_in_the_samples(finished, tmp_path):
     out = tmp_path / "out"
     done = launch(

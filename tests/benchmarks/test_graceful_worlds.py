@@ -91,5 +91,6 @@ def test_multiply_adds_are_those_of_the_layers():
     assert small_queries.macs(small_queries.LARGE) == 64 * 512 + 512 * 512 + 512 * 32
 
 
+@pytest.mark.long
 def test_leave_one_out_is_exact():
     assert fine_tuning.exactness_rows([3])["leave_one_out_error"][0] < 1e-9

@@ -148,7 +148,9 @@ def test_bad_configs(formulation, path, value, words):
         experiment.check_config(config)
 
 
-@pytest.mark.parametrize("formulation", ["shared", "separate"])
+@pytest.mark.parametrize(
+    "formulation", ["shared", pytest.param("separate", marks=pytest.mark.long)]
+)
 def test_latents_are_not_clipped_unless_asked(formulation):
     """An untrained network reads clean states far from [−1, 1]."""
     config = config_of(formulation)

@@ -53,6 +53,7 @@ def test_a_signal_that_nothing_can_be_raised_for_is_not_lost(tmp_path):
     assert "Traceback" not in run.said
 
 
+@pytest.mark.long
 def test_a_signal_when_all_is_done_changes_nothing(unharmed, tmp_path):
     run = start(tmp_path / "w", prepare=(dying.terminate_at_the_end,))
     assert run.wait() == 0, run.said

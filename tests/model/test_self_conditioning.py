@@ -81,6 +81,7 @@ def test_what_is_asked_for_and_nothing_else_is_estimated():
     assert second == {"p": True, "x0": False}
 
 
+@pytest.mark.long
 def test_samples_and_densities_are_those_of_the_exact_network():
     """A density is right only if its derivative goes through both calls."""
     diffusion, exact = WORLD.diffusion(repeating()), WORLD.diffusion()

@@ -115,7 +115,9 @@ def test_a_network_that_scans_gets_stacked_layers(convert, build):
     chex.assert_trees_all_equal(unstack_layers(params), convert(tensors, net))
 
 
-@pytest.mark.parametrize(("classes", "new_order"), [(0, True), (3, False)])
+@pytest.mark.parametrize(
+    ("classes", "new_order"), [pytest.param(0, True, marks=pytest.mark.long), (3, False)]
+)
 def test_adm(classes, new_order):
     reference, tensors, net = adm(classes, new_order)
     label = 1 if classes else None

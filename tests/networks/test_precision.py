@@ -25,7 +25,7 @@ def apart(got, want):
     return np.linalg.norm(got - want) / np.linalg.norm(want)
 
 
-@pytest.mark.parametrize("kind", ["uvit", "unet"])
+@pytest.mark.parametrize("kind", [pytest.param("uvit", marks=pytest.mark.long), "unet"])
 def test_answers_are_near_those_of_float32(kind):
     net = small(kind, dtype="bfloat16")
     params, _, want = plain_step(kind)

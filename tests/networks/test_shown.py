@@ -62,7 +62,9 @@ def without_new(tree):
     return {name: without_new(x) for name, x in tree.items() if "shown" not in name}
 
 
-@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.long] * (kind == "uvit")) for kind in BACKBONES]
+)
 def test_with_nothing_shown_it_is_the_model_of_before(kind):
     """The same parameters, bit for bit, whatever the new inputs have learned since."""
     params = parameters(kind)

@@ -33,8 +33,15 @@ def test_without_others_the_bound_closes_on_the_exact_value():
     assert gaps[3] < 0.15
 
 
-@pytest.mark.parametrize("count", [1, 2])
-@pytest.mark.parametrize("variance", ["posterior", "upper"])
+@pytest.mark.parametrize(
+    ("count", "variance"),
+    [
+        (1, "upper"),
+        (2, "posterior"),
+        pytest.param(1, "posterior", marks=pytest.mark.long),
+        pytest.param(2, "upper", marks=pytest.mark.long),
+    ],
+)
 def test_with_others_the_bound_stays_above(count, variance):
     bounds = []
     for num_steps in (4, 16, 64):

@@ -24,7 +24,14 @@ def gap_of(given, num_steps, scale):
     return difference.mean(), difference.std() / 2000**0.5
 
 
-@pytest.mark.parametrize("given", SUBSETS, ids="-".join)
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(given, marks=[pytest.mark.long] * (given in {("x1",), ("x0", "x1")}))
+        for given in SUBSETS
+    ],
+    ids="-".join,
+)
 def test_the_bound_of_a_conditional_lies_above_it_and_closes(given):
     """What the steps leave falls with their number; a drift of what is unknown costs more."""
     if "p" in given:

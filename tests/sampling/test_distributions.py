@@ -111,7 +111,9 @@ def test_every_stepper_leads_to_the_exact_law(stepper, name):
     check(world_of(name), samples_by_hand(name, *STEPPERS[stepper]))
 
 
-@pytest.mark.parametrize("name", ["gaussian with drift", "mixture with drift"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("gaussian with drift", marks=pytest.mark.long), "mixture with drift"]
+)
 def test_ancestral_samples_with_drawn_encodings_follow_the_exact_law(name):
     world = world_of(name)
     samples = jax.jit(

@@ -103,6 +103,7 @@ def test_the_same_forward(sides):
     assert want.std() > 0.1
 
 
+@pytest.mark.long
 def test_the_same_steps(sides, monkeypatch):
     """Loss, gradient, clip, AdamW, learning rate and average, over three steps."""
     for name, value in (("LEARNING_RATE", 1e-3), ("WARMUP_STEPS", 2), ("WEIGHT_DECAY", 3.0)):

@@ -109,6 +109,7 @@ def test_an_error_that_is_no_number_is_no_reason_to_pass(report):
     assert any("denoiser's error" in line for line in harmed.problems(limits))
 
 
+@pytest.mark.long
 def test_declared_compatibility_counts(deployed, successor):
     declared = graceful.freeze(
         successor.built,

@@ -266,6 +266,7 @@ def test_encoders_begin_where_the_deployed_ones_are():
         assert graceful.aligned(held, coarse, fine, source(), other) is held
 
 
+@pytest.mark.long
 def test_a_successor_may_have_more_modalities(deployed):
     more = built_with(modalities={"other": {"kind": "label", "num_classes": 3}})
     constraint = graceful.constraint([deployed], more, UpdateOptions())
