@@ -14,7 +14,7 @@ from mmdiffusion_jax.networks.attention import check_heads, self_attention
 from mmdiffusion_jax.networks.blocks import REMATS, run_blocks
 from mmdiffusion_jax.networks.embeddings import grid_embedding, time_embedding
 from mmdiffusion_jax.networks.patches import check_patches, join_patches, split_patches
-from mmdiffusion_jax.networks.precision import DTYPES, linear, zero_linear
+from mmdiffusion_jax.networks.precision import DTYPES, linear, unbiased_linear
 
 _PUBLISHED = {"frequencies": 256, "positions": "sincos"}
 
@@ -105,7 +105,7 @@ class DiT(nn.Module):
         condition = self._condition(t, context, shown)
         tokens = linear(split_patches(z_t, patch), self.width, "patches", self.dtype)
         if shown is not None:
-            tokens = tokens + zero_linear(
+            tokens = tokens + unbiased_linear(
                 split_patches(shown.maps, patch), self.width, "shown", self.dtype
             )
         tokens = (tokens + self._positions(rows, columns)).astype(self.dtype)
@@ -132,7 +132,7 @@ class DiT(nn.Module):
         if context is not None:
             condition = condition + linear(context, self.width, "context", self.dtype)
         if shown is not None:
-            condition = condition + zero_linear(
+            condition = condition + unbiased_linear(
                 shown.summary, self.width, "shown_summary", self.dtype
             )
         return condition.astype(jnp.float32)

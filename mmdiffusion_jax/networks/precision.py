@@ -63,5 +63,5 @@ def _wide_convolution() -> Any:
     return functools.partial(jax.lax.conv_general_dilated, preferred_element_type=jnp.float32)
 
 
-zero_linear = functools.partial(linear, use_bias=False, kernel_init=nn.initializers.zeros)
-"""`linear` that starts at zero and has no bias, for inputs that older parameters did not have."""
+unbiased_linear = functools.partial(linear, use_bias=False)
+"""`linear` without a bias, for inputs that are zero where they have nothing to say."""

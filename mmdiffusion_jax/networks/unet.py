@@ -16,7 +16,7 @@ from mmdiffusion_jax.networks.attention import self_attention
 from mmdiffusion_jax.networks.blocks import REMATS, rematerialised
 from mmdiffusion_jax.networks.embeddings import time_embedding
 from mmdiffusion_jax.networks.patches import check_patches, join_patches, split_patches
-from mmdiffusion_jax.networks.precision import DTYPES, convolution, linear, zero_linear
+from mmdiffusion_jax.networks.precision import DTYPES, convolution, linear, unbiased_linear
 
 ADM_IMAGENET_64: Mapping[str, Any] = MappingProxyType(
     {
@@ -128,7 +128,9 @@ class UNet(nn.Module):
         channels = self.level_channels
         embedding = self._embedding(t, context)
         if shown is not None:
-            summary = zero_linear(shown.summary, embedding.shape[-1], "shown_summary", self.dtype)
+            summary = unbiased_linear(
+                shown.summary, embedding.shape[-1], "shown_summary", self.dtype
+            )
             embedding = embedding + summary.astype(embedding.dtype)
         embedding = nn.silu(embedding)
 
@@ -137,7 +139,7 @@ class UNet(nn.Module):
         grid = convolution(patches, channels[0], "input", self.dtype)
         if shown is not None:
             maps = split_patches(shown.maps, self.patch_size).reshape(len(z_t), *sides, -1)
-            grid = grid + _zero_convolution(maps, channels[0], "shown", self.dtype, use_bias=False)
+            grid = grid + convolution(maps, channels[0], "shown", self.dtype, use_bias=False)
         skips = [grid]
         for level, out in enumerate(channels):
             attends = self.has_attention(level)
@@ -174,7 +176,7 @@ class UNet(nn.Module):
     def _places(self, grid: jax.Array, summary: jax.Array) -> jax.Array:
         """What is known of the image as a whole, place by place: convolutions know no places."""
         shape = grid.shape[1:]
-        out = zero_linear(summary, math.prod(shape), "shown_places", self.dtype)
+        out = unbiased_linear(summary, math.prod(shape), "shown_places", self.dtype)
         return out.reshape(-1, *shape).astype(grid.dtype)
 
     def _embedding(self, t: jax.Array, context: jax.Array | None) -> jax.Array:
