@@ -47,8 +47,8 @@ class Backbone(Protocol):
             z_t: (batch, *latent).
             t: (batch,) integers in 0 … T.
             context: (batch, k), further conditioning of each example; None where there is none.
-            shown: known modalities; None for a model that shows none. The weights of these inputs
-                start at zero.
+            shown: known modalities; None for a model that shows none. Layers of these inputs have
+                no bias, so that zeros change nothing.
 
         Returns:
             The last hidden map, and (batch, rows, columns, channels); twice the latent's channels
