@@ -8,9 +8,9 @@ import numpy as np
 _compiled = functools.cache(jax.jit)
 
 
-def initial(init, *arguments, seed=0):
+def initial(init, seed=0):
     """Where training starts, by one compiled program for each bound `init`, however often."""
-    return _compiled(init)(jax.random.key(seed), *arguments)
+    return _compiled(init)(jax.random.key(seed))
 
 
 def random_like(init, seed=0):
