@@ -80,9 +80,9 @@ def bound_on(experiment: Experiment, params: Any, source: data.Source) -> list[F
     """
 
     def terms(key: jax.Array, params: Any, batch: Mapping[str, jax.Array]) -> Any:
-        values, presence = split_presence(batch)
+        values, _ = split_presence(batch)  # of the masks, as these examples are whole
         diffusion = Diffusion(experiment.process, experiment.model.functions(params))
-        bound = objective.bound(key, diffusion, values, presence, order=order)
+        bound = objective.bound(key, diffusion, values, order=order)
         return dataclasses.asdict(bound)
 
     order, dims = _chain(experiment)
@@ -110,9 +110,9 @@ def flow_on(experiment: Experiment, params: Any, source: data.Source) -> list[Fi
     """
 
     def nats(key: jax.Array, params: Any, batch: Mapping[str, jax.Array]) -> Any:
-        values, presence = split_presence(batch)
+        values, _ = split_presence(batch)
         diffusion = Diffusion(experiment.process, experiment.model.in_float32().functions(params))
-        flow = objective.flow_bound(key, diffusion, values, presence, order=order)
+        flow = objective.flow_bound(key, diffusion, values, order=order)
         return {"flow": flow}
 
     order, dims = _chain(experiment)
