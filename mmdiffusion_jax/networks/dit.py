@@ -14,7 +14,7 @@ from mmdiffusion_jax.networks.attention import check_heads, self_attention
 from mmdiffusion_jax.networks.blocks import REMATS, run_blocks
 from mmdiffusion_jax.networks.embeddings import grid_embedding, time_embedding
 from mmdiffusion_jax.networks.patches import check_patches, join_patches, split_patches
-from mmdiffusion_jax.networks.precision import DTYPES, linear, unbiased_linear
+from mmdiffusion_jax.networks.precision import DTYPES, linear
 
 _PUBLISHED = {"frequencies": 256, "positions": "sincos"}
 
@@ -105,9 +105,8 @@ class DiT(nn.Module):
         condition = self._condition(t, context, shown)
         tokens = linear(split_patches(z_t, patch), self.width, "patches", self.dtype)
         if shown is not None:
-            tokens = tokens + unbiased_linear(
-                split_patches(shown.maps, patch), self.width, "shown", self.dtype
-            )
+            maps = split_patches(shown.maps, patch)
+            tokens = tokens + linear(maps, self.width, "shown", self.dtype, use_bias=False)
         tokens = (tokens + self._positions(rows, columns)).astype(self.dtype)
         tokens, _ = run_blocks(
             lambda name: Block(self.num_heads, self.mlp_ratio, self.dtype, name=name),
@@ -132,8 +131,8 @@ class DiT(nn.Module):
         if context is not None:
             condition = condition + linear(context, self.width, "context", self.dtype)
         if shown is not None:
-            condition = condition + unbiased_linear(
-                shown.summary, self.width, "shown_summary", self.dtype
+            condition = condition + linear(
+                shown.summary, self.width, "shown_summary", self.dtype, use_bias=False
             )
         return condition.astype(jnp.float32)
 

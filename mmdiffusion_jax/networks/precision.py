@@ -61,7 +61,3 @@ def _wide_product() -> Any:
 
 def _wide_convolution() -> Any:
     return functools.partial(jax.lax.conv_general_dilated, preferred_element_type=jnp.float32)
-
-
-unbiased_linear = functools.partial(linear, use_bias=False)
-"""`linear` without a bias, for inputs that are zero where they have nothing to say."""

@@ -16,7 +16,7 @@ from mmdiffusion_jax.networks.attention import self_attention
 from mmdiffusion_jax.networks.blocks import REMATS, rematerialised
 from mmdiffusion_jax.networks.embeddings import time_embedding
 from mmdiffusion_jax.networks.patches import check_patches, join_patches, split_patches
-from mmdiffusion_jax.networks.precision import DTYPES, convolution, linear, unbiased_linear
+from mmdiffusion_jax.networks.precision import DTYPES, convolution, linear
 
 ADM_IMAGENET_64: Mapping[str, Any] = MappingProxyType(
     {
@@ -128,9 +128,8 @@ class UNet(nn.Module):
         channels = self.level_channels
         embedding = self._embedding(t, context)
         if shown is not None:
-            summary = unbiased_linear(
-                shown.summary, embedding.shape[-1], "shown_summary", self.dtype
-            )
+            width = embedding.shape[-1]
+            summary = linear(shown.summary, width, "shown_summary", self.dtype, use_bias=False)
             embedding = embedding + summary.astype(embedding.dtype)
         embedding = nn.silu(embedding)
 
@@ -176,7 +175,7 @@ class UNet(nn.Module):
     def _places(self, grid: jax.Array, summary: jax.Array) -> jax.Array:
         """What is known of the image as a whole, place by place: convolutions know no places."""
         shape = grid.shape[1:]
-        out = unbiased_linear(summary, math.prod(shape), "shown_places", self.dtype)
+        out = linear(summary, math.prod(shape), "shown_places", self.dtype, use_bias=False)
         return out.reshape(-1, *shape).astype(grid.dtype)
 
     def _embedding(self, t: jax.Array, context: jax.Array | None) -> jax.Array:

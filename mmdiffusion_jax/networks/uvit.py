@@ -14,7 +14,7 @@ from mmdiffusion_jax.networks.attention import check_heads, self_attention
 from mmdiffusion_jax.networks.blocks import REMATS, rematerialised, run_blocks
 from mmdiffusion_jax.networks.embeddings import time_embedding
 from mmdiffusion_jax.networks.patches import check_patches, join_patches, split_patches
-from mmdiffusion_jax.networks.precision import DTYPES, convolution, linear, unbiased_linear
+from mmdiffusion_jax.networks.precision import DTYPES, convolution, linear
 
 UVIT_SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
@@ -105,8 +105,10 @@ class UViT(nn.Module):
         patches = _linear(split_patches(z_t, patch), self.width, "patches", self.dtype)
         if shown is not None:
             maps = split_patches(shown.maps, patch)
-            patches = patches + unbiased_linear(maps, self.width, "shown", self.dtype)
-            time = time + unbiased_linear(shown.summary, self.width, "shown_summary", self.dtype)
+            patches = patches + linear(maps, self.width, "shown", self.dtype, use_bias=False)
+            time = time + linear(
+                shown.summary, self.width, "shown_summary", self.dtype, use_bias=False
+            )
         position = self.param(
             "position", nn.initializers.normal(0.02), (1 + rows * columns, self.width)
         )
