@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 _compiled = functools.cache(jax.jit)
@@ -13,12 +14,13 @@ def initial(init, seed=0):
     return _compiled(init)(jax.random.key(seed))
 
 
-def random_like(init, seed=0):
-    """Random parameters of the shapes that `init` gives, of about the scale that it gives."""
-    rng = np.random.default_rng(seed)
+def drawn(shapes, seed=0):
+    """Parameters of these shapes without zeros, which would hide what comes before them."""
+    draw = np.random.default_rng(seed).normal
 
-    def draw(leaf):
-        scale = max(np.prod(leaf.shape[:-1]), 1) ** -0.5 if len(leaf.shape) > 1 else 0.1
-        return (scale * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
+    def one(path, leaf):
+        if leaf.ndim > 1:
+            return jnp.float32(draw(size=leaf.shape) * np.prod(leaf.shape[:-1]) ** -0.5)
+        return jnp.float32((path[-1].key == "scale") + 0.1 * draw(size=leaf.shape))
 
-    return jax.tree.map(draw, jax.eval_shape(init, jax.random.key(seed)))
+    return jax.tree_util.tree_map_with_path(one, shapes)

@@ -1,10 +1,11 @@
 """Experiments with the digits, small enough for tests of updates."""
 
+import jax
 import numpy as np
 
 from configs import digits
 from mmdiffusion_jax import data, experiment, graceful
-from tests.params import random_like
+from tests.params import drawn
 
 
 def built_with(
@@ -31,8 +32,9 @@ def built_with(
 
 
 def frozen(built, seed=0):
-    """A bundle of random parameters; at the start of training the output layer is zero."""
-    return graceful.freeze(built, random_like(built.init, seed))
+    """A bundle of drawn parameters, as at the start of training the output layer is zero."""
+    shapes = jax.eval_shape(built.init, jax.random.key(0))
+    return graceful.freeze(built, jax.device_get(drawn(shapes, seed)))
 
 
 def examples(count=40, seed=0):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdiffusion_jax.networks import DiT, UNet, UViT
+from tests.params import drawn
 
 LATENT, CONTEXT = (8, 8, 2), 3
 KINDS = ("dit", "uvit", "unet")
@@ -34,15 +35,8 @@ def shapes(net):
 
 
 def parameters(net):
-    """Parameters drawn without zeros, which would hide what comes before them; none stacked."""
-    draw = np.random.default_rng(1).normal
-
-    def one(path, leaf):
-        if leaf.ndim > 1:
-            return jnp.float32(draw(size=leaf.shape) * np.prod(leaf.shape[:-1]) ** -0.5)
-        return jnp.float32((path[-1].key == "scale") + 0.1 * draw(size=leaf.shape))
-
-    return jax.tree_util.tree_map_with_path(one, shapes(net))
+    """Drawn parameters, none of them stacked."""
+    return drawn(shapes(net), seed=1)
 
 
 def answer(net, params, *rest):
