@@ -102,12 +102,13 @@ def gap_of(num_steps, **bound):
 
 def test_the_bound_of_what_is_diffused_lies_above_and_closes():
     gaps = []
-    for num_steps in (16, 64):
+    for num_steps in (4, 16, 64):
         gap, error, posterior = gap_of(num_steps, order=["x0", "x1"])
         assert posterior > 0.01
         assert gap > -4 * error
         gaps.append(gap)
-    assert gaps[1] < gaps[0] / 3
+    assert gaps[0] > gaps[1] > gaps[2]
+    assert gaps[2] < gaps[1] / 3
     # In one stage x1 is carried by the states of x0, and pays for its drift.
     gap, error, _ = gap_of(64)
     assert gap > -4 * error
