@@ -102,6 +102,7 @@ def test_samples_and_densities_are_those_of_the_exact_network():
         np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-2)
 
 
+@pytest.mark.long
 def test_training_sees_estimates_in_a_share_of_the_calls_and_has_no_gradient_of_them():
     def loss(first_factor, share, key=0):
         options = objective.LossOptions(tasks={"p | x0": 1.0}, self_conditioning=share)

@@ -54,6 +54,7 @@ def test_patches_are_channels_of_a_smaller_map():
         )
 
 
+@pytest.mark.long
 def test_the_condition_has_the_smallest_map():
     """Its mean over the places, after a norm and an activation, in a layer of its own."""
     net = UNet((4, 4, 1), out_channels=1, bottleneck_features=True, **SMALL)

@@ -56,6 +56,7 @@ def test_decisions_are_those_that_the_models_make_with_the_same_keys(deployed, s
     assert flips.broken[:, 0].tolist() == np.flatnonzero((was == right) & (now != right)).tolist()
 
 
+@pytest.mark.long
 def test_errors_of_the_noise_are_the_means_over_draws(deployed, report):
     """In the tasks of training: where labels are shown, wrong codes of labels tell."""
     batch = jax.tree.map(jnp.asarray, examples())

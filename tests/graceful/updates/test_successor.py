@@ -224,6 +224,7 @@ def test_distillation_is_of_decisions(deployed, deeper):
     assert apart[0] == apart[1] > 0
 
 
+@pytest.mark.long
 def test_a_share_of_one_learns_from_what_is_stored_alone(deployed, deeper):
     options = UpdateOptions(heads=0, denoiser=0, latents=0, flips=0, mix=1.0)
     constraint = graceful.constraint([deployed], deeper, options)
