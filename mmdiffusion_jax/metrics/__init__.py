@@ -2,6 +2,7 @@
 
 from mmdiffusion_jax.metrics.classifier import Judge, fit_judge
 from mmdiffusion_jax.metrics.embeddings import CosineStatistics, cosine_similarity
+from mmdiffusion_jax.metrics.features.efficientnet import EfficientNetFeatures
 from mmdiffusion_jax.metrics.features.fitting import fit_classifier
 from mmdiffusion_jax.metrics.features.inception import InceptionFeatures
 from mmdiffusion_jax.metrics.features.lpips import LPIPS
@@ -21,6 +22,7 @@ __all__ = [
     "CalibrationStatistics",
     "ConfusionStatistics",
     "CosineStatistics",
+    "EfficientNetFeatures",
     "InceptionFeatures",
     "Judge",
     "MeanStatistics",
