@@ -14,7 +14,7 @@ from mmdiffusion_jax import baselines, data, errors, evaluation, experiment, fil
 from mmdiffusion_jax.apps.costs import measure_costs
 from mmdiffusion_jax.apps.train import load, train
 from mmdiffusion_jax.baselines import ArmRun, Cost
-from mmdiffusion_jax.evaluation import HIGHER_IS_BETTER, RealData
+from mmdiffusion_jax.evaluation import HIGHER_IS_BETTER, RealData, ShamTest
 from mmdiffusion_jax.networks import MultiModalModel
 
 # Numbers of steps that differ by a smaller share are trained once.
@@ -78,6 +78,7 @@ def compare_arms(
         "flops": baselines.equal_steps(costs, arms[0], whole),
     }
     runs: list[ArmRun] = []
+    judges = evaluation.sham_test(real)
     table = ""
     for seed in range(settings.seed, settings.seed + num_seeds):
         for budget in budgets:
@@ -94,7 +95,7 @@ def compare_arms(
                     counts_of |= record.get("num_examples", {})
                 steps_of = dict.fromkeys(parts, num_steps)
                 runs.append(ArmRun(budget, arm, seed, steps_of, figures, counts_of))
-                table = _write(folder, runs, costs, real)
+                table = _write(folder, runs, costs, real, judges)
     print(table)
     return table
 
@@ -210,16 +211,20 @@ def _draw(model: MultiModalModel, samples: Mapping[str, np.ndarray], file: Path)
 
 
 def _write(
-    folder: Path, runs: Sequence[ArmRun], costs: Mapping[str, Mapping[str, Cost]], real: RealData
+    folder: Path,
+    runs: Sequence[ArmRun],
+    costs: Mapping[str, Mapping[str, Cost]],
+    real: RealData,
+    judges: ShamTest,
 ) -> str:
     arms = list(costs)
     table = baselines.arms_table(runs, costs, arms[0], HIGHER_IS_BETTER)
-    table += f"\n\nFeatures and judges: {real.features_name}."
+    table = f"{judges.report()}\n\n{table}\n\nFeatures and judges: {real.features_name}."
     try:
         floor: float | None = real.floor
     except ValueError:
         floor = None
-    judged = {n: x for n, x in runs[0].figures.items() if n.startswith("judge/")}
+    judged = {n: x for n, x in judges.figures.items() if n.startswith("judge/")}
     table += "".join(f" {name} {value:.3f}." for name, value in judged.items())
     results = {
         "features": real.features_name,

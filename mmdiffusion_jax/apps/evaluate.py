@@ -25,6 +25,8 @@ def evaluate(
 ) -> list[list[Figure]]:
     """Evaluates each workdir: prints each figure as it is computed, and writes `metrics.json`.
 
+    Before the figures comes what their judges make of real images and of shams, with a warning for
+    each that a judge takes for real.
     A figure that these data do not allow is left out, and the reason is printed in its place.
     `metrics.json` has {figure: value}, and beside these `num_examples` {figure: how many examples
     it counts} and `left_out` {figure: reason}. Where the workdir cannot be written to, the figures
@@ -53,8 +55,13 @@ def evaluate(
         config, built, params = load(workdir, options, checkpoint)
         train, test = open_moved_data(workdir, config, places)
         print(f"# {workdir}: {_presence(built.model.modalities, test)}", flush=True)
+        real = None
+        if evaluation.RealData.serves(built):
+            real = evaluation.RealData(built, train, test)
+            real.check()
+            print(evaluation.sham_test(real).report(), flush=True)
         figures = []
-        for figure in evaluation.evaluate(built, params, train, test):
+        for figure in evaluation.evaluate(built, params, train, test, real):
             print(figure.line(_WIDTH), flush=True)
             figures.append(figure)
         if not options and checkpoint == "newest":

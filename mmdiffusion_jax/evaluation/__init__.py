@@ -15,6 +15,7 @@ from mmdiffusion_jax.evaluation.likelihood import (
 from mmdiffusion_jax.evaluation.monitor import monitor
 from mmdiffusion_jax.evaluation.real import CLASSIFIER, RealData
 from mmdiffusion_jax.evaluation.samplers import compare_samplers, plot_samplers, sampler_table
+from mmdiffusion_jax.evaluation.shams import ShamTest, sham_figures, sham_test
 from mmdiffusion_jax.evaluation.sheet import contact_sheet
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "HIGHER_IS_BETTER",
     "Figure",
     "RealData",
+    "ShamTest",
     "bound_on",
     "compare_samplers",
     "conditional_figures",
@@ -38,5 +40,7 @@ __all__ = [
     "monitor",
     "plot_samplers",
     "sampler_table",
+    "sham_figures",
+    "sham_test",
     "values_of",
 ]

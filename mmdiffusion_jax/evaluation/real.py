@@ -145,7 +145,7 @@ class RealData:
     @functools.cached_property
     def floor(self) -> float:
         """The Fréchet distance of training images to test images."""
-        (images,) = _together(self._train, self.primary)
+        (images,) = self.train_of(self.primary)
         return self.frechet(self.features(images))
 
     def frechet_ratio(self, distance: float) -> float:
@@ -170,6 +170,10 @@ class RealData:
     def test_of(self, *names: str) -> tuple[np.ndarray, ...]:
         """The values (n, …) of some columns in the test examples that have all of them."""
         return _together(self.test, *names)
+
+    def train_of(self, *names: str) -> tuple[np.ndarray, ...]:
+        """The same of the training examples."""
+        return _together(self._train, *names)
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """The features (n, …) of images (n, …): pixels in [−1, 1], or those of the network."""
@@ -196,7 +200,7 @@ class RealData:
         return self._judges[label, name].predict(_bounded(values))
 
     def _fit(self, label: str, name: str) -> metrics.Judge | metrics.SmallClassifier:
-        values, labels = _together(self._train, name, label)
+        values, labels = self.train_of(name, label)
         if self._kind == PIXELS:
             return metrics.fit_judge(_bounded(values), labels)
         network = self.network
@@ -214,10 +218,10 @@ class RealData:
     def _targets(self) -> tuple[np.ndarray, np.ndarray]:
         """Images and the classes that the feature network learns: labels, or those in a mask."""
         if self.labels:
-            images, labels = _together(self._train, self.primary, self.labels[0])
+            images, labels = self.train_of(self.primary, self.labels[0])
             return images, labels
         for name, modality in self.modalities.items():
-            images, values = _together(self._train, self.primary, name)
+            images, values = self.train_of(self.primary, name)
             if (classes := modality.classes_in(values)) is not None:
                 return images, classes
         raise errors.invalid(

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,12 @@ def workdirs(tmp_path, monkeypatch):
     config = experiment.default_config()
     source = data.ArraySource({"label": np.arange(4), "label_present": np.arange(4) < 3})
 
-    class Built:
-        class model:
-            modalities = ("image", "label")
+    kind = types.SimpleNamespace(is_image=False)
+    model = types.SimpleNamespace(primary="label", modalities={"image": kind, "label": kind})
+    built = types.SimpleNamespace(model=model)
 
     def load(workdir, options, checkpoint):
-        return config, Built, workdir
+        return config, built, workdir
 
     monkeypatch.setattr(sys.modules[apps.evaluate.__module__], "load", load)
     monkeypatch.setattr(experiment, "read_config", lambda workdir: config)
