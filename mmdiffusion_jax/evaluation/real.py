@@ -9,12 +9,17 @@ import numpy as np
 
 from mmdiffusion_jax import data, errors, metrics
 from mmdiffusion_jax.experiment import Experiment
+from mmdiffusion_jax.modalities import FeatureNetwork
 
-PIXELS, CLASSIFIER = "pixels", "classifier"
-"""Features of images: their own pixels, or those of a classifier trained on the data at hand."""
+PIXELS, CLASSIFIER, EFFICIENTNET = "pixels", "classifier", "efficientnet"
+"""Features of images: their own pixels, those of a classifier trained on the data at hand, or those
+of a network of natural images."""
 
 # Where the data have no label modality, a column of this name serves the judges.
 _LABEL = "label"
+
+# Of so many training images at most the features of a large network are computed.
+_MOST = 5000
 
 # A distance of two splits below this share of the features' variance is rounding.
 _SAME = 1e-6
@@ -102,10 +107,12 @@ class RealData:
                     embedder.features(images)
 
     @functools.cached_property
-    def network(self) -> metrics.SmallClassifier | metrics.InceptionFeatures | None:
+    def network(self) -> FeatureNetwork | None:
         """The network of the features; None where they are pixels."""
         if self._kind == PIXELS:
             return None
+        if self._kind == EFFICIENTNET:
+            return metrics.EfficientNetFeatures.from_package()
         if self._kind != CLASSIFIER:
             if self._kind.endswith(".safetensors"):
                 return metrics.SmallClassifier.load(self._kind)
@@ -146,7 +153,13 @@ class RealData:
     def floor(self) -> float:
         """The Fréchet distance of training images to test images."""
         (images,) = self.train_of(self.primary)
-        return self.frechet(self.features(images))
+        return self.frechet(self.features(self._of_all(images)))
+
+    def _of_all(self, images: np.ndarray) -> np.ndarray:
+        """All images, or, for a large network, as many as there is time for."""
+        if self._kind != EFFICIENTNET:
+            return images
+        return images[np.random.default_rng(0).permutation(len(images))[:_MOST]]
 
     def frechet_ratio(self, distance: float) -> float:
         """A Fréchet distance over the floor.
@@ -204,6 +217,8 @@ class RealData:
         if self._kind == PIXELS:
             return metrics.fit_judge(_bounded(values), labels)
         network = self.network
+        if name == self.primary and isinstance(network, metrics.EfficientNetFeatures):
+            return metrics.fit_judge(self._of_all(values), self._of_all(labels), network.features)
         if name == self.primary and label == self.labels[0] and self._tells_classes(network):
             return network
         return self._fit_classifier(_bounded(values), labels)

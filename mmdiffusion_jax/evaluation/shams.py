@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
-from scipy import ndimage
 
 from mmdiffusion_jax.evaluation.figure import Figure, figures_of, values_of
 from mmdiffusion_jax.evaluation.joint import judge_figures
@@ -29,6 +28,8 @@ Sham = Callable[[np.random.Generator, np.ndarray], np.ndarray]
 
 
 def _blurred(rng: np.random.Generator, images: np.ndarray) -> np.ndarray:
+    from scipy import ndimage
+
     width = max(1.0, min(images.shape[1:3]) / 32)
     return ndimage.gaussian_filter(images, (0, width, width, 0))
 

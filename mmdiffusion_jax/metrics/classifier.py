@@ -1,6 +1,7 @@
-"""An independent judge of images: a support vector machine on raw pixels."""
+"""An independent judge of images: a support vector machine on pixels or other features."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,27 @@ from mmdiffusion_jax import errors
 
 @dataclasses.dataclass(frozen=True)
 class Judge:
-    """A fitted classifier of uint8 images."""
+    """A fitted classifier of uint8 images, and the features that it reads."""
 
     classifier: Any
+    features: Callable[[np.ndarray], np.ndarray]
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Class indices (n,) of images (n, height, width, channels) uint8."""
-        return self.classifier.predict(_features(images))
+        return self.classifier.predict(self.features(images))
 
 
-def fit_judge(images: np.ndarray, labels: np.ndarray) -> Judge:
+def _pixels(images: np.ndarray) -> np.ndarray:
+    return np.asarray(images).reshape(len(images), -1) / 255.0
+
+
+def fit_judge(
+    images: np.ndarray, labels: np.ndarray, features: Callable[[np.ndarray], np.ndarray] = _pixels
+) -> Judge:
     """Fits an RBF support vector machine to real images (n, height, width, channels) uint8.
 
-    The labels (n,) are class indices, of two classes or more.
+    The labels (n,) are class indices, of two classes or more. What it reads are the features
+    (n, …) of images, their pixels over 255 if left out.
 
     Raises:
         ValueError: another number of labels than of images, or one class alone.
@@ -41,8 +50,4 @@ def fit_judge(images: np.ndarray, labels: np.ndarray) -> Judge:
             f"{len(images)} labels, one an image, of two classes or more",
             "pass the whole training split",
         )
-    return Judge(SVC(C=10.0, gamma="scale").fit(_features(images), labels))
-
-
-def _features(images: np.ndarray) -> np.ndarray:
-    return np.asarray(images).reshape(len(images), -1) / 255.0
+    return Judge(SVC(C=10.0, gamma="scale").fit(features(images), labels), features)

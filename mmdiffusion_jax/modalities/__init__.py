@@ -6,7 +6,7 @@ from mmdiffusion_jax.modalities.audio import Audio
 from mmdiffusion_jax.modalities.base import ColumnEncoder, Features, Modality
 from mmdiffusion_jax.modalities.embedding import Embedding
 from mmdiffusion_jax.modalities.image import Image
-from mmdiffusion_jax.modalities.judging import Measure, Networks
+from mmdiffusion_jax.modalities.judging import FeatureNetwork, Measure, Networks
 from mmdiffusion_jax.modalities.label import Label
 from mmdiffusion_jax.modalities.latent_image import Autoencoder, LatentImage, load_autoencoder
 from mmdiffusion_jax.modalities.masked_image import MaskedImage, random_squares, restored
@@ -31,6 +31,7 @@ __all__ = [
     "Autoencoder",
     "ColumnEncoder",
     "Embedding",
+    "FeatureNetwork",
     "Features",
     "Image",
     "Label",

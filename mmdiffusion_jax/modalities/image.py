@@ -167,8 +167,8 @@ class Image(Gaussian):
 
 def _perceptual_distance(x: np.ndarray, y: np.ndarray, networks: Networks) -> np.ndarray:
     network = networks.network
-    if not isinstance(network, metrics.SmallClassifier):
-        raise ValueError("the features are not those of a small classifier")
+    if not isinstance(network, metrics.SmallClassifier | metrics.EfficientNetFeatures):
+        raise ValueError("the features are of no network whose maps are compared")
     return metrics.perceptual_distance(network, x, y)
 
 

@@ -8,12 +8,15 @@ import numpy as np
 
 from mmdiffusion_jax import metrics
 
+FeatureNetwork = metrics.SmallClassifier | metrics.InceptionFeatures | metrics.EfficientNetFeatures
+"""A network of the images' features."""
+
 
 class Networks(Protocol):
     """The networks of an evaluation, fitted to the training split or read from files."""
 
     @property
-    def network(self) -> metrics.SmallClassifier | metrics.InceptionFeatures | None:
+    def network(self) -> FeatureNetwork | None:
         """The network of the images' features; None where pixels are their features."""
 
     @property

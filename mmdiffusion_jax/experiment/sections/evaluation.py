@@ -4,6 +4,7 @@ import dataclasses
 
 from mmdiffusion_jax import errors, ranges
 
+_KINDS = ("pixels", "classifier", "efficientnet")
 _SUFFIXES = (".safetensors", ".pt", ".pth")
 
 
@@ -18,8 +19,9 @@ class EvaluationOptions:
             each) and for labels by their scores; 0 leaves these figures out.
         scoring_steps: steps of the bound, spread evenly, for each score of a label; at most all.
         features: of images, for Fréchet distances, precision and recall: "pixels"; "classifier",
-            a small network trained on the training split; or a file with such a network
-            (.safetensors) or the published weights of Inception (.pth).
+            a small network trained on the training split; "efficientnet", a network of natural
+            images, for those with colours, which takes mmdiffusion_jax[features]; or a file with a
+            small network (.safetensors) or the published weights of Inception (.pth).
         judge_steps: training steps of each classifier that judges samples or gives features.
         lpips: (backbone "alex" or "vgg", its weights file, its linear layers' file), for images
             restored from masked ones; empty for none.
@@ -39,11 +41,11 @@ class EvaluationOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.features not in ("pixels", "classifier") and not self.features.endswith(_SUFFIXES):
+        if self.features not in _KINDS and not self.features.endswith(_SUFFIXES):
             raise errors.invalid(
                 "evaluation.features",
                 repr(self.features),
-                f"'pixels', 'classifier' or a file ({', '.join(_SUFFIXES)})",
+                f"{', '.join(map(repr, _KINDS))} or a file ({', '.join(_SUFFIXES)})",
                 "choose one",
             )
         if len(self.lpips) not in (0, 3) or not all(isinstance(x, str) for x in self.lpips):

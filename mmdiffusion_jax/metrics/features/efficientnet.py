@@ -218,11 +218,12 @@ class _EachChannel(nn.Module):
         spans = [(side - 1) * self.stride + 1 for side in sides]
         missing = [max(span - 1 + self.size - side, 0) for span, side in zip(spans, x.shape[1:3])]
         x = jnp.pad(x, [(0, 0), *((each // 2, each - each // 2) for each in missing), (0, 0)])
-        return sum(
+        shifted = (
             x[:, i : i + spans[0] : self.stride, j : j + spans[1] : self.stride] * kernel[i, j, 0]
             for i in range(self.size)
             for j in range(self.size)
         )
+        return functools.reduce(jnp.add, shifted)
 
 
 def _normed(
