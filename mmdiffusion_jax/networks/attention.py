@@ -20,6 +20,7 @@ def self_attention(
     kernel_init: Callable[..., jax.Array] = _LECUN,
     out_init: Callable[..., jax.Array] | None = None,
     dtype: str = "float32",
+    prepare: Callable[[jax.Array, str], jax.Array] | None = None,
 ) -> jax.Array:
     """Multi-head self-attention; its four layers belong to the module that calls it.
 
@@ -30,6 +31,8 @@ def self_attention(
         kernel_init: initialises the kernels.
         out_init: initialises the output's kernel; left out, `kernel_init` does.
         dtype: of the products and the output; the softmax is float32 in any case.
+        prepare: what happens to queries and keys (batch, length, heads, depth) before their
+            product, told "query" or "key"; left out, nothing.
 
     Returns:
         (batch, length, width).
@@ -42,6 +45,8 @@ def self_attention(
         )
         for name in ("query", "key", "value")
     )
+    if prepare is not None:
+        query, key = prepare(query, "query"), prepare(key, "key")
     # For TPU the compiler's own estimates favour the library's form in bfloat16.
     mixed = jax.lax.platform_dependent(
         query,

@@ -1,5 +1,6 @@
 """A diffusion transformer on patches with adaLN-zero conditioning (Peebles & Xie 2023)."""
 
+import functools
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -7,12 +8,18 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.model import Features, Shown
 from mmdiffusion_jax.networks.attention import check_heads, self_attention
 from mmdiffusion_jax.networks.blocks import REMATS, run_blocks
-from mmdiffusion_jax.networks.embeddings import grid_embedding, time_embedding
+from mmdiffusion_jax.networks.embeddings import (
+    grid_embedding,
+    rotary_angles,
+    rotated,
+    time_embedding,
+)
 from mmdiffusion_jax.networks.patches import check_patches, join_patches, split_patches
 from mmdiffusion_jax.networks.precision import DTYPES, linear
 
@@ -52,6 +59,15 @@ class DiT(nn.Module):
         mlp_ratio: hidden width of the feed-forward layer over `width`.
         frequencies: how many sines and cosines of t there are; 0 is as many as `width`.
         positions: "learned", or "sincos" for fixed ones, which need a width divisible by 4.
+        rotary: whether queries and keys are also turned by their positions (Su et al. 2021), which
+            needs a depth of a head divisible by 4.
+        qk_norm: whether queries and keys are divided by their root mean square first (Henry et al.
+            2020), with a learned scale.
+        norm: of the tokens, "layer" or "rms" (Zhang & Sennrich 2019).
+        feed_forward: "gelu", or "swiglu" (Shazeer 2020) of two thirds of its hidden width, so that
+            it has as many parameters.
+        context_tokens: how many tokens of the summary of what is shown precede the patches, beside
+            the condition; 0 for none.
         dtype: "float32" or "bfloat16", of the products and the tokens. Parameters, norms, softmax,
             modulation, features and prediction are float32 in any case.
         remat: what of a block is saved for the backward pass, one of `networks.blocks.REMATS`.
@@ -82,6 +98,11 @@ class DiT(nn.Module):
     mlp_ratio: int = 4
     frequencies: int = 0
     positions: str = "learned"
+    rotary: bool = False
+    qk_norm: bool = False
+    norm: str = "layer"
+    feed_forward: str = "gelu"
+    context_tokens: int = 0
     dtype: str = "float32"
     remat: str = "none"
     scan_layers: bool = False
@@ -107,9 +128,24 @@ class DiT(nn.Module):
         if shown is not None:
             maps = split_patches(shown.maps, patch)
             tokens = tokens + linear(maps, self.width, "shown", self.dtype, use_bias=False)
-        tokens = (tokens + self._positions(rows, columns)).astype(self.dtype)
+        tokens = tokens + self._positions(rows, columns)
+        first = 0
+        if shown is not None and self.context_tokens:
+            first = self.context_tokens
+            tokens = jnp.concatenate([self._context_tokens(shown), tokens], axis=1)
+        tokens = tokens.astype(self.dtype)
+        make = functools.partial(
+            Block,
+            self.num_heads,
+            self.mlp_ratio,
+            self.dtype,
+            self.norm,
+            self.feed_forward,
+            self.qk_norm,
+            (first, rows, columns) if self.rotary else None,
+        )
         tokens, _ = run_blocks(
-            lambda name: Block(self.num_heads, self.mlp_ratio, self.dtype, name=name),
+            lambda name: make(name=name),
             "blocks",
             self.depth,
             tokens,
@@ -117,9 +153,10 @@ class DiT(nn.Module):
             scan=self.scan_layers,
             remat=self.remat,
         )
+        tokens = tokens[:, first:]
         grid = tokens.reshape(-1, rows, columns, self.width).astype(jnp.float32)
 
-        out = _modulate(_norm(tokens), *_modulation(condition, 2, self.dtype))
+        out = _modulate(_normed(tokens, self.norm), *_modulation(condition, 2, self.dtype))
         values, zeros = patch**2 * self.out_channels, nn.initializers.zeros
         out = linear(out, values, "prediction", self.dtype, wide=True, kernel_init=zeros)
         return Features(grid, condition), join_patches(out, rows, columns, patch)
@@ -136,6 +173,12 @@ class DiT(nn.Module):
             )
         return condition.astype(jnp.float32)
 
+    def _context_tokens(self, shown: Shown) -> jax.Array:
+        count, width = self.context_tokens, self.width
+        tokens = linear(shown.summary, count * width, "context_tokens", self.dtype)
+        position = self.param("context_position", nn.initializers.normal(0.02), (count, width))
+        return tokens.reshape(-1, count, width) + position
+
     def _positions(self, rows: int, columns: int) -> jax.Array:
         if self.positions == "sincos":
             return jnp.asarray(grid_embedding(rows, columns, self.width))
@@ -145,44 +188,75 @@ class DiT(nn.Module):
         """Checks the fields before anything is compiled; the class says what it raises."""
         for name in ("width", "num_heads", "mlp_ratio"):
             ranges.check_whole(name, getattr(self, name), 1)
-        for name in ("depth", "frequencies"):
+        for name in ("depth", "frequencies", "context_tokens"):
             ranges.check_whole(name, getattr(self, name))
         check_patches(self.latent, self.patch_size)
         check_heads(self.num_heads, self.width)
         ranges.check_one_of("dtype", self.dtype, DTYPES)
         ranges.check_one_of("remat", self.remat, REMATS)
         ranges.check_one_of("positions", self.positions, ("learned", "sincos"))
+        ranges.check_one_of("norm", self.norm, ("layer", "rms"))
+        ranges.check_one_of("feed_forward", self.feed_forward, ("gelu", "swiglu"))
         if self.frequencies == 1:
             raise errors.invalid("frequencies", self.frequencies, "0, or 2 and more", "raise it")
         if self.positions == "sincos" and self.width % 4:
             raise errors.invalid("width", self.width, "a multiple of 4", "change it for 'sincos'")
+        if self.rotary and self.width % (4 * self.num_heads):
+            expected = f"a multiple of {4 * self.num_heads}, 4 for each head"
+            raise errors.invalid("width", self.width, expected, "change it for `rotary`")
 
 
 class Block(nn.Module):
     """Attention and feed-forward, each scaled, shifted and gated by the condition (adaLN-zero).
 
-    The attributes are those of `DiT`.
+    The attributes are those of `DiT`, and the places of the tokens: how many come before the grid,
+    its rows and its columns; None where queries and keys do not know them.
     """
 
     num_heads: int
     mlp_ratio: int
     dtype: str = "float32"
+    norm: str = "layer"
+    feed_forward: str = "gelu"
+    qk_norm: bool = False
+    places: tuple[int, int, int] | None = None
 
     @nn.compact
     def __call__(self, tokens: jax.Array, condition: jax.Array) -> jax.Array:
         """Tokens (batch, length, width), condition (batch, width) → tokens."""
         width = tokens.shape[-1]
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = _modulation(condition, 6, self.dtype)
-        attended = _modulate(_norm(tokens), shift_1, scale_1).astype(self.dtype)
-        attended = self_attention(attended, self.num_heads, dtype=self.dtype)
+        attended = _modulate(_normed(tokens, self.norm), shift_1, scale_1).astype(self.dtype)
+        prepare = self._prepare if self.qk_norm or self.places else None
+        attended = self_attention(attended, self.num_heads, dtype=self.dtype, prepare=prepare)
         tokens = (tokens + gate_1 * attended).astype(self.dtype)
-        hidden = _modulate(_norm(tokens), shift_2, scale_2).astype(self.dtype)
-        hidden = nn.gelu(linear(hidden, self.mlp_ratio * width, "hidden", self.dtype))
+        hidden = _modulate(_normed(tokens, self.norm), shift_2, scale_2).astype(self.dtype)
+        hidden = self._hidden(hidden, self.mlp_ratio * width)
         hidden = linear(hidden, width, "narrow", self.dtype)
         return (tokens + gate_2 * hidden).astype(self.dtype)
 
+    def _prepare(self, x: jax.Array, name: str) -> jax.Array:
+        """Queries or keys (batch, length, heads, depth), normalised and turned."""
+        if self.qk_norm:
+            x = nn.RMSNorm(dtype=jnp.float32, name=f"{name}_norm")(x)
+        if self.places is not None:
+            first, rows, columns = self.places
+            angles = rotary_angles(rows, columns, x.shape[-1])
+            x = rotated(x, np.pad(angles, [(first, 0), (0, 0)]))
+        return x.astype(self.dtype)
 
-def _norm(tokens: jax.Array) -> jax.Array:
+    def _hidden(self, x: jax.Array, width: int) -> jax.Array:
+        if self.feed_forward == "gelu":
+            return nn.gelu(linear(x, width, "hidden", self.dtype))
+        narrower = 2 * width // 3
+        gate = nn.silu(linear(x, narrower, "gate", self.dtype))
+        return gate * linear(x, narrower, "hidden", self.dtype)
+
+
+def _normed(tokens: jax.Array, norm: str) -> jax.Array:
+    """Tokens without learned scales, which the condition gives."""
+    if norm == "rms":
+        return nn.RMSNorm(use_scale=False, dtype=jnp.float32)(tokens)
     return nn.LayerNorm(use_bias=False, use_scale=False, dtype=jnp.float32)(tokens)
 
 
