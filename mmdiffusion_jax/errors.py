@@ -52,7 +52,7 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = {
         ("datadir dataroot datapath root", ("folder",)),
         ("nsamples samples numimages", ("num_samples",)),
         ("model network arch architecture", ("backbone",)),
-        ("train trainer optimizer optim optimiser", ("training",)),
+        ("train trainer optimizer optim optimiser", ("optimiser", "training")),
         ("eval validation", ("evaluation",)),
         ("sampler inference generation", ("sampling",)),
         ("diffusion", ("process",)),

@@ -25,7 +25,14 @@ from mmdiffusion_jax.objective.bound import bound_estimate, draw_t_and_noise
 from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
 from mmdiffusion_jax.objective.terms import posterior_term, reconstruction_term, recovery_terms
 from mmdiffusion_jax.objective.weightings import Weighting, no_weighting
-from mmdiffusion_jax.process import TIMESTEP_DRAWS, Pivot, Schedule, from_pivot, noise_error_factor
+from mmdiffusion_jax.process import (
+    TIMESTEP_DRAWS,
+    Pivot,
+    Schedule,
+    from_pivot,
+    logit_normal_timesteps,
+    noise_error_factor,
+)
 from mmdiffusion_jax.process.checks import (
     as_array,
     as_key,
@@ -55,6 +62,8 @@ class LossOptions:
         shown_noise: {name: share} of the examples that know a modality in which the network is
             shown it at a noise level drawn from all; left out, it is shown without noise.
         timesteps: how t is drawn: "uniform", "antithetic" or "stratified".
+        logit_normal: (mean, standard deviation) of log(σ_t / sqrt(ᾱ_t)) by which t is drawn
+            instead, see `process.logit_normal_timesteps`; left out, by `timesteps`.
         pure_noise: the share of examples, among those that know something, for which t = T instead:
             there the model learns E[z_0 | what is known], which it can then say in one call.
         self_conditioning: the share of calls in which the network sees its own first estimates,
@@ -77,6 +86,7 @@ class LossOptions:
     believed: tuple[str, ...] = ()
     pure_noise: float = 0.0
     self_conditioning: float = 0.5
+    logit_normal: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         does = "of the signal-to-noise ratio, such as p2_weighting()"
@@ -168,6 +178,9 @@ def simple_loss_terms(
     views = {name for task in parsed for name in task.viewed}
     roles = shown_at_random(blur_key, process.schedule, roles, options.shown_noise, views)
     t, noise = draw_t_and_noise(draw_key, process.schedule, clean, options.timesteps)
+    if options.logit_normal is not None:
+        level_key = jax.random.fold_in(draw_key, 4)
+        t = logit_normal_timesteps(level_key, t.shape[0], process.schedule, *options.logit_normal)
     if options.pure_noise:
         last_key = jax.random.fold_in(draw_key, 2)
         last = jax.random.bernoulli(last_key, options.pure_noise, t.shape) & roles.knows_any()

@@ -27,6 +27,7 @@ from mmdiffusion_jax.process.schedules import (
 from mmdiffusion_jax.process.timesteps import (
     TIMESTEP_DRAWS,
     antithetic_timesteps,
+    logit_normal_timesteps,
     stratified_timesteps,
     uniform_timesteps,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "from_pivot",
     "gaussian_kl",
     "linear_schedule",
+    "logit_normal_timesteps",
     "marginal",
     "modality_weights",
     "noise_error_factor",

@@ -15,9 +15,10 @@ class TrainingOptions:
         batch_size: examples a step, of all devices together.
         accumulate: parts of the batch whose gradients are computed one after another and averaged,
             to save memory; divides the batch. The step is the same but for the draws of noise.
+        optimiser: "adamw", or "muon", which is AdamW for what is no matrix within the backbone.
         learning_rate: the peak.
         warmup_steps: from zero to the peak.
-        weight_decay: of AdamW, matrices only.
+        weight_decay: of matrices only.
         gradient_clip: greatest global norm of the gradient; infinity clips nothing.
         ema_decay: of the parameters' moving average.
         max_skipped: the run ends when so many steps in a row were left out as not finite.
@@ -44,6 +45,7 @@ class TrainingOptions:
     num_steps: int = 4000
     batch_size: int = 64
     accumulate: int = 1
+    optimiser: str = "adamw"
     learning_rate: float = 2e-3
     warmup_steps: int = 200
     weight_decay: float = 1e-4
@@ -73,6 +75,7 @@ class TrainingOptions:
         if self.batch_size % self.accumulate:
             expected = f"a divisor of batch_size {self.batch_size}"
             raise errors.invalid("training.accumulate", self.accumulate, expected, "change it")
+        ranges.check_one_of("training.optimiser", self.optimiser, ("adamw", "muon"))
         ranges.check_one_of("training.best_mode", self.best_mode, ("min", "max"))
         if self.best_metric and not self.eval_every:
             raise errors.invalid(

@@ -50,6 +50,7 @@ WHOLE = {
     "backbone.depth": (-1,),
     "backbone.num_heads": (0, -4, 3),
     "backbone.mlp_ratio": (0, -1),
+    "backbone.context_tokens": (-1,),
     "backbone.frequencies": (-1, 1),
 }
 REAL = {

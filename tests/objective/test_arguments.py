@@ -38,6 +38,7 @@ CALLS = {
     "LossOptions": {
         "modality_scales": {"x": 1.0}, "weighting": objective.no_weighting,
         "dropout": {"y": 0.1}, "timesteps": "antithetic", "variance_scale": 0.001,
+        "logit_normal": (-0.8, 0.8),
     },
     "min_snr_weighting": {"gamma": 5.0},
     "no_weighting": {"snr": NOISE[:, 0] ** 2},

@@ -20,6 +20,9 @@ CALLS = {
     "from_pivot": {"schedule": SCHEDULE, "t": T, "pivot": PIVOT, "target": "v"},
     "gaussian_kl": {"p": process.Gaussian(Z, 1 + Z**2), "q": process.Gaussian(-Z, 1 + Z**2)},
     "linear_schedule": {"num_steps": 6, "beta_start": 1e-4, "beta_end": 0.002},
+    "logit_normal_timesteps": {
+        "key": KEY, "batch_size": 3, "schedule": SCHEDULE, "mean": 0.0, "std": 1.0,
+    },
     "marginal": {**AT, "z_0": Z, "encodings": E},
     "modality_weights": {"schedule": SCHEDULE, "weights": {"y": jnp.arange(7.0)}},
     "noise_error_factor": {"schedule": SCHEDULE, "t": T, "target": "v"},

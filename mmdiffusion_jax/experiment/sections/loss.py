@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 
-from mmdiffusion_jax import objective, process, ranges
+from mmdiffusion_jax import errors, objective, process, ranges
 from mmdiffusion_jax.experiment.sections.choices import Choice, complete, make
 from mmdiffusion_jax.experiment.sections.reading import under
 
@@ -44,6 +44,8 @@ class LossOptions:
             "z_0", else "none": of a network that predicts the noise, "v" would weigh the last steps
             by a factor of thousands.
         timesteps: how t is drawn, one of `process.TIMESTEP_DRAWS`.
+        logit_normal: (mean, standard deviation) of log(σ_t / sqrt(ᾱ_t)) by which t is drawn instead
+            (`process.logit_normal_timesteps`); empty for `timesteps`.
         pure_noise: the share of examples, among those that know something, that are trained at
             t = T, where one call answers with a mean.
         self_conditioning: the share of steps in which the network sees its own first estimates of
@@ -61,6 +63,7 @@ class LossOptions:
     believed: tuple[str, ...] = ()
     weighting: Choice = dataclasses.field(default="auto", metadata={"table": WEIGHTINGS})
     timesteps: str = "uniform"
+    logit_normal: tuple[float, ...] = ()
     pure_noise: float = 0.0
     self_conditioning: float = 0.5
 
@@ -76,6 +79,13 @@ class LossOptions:
                 ranges.check_real(f"loss.{section}.{name}", rate, 0, 1)
         for task, rate in self.tasks.items():
             ranges.check_real(f"loss.tasks.{task}", rate, 0)
+        if self.logit_normal:
+            if len(self.logit_normal) != 2:
+                raise errors.invalid(
+                    "loss.logit_normal", self.logit_normal, "(mean, std) or ()", "give two"
+                )
+            ranges.check_real("loss.logit_normal[0]", self.logit_normal[0])
+            ranges.check_real("loss.logit_normal[1]", self.logit_normal[1], 0, ends="()")
         for key in ("pure_noise", "self_conditioning"):
             ranges.check_real(f"loss.{key}", getattr(self, key), 0, 1)
 
@@ -91,6 +101,7 @@ class LossOptions:
             believed=self.believed,
             pure_noise=self.pure_noise,
             self_conditioning=self.self_conditioning,
+            logit_normal=self.logit_normal or None,
         )
 
     def make_weighting(self) -> Callable[[jax.Array], jax.Array]:
