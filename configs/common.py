@@ -48,7 +48,7 @@ def published() -> ConfigDict:
     config.sampling.batch_size = 256
     config.evaluation.num_samples = 50_000
     config.evaluation.num_scored = 0
-    config.evaluation.features = "classifier"
+    config.evaluation.features = "efficientnet"
     return config
 
 
@@ -108,6 +108,7 @@ def small_camvid() -> ConfigDict:
     config.data.test = "test_unseen"
     config.training.batch_size = 4
     config.evaluation.num_samples = config.sampling.batch_size = 171
+    config.evaluation.features = "efficientnet"
     config.sampling.read_noise = 0.3
     return config
 
