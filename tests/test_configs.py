@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import apps, experiment, graceful, training
+from mmdiffusion_jax import apps, baselines, experiment, graceful, training
 
 SETTINGS = ("image_segmentation", "masked_image", "image_label", "image_embedding", "everything")
 SMALL = [(name, "small") for name in SETTINGS] + [
@@ -38,7 +38,10 @@ def batch_of(built, size):
 
 
 @pytest.mark.parametrize(
-    ("name", "form"), [(name, "published") for name in SETTINGS] + SMALL + [("digits", None)]
+    ("name", "form"),
+    [(name, "published") for name in SETTINGS]
+    + SMALL
+    + [("digits", None), ("recipe", "fashion"), ("recipe", "cifar")],
 )
 def test_shapes(name, form):
     built = experiment.build(get_config(name, *([form] if form else [])))
@@ -48,6 +51,14 @@ def test_shapes(name, form):
     assert 290e6 < count < 400e6 if form == "published" else 1e4 < count < 1e6
     modalities = built.model.modalities
     assert all(len(modality.latent) == 3 for modality in modalities.values())
+
+
+@pytest.mark.parametrize("form", ["fashion", "cifar"])
+def test_every_variant_of_the_recipe_is_another_model_or_training(form):
+    config = get_config("recipe", form)
+    settings = experiment.check_config(config)
+    for name, changes in importlib.import_module("configs.recipe").get_variants().items():
+        assert experiment.check_config(baselines.make_variant(config, name, changes)) != settings
 
 
 @pytest.mark.parametrize(

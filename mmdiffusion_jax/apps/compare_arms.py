@@ -31,24 +31,29 @@ def compare_arms(
     arms: Sequence[str],
     num_seeds: int,
     steps: int | None = None,
-    budgets: Sequence[str] = baselines.BUDGETS,
+    budgets: Sequence[str] = ("steps", "flops"),
+    variants: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
     """Trains every arm with every seed, evaluates all runs alike, and prints a table.
 
     The first arm is the reference. Under the budget "steps" each run of an arm has as many steps
-    as the reference; under "flops" the runs of an arm together have as many operations. Judges and
-    features are fitted once, on training data, and serve all arms. The same call again goes on
-    where it stopped. It writes `comparison.json`, `comparison.md`, `comparison.png` and
-    `features.safetensors` (the network of the judges; `features.json` says what it was fitted to)
-    into `workdir`, and a folder for each run with its checkpoints, figures and sheets of samples.
+    as the reference; under "flops" and "time" the runs of an arm together have as many operations,
+    or take as long by the time of a step that the first call measured. Judges and features are
+    fitted once, on training data, and serve all arms; what they make of shams stands above the
+    table. The same call again goes on where it stopped. It writes `comparison.json`,
+    `comparison.md`, `comparison.png`, `costs.json` and `features.safetensors` (the network of the
+    judges; `features.json` says what it was fitted to) into `workdir`, and a folder for each run
+    with its checkpoints, figures and sheets of samples.
 
     Args:
         config: of the multi-task model.
         workdir: the folder of all runs.
-        arms: names of `baselines.ARMS`.
+        arms: names of `baselines.ARMS` or of variants.
         num_seeds: runs an arm; seeds count up from the config's.
         steps: of training, in place of the config's.
         budgets: names of `baselines.BUDGETS`.
+        variants: {arm: {path in the config: value}}, arms of one run each that differ from the
+            config by these values.
 
     Returns:
         The table.
@@ -67,16 +72,19 @@ def compare_arms(
     if steps is not None:
         config.training.num_steps = steps
     settings = experiment.check_config(config)
-    plans = {arm: baselines.make_arm(config, arm) for arm in arms}
+    variants = variants or {}
+    plans = {
+        arm: {"joint": baselines.make_variant(config, arm, variants[arm])}
+        if arm in variants
+        else baselines.make_arm(config, arm)
+        for arm in arms
+    }
     splits = experiment.open_data(config, whole=True)
     real = _real_data(config, splits, folder / "features.safetensors")
     batch = splits[0].take(np.arange(settings.training.batch_size) % len(splits[0]))
-    costs = _costs(plans, batch)
+    costs = _costs(plans, batch, folder / "costs.json")
     whole = settings.training.num_steps
-    counts = {
-        "steps": dict.fromkeys(arms, whole),
-        "flops": baselines.equal_steps(costs, arms[0], whole),
-    }
+    counts = {each: baselines.equal_steps(costs, arms[0], whole, each) for each in budgets}
     runs: list[ArmRun] = []
     judges = evaluation.sham_test(real)
     table = ""
@@ -150,10 +158,18 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _costs(
-    plans: Mapping[str, Mapping[str, ConfigDict]], batch: Mapping[str, np.ndarray]
+    plans: Mapping[str, Mapping[str, ConfigDict]], batch: Mapping[str, np.ndarray], kept: Path
 ) -> dict[str, dict[str, Cost]]:
+    """The costs of all parts; times are those of an earlier call, as steps were counted by them."""
     flat = {f"{arm}/{part}": c for arm, parts in plans.items() for part, c in parts.items()}
     measured = measure_costs(flat, batch)
+    if kept.exists():
+        earlier = json.loads(kept.read_text(encoding="utf-8"))
+        for name, cost in measured.items():
+            if earlier.get(name, {}).get("flops") == cost.flops:
+                measured[name] = dataclasses.replace(cost, seconds=earlier[name]["seconds"])
+    plain = {name: dataclasses.asdict(cost) for name, cost in measured.items()}
+    files.write_text(kept, json.dumps(plain, indent=1))
     return {
         arm: {part: measured[f"{arm}/{part}"] for part in parts} for arm, parts in plans.items()
     }

@@ -1,6 +1,6 @@
 """The rivals that a shared space is compared with, and the arms of a comparison with them."""
 
-from mmdiffusion_jax.baselines.arms import ARMS, make_arm
+from mmdiffusion_jax.baselines.arms import ARMS, make_arm, make_variant
 from mmdiffusion_jax.baselines.augmentation import hide_squares
 from mmdiffusion_jax.baselines.comparison import (
     BUDGETS,
@@ -30,6 +30,7 @@ __all__ = [
     "equal_steps",
     "hide_squares",
     "make_arm",
+    "make_variant",
     "plot_arms",
     "predict",
     "prediction_loss_terms",

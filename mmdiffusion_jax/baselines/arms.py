@@ -1,6 +1,7 @@
 """The arms of a comparison: multi-task training, and what it is to be compared with."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -112,6 +113,33 @@ def make_arm(config: ConfigDict, name: str) -> dict[str, ConfigDict]:
             "compare the config of a multi-task model",
         )
     return ARMS[name](config)
+
+
+def make_variant(config: ConfigDict, name: str, changes: Mapping[str, Any]) -> ConfigDict:
+    """The config with other values, {path: value}, such as {"backbone.qk_norm": True}.
+
+    Raises:
+        ValueError: a path that the config has not, or a value of another type.
+
+    Example:
+        >>> from mmdiffusion_jax.experiment import default_config
+        >>> make_variant(default_config(), "deep", {"backbone.depth": 5}).backbone.depth
+        5
+        >>> make_variant(default_config(), "deep", {"backbone.dept": 5})
+        Traceback (most recent call last):
+        ValueError: `variants['deep']`: got {'backbone.dept': 5} (...), expected values of the ...
+    """
+    part = config.copy_and_resolve_references()
+    try:
+        part.lock().update_from_flattened_dict(dict(changes))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise errors.invalid(
+            f"variants[{name!r}]",
+            f"{dict(changes)} ({error})",
+            "values of the config's own keys",
+            "mend them",
+        ) from error
+    return part
 
 
 def _primary_alone(config: ConfigDict) -> ConfigDict:

@@ -12,8 +12,10 @@ from mmdiffusion_jax import files
 HigherIsBetter = Mapping[str, bool | None]
 """{last part of a figure's name: which way it goes}; None for neither."""
 
-BUDGETS = ("steps", "flops")
-"""What every arm has the same of: steps of each training run, or operations in all."""
+BUDGETS = ("steps", "flops", "time")
+"""What every arm has the same of: steps of each training run, operations in all, or time in all."""
+
+_TITLES = {"steps": "steps of each run", "flops": "operations in all", "time": "time in all"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,23 +55,24 @@ class Cost:
 
 
 def equal_steps(
-    costs: Mapping[str, Mapping[str, Cost]], reference: str, num_steps: int
+    costs: Mapping[str, Mapping[str, Cost]], reference: str, num_steps: int, budget: str = "flops"
 ) -> dict[str, int]:
-    """{arm: steps of each part}, with which each arm takes as many operations as the reference.
+    """{arm: steps of each part}, with which each arm takes as much of a budget as the reference.
 
     Each part of the reference has `num_steps`. An arm of several parts, one model a task, shares
-    the operations among them: each part gets num_steps · (Σ flops of the reference) / (Σ flops of
-    the arm). `costs` are {arm: {part: cost}}.
+    operations or time among them: each part gets num_steps · (Σ flops of the reference) / (Σ flops
+    of the arm), or the same of seconds. `costs` are {arm: {part: cost}}, `budget` one of `BUDGETS`.
 
     Example:
         >>> cost = Cost(flops=1.0, seconds=1.0, num_parameters=1)
         >>> equal_steps({"a": {"x": cost}, "b": {"x": cost, "y": cost}}, "a", 100)
         {'a': 100, 'b': 50}
     """
-    whole = {arm: sum(cost.flops for cost in parts.values()) for arm, parts in costs.items()}
-    return {
-        arm: max(1, round(num_steps * whole[reference] / flops)) for arm, flops in whole.items()
-    }
+    if budget == "steps":
+        return dict.fromkeys(costs, num_steps)
+    field = {"flops": "flops", "time": "seconds"}[budget]
+    whole = {arm: sum(getattr(x, field) for x in parts.values()) for arm, parts in costs.items()}
+    return {arm: max(1, round(num_steps * whole[reference] / each)) for arm, each in whole.items()}
 
 
 def shown_figures(runs: Sequence[ArmRun], higher_is_better: HigherIsBetter) -> list[str]:
@@ -123,7 +126,7 @@ def arms_table(
         rows = [run for run in runs if run.budget == budget]
         seeds = len({run.seed for run in rows})
         lines += [
-            f"Equal {'operations in all' if budget == 'flops' else 'steps of each run'}, "
+            f"Equal {_TITLES[budget]}, "
             f"{seeds} seed{'s' if seeds > 1 else ''}; in brackets, how {reference} compares.",
             "",
             "| figure | examples | " + " | ".join(arms) + " |",

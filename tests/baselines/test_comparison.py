@@ -39,6 +39,11 @@ def test_equal_operations():
         assert sum(counts[arm] * cost.flops for cost in parts.values()) == pytest.approx(4e11)
 
 
+def test_equal_time():
+    counts = equal_steps({**COSTS, "other": {"a": Cost(8e9, 0.4, 1)}}, "multi", 100, "time")
+    assert counts == {"multi": 100, "single": 100, "other": 50}
+
+
 def test_a_verdict_needs_two_standard_errors():
     """Arms of one and the same law are told apart about as often as the t distribution says."""
     from scipy.stats import t
