@@ -29,7 +29,7 @@ def get_variants() -> dict[str, Mapping[str, Any]]:
         "swiglu": {"backbone.feed_forward": "swiglu"},
         "context_tokens": {"backbone.context_tokens": 4},
         "z_0": {"process.target": "z_0"},
-        "sigmoid": {"loss.weighting": "sigmoid"},
+        "sigmoid": {"loss.weighting.kind": "sigmoid"},
         "logit_normal": {"loss.logit_normal": (0.0, 1.0)},
         "muon": {"training.optimiser": "muon"},
         "longer_average": {"training.ema_decay": 0.999},
