@@ -235,7 +235,7 @@ def _write(
 ) -> str:
     arms = list(costs)
     table = baselines.arms_table(runs, costs, arms[0], HIGHER_IS_BETTER)
-    table = f"{judges.report()}\n\n{table}\n\nFeatures and judges: {real.features_name}."
+    table = f"{judges.report()}\n\n{table}\n\nFeatures and judges: {real.features_name}.".strip()
     try:
         floor: float | None = real.floor
     except ValueError:

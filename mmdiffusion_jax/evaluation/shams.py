@@ -1,6 +1,7 @@
 """A test of the judges: do they tell real images from such as nobody would take for real?"""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -84,20 +85,18 @@ def sham_figures(real: RealData) -> Iterator[Figure]:
         labelled, labels = real.train_of(real.primary, label)
         if labels.ndim == 1 and len(labels):
             shams["one_class"] = labelled[labels == np.bincount(labels).argmax()][:count]
-    reference: float | None = None
+    distances: dict[str, float] = {}
+
+    def values(name: str) -> tuple[float, float, float]:
+        features = real.features(shams[name])
+        distances[name] = real.frechet(features)
+        if not distances.get("real"):
+            raise ValueError("there are no real images, or none but those of the test split")
+        return (distances[name] / distances["real"], *real.precision_recall(features))
+
     for name, x in shams.items():
-
-        def values(x: np.ndarray = x) -> tuple[float, float, float]:
-            nonlocal reference
-            features = real.features(x)
-            distance = real.frechet(features)
-            reference = distance if reference is None else reference
-            if reference <= 0:
-                raise ValueError("the training images are the test images")
-            return (distance / reference, *real.precision_recall(features))
-
         names = [f"sham/{name}/{figure}" for figure in _FIGURES]
-        yield from figures_of(names, len(x), values)
+        yield from figures_of(names, len(x), functools.partial(values, name))
 
 
 @dataclasses.dataclass(frozen=True)
