@@ -101,7 +101,9 @@ class LossOptions:
             believed=self.believed,
             pure_noise=self.pure_noise,
             self_conditioning=self.self_conditioning,
-            logit_normal=self.logit_normal or None,
+            logit_normal=(self.logit_normal[0], self.logit_normal[1])
+            if self.logit_normal
+            else None,
         )
 
     def make_weighting(self) -> Callable[[jax.Array], jax.Array]:
