@@ -69,7 +69,9 @@ def _small() -> ConfigDict:
         }
     )
     config.loss.scales = ConfigDict({"image": 0.001, "audio": 0.001, "label": 0.3})
-    # At this budget the network uses too little of a label without guidance.
+    # Labels are drawn first; in the order image, audio, label only 0.13 of the images agree with
+    # their label (docs/results.md). At this budget the network uses too little of a label without
+    # guidance.
     config.sampling.guidance = ConfigDict({"label": 4.0})
     return config
 
