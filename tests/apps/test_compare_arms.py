@@ -139,7 +139,7 @@ def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
     [
         ({"arms": ["mult"]}, "`arms`: got 'mult'"),
         ({"num_seeds": 0}, "`seeds`: got 0"),
-        ({"budgets": ["time"]}, "`budgets`: got 'time'"),
+        ({"budgets": ["hours"]}, "`budgets`: got 'hours'"),
     ],
 )
 def test_bad_requests_leave_nothing_behind(tmp_path, options, words):

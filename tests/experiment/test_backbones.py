@@ -65,7 +65,7 @@ def test_bad_sections(backbone, words):
 def test_a_kind_changed_alone_says_what_to_do():
     config = digits()
     config.backbone.kind = "unet"
-    with pytest.raises(ValueError, match="'depth', a field of another kind, expected"):
+    with pytest.raises(ValueError, match="'context_tokens', a field of another kind, expected"):
         experiment.build(config)
 
 

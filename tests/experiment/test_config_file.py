@@ -79,6 +79,7 @@ def test_words_of_our_own_stay_as_they_are():
         ("steps", "training.num_steps"),
         ("batch_size", "training.batch_size"),
         ("trainer", "training"),
+        ("training.optimizer", "optimiser"),
     ],
 )
 def test_keys_by_other_names(flag, key, meant):
