@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
     if not set(_ARMS.value) <= {*baselines.ARMS}:
         place = config_flags.get_config_filename(flags.FLAGS["config"])
         mend = "return {arm: {path: value}}"
-        variants = experiment.call_in_file(place, "get_variants", mend, form_is_optional=True)
+        variants = experiment.call_in_file(place, "get_variants", mend, True, otherwise={})
     apps.compare_arms(
         _CONFIG.value,
         _WORKDIR.value,

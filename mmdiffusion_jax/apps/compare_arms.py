@@ -73,6 +73,8 @@ def compare_arms(
         config.training.num_steps = steps
     settings = experiment.check_config(config)
     variants = variants or {}
+    for arm in arms:
+        ranges.check_one_of("arms", arm, {*baselines.ARMS, *variants})
     plans = {
         arm: {"joint": baselines.make_variant(config, arm, variants[arm])}
         if arm in variants

@@ -18,8 +18,8 @@ def judge_figures(real: RealData) -> Iterator[Figure]:
     for label in real.labels:
         for name, modality in real.modalities.items():
             if modality.shows_labels:
-                values, labels = real.test_of(name, label)
-                accuracy = functools.partial(real.agreement, label, name, values, labels)
+                _, labels = real.test_of(name, label)
+                accuracy = functools.partial(real.judge_accuracy, label, name)
                 yield from figures_of([f"judge/{name}_{label}/accuracy"], len(labels), accuracy)
 
 

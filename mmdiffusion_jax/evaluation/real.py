@@ -67,6 +67,7 @@ class RealData:
         self._judge_steps = experiment.evaluation.judge_steps
         self._lpips_files = experiment.evaluation.lpips
         self._embedder_file = experiment.settings.data.embedder
+        self._accuracies: dict[tuple[str, str], float] = {}
         self._judges: dict[tuple[str, str], metrics.Judge | metrics.SmallClassifier] = {}
 
     @staticmethod
@@ -205,6 +206,13 @@ class RealData:
     def agreement(self, label: str, name: str, values: np.ndarray, labels: np.ndarray) -> float:
         """The share of values (n, …) of a modality for which its judge predicts the labels (n,)."""
         return metrics.agreement(self.predict(label, name, values), labels)
+
+    def judge_accuracy(self, label: str, name: str) -> float:
+        """The share of test examples whose label the judge of a modality tells, counted once."""
+        if (label, name) not in self._accuracies:
+            values, labels = self.test_of(name, label)
+            self._accuracies[label, name] = self.agreement(label, name, values, labels)
+        return self._accuracies[label, name]
 
     def predict(self, label: str, name: str, values: np.ndarray) -> np.ndarray:
         """The class indices (n,) that the judge of a label and a modality predicts of values."""

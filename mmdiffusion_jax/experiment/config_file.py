@@ -53,7 +53,9 @@ def import_root(place: str) -> Path:
     return folder
 
 
-def call_in_file(place: str, name: str, mend: str, form_is_optional: bool = False) -> Any:
+def call_in_file(
+    place: str, name: str, mend: str, form_is_optional: bool = False, otherwise: Any = None
+) -> Any:
     """Runs a config file and calls a function in it, with the form if there is one.
 
     The file may import its neighbours, see `import_root`.
@@ -63,6 +65,7 @@ def call_in_file(place: str, name: str, mend: str, form_is_optional: bool = Fals
         name: of the function.
         mend: what the function has to return, for the error about a file that lacks it.
         form_is_optional: whether a function without an argument is called for every form.
+        otherwise: what a file without the function stands for; left out, it is an error.
 
     Raises:
         ValueError: no such file, one that is no Python or fails, or that lacks the function, or a
@@ -78,6 +81,8 @@ def call_in_file(place: str, name: str, mend: str, form_is_optional: bool = Fals
         names = _guarded(path, lambda: runpy.run_path(str(path)))
         function = names.get(name)
         if not callable(function):
+            if otherwise is not None:
+                return otherwise
             raise errors.invalid(
                 "config",
                 f"{file} without a function {name}",

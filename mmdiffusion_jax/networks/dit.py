@@ -1,6 +1,5 @@
 """A diffusion transformer on patches with adaLN-zero conditioning (Peebles & Xie 2023)."""
 
-import functools
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -134,18 +133,9 @@ class DiT(nn.Module):
             first = self.context_tokens
             tokens = jnp.concatenate([self._context_tokens(shown), tokens], axis=1)
         tokens = tokens.astype(self.dtype)
-        make = functools.partial(
-            Block,
-            self.num_heads,
-            self.mlp_ratio,
-            self.dtype,
-            self.norm,
-            self.feed_forward,
-            self.qk_norm,
-            (first, rows, columns) if self.rotary else None,
-        )
+        places = (first, rows, columns) if self.rotary else None
         tokens, _ = run_blocks(
-            lambda name: make(name=name),
+            lambda name: self._block(name, places),
             "blocks",
             self.depth,
             tokens,
@@ -172,6 +162,18 @@ class DiT(nn.Module):
                 shown.summary, self.width, "shown_summary", self.dtype, use_bias=False
             )
         return condition.astype(jnp.float32)
+
+    def _block(self, name: str, places: tuple[int, int, int] | None) -> "Block":
+        return Block(
+            self.num_heads,
+            self.mlp_ratio,
+            self.dtype,
+            self.norm,
+            self.feed_forward,
+            self.qk_norm,
+            places,
+            name=name,
+        )
 
     def _context_tokens(self, shown: Shown) -> jax.Array:
         count, width = self.context_tokens, self.width

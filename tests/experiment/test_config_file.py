@@ -1,5 +1,7 @@
 """Config files that are not what they should be: one error, which says where."""
 
+import functools
+
 import pytest
 
 from mmdiffusion_jax import experiment
@@ -106,3 +108,11 @@ def test_a_bad_neighbour_is_named(written):
     file = written("import no_such_neighbour\n" + GOOD, "other.py")
     with pytest.raises(ValueError, match=r"other\.py, line 1 \(ModuleNotFoundError"):
         experiment.read_config_file(file)
+
+
+def test_a_function_that_a_file_may_lack():
+    ask = functools.partial(experiment.call_in_file, mend="return a dict", form_is_optional=True)
+    assert "rotary" in ask("configs/recipe.py:cifar", "get_variants", otherwise={})
+    assert ask("configs/smoke.py", "get_variants", otherwise={}) == {}
+    with pytest.raises(ValueError, match="without a function get_variants"):
+        ask("configs/smoke.py", "get_variants")
