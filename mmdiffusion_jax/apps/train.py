@@ -134,4 +134,4 @@ def load(
             mend = "train with config.training.best_metric"
         raise errors.invalid("workdir", workdir, f"a checkpoint in {folder.name!r} in it", mend)
     logging.info("Parameters of step %d.", restored.step)
-    return config, built, restored.state.ema
+    return config, built, restored.state.averaged(restored.position)

@@ -100,7 +100,13 @@ def make_step_and_state(
     optimiser = training.make_optimiser(options, constraint.frozen)
     key = jax.random.key(built.seed)
     state = training.create_state(
-        key, constraint.init, optimiser, mesh, built.sharding, constraint.constants
+        key,
+        constraint.init,
+        optimiser,
+        mesh,
+        built.sharding,
+        constraint.constants,
+        options.ema_widths,
     )
     step = training.make_step(
         constraint.loss,
@@ -117,5 +123,8 @@ def make_step_and_state(
 def abstract_state(built: Experiment, mesh: jax.sharding.Mesh) -> training.TrainState:
     """What a checkpoint of an experiment holds, as `jax.ShapeDtypeStruct` on a mesh."""
     key = jax.random.key(built.seed)
-    optimiser = training.make_optimiser(built.training)
-    return training.abstract_state(key, built.init, optimiser, mesh, built.sharding)
+    options = built.training
+    optimiser = training.make_optimiser(options)
+    return training.abstract_state(
+        key, built.init, optimiser, mesh, built.sharding, options.ema_widths
+    )

@@ -29,7 +29,7 @@ class BestCheckpoint:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     with BestCheckpoint(folder, options) as best:
         ...         for step, loss in ((1, 0.5), (2, 0.3), (3, 0.4)):
-        ...             best.offer(step, {"w": jnp.zeros(2)}, {"loss": loss})
+        ...             best.offer(step, {"w": jnp.zeros(2)}, {"loss": loss}, {})
         ...     with Checkpoints(folder, read_only=True) as kept:
         ...         print(kept.steps())
         [2]
@@ -61,8 +61,12 @@ class BestCheckpoint:
         if self._checkpoints is not None:
             self._checkpoints.poll()
 
-    def offer(self, step: int, state: Any, figures: Mapping[str, float]) -> None:
+    def offer(
+        self, step: int, state: Any, figures: Mapping[str, float], position: Mapping[str, Any]
+    ) -> None:
         """Saves a state if its evaluation {metric: value} is better than every one before.
+
+        The position is saved with metric and value added.
 
         Raises:
             ValueError: figures without the metric.
@@ -77,7 +81,7 @@ class BestCheckpoint:
             better = bool(multihost_utils.broadcast_one_to_all(np.asarray(better)))
         if better:
             self._step, self._value = step, value
-            position = {"metric": self._metric, "value": self._sign * value}
+            position = {**position, "metric": self._metric, "value": self._sign * value}
             if self._beside is not None:
                 self._beside.wait()
             self._checkpoints.save(step, state, position)

@@ -90,8 +90,10 @@ def train(
         restored = checkpoints.restore(state)
         start = 0
         pending: list[StepReport] = []
+        averaged = state.ema
         if restored is not None:
             start, state = restored.step, restored.state
+            averaged = state.averaged(restored.position)
             unlogged = restored.position.get("unlogged", [])
             # An earlier version wrote them otherwise; then the next means are of fewer steps.
             pending = [StepReport.from_json(report) for report in unlogged if "scalars" in report]
@@ -101,7 +103,7 @@ def train(
             logging.info("Nothing to do: the run is at step %d of %d.", start, options.num_steps)
             if lacks_picture:
                 with MetricWriter(workdir, resume_step=start) as writer:
-                    _draw(writer, start, state, monitor.picture)
+                    _draw(writer, start, averaged, monitor.picture)
             return state
         batches = open_batches(start * options.batch_size)
         batch = next(batches)
@@ -120,7 +122,7 @@ def train(
             tqdm(total=options.num_steps, initial=start, unit="step", mininterval=1.0) as bar,
         ):
             if lacks_picture:
-                _draw(writer, start, state, monitor.picture)
+                _draw(writer, start, averaged, monitor.picture)
             watch = Stopwatch(cost, options.batch_size)
             for index in range(start + 1, options.num_steps + 1):
                 if index > start + 1:
@@ -153,20 +155,22 @@ def train(
                 position: dict[str, Any] = {"next_example": index * options.batch_size}
                 if saving and pending:
                     position["unlogged"] = [x.to_json() for x in jax.device_get(pending)]
-                if _due(index, options.eval_every, options.num_steps):
-                    try:
-                        figures = monitor.evaluate(on_this_process(state.ema))
+                try:
+                    if state.averages and index == options.num_steps:
+                        position |= _choose_average(writer, index, state, monitor)
+                    if _due(index, options.eval_every, options.num_steps):
+                        figures = monitor.evaluate(on_this_process(state.averaged(position)))
                         writer.write(index, _prefixed("eval", figures))
-                        best.offer(index, state, figures)
-                    except Exception:
-                        if saving:
-                            checkpoints.save(index, state, position)
-                        raise
+                        best.offer(index, state, figures, position)
+                except Exception:
+                    if saving:
+                        checkpoints.save(index, state, position)
+                    raise
                 # After the evaluation, so that a run interrupted in it repeats it.
                 if saving:
                     checkpoints.save(index, state, position)
                 if _due(index, options.sample_every, options.num_steps):
-                    _draw(writer, index, state, monitor.picture)
+                    _draw(writer, index, state.averaged(position), monitor.picture)
                 watch.pause(time.monotonic() - paused)
                 if stopping and index < options.num_steps:
                     logging.warning("Stopped by a signal at step %d; run again to go on.", index)
@@ -192,10 +196,20 @@ def _lacks_picture(options: TrainingOptions, workdir: Path, start: int) -> bool:
     return lacks
 
 
+def _choose_average(
+    writer: MetricWriter, index: int, state: TrainState, monitor: Monitor
+) -> dict[str, str]:
+    """Which average has the lowest loss in the evaluation, as the position of a checkpoint."""
+    averages = {"": state.ema, **state.averages}
+    losses = {w: monitor.evaluate(on_this_process(a))["loss"] for w, a in averages.items()}
+    writer.write(index, {f"average/{w or 'ema'}/loss": loss for w, loss in losses.items()})
+    return {"average": min(losses, key=lambda width: losses[width])}
+
+
 def _draw(
-    writer: MetricWriter, index: int, state: TrainState, picture: Callable[[Any], np.ndarray]
+    writer: MetricWriter, index: int, averaged: Any, picture: Callable[[Any], np.ndarray]
 ) -> None:
-    averaged = on_this_process(state.ema)
+    averaged = on_this_process(averaged)
     try:
         image = picture(averaged)
     # The caller's function may fail in any way.

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from mmdiffusion_jax import errors, ranges
+from mmdiffusion_jax.training.averages import WIDEST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +22,9 @@ class TrainingOptions:
         weight_decay: of matrices only.
         gradient_clip: greatest global norm of the gradient; infinity clips nothing.
         ema_decay: of the parameters' moving average.
+        ema_widths: of other averages that are kept beside it, each over about this share of the
+            run (`power_decay`); what is evaluated after the last step is the one whose loss on
+            held-out examples is lowest.
         max_skipped: the run ends when so many steps in a row were left out as not finite.
         log_every: metrics are averaged over this interval and written.
         eval_every: evaluation on the test split, and after the last step.
@@ -51,6 +55,7 @@ class TrainingOptions:
     weight_decay: float = 1e-4
     gradient_clip: float = 1.0
     ema_decay: float = 0.995
+    ema_widths: tuple[float, ...] = ()
     max_skipped: int = 10
     log_every: int = 100
     eval_every: int = 1000
@@ -72,6 +77,8 @@ class TrainingOptions:
             ranges.check_real("training.gradient_clip", self.gradient_clip, 0, ends="()")
         ranges.check_real("training.weight_decay", self.weight_decay, 0)
         ranges.check_real("training.ema_decay", self.ema_decay, 0, 1, ends="[)")
+        for width in self.ema_widths:
+            ranges.check_real("training.ema_widths", width, 0, WIDEST, ends="(]")
         if self.batch_size % self.accumulate:
             expected = f"a divisor of batch_size {self.batch_size}"
             raise errors.invalid("training.accumulate", self.accumulate, expected, "change it")

@@ -1,7 +1,7 @@
 """The state of training: all that one step hands to the next."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Concatenate
 
 import jax
@@ -28,6 +28,8 @@ class TrainState:
         opt_state: the optimiser's state.
         key: the run's typed key; step k uses `fold_in(key, k)`.
         guard: statistics of past losses, against which `guard.watch` holds the next.
+        averages: {width: average}, others beside `ema`, over a share of the run each; see
+            `power_decay`.
     """
 
     step: jax.Array
@@ -36,6 +38,11 @@ class TrainState:
     opt_state: Any
     key: jax.Array
     guard: Guard
+    averages: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def averaged(self, position: Mapping[str, Any]) -> Any:
+        """What is evaluated and sampled from: `ema`, or the average that a position names."""
+        return self.averages.get(position.get("average", ""), self.ema)
 
 
 def create_state(
@@ -45,6 +52,7 @@ def create_state(
     mesh: Mesh,
     options: ShardingOptions | None = None,
     constants: Sequence[Any] = (),
+    widths: Sequence[float] = (),
 ) -> TrainState:
     """A fresh state, made where it lives: no device ever holds more than its part.
 
@@ -57,6 +65,7 @@ def create_state(
         mesh: from `make_mesh`.
         options: what is split over it.
         constants: pytrees of arrays, such as the parameters of other models.
+        widths: of the averages that are kept beside `ema`.
 
     Raises:
         ValueError: a rule of the options that does not fit.
@@ -69,7 +78,7 @@ def create_state(
         >>> int(state.step), state.ema["w"].shape
         (0, (3,))
     """
-    build = _builder(init, optimiser)
+    build = _builder(init, optimiser, widths)
     layout = state_sharding(mesh, jax.eval_shape(build, key, *constants), options)
     return jax.jit(build, out_shardings=layout)(key, *constants)
 
@@ -80,6 +89,7 @@ def abstract_state(
     optimiser: optax.GradientTransformation,
     mesh: Mesh,
     options: ShardingOptions | None = None,
+    widths: Sequence[float] = (),
 ) -> TrainState:
     """The state that `create_state` makes of the same arguments, as shapes; nothing is computed.
 
@@ -99,7 +109,7 @@ def abstract_state(
         >>> state.params["w"].shape
         (3,)
     """
-    shapes = jax.eval_shape(_builder(init, optimiser), key)
+    shapes = jax.eval_shape(_builder(init, optimiser, widths), key)
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         shapes,
@@ -108,7 +118,7 @@ def abstract_state(
 
 
 def _builder(
-    init: Init, optimiser: optax.GradientTransformation
+    init: Init, optimiser: optax.GradientTransformation, widths: Sequence[float]
 ) -> Callable[Concatenate[jax.Array, ...], TrainState]:
     def build(key: jax.Array, *constants: Any) -> TrainState:
         init_key, run_key = jax.random.split(key)
@@ -120,6 +130,7 @@ def _builder(
             opt_state=optimiser.init(params),
             key=run_key,
             guard=fresh_guard(),
+            averages={str(width): jax.tree.map(jnp.copy, params) for width in widths},
         )
 
     return build

@@ -1,5 +1,6 @@
 """The train step: pure, jitted once over the mesh, its state donated."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Concatenate, Protocol
@@ -11,6 +12,7 @@ from jax.sharding import NamedSharding
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.means import Scalar, join
+from mmdiffusion_jax.training.averages import power_decay
 from mmdiffusion_jax.training.guard import watch
 from mmdiffusion_jax.training.options import TrainingOptions
 from mmdiffusion_jax.training.report import StepReport
@@ -31,7 +33,7 @@ _OUTER = frozenset(
     | {"shown_summary", "shown_places", "modulation", "bottleneck", "prediction", "final"}
 )
 
-# Parameters, their average and the optimiser's state.
+# Parameters, their averages and the optimiser's state.
 _Trees = tuple[Any, Any, Any]
 
 
@@ -133,7 +135,8 @@ def take_step(
         loss: called without constants.
         optimiser: from `make_optimiser` or any other.
         ema_decay: of the moving average; in its first steps the decay is min(d, (1 + k)/(10 + k)),
-            so that the average forgets its initialisation.
+            so that the average forgets its initialisation. The others, `state.averages`, have
+            the decay of `power_decay`.
         accumulate: parts of the batch that are gone through one after another, to save memory;
             the gradient is the mean of theirs. Part i has the rows i, i + accumulate, …, and the
             key `fold_in(key, i)`.
@@ -153,20 +156,23 @@ def take_step(
     finite = jnp.isfinite(scalars["loss"]) & jnp.isfinite(norm)
 
     count = state.step.astype(jnp.float32)
-    decay = jnp.minimum(ema_decay, (1 + count) / (10 + count))
+    # That of `ema` has the key "".
+    decays = {"": jnp.minimum(ema_decay, (1 + count) / (10 + count))}
+    decays |= {width: power_decay(float(width), count) for width in state.averages}
 
     # Both branches of `_where` call this: so it is traced once.
     @functools.partial(jax.jit, inline=True)
-    def update(before: _Trees, new: tuple[Any, jax.Array]) -> _Trees:
-        (params, ema, opt_state), (gradients, decay) = before, new
+    def update(before: _Trees, new: tuple[Any, dict[str, jax.Array]]) -> _Trees:
+        (params, averages, opt_state), (gradients, decays) = before, new
         updates, opt_state = optimiser.update(gradients, opt_state, params)
         params = optax.apply_updates(params, updates)
-        # In this form the average of what stays the same is the same to the last bit.
-        ema = jax.tree.map(lambda old, new: old + (1 - decay) * (new - old), ema, params)
-        return params, ema, opt_state
+        averages = {
+            width: _follow(average, params, decays[width]) for width, average in averages.items()
+        }
+        return params, averages, opt_state
 
-    before = (state.params, state.ema, state.opt_state)
-    params, ema, opt_state = _where(finite, update, before, (gradients, decay))
+    before = (state.params, {"": state.ema, **state.averages}, state.opt_state)
+    params, averages, opt_state = _where(finite, update, before, (gradients, decays))
 
     guard, verdict = watch(state.guard, scalars["loss"], finite)
     norms = {f"gradient_norm/{name}": part for name, part in norms.items()}
@@ -176,7 +182,15 @@ def take_step(
         if jnp.issubdtype(x.dtype, jnp.floating)
     }
     report = StepReport({**scalars, "gradient_norm": norm, **norms}, verdict, finite_columns)
-    return TrainState(state.step + 1, params, ema, opt_state, state.key, guard), report
+    return dataclasses.replace(
+        state,
+        step=state.step + 1,
+        params=params,
+        ema=averages.pop(""),
+        opt_state=opt_state,
+        guard=guard,
+        averages=averages,
+    ), report
 
 
 def make_step(
@@ -224,6 +238,11 @@ def make_step(
         out_shardings=(state_layout, whole),
         donate_argnums=0,
     )
+
+
+def _follow(average: Any, params: Any, decay: jax.Array) -> Any:
+    # In this form the average of what stays the same is the same to the last bit.
+    return jax.tree.map(lambda old, new: old + (1 - decay) * (new - old), average, params)
 
 
 def _where(

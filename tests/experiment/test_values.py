@@ -80,6 +80,7 @@ OTHERS = {
     "primary": (3, ("image",)),
     "training.best_metric": (1,),
     "training.best_mode": ("lowest", 1),
+    "training.ema_widths": ((0.0,), (0.3,), (-0.1,), ("0.1",), (0.1, NAN), 0.1),
     "sampling.guidance_interval": ((1.0,), (2.0, 1.0), (-1.0, 1.0), (0.0, NAN), ("0", "1"), 3),
     "modalities.label.grid": ((0, 1), (9, 9), (2,), (2.0, 2.0), "44", 4),
     "modalities.image.kind": (3, "imagee"),

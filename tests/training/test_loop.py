@@ -11,17 +11,24 @@ from mmdiffusion_jax import training
 PICTURE = np.zeros((2, 2, 3), np.uint8)
 
 
+def begin(widths=()):
+    """The first state of a model of one vector, and its optimiser."""
+    optimiser = optax.adam(0.1)
+    init = lambda key: {"w": jax.random.normal(key, (4,))}  # noqa: E731
+    mesh = training.make_mesh()
+    key = jax.random.key(0)
+    return training.create_state(key, init, optimiser, mesh, widths=widths), optimiser
+
+
 def train(folder, evaluate=lambda params: {"loss": 0.0}, picture=lambda params: PICTURE, **options):
-    """Four steps of a model of one vector, and what is left in the folder."""
+    """Four steps of the model, and what is left in the folder."""
 
     def loss(params, key, batch):
         value = ((batch["x"] @ params["w"]) ** 2).mean()
         return value, {"loss": value}
 
     mesh = training.make_mesh()
-    optimiser = optax.adam(0.1)
-    init = lambda key: {"w": jax.random.normal(key, (4,))}  # noqa: E731
-    state = training.create_state(jax.random.key(0), init, optimiser, mesh)
+    state, optimiser = begin(options.get("ema_widths", ()))
     layout = training.state_sharding(mesh, state)
     step = training.make_step(loss, optimiser, 0.9, layout, training.batch_sharding(mesh, 2))
     given = {"num_steps": 4, "eval_every": 2, "sample_every": 2, "checkpoint_every": 2, **options}
@@ -95,3 +102,39 @@ def test_an_interval_of_zero_is_off_at_the_end_too(tmp_path):
     assert pictures(tmp_path) == []
     lines = training.read_metrics(tmp_path / "metrics.jsonl")
     assert all(not name.startswith("eval/") for line in lines for name in line)
+
+
+def test_the_average_of_the_lowest_loss_is_what_a_finished_run_shows(tmp_path):
+    """Here the loss is the distance to the last parameters, which the narrowest is nearest to."""
+    widths = (0.28, 0.01, 0.1)
+    last = train(tmp_path / "plain", eval_every=0, sample_every=0).params["w"]
+    drawn = []
+
+    def distance(params):
+        return {"loss": float(jnp.abs(params["w"] - last).sum())}
+
+    def draw(params):
+        drawn.append(np.asarray(params["w"]))
+        return PICTURE
+
+    folder = tmp_path / "several"
+    state = train(folder, distance, draw, ema_widths=widths, best_metric="loss")
+    np.testing.assert_array_equal(state.params["w"], last)
+    chosen = np.asarray(state.averages["0.01"]["w"])
+    for name in ("checkpoints", "best"):
+        with training.Checkpoints(folder / name, read_only=True) as checkpoints:
+            restored = checkpoints.restore(begin(widths)[0])
+        shown = restored.state.averaged(restored.position)["w"]
+        np.testing.assert_array_equal(shown, chosen)
+    np.testing.assert_array_equal(drawn[-1], chosen)
+    lines = training.read_metrics(folder / "metrics.jsonl")
+    losses = {k: v for line in lines for k, v in line.items() if k.startswith("average/")}
+    order = ["0.01", "0.1", "0.28", "ema"]
+    assert sorted(losses, key=losses.__getitem__)[:1] == ["average/0.01/loss"]
+    assert sorted(losses) == [f"average/{width}/loss" for width in order]
+    # The step before is not the last: what is shown there is the average of always.
+    assert not np.array_equal(drawn[0], chosen)
+    # A finished run that lacks its picture draws it of the same average.
+    (folder / "samples" / "samples_00000004.png").unlink()
+    train(folder, distance, draw, ema_widths=widths, best_metric="loss")
+    np.testing.assert_array_equal(drawn[-1], chosen)

@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import torch
 from flax import traverse_util
@@ -81,6 +82,31 @@ def test_steps_are_adamw_behind_a_clip_and_the_average_of_what_they_give():
         chex.assert_trees_all_close(state.params, single(params), rtol=1e-3, atol=1e-5)
         chex.assert_trees_all_close(state.ema, single(average), rtol=1e-3, atol=1e-5)
         assert int(state.step) == count + 1
+
+
+@pytest.mark.parametrize("width", [0.05, 0.1, 0.2, 0.28])
+def test_the_other_averages_have_the_width_they_are_named_by(width):
+    """The parameter is the number of the step, and its powers: the average has their moments."""
+    count = 4000
+    optimiser = optax.sgd(1.0)
+    init = lambda key: {"k": jnp.zeros(()), "square": jnp.zeros(())}  # noqa: E731
+    mesh = training.make_mesh()
+    state = training.create_state(jax.random.key(0), init, optimiser, mesh, widths=(width,))
+
+    def slope(params, key, batch):
+        """Its gradient leads from step k to k + 1 of count, and from the square to the next."""
+        ahead = jax.lax.stop_gradient(params["k"] * count + 1) / count
+        value = -params["k"] / count - params["square"] * (ahead**2 - (ahead - 1 / count) ** 2)
+        return value, {"loss": value}
+
+    def one(state, _):
+        return training.take_step(state, {}, slope, optimiser, 0.9)[0], None
+
+    state, _ = jax.jit(lambda state: jax.lax.scan(one, state, length=count))(state)
+    average = state.averages[str(width)]
+    np.testing.assert_allclose(state.params["square"], 1, rtol=1e-3)
+    deviation = np.sqrt(average["square"] - average["k"] ** 2)
+    np.testing.assert_allclose(deviation, width, rtol=0.01)
 
 
 def test_muon_is_pytorchs_for_matrices_within_and_adamw_elsewhere():
