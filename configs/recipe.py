@@ -1,10 +1,12 @@
-"""What networks and training are made of: variants of a small diffusion transformer, compared.
+"""What networks and training are made of: variants of a small model, compared.
 
     python launch/compare.py --config=configs/recipe.py --config.data.path=DATA --workdir=W \
         --arms=multi,rotary,qk_norm,rms,swiglu,context_tokens --budgets=time
 
 Form `fashion`, which is the default, is images of Fashion-MNIST at 16 × 16 and their labels,
-`cifar` those of CIFAR-10 at 32 × 32. Both have 64 tokens.
+`cifar` those of CIFAR-10 at 32 × 32, both with a diffusion transformer of 64 tokens. `fashion_unet`
+and `cifar_unet` have the U-Net of the small configs, which has no options of transformers: its arms
+are z_0, sigmoid, logit_normal, muon and averages.
 """
 
 from collections.abc import Mapping
@@ -17,7 +19,13 @@ from mmdiffusion_jax import experiment
 
 
 def get_config(form: str = "fashion") -> ConfigDict:
-    return common.choose({"fashion": _fashion, "cifar": _cifar}, form)
+    forms = {
+        "fashion": lambda: _transformer(_fashion_unet(), patch_size=2),
+        "cifar": lambda: _transformer(_cifar_unet(), patch_size=4),
+        "fashion_unet": _fashion_unet,
+        "cifar_unet": _cifar_unet,
+    }
+    return common.choose(forms, form)
 
 
 def get_variants() -> dict[str, Mapping[str, Any]]:
@@ -32,28 +40,27 @@ def get_variants() -> dict[str, Mapping[str, Any]]:
         "sigmoid": {"loss.weighting.kind": "sigmoid"},
         "logit_normal": {"loss.logit_normal": (0.0, 1.0)},
         "muon": {"training.optimiser": "muon"},
-        "longer_average": {"training.ema_decay": 0.999},
+        "averages": {"training.ema_widths": (0.03, 0.1, 0.2)},
     }
 
 
-def _fashion() -> ConfigDict:
-    config = image_label.get_config("small")
-    config.backbone = _transformer(patch_size=2)
-    return config
+def _fashion_unet() -> ConfigDict:
+    return image_label.get_config("small")
 
 
-def _cifar() -> ConfigDict:
-    config = _fashion()
+def _cifar_unet() -> ConfigDict:
+    config = _fashion_unet()
     config.data.source = "cifar10"
     config.data.size = (32, 32)
     config.latent = (32, 32, 3)
-    config.backbone = _transformer(patch_size=4)
+    config.backbone.patch_size = 2
     config.evaluation.features = "efficientnet"
     return config
 
 
-def _transformer(patch_size: int) -> ConfigDict:
+def _transformer(config: ConfigDict, patch_size: int) -> ConfigDict:
     backbone = experiment.default_config().backbone
     backbone.patch_size = patch_size
     backbone.width, backbone.depth, backbone.num_heads = 96, 4, 4
-    return backbone
+    config.backbone = backbone
+    return config
