@@ -27,13 +27,7 @@ def published() -> ConfigDict:
     config.process.num_steps = 1000
     config.process.variance = "learned"
     config.backbone = ConfigDict(
-        {
-            "kind": "unet",
-            **ADM_IMAGENET_64,
-            "bottleneck_features": True,
-            "dtype": "bfloat16",
-            "remat": "none",
-        }
+        {"kind": "unet", **ADM_IMAGENET_64, "dtype": "bfloat16", "remat": "none"}
     )
     config.training.num_steps = 540_000
     config.training.batch_size = 2048
@@ -73,7 +67,6 @@ def small(latent: tuple[int, int, int], num_steps: int) -> ConfigDict:
             "attention_resolutions": (8,),
             "num_head_channels": 32,
             "num_groups": 8,
-            "bottleneck_features": True,
         }
     )
     config.training.num_steps = num_steps
@@ -116,7 +109,8 @@ def small_camvid() -> ConfigDict:
 def weigh_secondaries(config: ConfigDict, scale: float = 0.03, dropout: float = 0.2) -> None:
     """Gives every secondary modality its weight in the states, its λ and its dropout.
 
-    The numbers were chosen on one seed; docs/results.md has the figures of others.
+    Where there are labels or embeddings, their heads also read the smallest map of the U-Net. The
+    numbers were chosen on one seed; docs/results.md has the figures of others.
 
     Args:
         config: with its modalities; changed in place.
@@ -127,3 +121,5 @@ def weigh_secondaries(config: ConfigDict, scale: float = 0.03, dropout: float = 
     config.process.weights = ConfigDict({n: {"rule": "bump", "scale": 0.5} for n in others})
     config.loss.scales = ConfigDict({config.primary: 0.001, **dict.fromkeys(others, scale)})
     config.loss.dropout = ConfigDict(dict.fromkeys(others, dropout))
+    kinds = {modality.kind for modality in config.modalities.values()}
+    config.backbone.bottleneck_features = not kinds.isdisjoint({"label", "embedding"})

@@ -1,6 +1,7 @@
 """Prediction alone: a network that predicts one modality from others and generates nothing."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -162,12 +163,15 @@ def prediction_loss_terms(
 ) -> LossTerms:
     """−log p(x_target | x_given) / dims, of the examples that have all of these modalities.
 
+    Of a target that is given too only the part counts that its encoder does not read, such as the
+    hidden pixels of a masked image: log p(x) less the part's `condition_log_prob`.
+
     Args:
         model: the model as plain functions.
         batch: {name: x (batch, …)} for every modality.
         presence: {name: (batch,) of 0 or 1}; left out, all is present.
         given: what the network sees.
-        target: the modality it predicts.
+        target: the modality it predicts; where it is given too, it has a `condition_log_prob`.
 
     Returns:
         The term `<target>/loss`, in nats per dimension; its mean is the loss.
@@ -195,5 +199,10 @@ def prediction_loss_terms(
     for name in names:
         whole = whole & roles.present(name)
     head = _predict(model, {name: column(batch, name) for name in names}, target, whole)
-    nats = nll_present(model, target, head, column(batch, target), whole, jnp.zeros(()).dtype)
+    nll = functools.partial(
+        nll_present, model, target, head, column(batch, target), whole, jnp.zeros(()).dtype
+    )
+    nats = nll()
+    if target in names:
+        nats = nats - nll(wanted="condition_log_prob")
     return LossTerms({f"{target}/loss": LossTerm(nats / model.modalities[target].num_dims, whole)})

@@ -9,6 +9,7 @@ from mmdiffusion_jax import baselines, errors, ranges, sampling
 from mmdiffusion_jax.experiment.formulation import Formulation, Shared
 from mmdiffusion_jax.experiment.sections import SamplingOptions
 from mmdiffusion_jax.experiment.settings import Settings
+from mmdiffusion_jax.modalities import MODALITIES
 from mmdiffusion_jax.networks import MultiModalModel
 from mmdiffusion_jax.process import Process
 
@@ -92,6 +93,14 @@ def _check_predict(settings: Settings) -> None:
     ranges.check_one_of("predict.target", section.target, targets)
     if not section.given:
         raise errors.invalid("predict.given", "nothing", "the modalities it sees", "name them")
+    target: Any = settings.modalities[section.target]
+    if section.target in section.given and not MODALITIES[target["kind"]].is_partial_view:
+        raise errors.invalid(
+            "predict.given",
+            f"{section.target!r}, the target itself, of which nothing is hidden",
+            "other modalities than the target",
+            "leave it out",
+        )
 
 
 FORMULATIONS: Mapping[str, Kind] = {

@@ -233,9 +233,8 @@ class Embedding(Modality):
     @nn.compact
     def head(self, features: Features) -> Head:
         """→ the parameters of the distribution, from the pooled features."""
-        pooled = jnp.mean(features.grid, axis=(1, 2)) + features.condition
         num_outputs = self._distribution.num_outputs(self.dims)
-        return self._distribution.head(nn.Dense(num_outputs)(nn.LayerNorm()(pooled)))
+        return self._distribution.head(nn.Dense(num_outputs)(nn.LayerNorm()(features.pooled)))
 
     def expected_encoding(self, head: Head) -> jax.Array:
         """≈ E[u] / sqrt(mean E[u²]), (batch, *latent)."""

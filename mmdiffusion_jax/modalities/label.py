@@ -5,7 +5,6 @@ from types import MappingProxyType
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mmdiffusion_jax import metrics
@@ -74,8 +73,7 @@ class Label(Categorical):
 
     def head(self, features: Features) -> jax.Array:
         """→ logits (batch, num_classes) from the pooled features."""
-        pooled = jnp.mean(features.grid, axis=(1, 2)) + features.condition
-        return self.logits(self.norm(pooled))
+        return self.logits(self.norm(features.pooled))
 
     def class_codes(self) -> jax.Array:
         """The table, enlarged, with unit RMS in each row: (num_classes, *latent)."""

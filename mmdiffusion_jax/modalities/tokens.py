@@ -81,7 +81,7 @@ class Tokens(Categorical):
     def head(self, features: Features) -> jax.Array:
         """→ logits (batch, length, num_classes); every position reads its own mix of the cells."""
         cells = features.grid.reshape(len(features.grid), -1, features.grid.shape[-1])
-        mixed = self.cells(cells.swapaxes(1, 2)).swapaxes(1, 2) + features.condition[:, None]
+        mixed = self.cells(cells.swapaxes(1, 2)).swapaxes(1, 2) + features.summary[:, None]
         return self.logits(self.norm(mixed))
 
     def class_codes(self) -> jax.Array:

@@ -3,6 +3,7 @@
 from typing import NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 
 class Features(NamedTuple):
@@ -11,11 +12,29 @@ class Features(NamedTuple):
     Attributes:
         grid: (batch, rows, columns, width), the last hidden map; rows and columns divide the
             latent's height and width.
-        condition: (batch, width), the embedding of t and what else describes an example as a whole.
+        condition: (batch, width), the embedding of t and of a context.
+        bottleneck: (batch, width), what the smallest map of a U-Net says of an example as a whole,
+            or None.
+
+    Example:
+        >>> features = Features(jnp.ones((2, 4, 4, 3)), jnp.ones((2, 3)), jnp.ones((2, 3)))
+        >>> features.summary[0].tolist(), features.pooled[0].tolist()
+        ([2.0, 2.0, 2.0], [3.0, 3.0, 3.0])
     """
 
     grid: jax.Array
     condition: jax.Array
+    bottleneck: jax.Array | None = None
+
+    @property
+    def summary(self) -> jax.Array:
+        """Condition and bottleneck, (batch, width): what heads of whole examples read."""
+        return self.condition if self.bottleneck is None else self.condition + self.bottleneck
+
+    @property
+    def pooled(self) -> jax.Array:
+        """The mean of the grid over its places, with the summary, (batch, width)."""
+        return jnp.mean(self.grid, axis=(1, 2)) + self.summary
 
 
 class Shown(NamedTuple):

@@ -173,14 +173,22 @@ def encode_present(model: Modal, name: str, x: jax.Array, mask: jax.Array | None
 
 
 def nll_present(
-    model: Modal, name: str, head: Any, x: jax.Array, mask: jax.Array, dtype: Any
+    model: Modal,
+    name: str,
+    head: Any,
+    x: jax.Array,
+    mask: jax.Array,
+    dtype: Any,
+    wanted: str = "log_prob",
 ) -> jax.Array:
     """−log p(x | z_t) of one modality under its head, (batch,) nats, zero where the mask is.
+
+    With `wanted="condition_log_prob"` it is of that part of x which its encoder reads.
 
     Raises:
         ValueError: likelihoods that are not one number an example.
     """
     # A head in the dtype of the state does not go with narrower data where promotion is strict.
     safe = at_least(without_absent(mask, x), jnp.zeros((), dtype))
-    log_prob = call_modality(model, name, "log_prob", head, safe, shape=x.shape[:1], dtype=dtype)
+    log_prob = call_modality(model, name, wanted, head, safe, shape=x.shape[:1], dtype=dtype)
     return where_present(mask, -log_prob)

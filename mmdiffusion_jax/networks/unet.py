@@ -59,9 +59,9 @@ class UNet(nn.Module):
         num_groups: of the group norms, divides all channels.
         patch_size: side of a square patch; 1, as published, is a pixel. The map of patches is what
             the levels halve, each the one above it.
-        bottleneck_features: whether the smallest map, averaged over its places, is added to the
-            features' condition. Heads of labels and embeddings learn faster from it than from the
-            highest map, which has few channels and the pixels to answer for.
+        bottleneck_features: whether the features have the smallest map too, averaged over its
+            places. Heads of labels and embeddings learn faster from it than from the highest map,
+            which has few channels and the pixels to answer for; heads of pixels do not read it.
         dtype: "float32" or "bfloat16", of the products, convolutions and maps. Parameters, norms,
             softmax, features and prediction are float32 in any case.
         remat: what of a residual block and the attention after it is saved for the backward pass,
@@ -121,8 +121,8 @@ class UNet(nn.Module):
         The context (batch, features) is what conditions the network beside t, or None; what is
         shown is added to the first map, and its summary to the embedding and, place by place, to
         the smallest map. The features' grid is the last map before the norm of the output; their
-        condition is the embedding of t and context, brought to the width of the grid, and with
-        `bottleneck_features` the smallest map.
+        condition is the embedding of t and context, brought to the width of the grid, their
+        bottleneck, with `bottleneck_features`, the smallest map, pooled.
         """
         self.check()
         channels = self.level_channels
@@ -154,9 +154,10 @@ class UNet(nn.Module):
         grid = self._stage("middle_0", channels[-1], grid, embedding, attends=True)
         grid = self._stage("middle_1", channels[-1], grid, embedding)
         condition = linear(embedding, channels[0], "condition", self.dtype)
+        bottleneck = None
         if self.bottleneck_features:
             pooled = nn.silu(GroupNorm(self.num_groups, name="bottleneck_norm")(grid)).mean((1, 2))
-            condition = condition + linear(pooled, channels[0], "bottleneck", self.dtype)
+            bottleneck = linear(pooled, channels[0], "bottleneck", self.dtype).astype(jnp.float32)
 
         for level, out in reversed(list(enumerate(channels))):
             attends = self.has_attention(level)
@@ -166,7 +167,7 @@ class UNet(nn.Module):
             if level > 0:
                 grid = self._stage(f"up_{level}_resample", out, grid, embedding, resample="up")
 
-        features = Features(grid.astype(jnp.float32), condition.astype(jnp.float32))
+        features = Features(grid.astype(jnp.float32), condition.astype(jnp.float32), bottleneck)
         out_map = nn.silu(GroupNorm(self.num_groups, name="norm")(grid))
         values = self.patch_size**2 * self.out_channels
         prediction = _zero_convolution(out_map, values, "prediction", self.dtype, wide=True)

@@ -1,13 +1,17 @@
 """Each formulation trains two steps, draws what it can, and refuses what it cannot."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from configs import smoke
 from mmdiffusion_jax import baselines, experiment, sampling
 from mmdiffusion_jax.experiment import SamplingOptions
+from mmdiffusion_jax.model import Prediction
 
 
 def config_of(formulation):
@@ -70,11 +74,8 @@ def test_images(built):
     np.testing.assert_array_equal(samples["label"], given["label"])
 
 
-def test_a_restorer_makes_whole_images():
-    """From a masked image it makes an image of each; what is under the squares plays no part.
-
-    The visible pixels stay as they are.
-    """
+def restorer():
+    """A predictor of masked images from themselves, drawn parameters, and five masked images."""
     config = config_of("predict")
     masked = {"kind": "masked_image", "num_squares": 1, "square_size": 4}
     config.modalities["masked_image"] = masked
@@ -89,6 +90,15 @@ def test_a_restorer_makes_whole_images():
     params = jax.tree.map(lambda leaf: leaf + 0.1 * draw(size=leaf.shape), params)
     images = batch_of(5)["image"] + np.arange(64, dtype=np.uint8).reshape(8, 8, 1)
     x = instance.model.modalities["masked_image"].derive(np.random.default_rng(0), images)
+    return instance, params, images, x
+
+
+def test_a_restorer_makes_whole_images():
+    """From a masked image it makes an image of each; what is under the squares plays no part.
+
+    The visible pixels stay as they are.
+    """
+    instance, params, images, x = restorer()
     samples = instance.generate(jax.random.key(1), params, 5, {"masked_image": x})
     assert set(samples) == {"image", "masked_image"}
     np.testing.assert_array_equal(samples["masked_image"], x)
@@ -102,6 +112,44 @@ def test_a_restorer_makes_whole_images():
     emptied = np.where(x[..., -1:] == 255, x, 0)
     again = instance.generate(jax.random.key(1), params, 5, {"masked_image": emptied})
     np.testing.assert_array_equal(again["image"], samples["image"])
+
+
+def test_a_restorer_learns_what_is_hidden_and_nothing_else():
+    """The mean over the hidden pixels' bins, from normal tails; visible ones have no gradient."""
+    instance, params, images, x = restorer()
+    batch = {**batch_of(5), "image": images, "masked_image": x}
+    loss, scalars = instance.formulation.loss(params, jax.random.key(0), batch).reduce()
+    functions = instance.model.functions(params)
+    head = baselines.predict(functions, {"masked_image": x}, ["masked_image"], "masked_image")
+    law = scipy.stats.norm(head["mean"], np.exp(np.asarray(head["log_std"], np.float64)))
+    centre = images / 127.5 - 1
+    upper = np.where(images == 255, np.inf, centre + 1 / 255)
+    lower = np.where(images == 0, -np.inf, centre - 1 / 255)
+    # The difference of two tails, from the side where both are small.
+    above = centre > law.mean()
+    larger = np.where(above, law.logsf(lower), law.logcdf(upper))
+    smaller = np.where(above, law.logsf(upper), law.logcdf(lower))
+    nats = -larger - np.log1p(-np.exp(smaller - larger))
+    hidden = np.broadcast_to(x[..., -1:] == 0, images.shape)
+    np.testing.assert_allclose(loss, nats[hidden].sum() / x.size, rtol=1e-4)
+    assert scalars["masked_image/loss"].value == loss
+
+    def with_means(mean):
+        """The loss, and with it the gradient, of a network that gives these means."""
+        changed = dataclasses.replace(
+            functions,
+            denoise=lambda z, t, roles=None: Prediction(
+                z, {"masked_image": {**head, "mean": mean}}
+            ),
+        )
+        terms = baselines.prediction_loss_terms(
+            changed, batch, given=["masked_image"], target="masked_image"
+        )
+        return terms.reduce()[0]
+
+    gradient = np.asarray(jax.grad(with_means)(head["mean"]))
+    np.testing.assert_allclose(gradient[~hidden], 0, atol=1e-6)
+    assert np.abs(gradient[hidden]).max() > 0.01
 
 
 def test_augmented_examples_are_told_apart():
@@ -131,6 +179,7 @@ def test_augmented_examples_are_told_apart():
         ("predict", "predict.target", "labl", "`config.predict.target`.*did you mean 'label'"),
         ("predict", "predict.target", "image", "`config.predict.target`: got 'image'"),
         ("predict", "predict.given", (), "`config.predict.given`: got nothing"),
+        ("predict", "predict.given", ("label",), "`config.predict.given`.*itself"),
         ("predict", "predict.given", ("imge",), "`config.predict.given`: got 'imge'"),
         ("separate", "process.variance", "learned", "'posterior' where modalities diffuse"),
         ("separate", "loss.kind", "bound", "'simple' where modalities diffuse"),

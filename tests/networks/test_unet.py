@@ -55,7 +55,7 @@ def test_patches_are_channels_of_a_smaller_map():
 
 
 @pytest.mark.long
-def test_the_condition_has_the_smallest_map():
+def test_heads_of_whole_examples_read_the_smallest_map():
     """Its mean over the places, after a norm and an activation, in a layer of its own."""
     net = UNet((4, 4, 1), out_channels=1, bottleneck_features=True, **SMALL)
     draw = np.random.default_rng(0).normal
@@ -80,7 +80,11 @@ def test_the_condition_has_the_smallest_map():
     )
     pooled = torch.nn.functional.silu(normed).mean((2, 3)).numpy()
     want = without.condition + pooled @ layer["kernel"] + layer["bias"]
-    np.testing.assert_allclose(features.condition, want, atol=2e-5)
+    np.testing.assert_allclose(features.summary, want, atol=2e-5)
+    np.testing.assert_array_equal(features.condition, without.condition)
+    pooled = np.asarray(features.grid).mean(axis=(1, 2))
+    np.testing.assert_allclose(features.pooled, pooled + want, atol=2e-5)
+    np.testing.assert_allclose(without.pooled, pooled + without.condition, atol=2e-5)
 
 
 @pytest.mark.parametrize(
