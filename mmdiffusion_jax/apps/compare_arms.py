@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from mmdiffusion_jax import baselines, data, errors, evaluation, experiment, files, metrics, ranges
 from mmdiffusion_jax.apps.costs import measure_costs
-from mmdiffusion_jax.apps.train import load, train
+from mmdiffusion_jax.apps.train import load, train_to_the_end
 from mmdiffusion_jax.baselines import ArmRun, Cost
 from mmdiffusion_jax.evaluation import HIGHER_IS_BETTER, RealData, ShamTest
 from mmdiffusion_jax.networks import MultiModalModel
@@ -197,9 +197,7 @@ def _run(
         if record["key"] == _plain(key):
             return record
     logging.info("%s: %d steps.", workdir, num_steps)
-    taken = int(train(config, workdir).step)
-    if taken < num_steps:
-        raise KeyboardInterrupt(f"{workdir} is at step {taken} of {num_steps}; run again to go on")
+    train_to_the_end(config, workdir)
     _, built, params = load(workdir)
 
     def draw(title: str, samples: Mapping[str, np.ndarray]) -> None:
