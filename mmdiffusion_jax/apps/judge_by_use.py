@@ -160,7 +160,7 @@ def _run(
     """Trains a predictor and tests it, or reads the figures of an earlier call."""
     config = config.copy_and_resolve_references()
     config.data.source, config.data.train = "npz", f"{place}.npz"
-    config.data.kept = ConfigDict()
+    config.data.kept = config.data.portions = ConfigDict()
     config.seed = seed
     config.training.eval_every = config.training.sample_every = 0
     data.write_npz(config.data.train, columns)
