@@ -119,8 +119,8 @@ def _real_data(config: ConfigDict, splits: Splits, kept: Path) -> RealData:
     config = config.copy_and_resolve_references()
     settings = experiment.read_settings(config)
     ours = {"judge_steps": settings.evaluation.judge_steps, **dataclasses.asdict(settings.data)}
-    # Judges have whole data, whatever training keeps of them.
-    for place in ("path", "embedder", "folder", "kept"):
+    # Judges have whole data, whatever training keeps of them and repeats.
+    for place in ("path", "embedder", "folder", "kept", "portions"):
         del ours[place]
     # Digests of files, as files may move; records of earlier versions have their names.
     digests = experiment.data_digests(config)
