@@ -156,4 +156,3 @@ def learn_from_few(config: ConfigDict, name: str, rate: float) -> None:
         {f"{image} | {image}": 0.2, f"{image} | {name}": 0.35, f"{name} | {image}": rate}
     )
     config.loss.believed = (name,)
-    config.loss.shown_noise = ConfigDict({image: 0.8})

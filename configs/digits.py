@@ -40,5 +40,6 @@ def _few_labels() -> ConfigDict:
     config = _whole()
     config.data.kept = ConfigDict({"label": 50})
     common.learn_from_few(config, "label", rate=0.45)
+    config.loss.shown_noise = ConfigDict({"image": 0.8})
     config.loss.scales.label = 0.01
     return config
