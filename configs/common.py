@@ -123,3 +123,32 @@ def weigh_secondaries(config: ConfigDict, scale: float = 0.03, dropout: float = 
     config.loss.dropout = ConfigDict(dict.fromkeys(others, dropout))
     kinds = {modality.kind for modality in config.modalities.values()}
     config.backbone.bottleneck_features = not kinds.isdisjoint({"label", "embedding"})
+
+
+def keep_few(config: ConfigDict, name: str, count: int) -> None:
+    """Only `count` training examples keep a secondary, and four in ten of a batch have it.
+
+    Without `data.portions` a batch would hold hardly any of them, where a specialist, which trains
+    on nothing else, has its batches full of them.
+    """
+    config.data.kept = ConfigDict({name: count})
+    config.data.portions = ConfigDict({name: 0.4})
+
+
+def learn_from_few(config: ConfigDict, name: str, rate: float) -> None:
+    """What is learned of a secondary that few examples have, without overfitting these.
+
+    Few images alone would teach the network what is shown; as noisy views of what is asked for, all
+    of them do. Images without the secondary learn with the one that the model draws itself.
+
+    Args:
+        config: with its modalities; changed in place.
+        name: of the secondary.
+        rate: of the task that asks for it, beside 0.55 of those that ask for the image. Examples
+            without it draw none but these.
+    """
+    image = config.primary
+    config.loss.tasks = ConfigDict(
+        {f"{image} | {image}": 0.2, f"{image} | {name}": 0.35, f"{name} | {image}": rate}
+    )
+    config.loss.believed = (name,)

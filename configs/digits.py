@@ -39,12 +39,7 @@ def _whole() -> ConfigDict:
 def _few_labels() -> ConfigDict:
     config = _whole()
     config.data.kept = ConfigDict({"label": 50})
-    # Fifty images alone would teach the network what is shown; as noisy views of what is asked
-    # for, all of them do. Images without a label learn with the one that the model draws itself.
-    config.loss.tasks = ConfigDict(
-        {"image | image": 0.2, "image | label": 0.35, "label | image": 0.45}
-    )
-    config.loss.believed = ("label",)
+    common.learn_from_few(config, "label", rate=0.45)
     config.loss.shown_noise = ConfigDict({"image": 0.8})
     config.loss.scales.label = 0.01
     return config

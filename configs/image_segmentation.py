@@ -11,6 +11,12 @@ is not in the training split; docs/results.md has what came out.
 
     python launch/train.py --config=configs/image_segmentation.py:small --config.data.path=DATA \
         --workdir=W
+
+Form `few`: the same with the masks of 37 of the 367 training frames alone, against a segmenter of
+the same frames, with as many operations:
+
+    python launch/compare.py --config=configs/image_segmentation.py:few --config.data.path=DATA \
+        --workdir=W --arms=multi,predict --budgets=flops
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +25,7 @@ from configs import common
 
 
 def get_config(form: str = "published") -> ConfigDict:
-    return common.choose({"published": _published, "small": _small}, form)
+    return common.choose({"published": _published, "small": _small, "few": _few}, form)
 
 
 def _published() -> ConfigDict:
@@ -37,6 +43,13 @@ def _published() -> ConfigDict:
 def _small() -> ConfigDict:
     config = common.small_camvid()
     _add_modalities(config, {"num_classes": 11, "void": 11, "palette": "camvid"})
+    return config
+
+
+def _few() -> ConfigDict:
+    config = _small()
+    common.keep_few(config, "mask", 37)
+    common.learn_from_few(config, "mask", rate=5.0)
     return config
 
 

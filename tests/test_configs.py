@@ -1,18 +1,30 @@
 """Every config in every form is built, the loss of small ones is traced, and each trains."""
 
 import importlib
+import os
 
 import jax
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import apps, baselines, experiment, graceful, training
+from mmdiffusion_jax import apps, baselines, data, experiment, graceful, training
 
 SETTINGS = ("image_segmentation", "masked_image", "image_label", "image_embedding", "everything")
 SMALL = [(name, "small") for name in SETTINGS] + [
     ("everything", "small_scenes"),
     ("image_label", "small_labels"),
+    ("image_label", "few_50"),
+    ("image_segmentation", "few"),
+    ("everything", "few"),
 ]
+FEW = {
+    ("digits", "few_labels"): {"label": 50},
+    ("image_label", "few_5"): {"label": 50},
+    ("image_label", "few_50"): {"label": 500},
+    ("image_label", "few_500"): {"label": 5000},
+    ("image_segmentation", "few"): {"mask": 37},
+    ("everything", "few"): {"audio": 270},
+}
 
 
 def get_config(name, *form):
@@ -51,6 +63,38 @@ def test_shapes(name, form):
     assert 290e6 < count < 400e6 if form == "published" else 1e4 < count < 1e6
     modalities = built.model.modalities
     assert all(len(modality.latent) == 3 for modality in modalities.values())
+
+
+@pytest.mark.parametrize("form", FEW, ids=":".join)
+def test_few_examples_keep_it_and_a_specialist_has_the_same(form):
+    """The specialist has the same data, backbone and training, and nothing of the other tasks."""
+    config = get_config(*form)
+    ((name, count),) = config.data.kept.items()
+    assert FEW[form] == {name: count}
+    part = baselines.make_arm(config, "predict")[f"predict_{name}"]
+    built = experiment.build(part)
+    assert built.formulation.needs == ("image", name)
+    assert (part.data, part.backbone, part.training) == (
+        config.data,
+        config.backbone,
+        config.training,
+    )
+
+
+@pytest.mark.skipif("MMDIFFUSION_DATA" not in os.environ, reason="it names the data's folder")
+@pytest.mark.parametrize("form", [form for form in FEW if form[0] != "digits"], ids=":".join)
+def test_of_the_real_data_so_many_keep_it(form):
+    config = get_config(*form)
+    config.data.path = os.environ["MMDIFFUSION_DATA"]
+    train, test = experiment.open_data(config)
+    totals = {"image_label": (60_000, 10_000), "image_segmentation": (367, 171)}
+    assert (len(train), len(test)) == totals.get(form[0], (2700, 300))
+    assert data.count_present(train, FEW[form]) == FEW[form]
+    ((name, count),) = FEW[form].items()
+    assert data.count_present(test, [name]) == {name: len(test)}
+    if name == "label":
+        labels = data.having(train, [name]).take(np.arange(count))["label"]
+        assert np.bincount(labels).tolist() == [count // 10] * 10
 
 
 # The first five are of transformers.

@@ -1,4 +1,4 @@
-"""What the launch scripts run: train, sweep, sample, evaluate, compare, update, fit features."""
+"""What the launch scripts run: train, sweep, sample, evaluate, compare, judge, update, export."""
 
 from mmdiffusion_jax.apps.compare_arms import compare_arms
 from mmdiffusion_jax.apps.compare_samplers import compare_samplers
@@ -6,6 +6,7 @@ from mmdiffusion_jax.apps.distributed import define_distributed_flags, join
 from mmdiffusion_jax.apps.evaluate import evaluate
 from mmdiffusion_jax.apps.export import export, load_export
 from mmdiffusion_jax.apps.features import LabelledImages, fit_features
+from mmdiffusion_jax.apps.judge_by_use import judge_by_use
 from mmdiffusion_jax.apps.options import (
     define_checkpoint_flag,
     define_data_flags,
@@ -49,6 +50,7 @@ __all__ = [
     "fit_features",
     "freeze",
     "join",
+    "judge_by_use",
     "load",
     "load_export",
     "parse_window",

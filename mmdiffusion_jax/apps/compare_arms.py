@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from mmdiffusion_jax import baselines, data, errors, evaluation, experiment, files, metrics, ranges
 from mmdiffusion_jax.apps.costs import measure_costs
-from mmdiffusion_jax.apps.train import load, train
+from mmdiffusion_jax.apps.train import load, train_to_the_end
 from mmdiffusion_jax.baselines import ArmRun, Cost
 from mmdiffusion_jax.evaluation import HIGHER_IS_BETTER, RealData, ShamTest
 from mmdiffusion_jax.networks import MultiModalModel
@@ -119,8 +119,8 @@ def _real_data(config: ConfigDict, splits: Splits, kept: Path) -> RealData:
     config = config.copy_and_resolve_references()
     settings = experiment.read_settings(config)
     ours = {"judge_steps": settings.evaluation.judge_steps, **dataclasses.asdict(settings.data)}
-    # Judges have whole data, whatever training keeps of them.
-    for place in ("path", "embedder", "folder", "kept"):
+    # Judges have whole data, whatever training keeps of them and repeats.
+    for place in ("path", "embedder", "folder", "kept", "portions"):
         del ours[place]
     # Digests of files, as files may move; records of earlier versions have their names.
     digests = experiment.data_digests(config)
@@ -197,9 +197,7 @@ def _run(
         if record["key"] == _plain(key):
             return record
     logging.info("%s: %d steps.", workdir, num_steps)
-    taken = int(train(config, workdir).step)
-    if taken < num_steps:
-        raise KeyboardInterrupt(f"{workdir} is at step {taken} of {num_steps}; run again to go on")
+    train_to_the_end(config, workdir)
     _, built, params = load(workdir)
 
     def draw(title: str, samples: Mapping[str, np.ndarray]) -> None:

@@ -55,6 +55,18 @@ def train(
         return experiment.fit(built, source, folder, monitor)
 
 
+def train_to_the_end(config: ConfigDict, workdir: str) -> None:
+    """Trains as `train` does, for programs that go on with what was trained.
+
+    Raises:
+        ValueError: as `train`.
+        KeyboardInterrupt: a signal stopped the run; it has a checkpoint.
+    """
+    taken, num_steps = int(train(config, workdir).step), config.training.num_steps
+    if taken < num_steps:
+        raise KeyboardInterrupt(f"{workdir} is at step {taken} of {num_steps}; run again to go on")
+
+
 def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
     """Opens the data: process 0 first, which may have to prepare them, then the others."""
     if jax.process_index() > 0:
@@ -66,25 +78,26 @@ def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
 
 
 def open_moved_data(
-    workdir: str, config: ConfigDict, places: Mapping[str, str] | None = None
+    workdir: str, config: ConfigDict, places: Mapping[str, str] | None = None, whole: bool = True
 ) -> tuple[data.Source, data.Source]:
-    """Opens the data of a workdir where they lie now, with what `data.kept` hides from training.
+    """Opens the data of a workdir where they lie now.
 
     Args:
         workdir: the experiment's folder.
         config: from `load`.
         places: {key of `config.data`: where the data are now}, if they have moved.
+        whole: with what `data.kept` hides from training.
 
     Raises:
         ValueError: other contents than the experiment was trained on, or data that cannot be read.
     """
     if not places:
-        return experiment.open_data(config, whole=True)
+        return experiment.open_data(config, whole)
     moved = config.copy_and_resolve_references()
     moved.data.update(places)
     moved = experiment.local_paths(moved)
     experiment.check_workdir(files.local_path(workdir, "workdir"), moved)
-    return experiment.open_data(moved, whole=True)
+    return experiment.open_data(moved, whole)
 
 
 def require_writable(workdir: str) -> None:

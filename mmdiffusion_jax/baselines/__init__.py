@@ -1,6 +1,6 @@
 """The rivals that a shared space is compared with, and the arms of a comparison with them."""
 
-from mmdiffusion_jax.baselines.arms import ARMS, make_arm, make_variant
+from mmdiffusion_jax.baselines.arms import ARMS, make_arm, make_predictor, make_variant
 from mmdiffusion_jax.baselines.augmentation import hide_squares
 from mmdiffusion_jax.baselines.comparison import (
     BUDGETS,
@@ -9,6 +9,7 @@ from mmdiffusion_jax.baselines.comparison import (
     arms_table,
     equal_steps,
     plot_arms,
+    ratios_table,
 )
 from mmdiffusion_jax.baselines.prediction import Predict, predict, prediction_loss_terms
 from mmdiffusion_jax.baselines.separate.formulation import Separate
@@ -30,10 +31,12 @@ __all__ = [
     "equal_steps",
     "hide_squares",
     "make_arm",
+    "make_predictor",
     "make_variant",
     "plot_arms",
     "predict",
     "prediction_loss_terms",
+    "ratios_table",
     "sample_separate",
     "separate_loss_terms",
     "separate_state",

@@ -1,6 +1,6 @@
 """The arms of a comparison: multi-task training, and what it is to be compared with."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -36,14 +36,8 @@ def predict(config: ConfigDict) -> dict[str, ConfigDict]:
     A predictor has the same backbone and head and sees the primary, without noise; a restorer of a
     masked image sees the masked image.
     """
-    parts = {}
-    for name in sorted(set(config.modalities) - {config.primary}):
-        part = config.copy_and_resolve_references()
-        part.formulation = "predict"
-        source = name if config.modalities[name].kind == _MASKED_IMAGE else config.primary
-        part.predict = ConfigDict({"given": (source,), "target": name})
-        parts[f"predict_{name}"] = _plainly_sampled(part)
-    return parts
+    names = sorted(set(config.modalities) - {config.primary})
+    return {f"predict_{name}": _predictor(config, name) for name in names}
 
 
 def single(config: ConfigDict) -> dict[str, ConfigDict]:
@@ -115,6 +109,26 @@ def make_arm(config: ConfigDict, name: str) -> dict[str, ConfigDict]:
     return ARMS[name](config)
 
 
+def make_predictor(config: ConfigDict, target: str) -> ConfigDict:
+    """The config of a predictor of one modality from the primary, which knows of no other one.
+
+    It has the backbone, the head and the training of a config of more modalities, as the arm
+    `predict` has.
+
+    Raises:
+        ValueError: a target that is no secondary modality of the config.
+
+    Example:
+        >>> from mmdiffusion_jax.experiment import default_config
+        >>> config = default_config()
+        >>> config.modalities = ConfigDict({name: {"kind": name} for name in ("image", "label")})
+        >>> make_predictor(config, "label").predict.to_dict()
+        {'given': ('image',), 'target': 'label'}
+    """
+    ranges.check_one_of("target", target, set(config.modalities) - {config.primary})
+    return _predictor(_among(config, {config.primary, target}), target)
+
+
 def make_variant(config: ConfigDict, name: str, changes: Mapping[str, Any]) -> ConfigDict:
     """The config with other values, {path: value}, such as {"backbone.qk_norm": True}.
 
@@ -142,15 +156,32 @@ def make_variant(config: ConfigDict, name: str, changes: Mapping[str, Any]) -> C
     return part
 
 
-def _primary_alone(config: ConfigDict) -> ConfigDict:
+def _predictor(config: ConfigDict, target: str) -> ConfigDict:
     part = config.copy_and_resolve_references()
-    primary = config.primary
-    part.modalities = ConfigDict({primary: config.modalities[primary]})
-    part.process.weights = ConfigDict()
-    part.process.shares = ConfigDict()
-    for key in ("scales", "dropout"):
-        part.loss[key] = ConfigDict({n: x for n, x in config.loss[key].items() if n == primary})
+    part.formulation = "predict"
+    source = target if config.modalities[target].kind == _MASKED_IMAGE else config.primary
+    part.predict = ConfigDict({"given": (source,), "target": target})
     return _plainly_sampled(part)
+
+
+def _primary_alone(config: ConfigDict) -> ConfigDict:
+    part = _among(config, {config.primary})
+    part.process.shares = ConfigDict()
+    return _plainly_sampled(part)
+
+
+def _among(config: ConfigDict, names: Collection[str]) -> ConfigDict:
+    """The config of some of the modalities."""
+    part = config.copy_and_resolve_references()
+    part.modalities = _only(config.modalities, names)
+    for section, key in (("process", "weights"), ("process", "shares"), ("loss", "scales")):
+        part[section][key] = _only(config[section][key], names)
+    part.loss.dropout = _only(config.loss.dropout, names)
+    return part
+
+
+def _only(section: ConfigDict, names: Collection[str]) -> ConfigDict:
+    return ConfigDict({name: value for name, value in section.items() if name in names})
 
 
 def _plainly_sampled(part: ConfigDict) -> ConfigDict:

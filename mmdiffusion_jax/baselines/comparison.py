@@ -162,6 +162,36 @@ def arms_table(
     return "\n".join(lines)
 
 
+def ratios_table(runs: Sequence[ArmRun], reference: str, higher_is_better: HigherIsBetter) -> str:
+    """A table in Markdown: mean ± standard deviation over the seeds, and ratios of the means.
+
+    It has a row for each figure and a column for each arm. In brackets stands the mean over that of
+    the reference, which is the name of an arm.
+
+    Example:
+        >>> runs = [
+        ...     ArmRun("steps", arm, 0, {}, {"label_given_image/accuracy": x})
+        ...     for arm, x in (("generated", 0.6), ("real", 0.8))
+        ... ]
+        >>> print(ratios_table(runs, "real", {"accuracy": True}))
+        | figure | generated | real |
+        |---|---:|---:|
+        | label_given_image/accuracy ↑ | 0.600 (× 0.75) | 0.800 |
+    """
+    arms = list(dict.fromkeys(run.arm for run in runs))
+    lines = ["| figure | " + " | ".join(arms) + " |", "|---|" + "---:|" * len(arms)]
+    for name in shown_figures(runs, higher_is_better):
+        base, cells = _values(runs, reference, name), []
+        for arm in arms:
+            values = _values(runs, arm, name)
+            cell = _cell({arm: values}, arm, arm, None)
+            if arm != reference and values and base and np.mean(base):
+                cell += f" (× {np.mean(values) / np.mean(base):.2f})"
+            cells.append(cell)
+        lines.append(f"| {_title(name, higher_is_better)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def plot_arms(
     runs: Sequence[ArmRun], arms: Sequence[str], higher_is_better: HigherIsBetter, file: str | Path
 ) -> None:

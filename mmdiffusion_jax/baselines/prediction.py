@@ -44,6 +44,11 @@ class Predict:
     has_bound: ClassVar[bool] = False
     trajectory: ClassVar[None] = None
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it sees and what it predicts: an example that lacks any of it has no loss."""
+        return (*self.predicts_from, self.target)
+
     def loss(self, params: Any, key: jax.Array, batch: Mapping[str, jax.Array]) -> LossTerms:
         """See `prediction_loss_terms`."""
         del key

@@ -11,7 +11,14 @@ from mmdiffusion_jax.data.latents import LatentSource, cache_latents
 from mmdiffusion_jax.data.npz import npz_digest, open_npz, write_npz
 from mmdiffusion_jax.data.pipeline import eval_batches, to_device, train_batches
 from mmdiffusion_jax.data.prepared import RecordSource, open_tfds, tfds_digest
-from mmdiffusion_jax.data.presence import count_present, present, rows_with, select
+from mmdiffusion_jax.data.presence import (
+    count_present,
+    having,
+    present,
+    repeated,
+    rows_with,
+    select,
+)
 from mmdiffusion_jax.data.sizes import resize_images, resize_masks
 from mmdiffusion_jax.data.small_sets import (
     SMALL_SETS,
@@ -41,6 +48,7 @@ __all__ = [
     "digits",
     "eval_batches",
     "fixed_size",
+    "having",
     "log_mel",
     "npz_digest",
     "open_camvid",
@@ -51,6 +59,7 @@ __all__ = [
     "open_spoken_digits",
     "open_tfds",
     "present",
+    "repeated",
     "resize_images",
     "resize_masks",
     "rows_with",

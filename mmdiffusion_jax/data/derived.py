@@ -64,7 +64,7 @@ class Derived:
             raise errors.invalid("seed", seed, "0 or more", "raise it")
         self.source = source
         self.derivations = derivations
-        self._seed = seed
+        self.seed = seed
         first = self.take(np.zeros(1, np.int64))
         self.columns: Columns = {name: (x.shape[1:], x.dtype) for name, x in first.items()}
 
@@ -79,7 +79,7 @@ class Derived:
         for block in np.unique(blocks):
             places = np.flatnonzero(blocks == block)
             part = {column: x[places] for column, x in batch.items()}
-            stream = (self._seed, FIXED, block)
+            stream = (self.seed, FIXED, block)
             for name, x in derive(self.derivations, part, stream, offsets[places], _BLOCK).items():
                 column = derived.setdefault(name, np.empty((len(indices), *x.shape[1:]), x.dtype))
                 column[places] = x

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from mmdiffusion_jax.data.sources import Source
+from mmdiffusion_jax import errors, ranges
+from mmdiffusion_jax.data.derived import Derived
+from mmdiffusion_jax.data.sources import Source, Subset
 
 SUFFIX = "_present"
 
@@ -52,6 +54,73 @@ def rows_with(source: Source, names: Iterable[str], limit: int | None = None) ->
         if count >= wanted:
             break
     return np.concatenate(parts)[:wanted]
+
+
+def having(source: Source, names: Iterable[str]) -> Source:
+    """The examples of a source that have all of some modalities, for training on these alone.
+
+    Columns that `train_batches` derives anew for each batch are still derived so. Where all
+    examples have the modalities, it is the source itself.
+
+    Raises:
+        ValueError: no example has all of them.
+
+    Example:
+        >>> from mmdiffusion_jax.data import ArraySource
+        >>> source = ArraySource({
+        ...     "label": np.arange(4), "label_present": np.array([False, True, False, True])
+        ... })
+        >>> having(source, ["label"]).take(np.arange(2))["label"].tolist()
+        [1, 3]
+    """
+    names = tuple(names)
+    rows = rows_with(source, names)
+    if len(rows) == len(source):
+        return source
+    if not len(rows):
+        raise errors.invalid(
+            "training data",
+            "no example",
+            f"some that have all of {sorted(names)}",
+            "bring such data, or leave out a modality",
+        )
+    return _at(source, rows)
+
+
+def repeated(source: Source, name: str, portion: float) -> Source:
+    """A source in which the examples that have a modality are repeated to be a portion of all.
+
+    Each of them is there equally often, a whole number of times, so that the portion is met as
+    nearly as that allows. Where they are as many already, it is the source itself.
+
+    Args:
+        source: all examples.
+        name: of the modality.
+        portion: above 0 and below 1.
+
+    Raises:
+        ValueError: a portion outside that range.
+
+    Example:
+        >>> from mmdiffusion_jax.data import ArraySource
+        >>> source = ArraySource({"label": np.arange(4), "label_present": np.arange(4) == 2})
+        >>> repeated(source, "label", 0.5).take(np.arange(6))["label"].tolist()
+        [0, 1, 2, 3, 2, 2]
+    """
+    ranges.check_real("portion", portion, 0, 1, "()")
+    rows = rows_with(source, [name])
+    rest = len(source) - len(rows)
+    times = round(portion / (1 - portion) * rest / max(1, len(rows)))
+    if times < 2:
+        return source
+    return _at(source, np.concatenate([np.arange(len(source)), np.tile(rows, times - 1)]))
+
+
+def _at(source: Source, rows: np.ndarray) -> Source:
+    """Some rows of a source, for training: what it derives stays on top, to be drawn anew."""
+    if isinstance(source, Derived):
+        return Derived(Subset(source.source, rows), source.derivations, source.seed)
+    return Subset(source, rows)
 
 
 def count_present(source: Source, names: Iterable[str]) -> dict[str, int]:

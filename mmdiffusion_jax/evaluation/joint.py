@@ -18,7 +18,7 @@ def judge_figures(real: RealData) -> Iterator[Figure]:
     for label in real.labels:
         for name, modality in real.modalities.items():
             if modality.shows_labels:
-                _, labels = real.test_of(name, label)
+                _, labels = real.judged(label, name)
                 accuracy = functools.partial(real.judge_accuracy, label, name)
                 yield from figures_of([f"judge/{name}_{label}/accuracy"], len(labels), accuracy)
 
@@ -48,7 +48,8 @@ def joint_figures(real: RealData, samples: Mapping[str, np.ndarray]) -> Iterator
             ratio = functools.partial(real.frechet_ratio, frechet.value)
             yield from figures_of(["joint/frechet_ratio"], count, ratio)
         pair = ("joint/precision", "joint/recall")
-        yield from figures_of(pair, count, lambda: real.precision_recall(features))
+        compared = len(real.comparable(features))
+        yield from figures_of(pair, compared, lambda: real.precision_recall(features))
     for label in filter(samples.__contains__, real.labels):
         for name, x in samples.items():
             if real.modalities[name].shows_labels:

@@ -1,6 +1,7 @@
 """The real examples that samples are compared with, their features, and judges trained on them."""
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeGuard
@@ -18,7 +19,7 @@ of a network of natural images."""
 # Where the data have no label modality, a column of this name serves the judges.
 _LABEL = "label"
 
-# Of so many training images at most the features of a large network are computed.
+# Of so many training images at most, and test images, the features of a large network are computed.
 _MOST = 5000
 
 # A distance of two splits below this share of the features' variance is rounding.
@@ -30,7 +31,8 @@ class RealData:
 
     Judges, which are classifiers, and features are fitted to training examples when they are first
     needed, with fixed seeds, and applied to test examples and samples. An example counts where all
-    modalities that a figure needs are present.
+    modalities that a figure needs are present. EfficientNet, which is slow, sees 5,000 training and
+    5,000 test images at most, the first of a permutation that is always the same.
 
     Args:
         experiment: of several that are compared, the one with most modalities.
@@ -153,14 +155,21 @@ class RealData:
     @functools.cached_property
     def floor(self) -> float:
         """The Fréchet distance of training images to test images."""
-        (images,) = self.train_of(self.primary)
-        return self.frechet(self.features(self._of_all(images)))
+        if self._kind == EFFICIENTNET:
+            return self.frechet(self._train_features)
+        return self.frechet(self.features(*self.train_of(self.primary)))
 
-    def _of_all(self, images: np.ndarray) -> np.ndarray:
-        """All images, or, for a large network, as many as there is time for."""
-        if self._kind != EFFICIENTNET:
-            return images
-        return images[np.random.default_rng(0).permutation(len(images))[:_MOST]]
+    @functools.cached_property
+    def _train_features(self) -> np.ndarray:
+        """Those of a large network, which the floor and the judge of labels share."""
+        (images,) = self.train_of(self.primary)
+        return self.features(_few(images))
+
+    @property
+    def _cuts_test(self) -> bool:
+        """Whether there are more test images than a large network has time for."""
+        count = int(data.present(self.test, [self.primary]).sum())
+        return self._kind == EFFICIENTNET and count > _MOST
 
     def frechet_ratio(self, distance: float) -> float:
         """A Fréchet distance over the floor.
@@ -179,7 +188,8 @@ class RealData:
 
     @functools.cached_property
     def _test_features(self) -> np.ndarray:
-        return self.features(*self.test_of(self.primary))
+        (images,) = self.test_of(self.primary)
+        return self.features(_few(images) if self._cuts_test else images)
 
     def test_of(self, *names: str) -> tuple[np.ndarray, ...]:
         """The values (n, …) of some columns in the test examples that have all of them."""
@@ -200,33 +210,76 @@ class RealData:
         return metrics.frechet_distance(features, self._test_features)
 
     def precision_recall(self, features: np.ndarray) -> tuple[float, float]:
-        """Precision and recall of features (n, …) against as many test images, at most all."""
+        """Precision and recall of features (n, …) against as many test images, at most all.
+
+        The features that count are those of `comparable`.
+        """
+        features = self.comparable(features)
         return metrics.precision_recall(self._test_features[: len(features)], features)
+
+    def comparable(self, features: np.ndarray) -> np.ndarray:
+        """The features of samples, no more than test images where a large network sees but some."""
+        return features[: len(self._test_features)] if self._cuts_test else features
 
     def agreement(self, label: str, name: str, values: np.ndarray, labels: np.ndarray) -> float:
         """The share of values (n, …) of a modality for which its judge predicts the labels (n,)."""
         return metrics.agreement(self.predict(label, name, values), labels)
 
     def judge_accuracy(self, label: str, name: str) -> float:
-        """The share of test examples whose label the judge of a modality tells, counted once."""
+        """The share of `judged` examples whose label the judge of a modality tells."""
         if (label, name) not in self._accuracies:
-            values, labels = self.test_of(name, label)
-            self._accuracies[label, name] = self.agreement(label, name, values, labels)
+            judge, (values, labels) = self._judge(label, name), self.judged(label, name)
+            if isinstance(judge, metrics.Judge) and self._reads_features(name):
+                x = self._features_with(label, self.test, self._cuts_test)
+                predicted = judge.classifier.predict(x)
+            else:
+                predicted = judge.predict(_bounded(values))
+            self._accuracies[label, name] = metrics.agreement(predicted, labels)
         return self._accuracies[label, name]
+
+    def judged(self, label: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The values (n, …) and the labels (n,) of the test examples that a judge is tried on."""
+        values, labels = self.test_of(name, label)
+        if self._reads_features(name) and self._cuts_test:
+            return _few(values), _few(labels)
+        return values, labels
 
     def predict(self, label: str, name: str, values: np.ndarray) -> np.ndarray:
         """The class indices (n,) that the judge of a label and a modality predicts of values."""
+        return self._judge(label, name).predict(_bounded(values))
+
+    def _judge(self, label: str, name: str) -> metrics.Judge | metrics.SmallClassifier:
         if (label, name) not in self._judges:
             self._judges[label, name] = self._fit(label, name)
-        return self._judges[label, name].predict(_bounded(values))
+        return self._judges[label, name]
+
+    def _reads_features(self, name: str) -> bool:
+        """Whether the judges of a modality read the features of a large network."""
+        return self._kind == EFFICIENTNET and name == self.primary
+
+    def _features_with(
+        self, label: str, columns: Mapping[str, np.ndarray], cut: bool = True
+    ) -> np.ndarray:
+        """The features (n, …) of the labelled images of a split, by a large network.
+
+        They are those of all its images where each has the label, computed once.
+        """
+        labelled, every = (
+            _together(columns, *names)[0] for names in ((self.primary, label), (self.primary,))
+        )
+        if len(labelled) == len(every):
+            return self._test_features if columns is self.test else self._train_features
+        return self.features(_few(labelled) if cut else labelled)
 
     def _fit(self, label: str, name: str) -> metrics.Judge | metrics.SmallClassifier:
         values, labels = self.train_of(name, label)
         if self._kind == PIXELS:
             return metrics.fit_judge(_bounded(values), labels)
+        if self._reads_features(name):
+            x = self._features_with(label, self._train)
+            judge = metrics.fit_judge(_few(values), _few(labels), lambda _: x)
+            return dataclasses.replace(judge, features=self.features)
         network = self.network
-        if name == self.primary and isinstance(network, metrics.EfficientNetFeatures):
-            return metrics.fit_judge(self._of_all(values), self._of_all(labels), network.features)
         if name == self.primary and label == self.labels[0] and self._tells_classes(network):
             return network
         return self._fit_classifier(_bounded(values), labels)
@@ -273,6 +326,11 @@ def _together(columns: Mapping[str, np.ndarray], *names: str) -> tuple[np.ndarra
     """The values of the named columns in the examples that have all of them."""
     rows = data.present(columns, names)
     return tuple(columns[name][rows] for name in names)
+
+
+def _few(x: np.ndarray) -> np.ndarray:
+    """As many rows (n, …) as there is time for, always the same ones."""
+    return x[np.random.default_rng(0).permutation(len(x))[:_MOST]]
 
 
 def _bounded(values: np.ndarray) -> np.ndarray:

@@ -41,16 +41,21 @@ def fit(
 
     Args:
         built: the experiment.
-        source: the training split.
+        source: the training split; a predictor trains on the examples alone that have all that it
+            sees and predicts, others as `data.portions` says.
         folder: held by this run, see `hold_workdir`.
         monitor: evaluates, draws and profiles, such as `evaluation.monitor`.
         constraint: what replaces the experiment's loss and initialisation, or None.
 
     Returns:
         The state after the last step taken.
+
+    Raises:
+        ValueError: no training example has what the formulation needs.
     """
     mesh, split, rows = share_batch(built)
     size = built.training.batch_size
+    source = _training_examples(built, source)
     step, state = make_step_and_state(built, mesh, constraint)
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     logging.info("%d parameters, %d training examples, %d devices.", count, len(source), mesh.size)
@@ -72,6 +77,16 @@ def fit(
         monitor,
         jax.device_put(constraint.constants, whole) if constraint else (),
     )
+
+
+def _training_examples(built: Experiment, source: data.Source) -> data.Source:
+    """The examples that batches are drawn from, some of them several times."""
+    if needs := built.formulation.needs:
+        return data.having(source, needs)
+    for name, portion in sorted(built.settings.data.portions.items()):
+        if name in built.model.modalities:
+            source = data.repeated(source, name, portion)
+    return source
 
 
 def share_batch(

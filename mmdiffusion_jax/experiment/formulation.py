@@ -62,6 +62,10 @@ class Formulation(Protocol):
         """The modalities that it predicts from without diffusion; empty where it generates."""
 
     @property
+    def needs(self) -> tuple[str, ...]:
+        """The modalities without all of which a training example is of no use to it."""
+
+    @property
     def trajectory(self) -> Follow | None:
         """Samples with the states that lead to them; None without one diffusion space."""
 
@@ -120,6 +124,7 @@ class Shared:
     weaker: Model | None = None
     has_bound: ClassVar[bool] = True
     predicts_from: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()
 
     def loss(
         self, params: Any, key: jax.Array, batch: Mapping[str, jax.Array]

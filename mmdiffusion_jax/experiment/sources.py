@@ -49,6 +49,8 @@ def open_data(config: ConfigDict, whole: bool = False) -> tuple[data.Source, dat
         source = _add_embeddings(source, config, modalities, split)
         source = add_derived(source, modalities, split, config.seed)
         check_source(source, modalities, split)
+        for name in section.portions if split == "train" else ():
+            ranges.check_one_of("config.data.portions", name, source.columns)
         for name in sorted(kept if split == "train" else ()):
             with under("config.data"):
                 source = data.Kept(source, name, kept[name])

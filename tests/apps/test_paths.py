@@ -30,6 +30,7 @@ def a_sweep(workdir):
 WRITERS = {
     "sample": ("out", lambda out: apps.sample("missing", str(out))),
     "compare_samplers": ("out", lambda out: apps.compare_samplers(["missing"], str(out), [], [])),
+    "judge_by_use": ("out", lambda out: apps.judge_by_use("missing", out=str(out))),
     "compare_update": ("out", lambda out: apps.compare_update("missing", out=str(out))),
     "prepare": ("out", lambda out: apps.prepare("missing", str(out))),
     "compare_arms": ("workdir", lambda out: apps.compare_arms(smoke(), str(out), ["multi"], 1)),
@@ -70,6 +71,8 @@ PATHS = {
     "export out": ("out", lambda path: apps.export("missing", path)),
     "load_export": ("path", lambda path: apps.load_export(path)),
     "compare_samplers": ("workdir", lambda path: apps.compare_samplers([path], "out", [], [])),
+    "judge_by_use": ("workdir", lambda path: apps.judge_by_use(path)),
+    "judge_by_use out": ("out", lambda path: apps.judge_by_use("missing", out=path)),
     "compare_update": ("workdir", lambda path: apps.compare_update(path)),
     "train": ("workdir", lambda path: apps.train(smoke(), path)),
     "update": ("workdir", lambda path: apps.update(successor(), path, ["missing"])),

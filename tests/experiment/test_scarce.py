@@ -1,5 +1,6 @@
-"""What training data mostly lack comes last in joint samples, and that is said once."""
+"""What training data mostly lack: when it is drawn, and how often training sees it."""
 
+import itertools
 import logging
 
 import numpy as np
@@ -7,12 +8,13 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import smoke
-from mmdiffusion_jax import apps, data, experiment
+from mmdiffusion_jax import apps, baselines, data, experiment, training
 
 
 def source_with(share, name="label", num=40):
     rng = np.random.default_rng(0)
-    columns = {"image": np.zeros((num, 8, 8, 1), np.uint8), "label": np.arange(num) % 10}
+    images = np.tile(np.arange(num, dtype=np.uint8)[:, None, None, None], (1, 8, 8, 1))
+    columns = {"image": images, "label": np.arange(num) % 10}
     columns[f"{name}_present"] = np.arange(num) < share * num
     return data.ArraySource({key: rng.permutation(x) for key, x in columns.items()})
 
@@ -44,6 +46,65 @@ def test_a_model_that_cannot_be_shown_the_image_keeps_its_order():
     config = smoke.get_config()
     config.loss.tasks = ConfigDict({"image | label": 1.0, "label": 1.0})
     assert adapted(config, source_with(0.2)) is config.sampling
+
+
+@pytest.fixture
+def batches_of(monkeypatch, tmp_path):
+    """Config and source → the first 20 batches that training would take."""
+    taken = []
+
+    def look(options, folder, state, step, open_batches, *rest):
+        taken.extend(itertools.islice(open_batches(0), 20))
+
+    monkeypatch.setattr(training, "train", look)
+
+    def read(config, source):
+        taken.clear()
+        config.backbone.width, config.backbone.depth = 16, 1
+        experiment.fit(experiment.build(config), source, tmp_path, None)
+        return taken
+
+    return read
+
+
+def share_of_labels(batches):
+    present = [batch["label_present"] for batch in batches if "label_present" in batch]
+    return np.mean(np.concatenate(present)) if present else None
+
+
+def test_a_predictor_sees_nothing_but_what_it_can_learn_from(batches_of):
+    """Its rival of the same config sees all images, and one alone has no labels at all."""
+    config, source = smoke.get_config(), source_with(0.1)
+    assert share_of_labels(batches_of(config, source)) == pytest.approx(0.1)
+    single = baselines.make_arm(config, "single")
+    assert share_of_labels(batches_of(single["predict_label"], source)) == 1
+    assert share_of_labels(batches_of(single["generate"], source)) is None
+
+
+@pytest.mark.parametrize("portion", [0.25, 0.5, 0.8])
+def test_portions_of_a_batch(batches_of, portion):
+    config, source = smoke.get_config(), source_with(0.1)
+    config.data.portions = ConfigDict({"label": portion})
+    seen = batches_of(config, source)
+    assert share_of_labels(seen) == pytest.approx(portion, abs=0.02)
+    # A single task does not see images more often for the sake of another.
+    arm = baselines.make_arm(config, "single")["generate"]
+    images = np.concatenate([batch["image"] for batch in batches_of(arm, source)])
+    assert len(images) % 40 == 0
+    counts = np.unique(images.reshape(len(images), -1), axis=0, return_counts=True)[1]
+    assert set(counts.tolist()) == {len(images) // 40}
+
+
+def test_a_portion_of_what_there_is_not(tmp_path):
+    config = smoke.get_config()
+    config.data.source, config.data.portions = "npz", ConfigDict({"labl": 0.5})
+    for split in ("train", "test"):
+        config.data[split] = str(tmp_path / f"{split}.npz")
+        columns = {"image": np.zeros((4, 8, 8, 1), np.uint8), "label": np.arange(4)}
+        np.savez(config.data[split], **columns)
+    words = "`config.data.portions`: got 'labl'.*did you mean 'label'"
+    with pytest.raises(ValueError, match=words):
+        experiment.open_data(config)
 
 
 @pytest.mark.long

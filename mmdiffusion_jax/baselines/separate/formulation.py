@@ -36,6 +36,7 @@ class Separate:
     limit: float | None = None
     has_bound: ClassVar[bool] = False
     predicts_from: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()
     trajectory: ClassVar[None] = None
 
     def loss(

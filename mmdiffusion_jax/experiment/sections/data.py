@@ -25,9 +25,11 @@ class DataOptions:
         embedder: the file of a network whose features are the embeddings; "" for none.
         kept: {modality: how many training examples keep it}, of a class equally many; the others
             lack it. For studies of scarce data; judges are fitted to whole data all the same.
+        portions: {modality: the portion of training examples that are to have it}. Those that have
+            it are repeated as often as that takes. A predictor trains on these alone anyway.
 
     Raises:
-        ValueError: an unknown source, or a bad size.
+        ValueError: an unknown source, a bad size, or a portion that is not between 0 and 1.
     """
 
     source: str = "digits"
@@ -39,6 +41,7 @@ class DataOptions:
     spectrogram: tuple[int, ...] = (32, 32)
     embedder: str = ""
     kept: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    portions: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ranges.check_one_of("data.source", self.source, SOURCES)
@@ -46,3 +49,5 @@ class DataOptions:
         check_whole_numbers("data.spectrogram", self.spectrogram, 2, 1)
         for name, count in self.kept.items():
             ranges.check_whole(f"data.kept.{name}", count, 1)
+        for name, portion in self.portions.items():
+            ranges.check_real(f"data.portions.{name}", portion, 0, 1, "()")
