@@ -12,6 +12,7 @@ SETTINGS = ("image_segmentation", "masked_image", "image_label", "image_embeddin
 SMALL = [(name, "small") for name in SETTINGS] + [
     ("everything", "small_scenes"),
     ("image_label", "small_labels"),
+    ("image_embedding", "cifar"),
 ]
 
 

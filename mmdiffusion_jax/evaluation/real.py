@@ -9,11 +9,11 @@ import numpy as np
 
 from mmdiffusion_jax import data, errors, metrics
 from mmdiffusion_jax.experiment import Experiment
+from mmdiffusion_jax.metrics import EFFICIENTNET
 from mmdiffusion_jax.modalities import FeatureNetwork
 
-PIXELS, CLASSIFIER, EFFICIENTNET = "pixels", "classifier", "efficientnet"
-"""Features of images: their own pixels, those of a classifier trained on the data at hand, or those
-of a network of natural images."""
+PIXELS, CLASSIFIER = "pixels", "classifier"
+"""Features of images: their own pixels, or those of a classifier trained on the data at hand."""
 
 # Where the data have no label modality, a column of this name serves the judges.
 _LABEL = "label"
@@ -66,7 +66,7 @@ class RealData:
         self._kind = experiment.evaluation.features
         self._judge_steps = experiment.evaluation.judge_steps
         self._lpips_files = experiment.evaluation.lpips
-        self._embedder_file = experiment.settings.data.embedder
+        self._embedder = experiment.settings.data.embedder
         self._accuracies: dict[tuple[str, str], float] = {}
         self._judges: dict[tuple[str, str], metrics.Judge | metrics.SmallClassifier] = {}
 
@@ -101,8 +101,8 @@ class RealData:
                 lpips = self.lpips
                 if len(images) and lpips is not None:
                     lpips.distance(images / 127.5 - 1, images / 127.5 - 1)
-        if self._embedder_file and any(kind.is_embedding for kind in kinds):
-            with _naming("data.embedder", self._embedder_file):
+        if self._embedder and any(kind.is_embedding for kind in kinds):
+            with _naming("data.embedder", self._embedder):
                 embedder = self.embedder
                 if len(images):
                     embedder.features(images)
@@ -126,20 +126,20 @@ class RealData:
         return PIXELS if self.network is None else self.network.identity
 
     @functools.cached_property
-    def embedder(self) -> metrics.SmallClassifier:
+    def embedder(self) -> metrics.Embedder:
         """The network that the embeddings in the data come from.
 
         Raises:
             ValueError: none is named.
         """
-        if not self._embedder_file:
+        if not self._embedder:
             raise errors.invalid(
                 "config.data.embedder",
                 "nothing",
-                "the file of the network that the embeddings come from",
+                "the name or the file of the network that the embeddings come from",
                 "name it to have samples judged by it",
             )
-        return metrics.SmallClassifier.load(self._embedder_file)
+        return metrics.read_embedder(self._embedder)
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """The embeddings (n, …) of images (n, …) by the embedder."""
