@@ -101,7 +101,8 @@ class Image(Gaussian):
     def measures(self, given: Modality) -> Sequence[Measure]:
         """How near a primary that was restored from a part of it comes to the truth.
 
-        `psnr` and `ssim` are of bytes; `distance` is perceptual, by the maps of a small classifier.
+        `psnr` and `ssim` are of bytes; `distance` is perceptual, by the maps of the network of
+        `evaluation.features`: a small classifier's or EfficientNet's.
         """
         if not (self.is_primary and given.is_partial_view):
             return ()
