@@ -63,5 +63,7 @@ def _add_modalities(config: ConfigDict, dims: int, grid: tuple[int, int]) -> Non
     embedding = {"kind": "embedding", "dims": dims, "head_kind": "cosine", "grid": grid}
     config.modalities = ConfigDict({"image": {"kind": "image"}, "embedding": embedding})
     common.weigh_secondaries(config)
+    # None; above 1 images follow a given embedding more closely, see docs/metrics.md.
+    config.sampling.guidance = ConfigDict({"embedding": 1.0})
     # Where heads guide, as in the formulation that shows nothing, their gradients overshoot.
     config.sampling.guidance_limit = 0.3

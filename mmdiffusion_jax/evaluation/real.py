@@ -67,6 +67,7 @@ class RealData:
         self._judge_steps = experiment.evaluation.judge_steps
         self._lpips_files = experiment.evaluation.lpips
         self._embedder = experiment.settings.data.embedder
+        self._last: tuple[np.ndarray, np.ndarray] | None = None
         self._accuracies: dict[tuple[str, str], float] = {}
         self._judges: dict[tuple[str, str], metrics.Judge | metrics.SmallClassifier] = {}
 
@@ -190,14 +191,54 @@ class RealData:
         return _together(self._train, *names)
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """The features (n, …) of images (n, …): pixels in [−1, 1], or those of the network."""
-        if self.network is not None:
-            return self.network.features(images)
-        return images.reshape(len(images), -1).astype(np.float64) / 127.5 - 1
+        """The features (n, …) of images (n, …): pixels in [−1, 1], or those of the network.
+
+        Those of the last images are kept, as several figures in a row ask for them.
+        """
+        if self.network is None:
+            return images.reshape(len(images), -1).astype(np.float64) / 127.5 - 1
+        if self._last is None or self._last[0] is not images:
+            self._last = images, self.network.features(images)
+        return self._last[1]
 
     def frechet(self, features: np.ndarray) -> float:
         """The Fréchet distance of features (n, …) to those of test images."""
         return metrics.frechet_distance(features, self._test_features)
+
+    def frechet_within_class(self, label: str, features: np.ndarray, classes: np.ndarray) -> float:
+        """The mean over classes of the Fréchet distance within a class.
+
+        Sets of few examples are biased upwards, so that only figures of equal numbers compare.
+
+        Args:
+            label: the column of the classes.
+            features: of images (n, …).
+            classes: of the same images, (n,).
+
+        Returns:
+            The mean of the distances of features of each class of the test examples to the test
+            images of that class.
+
+        Raises:
+            ValueError: a class of which there are fewer than two images.
+        """
+        rows = data.present(self.test, [self.primary])
+        known = data.present(self.test, [label])[rows]
+        labels, theirs = self.test[label][rows][known], self._test_features[known]
+        distances = []
+        for each in np.unique(labels):
+            pair = features[classes == each], theirs[labels == each]
+            if min(map(len, pair)) < 2:
+                raise errors.invalid(
+                    "samples",
+                    f"{len(pair[0])} images of the class {each} beside {len(pair[1])} real ones",
+                    "two or more of each",
+                    "draw more, by evaluation.num_samples",
+                )
+            distances.append(metrics.frechet_distance(*pair))
+        if not distances:
+            raise ValueError(f"no test image has a {label!r}")
+        return float(np.mean(distances))
 
     def precision_recall(self, features: np.ndarray) -> tuple[float, float]:
         """Precision and recall of features (n, …) against as many test images, at most all."""
@@ -226,7 +267,7 @@ class RealData:
             return metrics.fit_judge(_bounded(values), labels)
         network = self.network
         if name == self.primary and isinstance(network, metrics.EfficientNetFeatures):
-            return metrics.fit_judge(self._of_all(values), self._of_all(labels), network.features)
+            return metrics.fit_judge(self._of_all(values), self._of_all(labels), self.features)
         if name == self.primary and label == self.labels[0] and self._tells_classes(network):
             return network
         return self._fit_classifier(_bounded(values), labels)
