@@ -16,6 +16,7 @@ SMALL = [(name, "small") for name in SETTINGS] + [
     ("image_label", "few_50"),
     ("image_segmentation", "few"),
     ("everything", "few"),
+    ("image_embedding", "cifar"),
 ]
 FEW = {
     ("digits", "few_labels"): {"label": 50},

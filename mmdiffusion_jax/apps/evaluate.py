@@ -29,8 +29,8 @@ def evaluate(
     each that a judge takes for real.
     A figure that these data do not allow is left out, and the reason is printed in its place.
     `metrics.json` has {figure: value}, and beside these `num_examples` {figure: how many examples
-    it counts} and `left_out` {figure: reason}. Where the workdir cannot be written to, the figures
-    are printed only.
+    it counts}, `left_out` {figure: reason} and the name of the `features`, if any. Where the
+    workdir cannot be written to, the figures are printed only.
 
     Args:
         workdirs: trained experiments; of several, mean and standard deviation are printed over
@@ -60,12 +60,14 @@ def evaluate(
             real = evaluation.RealData(built, train, test)
             real.check()
             print(evaluation.sham_test(real).report(), flush=True)
+            print(f"Features: {real.features_name}", flush=True)
         figures = []
         for figure in evaluation.evaluate(built, params, train, test, real):
             print(figure.line(_WIDTH), flush=True)
             figures.append(figure)
         if not options and checkpoint == "newest":
-            _write(Path(workdir) / "metrics.json", figures)
+            features = "" if real is None else real.features_name
+            _write(Path(workdir) / "metrics.json", figures, features)
         runs.append(figures)
     if len(runs) > 1:
         print("\n".join(_spread([evaluation.values_of(figures) for figures in runs])))
@@ -80,12 +82,13 @@ def _presence(names: Iterable[str], test: data.Source) -> str:
     return ", ".join(words)
 
 
-def _write(file: Path, figures: Sequence[Figure]) -> None:
+def _write(file: Path, figures: Sequence[Figure], features: str) -> None:
     values = evaluation.values_of(figures)
     # JSON has no number that is not finite.
     plain: dict[str, Any] = {n: x if math.isfinite(x) else str(x) for n, x in values.items()}
     plain["num_examples"] = evaluation.counts_of(figures)
     plain["left_out"] = {x.name: x.reason for x in figures if x.value is None}
+    plain |= {"features": features} if features else {}
     try:
         files.write_text(file, json.dumps(plain, indent=2) + "\n")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Latents of images, encoded once by a frozen autoencoder and kept on disk."""
+"""Latents or embeddings of images, made once by a frozen network and kept on disk."""
 
 import hashlib
 import io
@@ -14,7 +14,7 @@ from absl import logging
 
 from mmdiffusion_jax import errors, files, ranges
 from mmdiffusion_jax.data.pipeline import eval_batches
-from mmdiffusion_jax.data.presence import present
+from mmdiffusion_jax.data.presence import SUFFIX, present
 from mmdiffusion_jax.data.sources import Columns, Source, Subset
 
 _SHARD = 4096
@@ -22,12 +22,20 @@ _SAMPLED = 1024
 
 
 class LatentSource:
-    """A source in which latents take the place of one column.
+    """A source in which latents take the place of one column, or stand beside it.
+
+    Latents in a column of their own have the booleans `<column>_present` of the images, where there
+    are any.
 
     Args:
         source: the examples.
-        column: the one replaced.
+        column: of the images.
         shards: the latents in order, each but the last of the same length.
+        into: the column of the latents; left out, that of the images.
+
+    Attributes:
+        source: the examples.
+        adds: whether the latents stand beside the images.
 
     Example:
         >>> from mmdiffusion_jax.data import ArraySource
@@ -37,13 +45,21 @@ class LatentSource:
         (1, 1, 1, 4)
     """
 
-    def __init__(self, source: Source, column: str, shards: list[np.ndarray]) -> None:
-        self._source, self._column, self._shards = source, column, shards
+    def __init__(
+        self, source: Source, column: str, shards: list[np.ndarray], into: str | None = None
+    ) -> None:
+        self.source, self._shards = source, shards
+        self._column = column if into is None else into
+        self.adds = self._column != column
+        self._masks = {}
+        if self.adds and column + SUFFIX in source.columns:
+            self._masks = {self._column + SUFFIX: column + SUFFIX}
         latents = (shards[0].shape[1:], shards[0].dtype)
-        self.columns: Columns = {**source.columns, column: latents}
+        masks = {mask: source.columns[origin] for mask, origin in self._masks.items()}
+        self.columns: Columns = {**source.columns, self._column: latents, **masks}
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self.source)
 
     def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The examples at `indices` (batch,): {column: (batch, …)}."""
@@ -53,7 +69,9 @@ class LatentSource:
         for place in np.unique(places):
             in_shard = places == place
             latents[in_shard] = self._shards[place][rows[in_shard]]
-        return {**self._source.take(indices), self._column: latents}
+        batch = self.source.take(indices)
+        masks = {mask: batch[origin] for mask, origin in self._masks.items()}
+        return {**batch, self._column: latents, **masks}
 
 
 def cache_latents(
@@ -63,12 +81,13 @@ def cache_latents(
     identity: str,
     folder: str | os.PathLike[str],
     batch_size: int = 64,
+    into: str | None = None,
 ) -> LatentSource:
     """Encodes a column once, shard by shard, and reads the latents from disk ever after.
 
-    The cache of one autoencoder and one data set lies in a folder of its own, named by a digest of
+    The cache of one network and one data set lies in a folder of its own, named by a digest of
     `identity`, the column's shape and dtype, the number of examples, and the bytes of 1,024
-    evenly spread ones: latents of another autoencoder or of other data are never taken for these.
+    evenly spread ones: latents of another network or of other data are never taken for these.
     A shard is there whole or not at all; a run that was cut off goes on after the last one. Opening
     a cache reads it once to check every checksum, and a shard that does not match is encoded again.
     Shards are mapped into memory, not loaded.
@@ -77,18 +96,23 @@ def cache_latents(
         source: the examples.
         column: of the images.
         encode: (batch_size, …) → latents (batch_size, …); it always gets whole batches.
-        identity: names the autoencoder with its parameters.
+        identity: names the autoencoder, or what else encodes, with its parameters.
         folder: of all caches.
         batch_size: images at a time.
+        into: a new column for the latents; left out, they take the place of the images.
 
     Returns:
-        The source, with latents in place of the column; those of absent images mean nothing.
+        The source, with the latents; those of absent images mean nothing.
 
     Raises:
-        ValueError: an unknown column, an empty identity, a batch size below 1, or latents that are
-            not finite or not as many as the images.
+        ValueError: an unknown column, a new one that the source has, an empty identity, a batch
+            size below 1, or latents that are not finite or not as many as the images.
     """
     ranges.check_one_of("column", column, source.columns)
+    if into in source.columns:
+        raise errors.invalid(
+            "into", f"{into!r}, which the source has", "a new column", "rename it or leave it out"
+        )
     if not identity:
         raise errors.invalid("identity", "nothing", "what names the autoencoder", "name it")
     manifest = _manifest(source, column, identity)
@@ -111,7 +135,7 @@ def cache_latents(
             listing = json.dumps({**manifest, "shards": checksums}, indent=1)
             files.write_text(path / "manifest.json", listing)
         shards.append(np.load(file, mmap_mode="r"))
-    return LatentSource(source, column, shards)
+    return LatentSource(source, column, shards, into)
 
 
 def _manifest(source: Source, column: str, identity: str) -> dict[str, Any]:

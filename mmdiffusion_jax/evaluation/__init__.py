@@ -1,9 +1,10 @@
 """Evaluates a trained model on the test split: likelihoods, labels, samples, samplers."""
 
 from mmdiffusion_jax.evaluation.conditional import conditional_figures
+from mmdiffusion_jax.evaluation.embedded import Drawn, embedding_figures
 from mmdiffusion_jax.evaluation.evaluate import evaluate
 from mmdiffusion_jax.evaluation.figure import HIGHER_IS_BETTER, Figure, counts_of, values_of
-from mmdiffusion_jax.evaluation.joint import joint_figures, judge_figures
+from mmdiffusion_jax.evaluation.joint import image_figures, joint_figures, judge_figures
 from mmdiffusion_jax.evaluation.likelihood import (
     bound_on,
     flow_on,
@@ -21,6 +22,7 @@ from mmdiffusion_jax.evaluation.sheet import contact_sheet
 __all__ = [
     "CLASSIFIER",
     "HIGHER_IS_BETTER",
+    "Drawn",
     "Figure",
     "RealData",
     "ShamTest",
@@ -29,8 +31,10 @@ __all__ = [
     "conditional_figures",
     "contact_sheet",
     "counts_of",
+    "embedding_figures",
     "evaluate",
     "flow_on",
+    "image_figures",
     "joint_figures",
     "judge_figures",
     "labels_by_scoring",

@@ -9,6 +9,7 @@ import numpy as np
 
 from mmdiffusion_jax import data
 from mmdiffusion_jax.evaluation.conditional import conditional_figures
+from mmdiffusion_jax.evaluation.embedded import Drawn, embedding_figures
 from mmdiffusion_jax.evaluation.figure import Figure, left_out
 from mmdiffusion_jax.evaluation.joint import joint_figures, judge_figures
 from mmdiffusion_jax.evaluation.likelihood import likelihood_figures
@@ -28,8 +29,9 @@ def evaluate(
 
     Likelihoods of test examples (`likelihood_figures`), unless `evaluation.num_scored` is 0. Where
     the primary modality is an image also figures of samples: of all modalities generated jointly,
-    and of all others from each one given (`joint_figures`, `conditional_figures`). Given values are
-    test examples, for labels each class in turn. What is restored from a part of it is also
+    and of all others from each one given (`joint_figures`, `conditional_figures`), and whether an
+    embedding helps images, jointly and of given labels (`embedding_figures`). Given values are test
+    examples, for labels each class in turn. What is restored from a part of it is also
     restored by one call, which answers with a mean; a draw is farther from the truth. An example
     counts where all modalities that a figure needs are present. Figures are yielded as they are
     computed; one without a value has a reason.
@@ -66,6 +68,8 @@ def evaluate(
         if on_samples is not None:
             on_samples("joint", samples)
         yield from joint_figures(real, samples)
+        joint = Drawn("joint", jax.random.fold_in(key, 0), samples)
+        yield from embedding_figures(real, experiment, params, joint)
     for index, name in enumerate(modalities, start=1):
         if not _may_be_given_alone(experiment, name):
             continue
@@ -85,6 +89,11 @@ def evaluate(
                     on_samples(f"given_{name}{way and '_'}{way}", samples)
                 drawn[generate] = {other: x for other, x in samples.items() if other != name}
             yield from conditional_figures(real, name, drawn[generate], truth, way)
+        if num_labels and real.primary in drawn[experiment.generate]:
+            prefix = f"{real.primary}_given_{name}"
+            source_key = jax.random.fold_in(key, index)
+            of_class = Drawn(prefix, source_key, drawn[experiment.generate], given)
+            yield from embedding_figures(real, experiment, params, of_class)
 
 
 def _ways(experiment: Experiment, source: str) -> dict[str, Generator]:

@@ -15,6 +15,7 @@ HIGHER_IS_BETTER: Mapping[str, bool | None] = {
     "agreement": True,
     "frechet": False,
     "frechet_ratio": False,
+    "frechet_within_class": False,
     "precision": True,
     "recall": True,
 } | {name: way for kind in MODALITIES.values() for name, way in kind.figures.items()}

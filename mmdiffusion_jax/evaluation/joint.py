@@ -34,22 +34,7 @@ def joint_figures(real: RealData, samples: Mapping[str, np.ndarray]) -> Iterator
     """
     images = samples[real.primary]
     count = len(images)
-    try:
-        features = real.features(images)
-    except ValueError as error:
-        names = ("frechet", "frechet_ratio", "precision", "recall")
-        yield from left_out((f"joint/{name}" for name in names), str(error))
-    else:
-        (frechet,) = figures_of(["joint/frechet"], count, lambda: real.frechet(features))
-        yield frechet
-        if frechet.value is None:
-            yield from left_out(["joint/frechet_ratio"], frechet.reason)
-        else:
-            ratio = functools.partial(real.frechet_ratio, frechet.value)
-            yield from figures_of(["joint/frechet_ratio"], count, ratio)
-        pair = ("joint/precision", "joint/recall")
-        compared = len(real.comparable(features))
-        yield from figures_of(pair, compared, lambda: real.precision_recall(features))
+    yield from image_figures(real, "joint", images)
     for label in filter(samples.__contains__, real.labels):
         for name, x in samples.items():
             if real.modalities[name].shows_labels:
@@ -58,3 +43,30 @@ def joint_figures(real: RealData, samples: Mapping[str, np.ndarray]) -> Iterator
     for name, x in samples.items():
         measures = real.modalities[name].measures_of_primary
         yield from measured(f"joint/{real.primary}_{name}", measures, images, x, real)
+
+
+def image_figures(real: RealData, prefix: str, images: np.ndarray) -> Iterator[Figure]:
+    """Figures of generated images (n, …) beside the real ones.
+
+    Yields:
+        `<prefix>/frechet` and `…/frechet_ratio` (over that of training images), `…/precision` and
+        `…/recall`.
+    """
+    frechet_name, ratio_name, *pair = (
+        f"{prefix}/{name}" for name in ("frechet", "frechet_ratio", "precision", "recall")
+    )
+    count = len(images)
+    try:
+        features = real.features(images)
+    except ValueError as error:
+        yield from left_out((frechet_name, ratio_name, *pair), str(error))
+        return
+    (frechet,) = figures_of([frechet_name], count, lambda: real.frechet(features))
+    yield frechet
+    if frechet.value is None:
+        yield from left_out([ratio_name], frechet.reason)
+    else:
+        ratio = functools.partial(real.frechet_ratio, frechet.value)
+        yield from figures_of([ratio_name], count, ratio)
+    compared = len(real.comparable(features))
+    yield from figures_of(pair, compared, lambda: real.precision_recall(features))

@@ -10,11 +10,11 @@ import numpy as np
 
 from mmdiffusion_jax import data, errors, metrics
 from mmdiffusion_jax.experiment import Experiment
+from mmdiffusion_jax.metrics import EFFICIENTNET
 from mmdiffusion_jax.modalities import FeatureNetwork
 
-PIXELS, CLASSIFIER, EFFICIENTNET = "pixels", "classifier", "efficientnet"
-"""Features of images: their own pixels, those of a classifier trained on the data at hand, or those
-of a network of natural images."""
+PIXELS, CLASSIFIER = "pixels", "classifier"
+"""Features of images: their own pixels, or those of a classifier trained on the data at hand."""
 
 # Where the data have no label modality, a column of this name serves the judges.
 _LABEL = "label"
@@ -68,7 +68,8 @@ class RealData:
         self._kind = experiment.evaluation.features
         self._judge_steps = experiment.evaluation.judge_steps
         self._lpips_files = experiment.evaluation.lpips
-        self._embedder_file = experiment.settings.data.embedder
+        self._embedder = experiment.settings.data.embedder
+        self._last: tuple[np.ndarray, np.ndarray] | None = None
         self._accuracies: dict[tuple[str, str], float] = {}
         self._judges: dict[tuple[str, str], metrics.Judge | metrics.SmallClassifier] = {}
 
@@ -103,8 +104,8 @@ class RealData:
                 lpips = self.lpips
                 if len(images) and lpips is not None:
                     lpips.distance(images / 127.5 - 1, images / 127.5 - 1)
-        if self._embedder_file and any(kind.is_embedding for kind in kinds):
-            with _naming("data.embedder", self._embedder_file):
+        if self._embedder and any(kind.is_embedding for kind in kinds):
+            with _naming("data.embedder", self._embedder):
                 embedder = self.embedder
                 if len(images):
                     embedder.features(images)
@@ -128,20 +129,20 @@ class RealData:
         return PIXELS if self.network is None else self.network.identity
 
     @functools.cached_property
-    def embedder(self) -> metrics.SmallClassifier:
+    def embedder(self) -> metrics.Embedder:
         """The network that the embeddings in the data come from.
 
         Raises:
             ValueError: none is named.
         """
-        if not self._embedder_file:
+        if not self._embedder:
             raise errors.invalid(
                 "config.data.embedder",
                 "nothing",
-                "the file of the network that the embeddings come from",
+                "the name or the file of the network that the embeddings come from",
                 "name it to have samples judged by it",
             )
-        return metrics.SmallClassifier.load(self._embedder_file)
+        return metrics.read_embedder(self._embedder)
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """The embeddings (n, …) of images (n, …) by the embedder."""
@@ -200,14 +201,57 @@ class RealData:
         return _together(self._train, *names)
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """The features (n, …) of images (n, …): pixels in [−1, 1], or those of the network."""
-        if self.network is not None:
-            return self.network.features(images)
-        return images.reshape(len(images), -1).astype(np.float64) / 127.5 - 1
+        """The features (n, …) of images (n, …): pixels in [−1, 1], or those of the network.
+
+        Those of the last images are kept, as several figures in a row ask for them.
+        """
+        if self.network is None:
+            return images.reshape(len(images), -1).astype(np.float64) / 127.5 - 1
+        if self._last is None or self._last[0] is not images:
+            self._last = images, self.network.features(images)
+        return self._last[1]
 
     def frechet(self, features: np.ndarray) -> float:
         """The Fréchet distance of features (n, …) to those of test images."""
         return metrics.frechet_distance(features, self._test_features)
+
+    def frechet_within_class(self, label: str, features: np.ndarray, classes: np.ndarray) -> float:
+        """The mean over classes of the Fréchet distance within a class.
+
+        Sets of few examples are biased upwards, so that only figures of equal numbers compare.
+
+        Args:
+            label: the column of the classes.
+            features: of images (n, …).
+            classes: of the same images, (n,).
+
+        Returns:
+            The mean of the distances of features of each class of the test examples to the test
+            images of that class.
+
+        Raises:
+            ValueError: a class of which there are fewer than two images.
+        """
+        rows = data.present(self.test, [self.primary])
+        known = data.present(self.test, [label])[rows]
+        labels = self.test[label][rows]
+        if self._cuts_test:
+            known, labels = _few(known), _few(labels)
+        labels, theirs = labels[known], self._test_features[known]
+        distances = []
+        for each in np.unique(labels):
+            pair = features[classes == each], theirs[labels == each]
+            if min(map(len, pair)) < 2:
+                raise errors.invalid(
+                    "samples",
+                    f"{len(pair[0])} images of the class {each} beside {len(pair[1])} real ones",
+                    "two or more of each",
+                    "draw more, by evaluation.num_samples",
+                )
+            distances.append(metrics.frechet_distance(*pair))
+        if not distances:
+            raise ValueError(f"no test image has a {label!r}")
+        return float(np.mean(distances))
 
     def precision_recall(self, features: np.ndarray) -> tuple[float, float]:
         """Precision and recall of features (n, …) against as many test images, at most all.

@@ -128,8 +128,10 @@ def _some_rows(source: data.Source, name: str) -> np.ndarray:
 
 
 def _stored(source: data.Source) -> data.Source:
-    """The source without what is derived from its columns."""
-    return source.source if isinstance(source, data.Derived) else source
+    """The source without what is made of its columns and stands beside them."""
+    if isinstance(source, data.Derived) or (isinstance(source, data.LatentSource) and source.adds):
+        return _stored(source.source)
+    return source
 
 
 def _check_orphan(column: str, dtype: np.dtype, known: set[str], split: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import data
+from mmdiffusion_jax import data, metrics
 
 FILE = "data.json"
 """In a workdir: the digests of the data that the experiment was started on."""
@@ -16,7 +16,7 @@ def data_digests(config: ConfigDict) -> dict[str, str]:
     """Digests of the files that the data section of a config names.
 
     They cost little: of an `.npz` file and of a prepared data set only the directory is read
-    (`data.npz_digest`, `data.tfds_digest`), of the network in `data.embedder` all of it.
+    (`data.npz_digest`, `data.tfds_digest`), of the weights of `data.embedder` all.
 
     Returns:
         {key in the config: digest}; other sources name no files.
@@ -36,9 +36,9 @@ def data_digests(config: ConfigDict) -> dict[str, str]:
             digests[f"data.{split}"] = data.npz_digest(section[split])
     if section.source == "tfds":
         digests["data.folder"] = data.tfds_digest(section.folder, (section.train, section.test))
-    if section.embedder and Path(section.embedder).is_file():
-        contents = Path(section.embedder).read_bytes()
-        digests["data.embedder"] = hashlib.sha256(contents).hexdigest()
+    # One that is missing is missed where its features are wanted.
+    if section.embedder and (file := metrics.embedder_file(section.embedder)) is not None:
+        digests["data.embedder"] = hashlib.sha256(file.read_bytes()).hexdigest()
     return digests
 
 

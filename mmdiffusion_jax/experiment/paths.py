@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 from mmdiffusion_jax import files
 
-# A split of a prepared data set, or the name of features, is a path that stays as it is.
+# A split of a prepared data set, or the name of a network, is a path that stays as it is.
 _PATHS = (
     "data.folder",
     "data.path",

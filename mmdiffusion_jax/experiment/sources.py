@@ -1,5 +1,6 @@
 """The data of an experiment, checked against its modalities."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,8 +23,9 @@ _MOVED = (
 def open_data(config: ConfigDict, whole: bool = False) -> tuple[data.Source, data.Source]:
     """Opens the training and the test split, and checks them; the digits are prepared first.
 
-    Images of a latent modality are encoded once, into `latents` in the data's folder, see
-    `data.cache_latents`; modalities that are derived from a column are added, see `data.Derived`.
+    Images of a latent modality are encoded once, into `latents` in the data's folder, and embedded
+    once by the large network of `data.embedder`, into `embeddings`, see `data.cache_latents`;
+    modalities that are derived from a column are added, see `data.Derived`.
 
     With `whole`, nothing is hidden from the training split that `data.kept` hides.
 
@@ -78,13 +80,28 @@ def _open(section: ConfigDict, split: str, digits: Mapping[str, data.Source]) ->
 def _add_embeddings(
     source: data.Source, config: ConfigDict, modalities: Mapping[str, Modality], split: str
 ) -> data.Source:
-    """Adds the features of the primary by the network in `data.embedder`, as unit vectors."""
+    """Adds the features of the primary by the network of `data.embedder`, as unit vectors.
+
+    Those of a large network are computed once and kept on disk.
+    """
     missing = [
         name
         for name, modality in modalities.items()
         if modality.is_embedding and name not in source.columns
     ]
-    if not missing or not config.data.embedder:
+    if not missing or not config.data.embedder or config.primary not in source.columns:
+        return source
+    with under("config.data"):
+        network = metrics.read_embedder(config.data.embedder)
+    for name in missing:
+        _check_width(name, modalities[name], network)
+    if isinstance(network, metrics.EfficientNetFeatures):
+        # Bad images are noticed before, not after, the minutes that this takes.
+        check_source(source, {config.primary: modalities[config.primary]}, split)
+        caches, identity = Path(config.data.folder) / "embeddings", f"unit {network.identity}"
+        encode = functools.partial(_unit_features, network)
+        for name in missing:
+            source = data.cache_latents(source, config.primary, encode, identity, caches, into=name)
         return source
     if not isinstance(source, data.ArraySource):
         raise errors.invalid(
@@ -94,17 +111,31 @@ def _add_embeddings(
             "store the embeddings with the data",
         )
     columns = source.take(np.arange(len(source)))
-    network = metrics.SmallClassifier.load(config.data.embedder)
     images = columns[config.primary]
     present = data.present(columns, [config.primary])
-    shown = images[present]
-    features = network.features(shown.astype(np.uint8) if shown.dtype.kind in "iu" else shown)
-    unit = np.zeros((len(images), features.shape[1]), features.dtype)
-    unit[present] = features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)
+    unit = np.zeros((len(images), network.num_features), np.float32)
+    unit[present] = _unit_features(network, images[present])
     masks = {} if present.all() else {f"{name}_present": present for name in missing}
     return data.ArraySource(
         {**columns, **dict.fromkeys(missing, unit), **masks}, name=f"{split} data"
     )
+
+
+def _unit_features(network: metrics.Embedder, images: np.ndarray) -> np.ndarray:
+    features = network.features(images.astype(np.uint8) if images.dtype.kind in "iu" else images)
+    return features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)
+
+
+def _check_width(name: str, modality: Modality, network: metrics.Embedder) -> None:
+    """Checks that a modality takes as many numbers as the network gives, before it is run."""
+    (dims,), _ = modality.columns
+    if dims != network.num_features:
+        raise errors.invalid(
+            f"config.modalities.{name}.dims",
+            dims,
+            f"{network.num_features}, as many as config.data.embedder gives",
+            "change it, or choose another embedder",
+        )
 
 
 def add_derived(

@@ -2,7 +2,8 @@
 
 from mmdiffusion_jax.metrics.classifier import Judge, fit_judge
 from mmdiffusion_jax.metrics.embeddings import CosineStatistics, cosine_similarity
-from mmdiffusion_jax.metrics.features.efficientnet import EfficientNetFeatures
+from mmdiffusion_jax.metrics.features.efficientnet import EFFICIENTNET, EfficientNetFeatures
+from mmdiffusion_jax.metrics.features.embedder import Embedder, embedder_file, read_embedder
 from mmdiffusion_jax.metrics.features.fitting import fit_classifier
 from mmdiffusion_jax.metrics.features.inception import InceptionFeatures
 from mmdiffusion_jax.metrics.features.lpips import LPIPS
@@ -18,11 +19,13 @@ from mmdiffusion_jax.metrics.segmentation import ConfusionStatistics
 from mmdiffusion_jax.metrics.statistics import MeanStatistics, MomentStatistics
 
 __all__ = [
+    "EFFICIENTNET",
     "LPIPS",
     "CalibrationStatistics",
     "ConfusionStatistics",
     "CosineStatistics",
     "EfficientNetFeatures",
+    "Embedder",
     "InceptionFeatures",
     "Judge",
     "MeanStatistics",
@@ -32,6 +35,7 @@ __all__ = [
     "agreement",
     "cosine_similarity",
     "density_coverage",
+    "embedder_file",
     "fit_classifier",
     "fit_judge",
     "frechet_distance",
@@ -41,5 +45,6 @@ __all__ = [
     "perceptual_distance",
     "precision_recall",
     "psnr",
+    "read_embedder",
     "ssim",
 ]

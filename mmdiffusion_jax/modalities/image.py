@@ -103,7 +103,8 @@ class Image(Gaussian):
         """How near a primary that was restored from a part of it comes to the truth.
 
         `psnr` and `ssim` are of bytes; an image without an error has the PSNR of rounding alone,
-        58.9 dB. `distance` is perceptual, by the maps of a small classifier.
+        58.9 dB. `distance` is perceptual, by the maps of the network of `evaluation.features`: a
+        small classifier's or EfficientNet's.
         """
         if not (self.is_primary and given.is_partial_view):
             return ()

@@ -66,6 +66,23 @@ def test_a_cut_off_cache_goes_on(tmp_path, fails_after):
     assert rest.calls == 6 - fails_after // 2 * 2
 
 
+def test_latents_beside_the_images(tmp_path):
+    """They have the images' mask, and are those that the images would be replaced by."""
+    mask = np.arange(23) % 3 > 0
+    source = data.ArraySource({"image": IMAGES, "label": np.arange(23), "image_present": mask})
+    cache(tmp_path, Encoder(), source=source)
+    latents = data.cache_latents(
+        source, "image", Encoder(fails_after=0), "qr", tmp_path, batch_size=4, into="code"
+    )
+    rows = np.array([22, 0, 8])
+    got, plain = latents.take(rows), cache(tmp_path, Encoder(), source=source).take(rows)
+    np.testing.assert_array_equal(got["image"], IMAGES[rows])
+    np.testing.assert_array_equal(got["code"], plain["image"])
+    np.testing.assert_array_equal(got["code_present"], mask[rows])
+    assert "code_present" not in plain
+    assert {name: (x.shape[1:], x.dtype) for name, x in got.items()} == latents.columns
+
+
 def test_a_damaged_or_missing_shard_is_encoded_again(tmp_path):
     cache(tmp_path, Encoder())
     (folder,) = tmp_path.iterdir()
@@ -100,6 +117,7 @@ def test_other_autoencoders_and_other_data_never_mix(tmp_path):
     ("options", "words"),
     [
         ({"column": "imag"}, "did you mean 'image'"),
+        ({"into": "label"}, "`into`: got 'label', which the source has"),
         ({"identity": ""}, "`identity`: got nothing"),
         ({"batch_size": 0}, "`batch_size`: got 0"),
         ({"encode": lambda x: x[:1] / 1.0}, r"`encode`: got latents of shape \(1, 4, 4, 3\)"),

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import jaccard_score
 
+from mmdiffusion_jax import metrics
 from mmdiffusion_jax.evaluation import conditional_figures as conditional_figures_of
 from mmdiffusion_jax.evaluation import evaluate, values_of
 from mmdiffusion_jax.experiment import EvaluationOptions, SamplingOptions
+from tests.evaluation.conftest import real_data
 
 
 def conditional_figures(*arguments):
@@ -33,6 +35,20 @@ def test_masks_against_sklearn(real):
     want = jaccard_score(truth.ravel(), predicted.ravel(), average="macro")
     assert figures["mask_given_image/iou"] == pytest.approx(want)
     assert figures["mask_given_image/pixel_accuracy"] == pytest.approx((truth == predicted).mean())
+
+
+def test_the_distance_is_in_the_features_of_the_evaluation(digits, monkeypatch):
+    columns, modalities = digits
+    small = metrics.EfficientNetFeatures.from_package(side=32)
+    monkeypatch.setattr(metrics.EfficientNetFeatures, "from_package", lambda: small)
+    real = real_data(columns, modalities, features="efficientnet")
+    assert real.features_name == small.identity
+    truth = {name: columns[name][400:420] for name in ("image", "masked_image")}
+    darker = truth["image"] // 2
+    figures = conditional_figures(real, "masked_image", {"image": darker}, truth)
+    want = metrics.perceptual_distance(small, truth["image"], darker).mean()
+    assert figures["image_given_masked_image/distance"] == pytest.approx(want, rel=1e-5)
+    assert want > 0.01
 
 
 def test_restored_images(real):

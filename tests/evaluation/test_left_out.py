@@ -87,7 +87,7 @@ def test_files_are_tried_before_anything_is_computed(digits, tmp_path, option):
     )
     real = real_data(columns, modalities)
     real._kind = str(file) if option == "features" else real._kind
-    real._embedder_file = str(file) if option == "embedder" else ""
+    real._embedder = str(file) if option == "embedder" else ""
     real._lpips_files = ("alex", "missing.pth", "missing.pth") if option == "lpips" else ()
     with pytest.raises(ValueError, match=rf"`config\.(evaluation|data)\.{option}`: got"):
         next(evaluate(types.SimpleNamespace(), None, None, None, real))

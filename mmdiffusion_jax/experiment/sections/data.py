@@ -22,7 +22,9 @@ class DataOptions:
         path: the folder of the small sets.
         size: (height, width) that images of the small sets are brought to; zeros leave them.
         spectrogram: (frames, mels) of sound.
-        embedder: the file of a network whose features are the embeddings; "" for none.
+        embedder: what makes the embeddings that the data lack, of the primary: the file of a small
+            classifier, or "efficientnet", a network of natural images with 1,280 features, which
+            takes mmdiffusion_jax[features]; "" for none.
         kept: {modality: how many training examples keep it}, of a class equally many; the others
             lack it. For studies of scarce data; judges are fitted to whole data all the same.
         portions: {modality: the portion of training examples that are to have it}. Those that have

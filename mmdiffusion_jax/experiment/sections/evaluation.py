@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from mmdiffusion_jax import errors, ranges
+from mmdiffusion_jax import errors, metrics, ranges
 
-_KINDS = ("pixels", "classifier", "efficientnet")
+_KINDS = ("pixels", "classifier", metrics.EFFICIENTNET)
 _SUFFIXES = (".safetensors", ".pt", ".pth")
 
 

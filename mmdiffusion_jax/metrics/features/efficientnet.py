@@ -23,6 +23,9 @@ from mmdiffusion_jax.metrics.features.small import as_images, scaled
 from mmdiffusion_jax.metrics.features.weights import Tensors, from_torch, identity
 from mmdiffusion_jax.tensors import read_tensors
 
+EFFICIENTNET = "efficientnet"
+"""The name that configs know this network by."""
+
 SIDE = 224
 """Of the images that it was trained on."""
 
@@ -98,6 +101,11 @@ class EfficientNetFeatures:
     def identity(self) -> str:
         """The name of these features; only figures of equal names can be compared."""
         return identity("efficientnet-lite0", f"{self.side}", self.variables)
+
+    @property
+    def num_features(self) -> int:
+        """How many features an image has."""
+        return 1280
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """The pooled last layer, (n, 1280)."""

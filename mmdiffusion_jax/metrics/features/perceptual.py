@@ -1,4 +1,4 @@
-"""A perceptual distance by the feature maps of a network trained on the data at hand."""
+"""A perceptual distance by the feature maps of a network."""
 
 from typing import Protocol
 
@@ -13,7 +13,7 @@ _EPSILON = 1e-10
 
 
 class FeatureMaps(Protocol):
-    """A network with maps to compare, such as `SmallClassifier`."""
+    """A network with maps to compare, such as `SmallClassifier` or `EfficientNetFeatures`."""
 
     def feature_maps(self, images: np.ndarray) -> list[np.ndarray]:
         """Images (n, …) → maps (n, height, width, channels), layer by layer."""
@@ -46,12 +46,12 @@ def perceptual_distance(network: FeatureMaps, x: np.ndarray, y: np.ndarray) -> n
     differ: report it with the network's `identity`.
 
     Args:
-        network: a trained `SmallClassifier`, or another with `feature_maps`.
+        network: a `SmallClassifier`, `EfficientNetFeatures`, or another with `feature_maps`.
         x: (n, …) images as the network takes them.
         y: what they are compared with, of the same shape.
 
     Returns:
-        (n,), in [0, 2] where maps are not negative.
+        (n,), in [0, 4], and in [0, 2] where maps are not negative, as those of `SmallClassifier`.
 
     Raises:
         ValueError: different shapes, or images the network does not take.

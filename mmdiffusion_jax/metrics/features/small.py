@@ -124,6 +124,11 @@ class SmallClassifier:
         logits = self._run("logits", images)
         return (logits > 0).astype(np.int64) if self.sizes.multi_label else logits.argmax(axis=1)
 
+    @property
+    def num_features(self) -> int:
+        """How many features an image has."""
+        return self.sizes.num_features
+
     def features(self, images: np.ndarray) -> np.ndarray:
         """The penultimate layer, (n, features)."""
         return self._run("features", images)
