@@ -33,6 +33,8 @@ BUDGETS = ("steps", "time")
 
 # What the rival needs beside its own library, as far as the library does not bring it.
 _NEEDED = ("hackable_diffusion", "filelock", "grain", "ml_collections", "safetensors")
+# Of compiled programs, as that of the launchers; compilation is in no figure.
+_CACHE = os.path.expanduser("~/.cache/mmdiffusion_jax/xla")
 _PACE = Pace(rounds=9, seconds=2.0)
 # Steps between two looks at the clock.
 _STRIDE = 250
@@ -175,8 +177,13 @@ class Comparison:
             "num_parameters": self._num_parameters(),
             "calls": self._calls,
         }
-        # Flags of one version of XLA end another without a word.
-        environment = {"XLA_FLAGS": ""} if name == HACKABLE else {}
+        environment = {
+            "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", _CACHE),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+        }
+        if name == HACKABLE:
+            # Flags of one version of XLA end another without a word.
+            environment["XLA_FLAGS"] = ""
         python = self._options.interpreter(name)
         return Worker(CONTENDERS[name], options, environment, python)
 

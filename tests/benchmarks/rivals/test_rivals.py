@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import shutil
 import statistics
 
 import numpy as np
@@ -35,6 +34,15 @@ def options(*contenders, **fields):
     return Options(**{"seeds": (0,), "contenders": contenders, "pace": PACE, "more": 2, **fields})
 
 
+def write_costs(folder, **seconds):
+    """What a step takes, so that it is not measured."""
+    folder.mkdir()
+    costs = {
+        name: {"flops": 0.0, "seconds": time, "num_parameters": 1} for name, time in seconds.items()
+    }
+    (folder / "costs.json").write_text(json.dumps(costs))
+
+
 def run_of(contender, seed, frechet, **fields):
     figures = {"15": {"joint/frechet": frechet, **fields}}
     return Run(contender, seed, 100, 5.0, 1000 + seed, "a 1", figures, {"15": 0.5})
@@ -64,6 +72,7 @@ def test_the_table_has_means_spreads_and_ratios():
 def test_a_run_is_kept_and_read_again(tmp_path, monkeypatch, caplog):
     """Of ours and diffusers, with hackable-diffusion left out for one reason."""
     asked = options(DDPM, HACKABLE, python=str(tmp_path / "nowhere"))
+    write_costs(tmp_path / "w", **{OURS: 0.1, DDPM: 0.1})
     table = compare(tiny(tmp_path), tmp_path / "w", asked)
     rows = rows_of(table)
     assert rows["figure"] == [f"{name}, {n} calls" for n in (2, 4) for name in (OURS, DDPM)]
@@ -109,14 +118,26 @@ def test_hackable_diffusion_draws_in_each_direction(tmp_path):
     assert {JOINT, *GIVEN} <= {file.stem.partition("-")[0] for file in folder.glob("*.npz")}
 
 
+@pytest.mark.long
+def test_a_step_is_measured_in_turns_once(tmp_path, monkeypatch):
+    """Also that of a contender that comes later, beside ours."""
+    keep = lambda self, name, seed, num_steps: run_of(name, seed, 1.0)  # noqa: E731
+    monkeypatch.setattr(conduct.Comparison, "_run", keep)
+    folder = tmp_path / "w"
+    compare(tiny(tmp_path), folder, options())
+    first = json.loads((folder / "costs.json").read_text())
+    assert list(first) == [OURS]
+    assert first[OURS]["seconds"] > 0
+    compare(tiny(tmp_path), folder, options(DDPM))
+    both = json.loads((folder / "costs.json").read_text())
+    assert both[OURS] == first[OURS]
+    assert both[DDPM]["seconds"] > 0
+
+
 def test_equal_time_gives_the_slower_fewer_steps(tmp_path):
     config = tiny(tmp_path)
     folder = tmp_path / "w"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    cost = {"flops": 0.0, "num_parameters": 1}
-    costs = {OURS: {**cost, "seconds": 0.1}, DDPM: {**cost, "seconds": 0.3}}
-    (folder / "costs.json").write_text(json.dumps(costs))
+    write_costs(folder, **{OURS: 0.1, DDPM: 0.3})
     taken = {}
 
     def keep(self, name, seed, num_steps):
