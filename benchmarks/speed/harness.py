@@ -31,8 +31,10 @@ class Worker:
         target: "module:function" that makes the arms.
         options: keywords of that function, as JSON can carry them.
         environment: variables beside those inherited.
+        python: the interpreter; left out, this one.
 
     Raises:
+        OSError: there is no such interpreter.
         Unavailable: the side cannot run here.
         RuntimeError: it died; with its last words.
     """
@@ -42,13 +44,14 @@ class Worker:
         target: str,
         options: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
+        python: str = sys.executable,
     ) -> None:
         self._target = target
         # Closed with the process; `with` would close it at once.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "benchmarks.speed.worker", str(theirs.fileno())]
+            command = [python, "-m", "benchmarks.speed.worker", str(theirs.fileno())]
             self._process = subprocess.Popen(
                 [*command, target, json.dumps(dict(options or {}))],
                 cwd=ROOT,

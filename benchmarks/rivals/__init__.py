@@ -1,0 +1,1 @@
+"""Quality against other people's libraries: same data, steps, sizes and judges."""
