@@ -29,6 +29,7 @@ class Label(Categorical):
         ValueError: a grid larger than the latent.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> label = Label(latent=(8, 8, 1), num_classes=10)
         >>> table = label.init(jax.random.key(0), jnp.arange(10), method="encode")
         >>> code = label.apply(table, jnp.array([3]), method="encode")
