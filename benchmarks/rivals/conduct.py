@@ -18,6 +18,7 @@ from benchmarks.rivals.table import Run, table_of
 from benchmarks.speed.harness import ROOT, Pace, Worker, interleave
 from benchmarks.speed.worker import Unavailable
 from mmdiffusion_jax import baselines, errors, evaluation, experiment, files, ranges
+from mmdiffusion_jax.apps.compare_arms import Splits, real_data
 
 OURS, HACKABLE, DDPM = "ours", "hackable-diffusion", "diffusers"
 
@@ -93,12 +94,10 @@ class Comparison:
         options: what is compared.
     """
 
-    def __init__(
-        self, config: ConfigDict, splits: judge.Splits, folder: Path, options: Options
-    ) -> None:
+    def __init__(self, config: ConfigDict, splits: Splits, folder: Path, options: Options) -> None:
         self._config, self._folder, self._options = config, folder, options
         self._built = experiment.build(config)
-        self._real = judge.real_data(config, splits, folder)
+        self._real = real_data(config, splits, folder / "features.safetensors")
         self._data = folder / "data.npz"
         judge.write_data(self._data, splits[0], self._real, self._built.evaluation.num_samples)
         calls = self._built.sampling.num_steps or self._built.settings.process.num_steps

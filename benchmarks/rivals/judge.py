@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from benchmarks.rivals.job import (
     GIVEN,
@@ -16,14 +15,11 @@ from benchmarks.rivals.job import (
     samples_file,
     write_arrays,
 )
-from mmdiffusion_jax import data, errors, evaluation, experiment, files, metrics
+from mmdiffusion_jax import data, errors, evaluation, experiment, files
 from mmdiffusion_jax.evaluation import Figure, RealData
 from mmdiffusion_jax.evaluation.conditional import conditional_figures
 from mmdiffusion_jax.evaluation.joint import joint_figures
 
-Splits = tuple[data.Source, data.Source]
-
-_FEATURES = "features.safetensors"
 # Samples that a picture shows.
 _SHEET = 40
 
@@ -43,23 +39,6 @@ def check_modalities(built: experiment.Experiment) -> None:
             "an image 'image', which is the primary, and a label 'label'",
             "choose a config such as configs/digits.py or configs/image_label.py:small",
         )
-
-
-def real_data(config: ConfigDict, splits: Splits, folder: Path) -> RealData:
-    """The real data, with the feature network of an earlier call in this folder, if there is one.
-
-    Raises:
-        ValueError: features that do not take the images.
-    """
-    config = config.copy_and_resolve_references()
-    kept = folder / _FEATURES
-    if config.evaluation.features == evaluation.CLASSIFIER and kept.exists():
-        config.evaluation.features = str(kept)
-    real = RealData(experiment.build(config), *splits)
-    real.check()
-    if isinstance(real.network, metrics.SmallClassifier) and not kept.exists():
-        real.network.save(kept)
-    return real
 
 
 def write_data(file: Path, train: data.Source, real: RealData, count: int) -> None:

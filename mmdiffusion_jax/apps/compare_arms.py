@@ -82,7 +82,7 @@ def compare_arms(
         for arm in arms
     }
     splits = experiment.open_data(config, whole=True)
-    real = _real_data(config, splits, folder / "features.safetensors")
+    real = real_data(config, splits, folder / "features.safetensors")
     batch = splits[0].take(np.arange(settings.training.batch_size) % len(splits[0]))
     costs = _costs(plans, batch, folder / "costs.json")
     whole = settings.training.num_steps
@@ -110,7 +110,7 @@ def compare_arms(
     return table
 
 
-def _real_data(config: ConfigDict, splits: Splits, kept: Path) -> RealData:
+def real_data(config: ConfigDict, splits: Splits, kept: Path) -> RealData:
     """The real data, with the feature network of an earlier call, if there is one.
 
     Raises:

@@ -156,10 +156,14 @@ def train(
                 if saving and pending:
                     position["unlogged"] = [x.to_json() for x in jax.device_get(pending)]
                 try:
+                    figures: Mapping[str, float] | None = None
                     if state.averages and index == options.num_steps:
-                        position |= _choose_average(writer, index, state, monitor)
+                        position["average"], figures = _choose_average(
+                            writer, index, state, monitor
+                        )
                     if _due(index, options.eval_every, options.num_steps):
-                        figures = monitor.evaluate(on_this_process(state.averaged(position)))
+                        if figures is None:
+                            figures = monitor.evaluate(on_this_process(state.ema))
                         writer.write(index, _prefixed("eval", figures))
                         best.offer(index, state, figures, position)
                 except Exception:
@@ -198,12 +202,13 @@ def _lacks_picture(options: TrainingOptions, workdir: Path, start: int) -> bool:
 
 def _choose_average(
     writer: MetricWriter, index: int, state: TrainState, monitor: Monitor
-) -> dict[str, str]:
-    """Which average has the lowest loss in the evaluation, as the position of a checkpoint."""
+) -> tuple[str, Mapping[str, float]]:
+    """The width of the average with the lowest loss in the evaluation, and its figures."""
     averages = {"": state.ema, **state.averages}
-    losses = {w: monitor.evaluate(on_this_process(a))["loss"] for w, a in averages.items()}
-    writer.write(index, {f"average/{w or 'ema'}/loss": loss for w, loss in losses.items()})
-    return {"average": min(losses, key=lambda width: losses[width])}
+    figures = {w: monitor.evaluate(on_this_process(average)) for w, average in averages.items()}
+    writer.write(index, {f"average/{w or 'ema'}/loss": x["loss"] for w, x in figures.items()})
+    best = min(figures, key=lambda width: figures[width]["loss"])
+    return best, figures[best]
 
 
 def _draw(

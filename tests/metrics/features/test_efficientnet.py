@@ -21,15 +21,21 @@ def network():
     return EfficientNetFeatures.from_package(side=75)
 
 
-def test_against_the_package(network):
+@pytest.fixture
+def package():
+    """The network of the package, and {block: its maps of each call}, of the last of each size."""
     theirs = EfficientNet.from_name("efficientnet-lite0", image_size=None).eval()
     theirs.load_state_dict(torch.load(efficientnet.package_file(), weights_only=True))
     maps = {}
-    # The last block of each size.
     for index in (0, 2, 4, 10, 15):
         theirs._blocks[index].register_forward_hook(
-            lambda _, __, x, index=index: maps.update({index: x})
+            lambda _, __, x, index=index: maps.setdefault(index, []).append(x)
         )
+    return theirs, maps
+
+
+def test_against_the_package(network, package):
+    theirs, maps = package
     x = np.random.default_rng(0).uniform(-1, 1, (2, 75, 75, 3)).astype(np.float32)
     with torch.no_grad():
         tensor = torch.tensor(x).permute(0, 3, 1, 2)
@@ -37,7 +43,7 @@ def test_against_the_package(network):
     np.testing.assert_allclose(network.features(x), pooled, atol=1e-4)
     np.testing.assert_allclose(network.probabilities(x), logits.softmax(1), atol=1e-5)
     for got, want in zip(network.feature_maps(x), maps.values(), strict=True):
-        np.testing.assert_allclose(got, want.permute(0, 2, 3, 1), atol=1e-3)
+        np.testing.assert_allclose(got, want[-1].permute(0, 2, 3, 1), atol=1e-3)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("china.jpg", PALACE), ("flower.jpg", DAISY)])
@@ -65,15 +71,9 @@ def with_squares(images, count):
     return hidden
 
 
-def test_the_distance_is_that_of_the_maps_of_the_package(network):
+def test_the_distance_is_that_of_the_maps_of_the_package(network, package):
     """By PyTorch's maps, place by place: 2 − 2 cos of the channels, mean of places, of maps."""
-    theirs = EfficientNet.from_name("efficientnet-lite0", image_size=None).eval()
-    theirs.load_state_dict(torch.load(efficientnet.package_file(), weights_only=True))
-    maps = {}
-    for index in (0, 2, 4, 10, 15):
-        theirs._blocks[index].register_forward_hook(
-            lambda _, __, x, index=index: maps.setdefault(index, []).append(x)
-        )
+    theirs, maps = package
     x = np.random.default_rng(0).uniform(-1, 1, (2, 75, 75, 3)).astype(np.float32)
     y = np.clip(x + 0.3 * np.random.default_rng(1).normal(size=x.shape), -1, 1).astype(np.float32)
     with torch.no_grad():
