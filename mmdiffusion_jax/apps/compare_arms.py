@@ -120,7 +120,7 @@ def real_data(config: ConfigDict, splits: Splits, kept: Path) -> RealData:
     settings = experiment.read_settings(config)
     ours = {"judge_steps": settings.evaluation.judge_steps, **dataclasses.asdict(settings.data)}
     # Judges have whole data, whatever training keeps of them and repeats.
-    for place in ("path", "embedder", "folder", "kept", "portions"):
+    for place in ("path", "embedder", "folder", "kept", "portions", "mirrored"):
         del ours[place]
     # Digests of files, as files may move; records of earlier versions have their names.
     digests = experiment.data_digests(config)

@@ -5,9 +5,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from mmdiffusion_jax.data.audio import log_mel
-from mmdiffusion_jax.data.derived import Derivations, Derived
+from mmdiffusion_jax.data.derived import Derivations, Derived, beneath
 from mmdiffusion_jax.data.kept import Kept
 from mmdiffusion_jax.data.latents import LatentSource, cache_latents
+from mmdiffusion_jax.data.mirrored import Mirrored
 from mmdiffusion_jax.data.npz import npz_digest, open_npz, write_npz
 from mmdiffusion_jax.data.pipeline import eval_batches, to_device, train_batches
 from mmdiffusion_jax.data.prepared import RecordSource, open_tfds, tfds_digest
@@ -40,9 +41,11 @@ __all__ = [
     "Derived",
     "Kept",
     "LatentSource",
+    "Mirrored",
     "RecordSource",
     "Source",
     "Subset",
+    "beneath",
     "cache_latents",
     "count_present",
     "digits",

@@ -86,6 +86,26 @@ class Derived:
         return {**batch, **derived}
 
 
+def beneath(source: Source, change: Callable[[Source], Source]) -> Source:
+    """A source that another is made of, with its derived columns on top, to be drawn anew.
+
+    Args:
+        source: with derived columns or without.
+        change: makes another source of the one without them, such as a part of it.
+
+    Example:
+        >>> from mmdiffusion_jax.data import ArraySource, Subset
+        >>> plain = ArraySource({"x": np.arange(50.0)})
+        >>> source = Derived(plain, {"twice": ("x", lambda rng, x: 2 * x)}, seed=0)
+        >>> part = beneath(source, lambda plain: Subset(plain, np.array([7])))
+        >>> type(part).__name__, part.take(np.array([0]))["twice"].tolist()
+        ('Derived', [14.0])
+    """
+    if isinstance(source, Derived):
+        return Derived(change(source.source), source.derivations, source.seed)
+    return change(source)
+
+
 def derive(
     derivations: Derivations,
     batch: Mapping[str, np.ndarray],

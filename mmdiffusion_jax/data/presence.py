@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from mmdiffusion_jax import errors, ranges
-from mmdiffusion_jax.data.derived import Derived
+from mmdiffusion_jax.data.derived import beneath
 from mmdiffusion_jax.data.sources import Source, Subset
 
 SUFFIX = "_present"
@@ -84,7 +84,7 @@ def having(source: Source, names: Iterable[str]) -> Source:
             f"some that have all of {sorted(names)}",
             "bring such data, or leave out a modality",
         )
-    return _at(source, rows)
+    return beneath(source, lambda plain: Subset(plain, rows))
 
 
 def repeated(source: Source, name: str, portion: float) -> Source:
@@ -113,14 +113,8 @@ def repeated(source: Source, name: str, portion: float) -> Source:
     times = round(portion / (1 - portion) * rest / max(1, len(rows)))
     if times < 2:
         return source
-    return _at(source, np.concatenate([np.arange(len(source)), np.tile(rows, times - 1)]))
-
-
-def _at(source: Source, rows: np.ndarray) -> Source:
-    """Some rows of a source, for training: what it derives stays on top, to be drawn anew."""
-    if isinstance(source, Derived):
-        return Derived(Subset(source.source, rows), source.derivations, source.seed)
-    return Subset(source, rows)
+    rows = np.concatenate([np.arange(len(source)), np.tile(rows, times - 1)])
+    return beneath(source, lambda plain: Subset(plain, rows))
 
 
 def count_present(source: Source, names: Iterable[str]) -> dict[str, int]:

@@ -80,7 +80,10 @@ def fit(
 
 
 def _training_examples(built: Experiment, source: data.Source) -> data.Source:
-    """The examples that batches are drawn from, some of them several times."""
+    """The examples that batches are drawn from, some of them several times or mirrored."""
+    wanted = built.settings.data.mirrored
+    if mirrored := [name for name in wanted if name in built.model.modalities]:
+        source = data.beneath(source, lambda plain: data.Mirrored(plain, mirrored))
     if needs := built.formulation.needs:
         return data.having(source, needs)
     for name, portion in sorted(built.settings.data.portions.items()):

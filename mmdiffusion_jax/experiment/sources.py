@@ -49,15 +49,25 @@ def open_data(config: ConfigDict, whole: bool = False) -> tuple[data.Source, dat
                 caches = Path(section.folder) / "latents"
                 source = data.cache_latents(source, name, encoder.encode, encoder.identity, caches)
         source = _add_embeddings(source, config, modalities, split)
+        plain = source
         source = add_derived(source, modalities, split, config.seed)
         check_source(source, modalities, split)
-        for name in section.portions if split == "train" else ():
-            ranges.check_one_of("config.data.portions", name, source.columns)
-        for name in sorted(kept if split == "train" else ()):
+        if split == "train":
+            for name in section.portions:
+                ranges.check_one_of("config.data.portions", name, source.columns)
             with under("config.data"):
-                source = data.Kept(source, name, kept[name])
+                data.Mirrored(plain, section.mirrored)
+                for name in sorted(kept):
+                    source = _keep(source, name, kept[name])
         opened.append(source)
     return opened[0], opened[1]
+
+
+def _keep(source: data.Source, name: str, count: int) -> data.Source:
+    """Hides a modality in all examples but `count`; what is derived is still drawn anew."""
+    if isinstance(source, data.Derived) and name not in source.derivations:
+        return data.beneath(source, lambda plain: data.Kept(plain, name, count))
+    return data.Kept(source, name, count)
 
 
 def _open(section: ConfigDict, split: str, digits: Mapping[str, data.Source]) -> data.Source:

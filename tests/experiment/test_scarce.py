@@ -95,16 +95,55 @@ def test_portions_of_a_batch(batches_of, portion):
     assert set(counts.tolist()) == {len(images) // 40}
 
 
-def test_a_portion_of_what_there_is_not(tmp_path):
-    config = smoke.get_config()
-    config.data.source, config.data.portions = "npz", ConfigDict({"labl": 0.5})
+def on_files(config, folder):
+    """The config on four images with labels, in two files."""
+    config.data.source, config.modalities.image.num_levels = "npz", 256
     for split in ("train", "test"):
-        config.data[split] = str(tmp_path / f"{split}.npz")
-        columns = {"image": np.zeros((4, 8, 8, 1), np.uint8), "label": np.arange(4)}
-        np.savez(config.data[split], **columns)
-    words = "`config.data.portions`: got 'labl'.*did you mean 'label'"
+        config.data[split] = str(folder / f"{split}.npz")
+        images = np.arange(256, dtype=np.uint8).reshape(4, 8, 8, 1)
+        np.savez(config.data[split], image=images, label=np.arange(4))
+    return config
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("portions", ConfigDict({"labl": 0.5})), ("mirrored", ("labl",))]
+)
+def test_more_of_what_there_is_not(tmp_path, key, value):
+    config = on_files(smoke.get_config(), tmp_path)
+    config.data[key] = value
+    words = f"`config.data.{key}`: got 'labl'.*did you mean 'label'"
     with pytest.raises(ValueError, match=words):
         experiment.open_data(config)
+
+
+def test_training_sees_mirror_images_and_the_test_split_has_none(tmp_path, batches_of):
+    config = on_files(smoke.get_config(), tmp_path)
+    config.data.mirrored = ("image",)
+    train, test = experiment.open_data(config)
+    assert len(train) == len(test) == 4
+    seen = np.concatenate([batch["image"] for batch in batches_of(config, train)])
+    whole = train.take(np.arange(4))["image"]
+    both = np.unique(np.concatenate([whole, np.flip(whole, axis=2)]), axis=0)
+    np.testing.assert_array_equal(np.unique(seen, axis=0), both)
+    # A model without the modality trains on the rest as it is.
+    arm = baselines.make_arm(config, "single")["predict_label"]
+    assert len(np.unique(np.concatenate([b["image"] for b in batches_of(arm, train)]), axis=0)) == 8
+
+
+def test_masked_images_are_drawn_anew_where_few_have_a_label(tmp_path):
+    config = on_files(smoke.get_config(), tmp_path)
+    squares = {"kind": "masked_image", "num_squares": 1, "square_size": 3}
+    config.modalities.masked_image = ConfigDict(squares)
+    config.process.weights.masked_image = ConfigDict({"rule": "bump", "scale": 1.0})
+    config.data.kept = ConfigDict({"label": 2})
+    train = experiment.open_data(config)[0]
+    batches = data.train_batches(train, batch_size=4, seed=0)
+    by_label = {}
+    for batch in itertools.islice(batches, 10):
+        assert batch["label_present"].sum() == 2
+        for label, masked in zip(batch["label"], batch["masked_image"], strict=True):
+            by_label.setdefault(int(label), set()).add(masked.tobytes())
+    assert min(map(len, by_label.values())) > 5
 
 
 @pytest.mark.long

@@ -29,6 +29,8 @@ class DataOptions:
             lack it. For studies of scarce data; judges are fitted to whole data all the same.
         portions: {modality: the portion of training examples that are to have it}. Those that have
             it are repeated as often as that takes. A predictor trains on these alone anyway.
+        mirrored: the modalities that are mirrored left to right, together, in a second copy of the
+            training examples, such as images and their masks; none that are derived from others.
 
     Raises:
         ValueError: an unknown source, a bad size, or a portion that is not between 0 and 1.
@@ -44,6 +46,7 @@ class DataOptions:
     embedder: str = ""
     kept: Mapping[str, int] = dataclasses.field(default_factory=dict)
     portions: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    mirrored: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         ranges.check_one_of("data.source", self.source, SOURCES)
