@@ -83,6 +83,15 @@ def small(latent: tuple[int, int, int], num_steps: int) -> ConfigDict:
     return config
 
 
+def long(small_config: ConfigDict, num_steps: int) -> ConfigDict:
+    """The same model and data for half an hour and more on two cores, in place of minutes."""
+    small_config.training.num_steps = num_steps
+    small_config.training.warmup_steps = 1000
+    small_config.training.log_every = 500
+    small_config.training.checkpoint_every = 5000
+    return small_config
+
+
 def small_fashion(side: int) -> ConfigDict:
     """Fashion-MNIST at `side` × `side`, from the folder `data.path`."""
     num_steps, batch_size = (3500, 16) if side > 16 else (1500, 32)
@@ -90,6 +99,15 @@ def small_fashion(side: int) -> ConfigDict:
     config.data.source = "fashion_mnist"
     config.data.size = (side, side)
     config.training.batch_size = batch_size
+    return config
+
+
+def small_cifar(num_steps: int) -> ConfigDict:
+    """CIFAR-10 at 32 × 32."""
+    config = small((32, 32, 3), num_steps)
+    config.data.source = "cifar10"
+    config.data.size = (32, 32)
+    config.evaluation.features = "efficientnet"
     return config
 
 

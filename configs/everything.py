@@ -18,6 +18,8 @@ specialist predicts the recording of an image from these 270 pairs, with as many
         --workdir=W --arms=multi,predict --budgets=flops
 
 Form `small_scenes`: CamVid at 48 × 64 with masks and masked images.
+
+Forms `long` and `long_scenes`: the same for half an hour and more.
 """
 
 from typing import Any
@@ -30,6 +32,8 @@ from configs import common
 def get_config(form: str = "published") -> ConfigDict:
     forms = {"published": _published, "small": _small, "few": _few}
     forms["small_scenes"] = _small_scenes
+    forms["long"] = lambda: common.long(_small(), 35_000)
+    forms["long_scenes"] = lambda: common.long(_small_scenes(), 85_000)
     return common.choose(forms, form)
 
 

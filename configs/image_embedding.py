@@ -12,6 +12,8 @@ two cores, minutes a run; docs/results.md has what came out.
     python launch/train.py --config=configs/image_embedding.py:small --config.data.path=DATA \
         --config.data.embedder=embedder.safetensors --workdir=W
 
+Form `long`: the same for half an hour and more.
+
 Form `cifar`: CIFAR-10 at 32 × 32 with the 1,280 features of EfficientNet, a network of natural
 images as CLIP is. The first run computes them, some 15 minutes for its 30,000 images, and keeps
 them in `data/embeddings`.
@@ -26,7 +28,9 @@ from configs import common
 
 
 def get_config(form: str = "published") -> ConfigDict:
-    return common.choose({"published": _published, "small": _small, "cifar": _cifar}, form)
+    forms = {"published": _published, "small": _small, "cifar": _cifar}
+    forms["long"] = lambda: common.long(_small(), 50_000)
+    return common.choose(forms, form)
 
 
 def _published() -> ConfigDict:
@@ -46,9 +50,8 @@ def _small() -> ConfigDict:
 
 
 def _cifar() -> ConfigDict:
-    config = common.small((32, 32, 3), num_steps=4000)
-    config.data.source = "cifar10"
-    config.data.embedder = config.evaluation.features = "efficientnet"
+    config = common.small_cifar(num_steps=4000)
+    config.data.embedder = "efficientnet"
     # No projection to fewer numbers: the encoder learns one, and the cosine is of any number.
     _add_modalities(config, dims=1280, grid=(8, 8))
     return config

@@ -10,6 +10,10 @@ Form `small`: Fashion-MNIST at 16 × 16, two cores, minutes a run; docs/results.
 
 Form `small_labels`: the same with more of the examples for labels of given images, and more weight.
 
+Form `cifar`: the same on CIFAR-10 at 32 × 32.
+
+Form `long`: `small_labels` for half an hour and more.
+
 Forms `few_5`, `few_50` and `few_500`: `small` with the labels of so many images a class alone,
 against a classifier of the same images, with as many operations:
 
@@ -27,6 +31,8 @@ from configs import common
 def get_config(form: str = "published") -> ConfigDict:
     few = {f"few_{count}": functools.partial(_few, count) for count in (5, 50, 500)}
     forms = {"published": _published, "small": _small, "small_labels": _small_labels}
+    forms["cifar"] = _cifar
+    forms["long"] = lambda: common.long(_small_labels(), 50_000)
     return common.choose({**forms, **few}, form)
 
 
@@ -40,6 +46,12 @@ def _published() -> ConfigDict:
 
 def _small() -> ConfigDict:
     config = common.small_fashion(16)
+    _add_modalities(config, num_classes=10, grid=(4, 4))
+    return config
+
+
+def _cifar() -> ConfigDict:
+    config = common.small_cifar(num_steps=1500)
     _add_modalities(config, num_classes=10, grid=(4, 4))
     return config
 

@@ -12,6 +12,8 @@ is not in the training split; docs/results.md has what came out.
     python launch/train.py --config=configs/image_segmentation.py:small --config.data.path=DATA \
         --workdir=W
 
+Form `long`: the same for half an hour and more.
+
 Form `few`: the same with the masks of 37 of the 367 training frames alone, against a segmenter of
 the same frames, with as many operations:
 
@@ -25,7 +27,9 @@ from configs import common
 
 
 def get_config(form: str = "published") -> ConfigDict:
-    return common.choose({"published": _published, "small": _small, "few": _few}, form)
+    forms = {"published": _published, "small": _small, "few": _few}
+    forms["long"] = lambda: common.long(_small(), 100_000)
+    return common.choose(forms, form)
 
 
 def _published() -> ConfigDict:

@@ -49,13 +49,7 @@ def _fashion_unet() -> ConfigDict:
 
 
 def _cifar_unet() -> ConfigDict:
-    config = _fashion_unet()
-    config.data.source = "cifar10"
-    config.data.size = (32, 32)
-    config.latent = (32, 32, 3)
-    config.backbone.patch_size = 2
-    config.evaluation.features = "efficientnet"
-    return config
+    return image_label.get_config("cifar")
 
 
 def _transformer(config: ConfigDict, patch_size: int) -> ConfigDict:

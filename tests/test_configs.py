@@ -17,6 +17,8 @@ SMALL = [(name, "small") for name in SETTINGS] + [
     ("image_segmentation", "few"),
     ("everything", "few"),
     ("image_embedding", "cifar"),
+    ("image_label", "cifar"),
+    ("masked_image", "cifar"),
 ]
 FEW = {
     ("digits", "few_labels"): {"label": 50},
@@ -25,6 +27,12 @@ FEW = {
     ("image_label", "few_500"): {"label": 5000},
     ("image_segmentation", "few"): {"mask": 37},
     ("everything", "few"): {"audio": 270},
+}
+
+
+LONG = {(name, "long"): (name, "small") for name in SETTINGS} | {
+    ("image_label", "long"): ("image_label", "small_labels"),
+    ("everything", "long_scenes"): ("everything", "small_scenes"),
 }
 
 
@@ -48,6 +56,14 @@ def batch_of(built, size):
             columns[name] = rng.uniform(-1, 1, (size, *shape)).astype(np.float32)
         modality.validate(name, columns[name])
     return columns
+
+
+@pytest.mark.parametrize(("long", "small"), LONG.items())
+def test_long_forms_are_the_small_ones_with_more_steps(long, small):
+    config, of_minutes = get_config(*long), get_config(*small)
+    assert config.training.num_steps > 3 * of_minutes.training.num_steps
+    config.training = of_minutes.training
+    assert config.to_dict() == of_minutes.to_dict()
 
 
 @pytest.mark.parametrize(
