@@ -51,7 +51,7 @@ def _small() -> ConfigDict:
 
 
 def _cifar() -> ConfigDict:
-    config = common.small_cifar(num_steps=1500)
+    config = common.small_cifar(num_steps=6000)
     _add_modalities(config, num_classes=10, grid=(4, 4))
     return config
 
