@@ -50,9 +50,11 @@ def small(latent: tuple[int, int, int], num_steps: int) -> ConfigDict:
     """A run of minutes on two cores, with a small U-Net: it learns more in them than transformers.
 
     Args:
-        latent: of the images; above 16 rows the network sees patches of 2 × 2 pixels.
+        latent: of the images; above 16 rows the network sees patches of 2 × 2 pixels. Its highest
+            level then has twice the channels, as each place has four times the values.
         num_steps: of training.
     """
+    has_patches = latent[0] > 16
     config = experiment.default_config()
     config.latent = latent
     config.process.num_steps = 100
@@ -60,9 +62,10 @@ def small(latent: tuple[int, int, int], num_steps: int) -> ConfigDict:
     config.backbone = ConfigDict(
         {
             "kind": "unet",
-            "patch_size": 2 if latent[0] > 16 else 1,
-            "width": 16,
-            "channel_mults": (1, 2, 2),
+            "patch_size": 2 if has_patches else 1,
+            "width": 32 if has_patches else 16,
+            "channel_mults": (1, 1, 1) if has_patches else (1, 2, 2),
+            "skip_filters": 4 if has_patches else 0,
             "num_res_blocks": 1,
             "attention_resolutions": (8,),
             "num_head_channels": 32,

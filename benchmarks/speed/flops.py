@@ -91,6 +91,8 @@ def _unet(net: UNet, context: int) -> int:
     total = 2 * time * (net.width + time + context + channels[0])
     total += _convolution(patch * net.latent[2], channels[0], sides(0))
     total += _convolution(channels[0], patch * net.out_channels, sides(0))
+    filters = net.skip_filters * patch * net.out_channels
+    total += _convolution(patch * net.latent[2], filters, sides(0)) + 2 * time * filters
     for level, outs in enumerate(channels):
         for _ in range(net.num_res_blocks):
             total += block(now, outs, level) + attention(outs, level)

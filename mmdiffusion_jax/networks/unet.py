@@ -62,6 +62,10 @@ class UNet(nn.Module):
         bottleneck_features: whether the features have the smallest map too, averaged over its
             places. Heads of labels and embeddings learn faster from it than from the highest map,
             which has few channels and the pixels to answer for; heads of pixels do not read it.
+        skip_filters: how many 3 × 3 filters of the map of patches are added to the prediction, each
+            weighted by t and context; 0, as published, adds none. Where a place has many values
+            for the channels of a small network, as patches of colour images have, its noise then
+            need not pass through these.
         dtype: "float32" or "bfloat16", of the products, convolutions and maps. Parameters, norms,
             softmax, features and prediction are float32 in any case.
         remat: what of a residual block and the attention after it is saved for the backward pass,
@@ -91,6 +95,7 @@ class UNet(nn.Module):
     num_groups: int = 32
     patch_size: int = 1
     bottleneck_features: bool = False
+    skip_filters: int = 0
     dtype: str = "float32"
     remat: str = "none"
 
@@ -171,7 +176,19 @@ class UNet(nn.Module):
         out_map = nn.silu(GroupNorm(self.num_groups, name="norm")(grid))
         values = self.patch_size**2 * self.out_channels
         prediction = _zero_convolution(out_map, values, "prediction", self.dtype, wide=True)
+        if self.skip_filters:
+            prediction = prediction + self._filtered(patches, embedding, values)
         return features, join_patches(prediction, *sides, self.patch_size)
+
+    def _filtered(self, patches: jax.Array, embedding: jax.Array, values: int) -> jax.Array:
+        """The sum of all filters of the patches, by weights that start at zero."""
+        shape = (self.skip_filters, values)
+        count = math.prod(shape)
+        filtered = convolution(patches, count, "skip_filters", self.dtype, use_bias=False)
+        start = nn.initializers.zeros
+        weights = linear(embedding, count, "skip_weights", self.dtype, kernel_init=start)
+        filtered = (filtered * weights[:, None, None]).astype(jnp.float32)
+        return filtered.reshape(*filtered.shape[:-1], *shape).sum(-2)
 
     def _places(self, grid: jax.Array, summary: jax.Array) -> jax.Array:
         """What is known of the image as a whole, place by place: convolutions know no places."""
@@ -215,6 +232,7 @@ class UNet(nn.Module):
         """Checks the fields before anything is compiled; the class says what it raises."""
         for name in ("width", "num_res_blocks", "num_head_channels", "num_groups"):
             ranges.check_whole(name, getattr(self, name), 1)
+        ranges.check_whole("skip_filters", self.skip_filters, 0)
         for mult in self.channel_mults:
             ranges.check_real("channel_mults", mult, 1 / self.width)
         for side in self.attention_resolutions:

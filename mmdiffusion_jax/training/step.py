@@ -31,6 +31,7 @@ _MUON_RMS = 0.2
 _OUTER = frozenset(
     {"patches", "input", "time_1", "time_2", "condition", "context", "context_tokens", "shown"}
     | {"shown_summary", "shown_places", "modulation", "bottleneck", "prediction", "final"}
+    | {"skip_filters", "skip_weights"}
 )
 
 # Parameters, their averages and the optimiser's state.

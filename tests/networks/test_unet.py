@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.ndimage
 import torch
 
 from mmdiffusion_jax.networks import UNet
@@ -87,9 +88,48 @@ def test_heads_of_whole_examples_read_the_smallest_map():
     np.testing.assert_allclose(without.pooled, pooled + without.condition, atol=2e-5)
 
 
+@pytest.mark.long
+def test_filters_of_the_state_are_added_to_the_prediction():
+    """Each is a correlation with 3 × 3 patches, weighted by t: so is the noise of white data."""
+    net = UNet((8, 12, 2), out_channels=2, patch_size=2, skip_filters=3, **SMALL)
+    plain = net.clone(skip_filters=0)
+    draw = np.random.default_rng(0).normal
+    z, t = draw(size=(2, 8, 12, 2)).astype(np.float32), jnp.array([1, 10])
+    params = jax.jit(net.init)(jax.random.key(0), z, t)["params"]
+    others = {name: x for name, x in params.items() if not name.startswith("skip_")}
+    run, without = jax.jit(net.apply), jax.jit(plain.apply)
+    # They start with no weight.
+    np.testing.assert_array_equal(run({"params": params}, z, t)[1], 0)
+    np.testing.assert_array_equal(without({"params": others}, z, t)[1], 0)
+
+    params["skip_weights"]["bias"] = draw(size=3 * 8).astype(np.float32)
+    places = [(row, column) for row in range(2) for column in range(2)]
+    stacked = np.concatenate([z[:, row::2, column::2] for row, column in places], axis=-1)
+    kernel = np.asarray(params["skip_filters"]["kernel"])
+    weights = params["skip_weights"]["bias"].reshape(3, 8)
+    want = np.zeros((2, 4, 6, 8))
+    for example in range(2):
+        for filter_index, value, channel in np.ndindex(3, 8, 8):
+            window = kernel[:, :, channel, 8 * filter_index + value]
+            filtered = scipy.ndimage.correlate(
+                stacked[example, ..., channel], window, mode="constant"
+            )
+            want[example, ..., value] += weights[filter_index, value] * filtered
+    got = run({"params": params}, z, t)[1]
+    for index, (row, column) in enumerate(places):
+        np.testing.assert_allclose(
+            got[:, row::2, column::2], want[..., 2 * index : 2 * index + 2], rtol=1e-4, atol=1e-4
+        )
+
+    params["skip_weights"]["kernel"] = draw(size=params["skip_weights"]["kernel"].shape)
+    by_t = np.asarray(run({"params": params}, np.repeat(z[:1], 2, axis=0), t)[1])
+    assert np.abs(by_t[0] - by_t[1]).max() > 0.1
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"skip_filters": -1}, "`skip_filters`: got -1, expected"),
         ({"patch_size": 3}, r"`patch_size`: got 3, expected a divisor of .* \(8, 8\)"),
         (
             {"patch_size": 2, "channel_mults": (1, 1, 1, 1)},

@@ -34,6 +34,7 @@ LEVELS = {"width": 16, "num_groups": 8, "num_head_channels": 8}
             0,
         ),
         (UNet((4, 1, 3), 6, 10, channel_mults=(1,), bottleneck_features=True, **LEVELS), 0),
+        (UNet((4, 6, 3), 6, 10, channel_mults=(1,), patch_size=2, skip_filters=3, **LEVELS), 0),
     ],
 )
 def test_the_formulas_equal_the_traced_products(net, context):
