@@ -30,6 +30,8 @@ def published() -> ConfigDict:
         {"kind": "unet", **ADM_IMAGENET_64, "dtype": "bfloat16", "remat": "none"}
     )
     config.training.num_steps = 540_000
+    # ADM's own run had Adam; Muon paid in the small forms (docs/results.md).
+    config.training.optimiser = "muon"
     config.training.batch_size = 2048
     config.training.learning_rate = 3e-4
     config.training.warmup_steps = 5000
@@ -73,6 +75,7 @@ def small(latent: tuple[int, int, int], num_steps: int) -> ConfigDict:
         }
     )
     config.training.num_steps = num_steps
+    config.training.optimiser = "muon"
     config.training.batch_size = 32
     config.training.warmup_steps = 100
     config.training.log_every = 50

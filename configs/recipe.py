@@ -6,7 +6,7 @@
 Form `fashion`, which is the default, is images of Fashion-MNIST at 16 × 16 and their labels,
 `cifar` those of CIFAR-10 at 32 × 32, both with a diffusion transformer of 64 tokens. `fashion_unet`
 and `cifar_unet` have the U-Net of the small configs, which has no options of transformers: its arms
-are z_0, sigmoid, logit_normal, muon and averages.
+are z_0, sigmoid, logit_normal, muon, both of these, and averages.
 """
 
 from collections.abc import Mapping
@@ -40,16 +40,23 @@ def get_variants() -> dict[str, Mapping[str, Any]]:
         "sigmoid": {"loss.weighting.kind": "sigmoid"},
         "logit_normal": {"loss.logit_normal": (0.0, 1.0)},
         "muon": {"training.optimiser": "muon"},
+        "muon_logit_normal": {"training.optimiser": "muon", "loss.logit_normal": (0.0, 1.0)},
         "averages": {"training.ema_widths": (0.03, 0.1, 0.2)},
     }
 
 
 def _fashion_unet() -> ConfigDict:
-    return image_label.get_config("small")
+    return _plain(image_label.get_config("small"))
 
 
 def _cifar_unet() -> ConfigDict:
-    return image_label.get_config("cifar")
+    return _plain(image_label.get_config("cifar"))
+
+
+def _plain(config: ConfigDict) -> ConfigDict:
+    """Without what an arm adds."""
+    config.training.optimiser = "adamw"
+    return config
 
 
 def _transformer(config: ConfigDict, patch_size: int) -> ConfigDict:
