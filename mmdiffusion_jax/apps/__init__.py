@@ -18,7 +18,7 @@ from mmdiffusion_jax.apps.plan import Plan, plan
 from mmdiffusion_jax.apps.prepare import prepare
 from mmdiffusion_jax.apps.requests import Request, check_decoder_guidance
 from mmdiffusion_jax.apps.sample import sample
-from mmdiffusion_jax.apps.start import RESTART_CODE, start
+from mmdiffusion_jax.apps.start import RESTART_CODE, quiet, start
 from mmdiffusion_jax.apps.sweep import (
     collect_sweep,
     expand_sweep,
@@ -57,6 +57,7 @@ __all__ = [
     "parse_window",
     "plan",
     "prepare",
+    "quiet",
     "sample",
     "split_config",
     "start",

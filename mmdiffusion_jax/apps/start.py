@@ -1,5 +1,6 @@
 """How a launch script starts and ends."""
 
+import contextlib
 import errno
 import logging as stdlib_logging
 import os
@@ -167,6 +168,17 @@ def _report_ignored(ignored: "sys.UnraisableHookArgs") -> None:
     of_orbax = code is not None and "orbax" in Path(code.co_filename).parts
     if not of_orbax and str(ignored.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(ignored)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Leaves out what other libraries log, but for errors: Orbax warns of folders it only reads."""
+    logger = logging.get_absl_logger()
+    logger.addFilter(_is_worth_reading)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_worth_reading)
 
 
 def _is_worth_reading(record: stdlib_logging.LogRecord) -> bool:

@@ -35,7 +35,8 @@ def load(
     """
     place = files.local_path(path, "path")
     if place.is_dir():
-        config, built, params = apps.load(str(place), checkpoint=checkpoint)
+        with apps.quiet():
+            config, built, params = apps.load(str(place), checkpoint=checkpoint)
     elif place.is_file():
         if checkpoint != "newest":
             raise errors.invalid(

@@ -162,6 +162,14 @@ def test_what_it_says_of_itself(finished, model):
     assert model.config.latent == (8, 8, 1)
 
 
+def test_opening_says_nothing_of_other_libraries(finished, caplog):
+    apps.load(str(finished))
+    assert "read only" in caplog.text  # Orbax, of the folder that is only read
+    caplog.clear()
+    mm.load(finished)
+    assert [x.getMessage() for x in caplog.records if "orbax" in x.pathname] == []
+
+
 def test_a_file_is_the_workdir_that_it_was_exported_from(finished, model, tmp_path):
     read = mm.load(apps.export(str(finished), tmp_path / "model.safetensors"))
     assert_same(read.sample(3, seed=2), model.sample(3, seed=2))
