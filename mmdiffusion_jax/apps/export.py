@@ -40,10 +40,13 @@ def load_export(
     """The config, the experiment and the parameters from a file that `export` wrote.
 
     Raises:
-        ValueError: a damaged file, or one whose parameters are not those of its config.
+        ValueError: a damaged file, or one of another version of the package, whose config or
+            parameters are not what this one expects.
     """
-    params, about = training.read_safetensors(files.local_path(path, "path"))
-    config = experiment.config_of(about["config"])
-    built = experiment.build(config)
-    built.check_params("path", params)
+    file = files.local_path(path, "path")
+    params, about = training.read_safetensors(file)
+    with experiment.of_this_version("path", file):
+        config = experiment.config_of(about["config"])
+        built = experiment.build(config)
+        built.check_params("parameters", params)
     return config, built, params

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -99,6 +100,22 @@ def parse_parts(
         _check_once("begin", name, begin)
         begin[name] = sampling.Noised(_read_file("begin", name, path), float(number))
     return fixed, begin
+
+
+def check_decoder_guidance(options: Mapping[str, Any], given: Collection[str]) -> None:
+    """Checks that a request guides by the heads of given modalities alone.
+
+    Raises:
+        ValueError: `decoder_guidance` of the options names another.
+    """
+    for name in options.get("decoder_guidance", {}):
+        if name not in given:
+            raise errors.invalid(
+                "decoder_guidance",
+                f"{name!r}, whose value is not given",
+                f"one of the given modalities {sorted(given)}",
+                "give it, or use the classifier-free form",
+            )
 
 
 def _check_part(argument: str, text: str, is_whole: object, expected: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 
 from mmdiffusion_jax import errors, evaluation, experiment, files, sampling, training
-from mmdiffusion_jax.apps.requests import Request, parse_given, parse_parts
+from mmdiffusion_jax.apps.requests import Request, check_decoder_guidance, parse_given, parse_parts
 from mmdiffusion_jax.apps.shards import write_shards
 from mmdiffusion_jax.apps.train import load
 from mmdiffusion_jax.networks import MultiModalModel
@@ -64,14 +64,7 @@ def sample(
     parts: dict[str, Any] = {"fixed": fixed, "begin": begin}
     lengths = [len(part.values) for of_names in parts.values() for part in of_names.values()]
     given, count = parse_given(request, built.model.modalities, *lengths[:1])
-    for name in options.get("decoder_guidance", {}):
-        if name not in given:
-            raise errors.invalid(
-                "decoder_guidance",
-                f"{name!r}, whose value is not given",
-                f"one of the given modalities {sorted(given)}",
-                "give it, or use the classifier-free form",
-            )
+    check_decoder_guidance(options, given)
     generate = built.generate
     if request.weaker:
         _, other, weaker = load(request.weaker)

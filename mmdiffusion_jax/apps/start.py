@@ -1,5 +1,6 @@
 """How a launch script starts and ends."""
 
+import contextlib
 import errno
 import logging as stdlib_logging
 import os
@@ -7,7 +8,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -16,7 +17,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import errors, experiment, files
+from mmdiffusion_jax import errors, experiment, files, shipped
 from mmdiffusion_jax.training import CheckpointError
 
 RESTART_CODE = 75
@@ -68,7 +69,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
     """Parses the flags; a bad one, or a config that cannot be read, ends in one line."""
     try:
         # The library that reads the file looks at these again, for its overrides.
-        argv[1:] = sys.argv[1:] = [_with_home(argument) for argument in argv[1:]]
+        argv[1:] = sys.argv[1:] = list(_with_paths(argv[1:]))
         if place := experiment.config_place(argv[1:]):
             sys.path.insert(0, str(experiment.import_root(place)))
             # A config of another folder may build on `configs`, which lies beside the scripts.
@@ -86,11 +87,19 @@ def _parse_flags(argv: list[str]) -> list[str]:
     sys.exit(f"error: {words}")
 
 
-def _with_home(argument: str) -> str:
-    flag, _, value = argument.partition("=")
-    if flag == "--config" and value.startswith("~"):
-        return f"{flag}={files.local_path(value, 'config')}"
-    return argument
+def _with_paths(arguments: list[str]) -> Iterator[str]:
+    """The arguments, with the file of --config where it is below `~` or named as a shipped one."""
+    before = ""
+    for argument in arguments:
+        flag, mark, value = argument.partition("=")
+        if before in ("--config", "-config"):
+            argument = shipped.config_file(argument)
+        elif mark and flag in ("--config", "-config"):
+            if value.startswith("~"):
+                value = str(files.local_path(value, "config"))
+            argument = f"{flag}={shipped.config_file(value)}"
+        before = argument
+        yield argument
 
 
 def _has_config_file() -> bool:
@@ -159,6 +168,17 @@ def _report_ignored(ignored: "sys.UnraisableHookArgs") -> None:
     of_orbax = code is not None and "orbax" in Path(code.co_filename).parts
     if not of_orbax and str(ignored.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(ignored)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Leaves out what other libraries log, but for errors: Orbax warns of folders it only reads."""
+    logger = logging.get_absl_logger()
+    logger.addFilter(_is_worth_reading)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_worth_reading)
 
 
 def _is_worth_reading(record: stdlib_logging.LogRecord) -> bool:

@@ -117,6 +117,17 @@ def hold(workdir: str, config: ConfigDict) -> contextlib.AbstractContextManager[
     return experiment.hold_workdir(workdir, config)
 
 
+def with_sampling(config: ConfigDict, sampling: Mapping[str, Any]) -> ConfigDict:
+    """A config with other values of some sampling options.
+
+    Raises:
+        ValueError: bad options.
+    """
+    values = config.to_dict()
+    values["sampling"] |= sampling
+    return experiment.config_of(values)
+
+
 def load(
     workdir: str, sampling: Mapping[str, Any] | None = None, checkpoint: str = "newest"
 ) -> tuple[ConfigDict, experiment.Experiment, Any]:
@@ -132,15 +143,17 @@ def load(
     """
     ranges.check_one_of("checkpoint", checkpoint, CHECKPOINTS)
     workdir = str(files.local_path(workdir, "workdir"))
-    values = experiment.local_paths(experiment.read_config(workdir)).to_dict()
-    values["sampling"] |= sampling or {}
-    config = experiment.config_of(values)
+    config = with_sampling(experiment.local_paths(experiment.read_config(workdir)), sampling or {})
     built = experiment.build(config)
     mesh = training.make_mesh(devices=jax.local_devices()[:1])
     template = experiment.abstract_state(built, mesh)
     folder = Path(workdir) / ("checkpoints" if checkpoint == "newest" else checkpoint)
     with training.Checkpoints(folder, read_only=True) as checkpoints:
-        restored = checkpoints.restore(template)
+        try:
+            restored = checkpoints.restore(template)
+        except training.OtherStateError:
+            with experiment.of_this_version("workdir", folder):
+                raise
     if restored is None:
         mend = "train there first"
         if checkpoint == "best":

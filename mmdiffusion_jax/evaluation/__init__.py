@@ -6,6 +6,7 @@ from mmdiffusion_jax.evaluation.evaluate import evaluate
 from mmdiffusion_jax.evaluation.figure import HIGHER_IS_BETTER, Figure, counts_of, values_of
 from mmdiffusion_jax.evaluation.joint import image_figures, joint_figures, judge_figures
 from mmdiffusion_jax.evaluation.likelihood import (
+    BoundOf,
     bound_on,
     flow_on,
     labels_by_scoring,
@@ -22,6 +23,7 @@ from mmdiffusion_jax.evaluation.sheet import contact_sheet
 __all__ = [
     "CLASSIFIER",
     "HIGHER_IS_BETTER",
+    "BoundOf",
     "Drawn",
     "Figure",
     "RealData",

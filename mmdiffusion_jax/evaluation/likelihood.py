@@ -1,7 +1,7 @@
 """Likelihoods of held-out examples by the bound and the flow, and labels of highest likelihood."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -13,6 +13,9 @@ from mmdiffusion_jax.evaluation.figure import Figure, figures_of
 from mmdiffusion_jax.experiment import Experiment
 from mmdiffusion_jax.means import join, values
 from mmdiffusion_jax.model import Diffusion, split_presence
+
+Terms = Callable[[jax.Array, Any, Mapping[str, jax.Array]], Mapping[str, jax.Array]]
+"""(key, parameters, batch) → {name: value of each example (batch,)}."""
 
 
 def loss_on(experiment: Experiment, source: data.Source) -> Callable[[Any], dict[str, float]]:
@@ -69,6 +72,44 @@ def likelihood_figures(experiment: Experiment, params: Any, test: data.Source) -
             yield from labels_by_scoring(experiment, params, test, name)
 
 
+class BoundOf:
+    """The bound of examples, as `bound_on` averages it; compiled once for each number of a batch.
+
+    Args:
+        experiment: with one diffusion space.
+        given: the modalities that are given; the bound is that of all others in a joint sample.
+
+    Attributes:
+        num_dims: how many dimensions the modalities have whose bound it is.
+
+    Raises:
+        ValueError: given modalities that there are not, or nothing that is not given.
+    """
+
+    def __init__(self, experiment: Experiment, given: Collection[str] = ()) -> None:
+        order, self.num_dims = _chain(experiment, given)
+        self._experiment = experiment
+
+        def terms(
+            key: jax.Array, params: Any, batch: Mapping[str, jax.Array]
+        ) -> dict[str, jax.Array]:
+            values, _ = split_presence(batch)  # of the masks, as these examples are whole
+            diffusion = Diffusion(experiment.process, experiment.model.functions(params))
+            bound = objective.bound(key, diffusion, values, given=given, order=order)
+            return dataclasses.asdict(bound)
+
+        self._terms = jax.jit(terms)
+
+    def __call__(self, params: Any, source: data.Source) -> objective.BoundTerms:
+        """The terms in nats, arrays (examples,) on the host, of examples with all modalities.
+
+        The noise depends on `evaluation.seed` and on an example's place; `evaluation.batch_size` of
+        them are computed at once.
+        """
+        terms = _values_over(self._terms, self._experiment, params, source)
+        return objective.BoundTerms(**terms)  # type: ignore[arg-type]
+
+
 def bound_on(experiment: Experiment, params: Any, source: data.Source) -> list[Figure]:
     """The bound's four terms in nats per example, and bits per dimension, summed over all t.
 
@@ -78,23 +119,16 @@ def bound_on(experiment: Experiment, params: Any, source: data.Source) -> list[F
         `bound/prior`, `bound/posterior`, `bound/recovery`, `bound/reconstruction`, `bound/total`
         and `bits_per_dim`, over all dimensions of the modalities that joint samples have.
     """
-
-    def terms(key: jax.Array, params: Any, batch: Mapping[str, jax.Array]) -> Any:
-        values, _ = split_presence(batch)  # of the masks, as these examples are whole
-        diffusion = Diffusion(experiment.process, experiment.model.functions(params))
-        bound = objective.bound(key, diffusion, values, order=order)
-        return dataclasses.asdict(bound)
-
-    order, dims = _chain(experiment)
     rows = _first_rows(experiment, source, experiment.model.modalities)
     parts = ("prior", "posterior", "recovery", "reconstruction")
     names = [*(f"bound/{part}" for part in parts), "bound/total", "bits_per_dim"]
+    terms_of = BoundOf(experiment)
 
     def compute() -> list[float]:
-        means = _means_over(terms, experiment, params, source, rows)
-        total = sum(means.values())
-        bits = total / (dims * float(np.log(2)))
-        return [*(means[part] for part in parts), total, bits]
+        terms = terms_of(params, data.Subset(source, rows))
+        means = [float(np.mean(getattr(terms, part))) for part in parts]
+        total = sum(means)
+        return [*means, total, total / (terms_of.num_dims * float(np.log(2)))]
 
     return figures_of(names, len(rows), compute)
 
@@ -161,30 +195,34 @@ def _first_rows(experiment: Experiment, source: data.Source, names: Iterable[str
     return data.rows_with(source, names, experiment.evaluation.num_scored)
 
 
-def _chain(experiment: Experiment) -> tuple[list[str], int]:
+def _chain(experiment: Experiment, given: Collection[str] = ()) -> tuple[list[str], int]:
     """The stages in which samples are drawn, whose chain is bounded, and their dimensions."""
-    stages = sampling.stages_of(experiment.model, (), experiment.sampling.order or None)
+    stages = sampling.stages_of(experiment.model, given, experiment.sampling.order or None)
     names = [name for stage in stages for name in stage]
     dims = sum(experiment.model.modalities[name].num_dims for name in names)
     return [", ".join(stage) for stage in stages], dims
 
 
 def _means_over(
-    function: Callable[[jax.Array, Any, Mapping[str, jax.Array]], Mapping[str, jax.Array]],
-    experiment: Experiment,
-    params: Any,
-    source: data.Source,
-    rows: np.ndarray,
+    function: Terms, experiment: Experiment, params: Any, source: data.Source, rows: np.ndarray
 ) -> dict[str, float]:
     """{name: mean over the rows} of a function {name: value of each example}."""
-    compiled = jax.jit(function)
+    subset = data.Subset(source, rows)
+    values = _values_over(jax.jit(function), experiment, params, subset)
+    return {name: float(value.mean()) for name, value in values.items()}
+
+
+def _values_over(
+    compiled: Terms, experiment: Experiment, params: Any, source: data.Source
+) -> dict[str, np.ndarray]:
+    """{name: (examples,)} of a function {name: value of each example}."""
     key = jax.random.key(experiment.evaluation.seed)
-    size = min(experiment.evaluation.batch_size, len(rows))
+    size = min(experiment.evaluation.batch_size, len(source))
     names = experiment.model.modalities
     parts: dict[str, list[np.ndarray]] = {}
-    for index, (batch, valid) in enumerate(data.eval_batches(data.Subset(source, rows), size)):
-        batch = data.select(batch, names)
-        values = jax.device_get(compiled(jax.random.fold_in(key, index), params, batch))
+    for index, (batch, valid) in enumerate(data.eval_batches(source, size)):
+        chosen: dict[str, Any] = data.select(batch, names)
+        values = jax.device_get(compiled(jax.random.fold_in(key, index), params, chosen))
         for name, value in values.items():
             parts.setdefault(name, []).append(value[valid])
-    return {name: float(np.concatenate(values).mean()) for name, values in parts.items()}
+    return {name: np.concatenate(values) for name, values in parts.items()}

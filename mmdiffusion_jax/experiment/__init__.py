@@ -14,13 +14,19 @@ from mmdiffusion_jax.experiment.fit import (
 from mmdiffusion_jax.experiment.formulation import Formulation, Shared
 from mmdiffusion_jax.experiment.overrides import config_place, unknown_override
 from mmdiffusion_jax.experiment.paths import local_paths
-from mmdiffusion_jax.experiment.sampler import Generator, distinct
+from mmdiffusion_jax.experiment.sampler import Generator, check_values, distinct
 from mmdiffusion_jax.experiment.scarce import draw_scarce_last
 from mmdiffusion_jax.experiment.sections import EvaluationOptions, SamplingOptions
 from mmdiffusion_jax.experiment.sections.reading import read as read_section
 from mmdiffusion_jax.experiment.settings import Settings, default_config, read_settings
 from mmdiffusion_jax.experiment.sources import open_data
-from mmdiffusion_jax.experiment.workdir import check_workdir, config_of, hold_workdir, read_config
+from mmdiffusion_jax.experiment.workdir import (
+    check_workdir,
+    config_of,
+    hold_workdir,
+    of_this_version,
+    read_config,
+)
 
 __all__ = [
     "Constraint",
@@ -37,6 +43,7 @@ __all__ = [
     "check_config",
     "check_opened",
     "check_source",
+    "check_values",
     "check_workdir",
     "config_of",
     "config_place",
@@ -49,6 +56,7 @@ __all__ = [
     "import_root",
     "local_paths",
     "make_step_and_state",
+    "of_this_version",
     "open_data",
     "read_config",
     "read_config_file",

@@ -11,11 +11,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import errors, files
+from mmdiffusion_jax import errors, files, shipped
 
 
 def read_config_file(place: str) -> ConfigDict:
     """The config from `get_config()` in FILE, or from `get_config(FORM)` for FILE:FORM.
+
+    Configs that come with the package are named without folder and ending: NAME or NAME:FORM.
 
     Raises:
         ValueError: no such file, one that is no Python or fails, that has no `get_config` or one
@@ -24,6 +26,8 @@ def read_config_file(place: str) -> ConfigDict:
     Example:
         >>> read_config_file("configs/smoke.py").latent
         (8, 8, 1)
+        >>> read_config_file("image_label:small").latent
+        (16, 16, 1)
         >>> read_config_file("configs/smok.py")
         Traceback (most recent call last):
         ...
@@ -61,7 +65,7 @@ def call_in_file(
     The file may import its neighbours, see `import_root`.
 
     Args:
-        place: FILE or FILE:FORM.
+        place: FILE or FILE:FORM, or the name of a config that comes with the package.
         name: of the function.
         mend: what the function has to return, for the error about a file that lacks it.
         form_is_optional: whether a function without an argument is called for every form.
@@ -72,6 +76,7 @@ def call_in_file(
             form where the function takes none, or none where it wants one.
     """
     files.local_path(place, "config")  # a URL has a colon too
+    place = shipped.config_file(place)
     file, _, form = place.partition(":")
     path = files.local_path(file, "config")
     if not path.is_file():

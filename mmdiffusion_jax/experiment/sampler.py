@@ -10,6 +10,7 @@ from absl import logging
 
 from mmdiffusion_jax import errors, process, ranges, sampling
 from mmdiffusion_jax.experiment.sections import SamplingOptions
+from mmdiffusion_jax.modalities import Modality
 from mmdiffusion_jax.networks import MultiModalModel
 
 # Given values that are checked at once.
@@ -127,7 +128,7 @@ class Generator:
         if num_samples < 1:
             raise errors.invalid("num_samples", num_samples, "1 or more", "raise it")
         for name, x in given.items():
-            self._check_values("given", name, x, num_samples)
+            check_values(self._model.modalities, "given", name, x, num_samples)
         diffused = {self._model.primary, *self._model.diffuses} - set(given)
         parts: tuple[tuple[str, Mapping[str, Any]], ...] = (
             ("fixed", fixed or {}),
@@ -142,7 +143,7 @@ class Generator:
                         f"something that this query diffuses, of {sorted(diffused)}",
                         "leave it out",
                     )
-                self._check_values(argument, name, part.values, num_samples)
+                check_values(self._model.modalities, argument, name, part.values, num_samples)
                 if argument == "begin":
                     part.rest_of(self._grid(), self._prior)
                 mask = getattr(part, "mask", None)
@@ -158,20 +159,42 @@ class Generator:
         assert self._prior is not None
         return sampling.plan(self._prior, self._options.times(self._prior.schedule))
 
-    def _check_values(self, argument: str, name: str, x: Any, num_samples: int) -> None:
-        ranges.check_one_of(argument, name, self._model.modalities)
-        shape, kind = self._model.modalities[name].columns
-        if x.shape != (num_samples, *shape) or not np.issubdtype(x.dtype, getattr(np, kind)):
-            raise errors.invalid(
-                f"{argument} {name}",
-                f"shape {x.shape} and dtype {x.dtype}",
-                f"shape {(num_samples, *shape)} and {kind} values",
-                "give one value in data units for each sample",
-            )
-        values = distinct(x)
-        for start in range(0, len(values), _CHUNK):
-            chunk = values[start : start + _CHUNK]
-            self._model.modalities[name].validate(f"{argument} {name}", chunk)
+
+def check_values(
+    modalities: Mapping[str, Modality], argument: str, name: str, x: np.ndarray, num_samples: int
+) -> None:
+    """Checks values of one modality, one for each of so many samples, in data units.
+
+    Args:
+        modalities: by name.
+        argument: what errors call the values, together with the name.
+        name: of the modality.
+        x: (num_samples, …).
+        num_samples: how many there have to be.
+
+    Raises:
+        ValueError: an unknown modality, or values of another shape, kind or range.
+
+    Example:
+        >>> from mmdiffusion_jax.modalities import Label
+        >>> modalities = {"label": Label(latent=(8, 8, 1), num_classes=10)}
+        >>> check_values(modalities, "given", "label", np.array([3, 12]), 2)
+        Traceback (most recent call last):
+        ...
+        ValueError: `given label`: got label 12, expected labels in 0 … 9; ...
+    """
+    ranges.check_one_of(argument, name, modalities)
+    shape, kind = modalities[name].columns
+    if x.shape != (num_samples, *shape) or not np.issubdtype(x.dtype, getattr(np, kind)):
+        raise errors.invalid(
+            f"{argument} {name}",
+            f"shape {x.shape} and dtype {x.dtype}",
+            f"shape {(num_samples, *shape)} and {kind} values",
+            "give one value in data units for each sample",
+        )
+    values = distinct(x)
+    for start in range(0, len(values), _CHUNK):
+        modalities[name].validate(f"{argument} {name}", values[start : start + _CHUNK])
 
 
 def example_key(key: jax.Array, number: jax.Array) -> jax.Array:

@@ -126,7 +126,8 @@ def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
     """Reads the config that an experiment was started with; keys it lacks have their defaults.
 
     Raises:
-        ValueError: no experiment there, or a damaged `config.json`.
+        ValueError: no experiment there, a damaged `config.json`, or one of another version of the
+            package, whose keys or values this one does not know.
     """
     file = Path(workdir) / _FILE
     try:
@@ -139,7 +140,38 @@ def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
         raise errors.invalid(
             "workdir", f"a damaged {file}", "valid JSON", "restore that file"
         ) from error
-    return config_of(values)
+    with of_this_version("workdir", file):
+        return config_of(values)
+
+
+@contextlib.contextmanager
+def of_this_version(argument: str, place: str | os.PathLike[str]) -> Iterator[None]:
+    """What a `ValueError` about a stored experiment means: another version has written it.
+
+    Args:
+        argument: what the caller calls the experiment.
+        place: the file or the folder that is read.
+
+    Raises:
+        ValueError: as it came, with what there is to do about it.
+
+    Example:
+        >>> with of_this_version("workdir", "W/config.json"):
+        ...     config_of({"latent": [8, 8, 1], "trainer": {}})
+        Traceback (most recent call last):
+        ...
+        ValueError: `workdir`: got W/config.json, which this version of the package does not read
+        (`config`: got 'trainer', ...), expected what this version writes; use the version that ...
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise errors.invalid(
+            argument,
+            f"{place}, which this version of the package does not read ({error})",
+            "what this version writes",
+            "use the version that wrote it, or train anew; CHANGELOG.md has the names that changed",
+        ) from error
 
 
 def config_of(values: Mapping[str, Any]) -> ConfigDict:

@@ -60,17 +60,22 @@ def storage(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(stored.shape, stored.dtype, sharding=sharding)
 
 
+class OtherStateError(ValueError):
+    """A checkpoint of another state than is asked for: other leaves, shapes or dtypes."""
+
+
 def require_same(step: int, template: Mapping[str, str], stored: Mapping[str, str]) -> None:
     """Compares {leaf: its description} of a template with that of the checkpoint of a step.
 
     Raises:
-        ValueError: naming the first leaf in which they differ.
+        OtherStateError: naming the first leaf in which they differ.
     """
     for name in [*template, *stored]:
         if template.get(name) != stored.get(name):
-            raise errors.invalid(
+            words = errors.message(
                 "template",
                 f"{template.get(name, 'no leaf')} at {name!r}",
                 f"{stored.get(name, 'no leaf')} there, as the checkpoint of step {step} holds",
                 "build the state from the config the checkpoint was trained with",
             )
+            raise OtherStateError(words)
