@@ -15,7 +15,8 @@ from mmdiffusion_jax.apps.options import (
 )
 from mmdiffusion_jax.apps.pictures import write_pictures
 from mmdiffusion_jax.apps.plan import Plan, plan
-from mmdiffusion_jax.apps.prepare import prepare
+from mmdiffusion_jax.apps.prepare import check_prepare_flags, parse_size, prepare
+from mmdiffusion_jax.apps.prepare_folder import parse_palette, prepare_folder
 from mmdiffusion_jax.apps.requests import Request
 from mmdiffusion_jax.apps.sample import sample
 from mmdiffusion_jax.apps.start import RESTART_CODE, start
@@ -35,6 +36,7 @@ __all__ = [
     "LabelledImages",
     "Plan",
     "Request",
+    "check_prepare_flags",
     "collect_sweep",
     "compare_arms",
     "compare_samplers",
@@ -53,9 +55,12 @@ __all__ = [
     "judge_by_use",
     "load",
     "load_export",
+    "parse_palette",
+    "parse_size",
     "parse_window",
     "plan",
     "prepare",
+    "prepare_folder",
     "sample",
     "split_config",
     "start",

@@ -4,12 +4,10 @@ import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image
-from tensorflow_datasets.core import example_serializer
 
 from mmdiffusion_jax import files
 from mmdiffusion_jax.data.folder.listing import Entry, Listing, shown
@@ -19,14 +17,17 @@ from mmdiffusion_jax.data.folder.pixels import (
     Refused,
     Unreadable,
     box_of,
+    classes_of,
     flatten,
-    mask_classes,
     mask_pixels,
     nearest,
     read_upright,
     shrink,
 )
 from mmdiffusion_jax.data.presence import SUFFIX
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +53,14 @@ class Example:
     is_small: bool = False
 
 
-def features_of(options: FolderOptions, listing: Listing) -> tfds.features.FeaturesDict:
+def features_of(options: FolderOptions, listing: Listing) -> "tfds.features.FeaturesDict":
     """The features of the data set.
 
     They are `image`, `file`, its relative path, and, where asked for, `mask`, `label` and
     `caption`; `<name>_present` where some pictures lack a mask or a label.
     """
+    import tensorflow_datasets as tfds
+
     entries = [entry for split in listing.splits.values() for entry in split]
     present = tfds.features.Tensor(shape=(), dtype=np.bool_)
     features: dict[str, Any] = {
@@ -87,7 +90,9 @@ class ExampleMaker:
         features: of the data set.
     """
 
-    def __init__(self, options: FolderOptions, features: tfds.features.FeaturesDict) -> None:
+    def __init__(self, options: FolderOptions, features: "tfds.features.FeaturesDict") -> None:
+        from tensorflow_datasets.core import example_serializer
+
         self._options, self._features = options, features
         self._folder = files.local_path(options.folder, "folder")
         self._masks = files.local_path(options.masks, "masks") if options.masks else Path()
@@ -129,14 +134,12 @@ class ExampleMaker:
                 "draw the mask on the picture as it is seen, and store it at that size",
             )
         options = self._options
-        channels = len(options.palette[0]) if options.palette else 1
-        pixels = mask_pixels(mask, channels)
+        pixels = mask_pixels(mask, as_colours=bool(options.palette))
         box = box_of(size, options.size, options.crop)
-        return mask_classes(mask, nearest(pixels, box, options.size), options.palette)
+        pixels = nearest(pixels, box, options.size)
+        return classes_of(pixels, options.palette) if options.palette else pixels
 
-    def _serialise(
-        self, entry: Entry, image: Image.Image, classes: np.ndarray | None
-    ) -> bytes:
+    def _serialise(self, entry: Entry, image: Image.Image, classes: np.ndarray | None) -> bytes:
         row: dict[str, Any] = {"image": _png(image), "file": shown(entry.picture)}
         if classes is None:
             classes = np.full(self._options.size, VOID, np.uint8)

@@ -55,11 +55,11 @@ class Listing:
 
 
 def shown(path: str) -> str:
-    """A path as text that can be printed and stored, whatever bytes its name has.
+    r"""A path as text that can be printed and stored, whatever bytes its name has.
 
     Example:
-        >>> shown("a\\udcff.png"), shown("Ünä.png")
-        ('a\\\\xff.png', 'Ünä.png')
+        >>> shown("a\udcff.png"), shown("Ünä.png")
+        ('a\\xff.png', 'Ünä.png')
     """
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
@@ -79,10 +79,12 @@ def split_of(picture: str, test_share: float) -> str:
 
 
 def key(path: str) -> str:
-    """A relative path without its ending, in Unicode's normal form C: systems write ä in two ways.
+    r"""A relative path without its ending, in Unicode's normal form C.
+
+    Systems write ä in two ways, as one letter or as two.
 
     Example:
-        >>> key("a\\u0308/b.jpg")
+        >>> key("a\u0308/b.jpg")
         'ä/b'
     """
     return unicodedata.normalize("NFC", shown(os.path.splitext(path)[0])).replace(os.sep, "/")

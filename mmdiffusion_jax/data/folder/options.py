@@ -10,8 +10,8 @@ BY_FOLDER = "by_folder"
 CROPS = ("centre", "stretch")
 """How pictures come to another shape: their middle is cut out, or they are stretched."""
 
-Class = tuple[int, ...]
-"""What a class of a mask is drawn as: one number or the three of a colour, 0 to 255."""
+Colour = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +25,8 @@ class FolderOptions:
         labels: "by_folder", a CSV file with the columns `file` and `label`, or "" for none.
         captions: a CSV file with the columns `file` and `caption`, or "".
         crop: a name in `CROPS`.
-        palette: what each class of the masks is drawn as, in their order: one number (v,) or a
-            colour (red, green, blue), 0 to 255; empty where masks hold the classes' numbers.
+        palette: the colour that each class has in the masks, in their order, grey levels being
+            colours too; empty where masks hold the classes' numbers.
         grey: whether pictures get one channel in place of three.
         strict: whether an unreadable file is an error; otherwise it is listed and left out.
         test_share: the share of pictures to test on, in (0, 1).
@@ -50,7 +50,7 @@ class FolderOptions:
     labels: str = ""
     captions: str = ""
     crop: str = "centre"
-    palette: tuple[Class, ...] = ()
+    palette: tuple[Colour, ...] = ()
     grey: bool = False
     strict: bool = False
     test_share: float = 0.1
@@ -67,10 +67,12 @@ class FolderOptions:
         if self.palette and not 2 <= len(set(self.palette)) == len(self.palette) <= 255:
             raise errors.invalid(
                 "palette",
-                f"{len(self.palette)} classes, {len(set(self.palette))} of them different",
+                f"{len(self.palette)} colours, {len(set(self.palette))} of them different",
                 "2 to 255 different ones",
                 "correct it",
             )
+        for value in (value for colour in self.palette for value in colour):
+            ranges.check_whole("palette", value, 0, 255)
         if self.grey and self.masks:
             raise errors.invalid(
                 "grey", "masks too", "pictures alone", "leave it out: masks need three channels"

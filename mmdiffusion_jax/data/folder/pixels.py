@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from mmdiffusion_jax.data.folder.options import Class
+from mmdiffusion_jax.data.folder.options import Colour
 
 VOID = 255
 """In a mask: a pixel of no class."""
@@ -53,7 +53,7 @@ def quiet_pillow() -> Iterator[None]:
 
 
 def read_upright(
-    path: str | os.PathLike[str], max_pixels: int, formats: Sequence[str] = _PICTURES
+    path: str | os.PathLike[str], max_pixels: int, formats: tuple[str, ...] = _PICTURES
 ) -> Image.Image:
     """Reads a picture, its first frame, and turns it as its EXIF orientation says.
 
@@ -164,92 +164,81 @@ def nearest(pixels: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
     return pixels[np.ix_(rows, columns)]
 
 
-def mask_classes(image: Image.Image, pixels: np.ndarray, palette: Sequence[Class]) -> np.ndarray:
-    """Pixels of a mask as classes (height, width) uint8, with 255 for void.
+def mask_pixels(image: Image.Image, as_colours: bool) -> np.ndarray:
+    """The pixels of a mask: (height, width) numbers, or (height, width, 3) of colours.
 
-    Without a palette the pixels are the classes: grey levels, places in the file's own palette, or
-    colours whose channels are equal. With one, each colour or number in it is a class; black and
-    255 stand for void where they are none.
-
-    Args:
-        image: the mask as it was read.
-        pixels: of it, from `mask_pixels`, all or some of them.
-        palette: what each class is drawn as, or nothing.
+    Numbers are grey levels, places in the file's own palette, or what the channels of a colour have
+    in common.
 
     Raises:
-        Refused: a number above 255, colours without a palette, or one that is not in it.
+        Refused: transparent pixels, of which nobody knows what they are; colours for numbers; or a
+            number that is not in 0 … 255.
 
     Example:
-        >>> drawn = Image.new("RGB", (2, 1), (0, 0, 255))
-        >>> mask_classes(drawn, mask_pixels(drawn, 3), ((255, 0, 0), (0, 0, 255))).tolist()
-        [[1, 1]]
-    """
-    if palette and len(palette[0]) == 3:
-        return _by_colour(pixels, np.array(palette))
-    if pixels.ndim == 3:
-        if (pixels != pixels[..., :1]).any():
-            differs = (pixels != pixels[..., :1]).any(axis=-1)
-            colour = tuple(map(int, pixels[differs][0]))
-            raise Refused(f"the colour {colour}", "class numbers", "name a palette for colours")
-        pixels = pixels[..., 0]
-    if pixels.max(initial=0) > VOID or pixels.min(initial=0) < 0:
-        wrong = pixels[(pixels > VOID) | (pixels < 0)].flat[0]
-        raise Refused(f"the number {wrong} ({image.mode})", "0 to 255", "number classes from 0")
-    if not palette:
-        return pixels.astype(np.uint8)
-    return _by_number(pixels, np.array(palette)[:, 0])
-
-
-def mask_pixels(image: Image.Image, channels: int) -> np.ndarray:
-    """The pixels of a mask: (height, width) integers, or (height, width, 3) of colours.
-
-    Args:
-        image: the mask as it was read.
-        channels: 3 for colours in any case; 1 for numbers where the file has them.
-
-    Raises:
-        Refused: transparent pixels, of which nobody knows what they are.
+        >>> mask_pixels(Image.new("RGB", (2, 1), (7, 7, 7)), as_colours=False).tolist()
+        [[7, 7]]
     """
     if image.mode != "P" and _may_be_transparent(image):
         alpha = image.convert("RGBA").getchannel("A")
-        if alpha.getextrema()[0] < VOID:
+        if np.asarray(alpha).min(initial=VOID) < VOID:
             raise Refused("transparent pixels", "opaque ones", "paint void as 255, or as black")
-    if channels == 3 or image.mode not in ("1", "L", "P") and not image.mode.startswith("I"):
-        return np.asarray(image.convert("RGB")).astype(np.int64)
-    return np.asarray(image).astype(np.int64)
+    if image.mode.startswith("I"):
+        numbers = np.asarray(image).astype(np.int64)
+        wrong = numbers[(numbers < 0) | (numbers > VOID)]
+        if wrong.size:
+            raise Refused(
+                f"the number {wrong[0]}", "0 to 255 in a mask of 16 bits", "number classes from 0"
+            )
+        image = Image.fromarray(numbers.astype(np.uint8))
+    if as_colours:
+        return np.asarray(image.convert("RGB"))
+    if image.mode in ("1", "L", "P"):
+        return np.asarray(image).astype(np.uint8)
+    colours = np.asarray(image.convert("RGB"))
+    differs = (colours != colours[..., :1]).any(axis=-1)
+    if differs.any():
+        raise Refused(
+            f"the colour {_tuple(colours[differs][0])}",
+            "class numbers, or colours of a palette",
+            "name their colours by --palette",
+        )
+    return colours[..., 0]
+
+
+def classes_of(colours: np.ndarray, palette: Sequence[Colour]) -> np.ndarray:
+    """Colours (…, 3) uint8 → their places in a palette (…) uint8.
+
+    Black and white are void, 255, where they are in no place of it.
+
+    Raises:
+        Refused: another colour that is not in it.
+
+    Example:
+        >>> red, blue = (255, 0, 0), (0, 0, 255)
+        >>> classes_of(np.array([blue, red, (0, 0, 0)], np.uint8), (red, blue)).tolist()
+        [1, 0, 255]
+    """
+    codes, known = _codes(colours), _codes(np.array(palette))
+    order = np.argsort(known)
+    places = np.searchsorted(known[order], codes).clip(max=len(known) - 1)
+    is_known = known[order][places] == codes
+    wrong = ~is_known & (codes != 0) & (codes != 0xFFFFFF)
+    if wrong.any():
+        raise Refused(
+            f"the colour {_tuple(colours[wrong][0])}",
+            f"one of the {len(known)} colours of the palette, or black or white for void",
+            "correct the mask, or the palette",
+        )
+    return np.where(is_known, order[places], VOID).astype(np.uint8)
+
+
+def _codes(colours: np.ndarray) -> np.ndarray:
+    return colours.astype(np.int64) @ np.array([65536, 256, 1])
+
+
+def _tuple(colour: np.ndarray) -> tuple[int, ...]:
+    return tuple(map(int, colour))
 
 
 def _may_be_transparent(image: Image.Image) -> bool:
     return image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info
-
-
-def _by_colour(pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    def code(colours: np.ndarray) -> np.ndarray:
-        return colours[..., 0] * 65536 + colours[..., 1] * 256 + colours[..., 2]
-
-    classes, known = _places(code(pixels), code(palette))
-    is_black = (pixels == 0).all(axis=-1)
-    wrong = ~known & ~is_black
-    if wrong.any():
-        colour = tuple(map(int, pixels[wrong][0]))
-        raise Refused(f"the colour {colour}", "those of the palette, or black", "add it there")
-    return np.where(known, classes, VOID).astype(np.uint8)
-
-
-def _by_number(pixels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    classes, known = _places(pixels, numbers)
-    wrong = ~known & (pixels != VOID)
-    if wrong.any():
-        raise Refused(
-            f"the number {pixels[wrong][0]}", "those of the palette, or 255", "add it there"
-        )
-    return np.where(known, classes, VOID).astype(np.uint8)
-
-
-def _places(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The place of each value in `known`, and whether it is there."""
-    order = np.argsort(known)
-    places = np.searchsorted(known[order], values).clip(max=len(known) - 1)
-    return order[places], known[order][places] == values
-
-

@@ -7,10 +7,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import tensorflow_datasets as tfds
-from tensorflow_datasets.core.dataset_info import DatasetIdentity
+from typing import TYPE_CHECKING, Any
 
 from mmdiffusion_jax import errors, files
 from mmdiffusion_jax.data.folder.examples import ExampleMaker, features_of, modified
@@ -29,6 +26,10 @@ from mmdiffusion_jax.data.folder.shards import (
     unreadable,
     whole_shards,
 )
+from mmdiffusion_jax.data.presence import SUFFIX
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 RECORD_FILE = "prepared.json"
 """In the folder of a data set: what it was made of; it is written when all the rest is there."""
@@ -52,6 +53,7 @@ class Prepared:
         counts: {split: examples}.
         class_names: of the labels, in the order of their numbers.
         num_mask_classes: one more than the highest number in the masks but 255, 0 without masks.
+        missing: {"mask" or "label": how many pictures have none}, where it is not all or none.
         skipped: [(file, reason)] of unreadable files, which it lacks.
         others: {ending: how many files of other kinds were left alone}.
         are_grey: whether no picture has colours, by its format.
@@ -61,12 +63,13 @@ class Prepared:
     folder: Path
     columns: tuple[str, ...]
     counts: Mapping[str, int]
-    class_names: tuple[str, ...]
-    num_mask_classes: int
-    skipped: Sequence[tuple[str, str]]
-    others: Mapping[str, int]
-    are_grey: bool
-    num_small: int
+    class_names: tuple[str, ...] = ()
+    num_mask_classes: int = 0
+    missing: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    skipped: Sequence[tuple[str, str]] = ()
+    others: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    are_grey: bool = False
+    num_small: int = 0
 
 
 def prepare(options: FolderOptions, out: str) -> Prepared:
@@ -109,7 +112,6 @@ def prepare(options: FolderOptions, out: str) -> Prepared:
     listing = list_folder(options, folder)
     if options.strict and listing.unreadable:
         raise unreadable(listing.unreadable)
-    tfds.disable_progress_bar()
     features = features_of(options, listing)
     shards = _shards(options, listing, sorted(features))
     digest = hashlib.sha256("".join(shard.digest for shard in shards).encode()).hexdigest()
@@ -192,19 +194,22 @@ def _shards(options: FolderOptions, listing: Listing, columns: Sequence[str]) ->
         return digest.hexdigest()
 
     return [
-        shard
-        for split in SPLITS
-        for shard in plan_shards(split, listing.splits[split], digest_of)
+        shard for split in SPLITS for shard in plan_shards(split, listing.splits[split], digest_of)
     ]
 
 
 def _summary(
     folder: Path,
     listing: Listing,
-    features: tfds.features.FeaturesDict,
+    features: "tfds.features.FeaturesDict",
     shards: Sequence[Shard],
     records: Mapping[str, ShardRecord],
 ) -> Prepared:
+    entries = [entry for shard in shards for entry in shard.entries]
+    missing = {
+        "mask": sum(not entry.mask for entry in entries),
+        "label": sum(entry.label < 0 for entry in entries),
+    }
     counts = dict.fromkeys(SPLITS, 0)
     for shard in shards:
         counts[shard.split] += records[shard.file].count
@@ -216,6 +221,7 @@ def _summary(
         counts=counts,
         class_names=listing.class_names,
         num_mask_classes=max(numbers, default=-1) + 1,
+        missing={name: count for name, count in missing.items() if name + SUFFIX in features},
         skipped=sorted([*listing.unreadable, *skipped]),
         others=listing.others,
         are_grey=all(record.are_grey for record in records.values()),
@@ -240,11 +246,14 @@ def _check(prepared: Prepared, records: Mapping[str, ShardRecord], strict: bool)
 
 def _write_metadata(
     prepared: Prepared,
-    features: tfds.features.FeaturesDict,
+    features: "tfds.features.FeaturesDict",
     shards: Sequence[Shard],
     records: Mapping[str, ShardRecord],
 ) -> None:
     """Writes what TFDS reads, and the list of what was left out."""
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.dataset_info import DatasetIdentity
+
     folder = prepared.folder
     if prepared.skipped:
         table = io.StringIO()

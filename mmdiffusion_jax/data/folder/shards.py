@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -265,7 +265,7 @@ def unreadable(skipped: Sequence[Sequence[str]]) -> ValueError:
 
 def _in_order(
     make: Callable[[Entry], Example], entries: Iterable[Entry]
-) -> Iterator[Example]:
+) -> Generator[Example, None, None]:
     """Calls by all cores, and yields what they return in order, a few ahead."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     waiting: collections.deque[Future[Example]] = collections.deque()

@@ -13,10 +13,10 @@ _SEPARATORS = (",", ";", "\t")
 def read_rows(
     argument: str, path: str | os.PathLike[str], columns: Sequence[str]
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """The rows of a CSV file in UTF-8, as (line, the values of some columns), without outer spaces.
+    r"""The rows of a CSV file in UTF-8, as (line, the values of some columns).
 
-    Separators are commas, semicolons or tabs, as the header has them. Empty lines, other columns
-    and a byte order mark are left alone.
+    Values are without outer spaces. Separators are commas, semicolons or tabs, as the header has
+    them. Empty lines, other columns and a byte order mark are left alone.
 
     Args:
         argument: what errors call the file.
@@ -31,7 +31,7 @@ def read_rows(
         >>> import pathlib, tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = pathlib.Path(folder, "labels.csv")
-        ...     _ = path.write_text("file,label\\ncats/1.jpg,cat\\n")
+        ...     _ = path.write_text("file,label\ncats/1.jpg,cat\n")
         ...     list(read_rows("labels", path, ("file", "label")))
         [(2, ('cats/1.jpg', 'cat'))]
     """
