@@ -12,6 +12,8 @@ CONFIG_FILE = "config.py"
 # The network sees maps of patches with at most so many rows and columns.
 _LARGEST_MAP = 32
 _HALVINGS = 2
+# The letters of a section that is written in one line.
+_LONGEST_LINE = 60
 
 _HEAD = '''"""{what}: {height} × {width}, {train} to train on and {test} to test on.
 
@@ -112,25 +114,26 @@ def _modalities(prepared: Prepared, others: list[str]) -> Iterator[str]:
 
 
 def _assigned(path: str, fields: dict[str, Any]) -> Iterator[str]:
-    yield f"{path} = ConfigDict("
-    for line in _written(fields).splitlines():
-        yield f"    {line}"
-    yield ")"
+    yield from f"{path} = ConfigDict({_written(fields)})".splitlines()
 
 
 def _written(value: Any) -> str:
-    """A value as Python, with one entry a line where it has more than fit in one."""
-    text = repr(value)
-    if len(text) < 80 or not isinstance(value, dict | tuple):
-        return text.replace("'", '"') if '"' not in text and "\\" not in text else text
-    open_, close = "{}" if isinstance(value, dict) else "()"
-    entries = (
-        [f"{key!r}: {_written(inner)}" for key, inner in value.items()]
-        if isinstance(value, dict)
-        else [_written(inner) for inner in value]
-    )
+    """A value as Python, with an entry a line where all do not fit into one line."""
+    if isinstance(value, str):
+        text = repr(value)
+        return text if '"' in text or "\\" in text else f'"{text[1:-1]}"'
+    if not isinstance(value, dict | tuple):
+        return repr(value)
+    if isinstance(value, dict):
+        entries = [f"{_written(name)}: {_written(inner)}" for name, inner in value.items()]
+    else:
+        entries = [_written(inner) for inner in value]
+    first, last = "{}" if isinstance(value, dict) else "()"
+    line = ", ".join(entries)
+    if len(line) <= _LONGEST_LINE and "\n" not in line:
+        return f"{first}{line}{',' if first == '(' and len(entries) == 1 else ''}{last}"
     inner = "\n".join(f"    {line}" for entry in entries for line in f"{entry},".splitlines())
-    return f"{open_}\n{inner}\n{close}"
+    return f"{first}\n{inner}\n{last}"
 
 
 def unet_fields(size: tuple[int, int], has_label: bool) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def _summary(options: FolderOptions, prepared: Prepared) -> list[str]:
             f"mask: classes 0 … {prepared.num_mask_classes - 1}, and 255 where there is none."
         )
     for name, count in prepared.missing.items():
-        lines.append(f"{name}: {count} pictures have none, and train what needs none.")
+        lines.append(f"pictures without a {name}: {count}; they train what needs none.")
     if prepared.skipped:
         skipped = _some([f"{file} ({reason})" for file, reason in prepared.skipped])
         lines.append(f"left out: {len(prepared.skipped)}, see {SKIPPED_FILE}: {skipped}.")
