@@ -155,7 +155,7 @@ def make_shards(
             part = _counted(itertools.islice(examples, len(shard.entries)), bar)
             records[shard.file] = _make_shard(folder, shard, part, strict)
             check_classes(records.values(), is_all=False)
-    return records
+    return {shard.file: records[shard.file] for shard in shards}
 
 
 def remove_progress(folder: Path) -> None:
@@ -245,7 +245,7 @@ def _check_left_out(left_out: Sequence[Example], count: int, strict: bool) -> No
     refused = [example for example in left_out if example.refused]
     if refused:
         got, expected, mend = refused[0].refused
-        also = f", and {len(refused) - 1} more of {count} masks so" if len(refused) > 1 else ""
+        also = f" and likewise {len(refused) - 1} more of {count}" if len(refused) > 1 else ""
         raise errors.invalid("masks", f"{refused[0].file!r} with {got}{also}", expected, mend)
     if left_out and strict:
         raise unreadable([(example.file, example.reason) for example in left_out])

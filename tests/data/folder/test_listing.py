@@ -64,7 +64,7 @@ def test_two_ways_to_write_a_letter_are_one_split_and_one_name(tmp_path):
             f"{decomposed}.png", share
         )
     touch(tmp_path, f"{composed}.jpg", f"{decomposed}.jpg")
-    with pytest.raises(ValueError, match="`folder`: got .*expected one file of a name"):
+    with pytest.raises(ValueError, match=r"`folder`: got .*expected one file of a name"):
         lists(tmp_path)
 
 
@@ -216,17 +216,17 @@ def test_folders_of_masks_that_are_refused(tmp_path, masks, words):
         (tmp_path / "masks" / name).write_bytes(b"")
     with pytest.raises(ValueError, match=f"`masks`: got .*{words}"):
         lists(tmp_path, masks=str(tmp_path / "masks"))
-    with pytest.raises(ValueError, match="`masks`: got .*the pictures' own"):
+    with pytest.raises(ValueError, match=r"`masks`: got .*the pictures' own"):
         lists(tmp_path, masks=str(tmp_path / "photos"))
 
 
 def test_places_that_are_no_folders(tmp_path):
-    with pytest.raises(ValueError, match="`folder`: got .*where there is nothing"):
+    with pytest.raises(ValueError, match=r"`folder`: got .*where there is nothing"):
         lists(tmp_path)
     (tmp_path / "photos").write_bytes(b"")
-    with pytest.raises(ValueError, match="`folder`: got .*which is a file"):
+    with pytest.raises(ValueError, match=r"`folder`: got .*which is a file"):
         lists(tmp_path)
-    with pytest.raises(ValueError, match="URLs are not supported"):
+    with pytest.raises(ValueError, match=r"URLs are not supported"):
         listing.list_folder(options("gs://bucket/photos"), tmp_path)
 
 
