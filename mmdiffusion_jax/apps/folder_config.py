@@ -72,7 +72,7 @@ def _lines(options: FolderOptions, prepared: Prepared, others: list[str]) -> Ite
     yield 'config.data.source = "tfds"'
     yield "config.data.folder = str(Path(__file__).resolve().parent)"
     yield f"config.latent = {(*options.size, 1 if options.grey else 3)}"
-    yield from _modalities(prepared, others)
+    yield from _modalities(options, prepared, others)
     yield from _assigned("config.backbone", unet_fields(options.size, "label" in others))
     yield "config.process.num_steps = 100"
     yield 'config.process.target = "v"'
@@ -101,14 +101,15 @@ def _lines(options: FolderOptions, prepared: Prepared, others: list[str]) -> Ite
         yield 'config.evaluation.features = "classifier"'
 
 
-def _modalities(prepared: Prepared, others: list[str]) -> Iterator[str]:
+def _modalities(options: FolderOptions, prepared: Prepared, others: list[str]) -> Iterator[str]:
     fields: dict[str, dict[str, Any]] = {"image": {"kind": "image"}}
     if "mask" in others:
         classes = max(2, prepared.num_mask_classes)
         fields["mask"] = {"kind": "segmentation", "num_classes": classes, "void": 255}
     if "label" in others:
         names = prepared.class_names
-        fields["label"] = {"kind": "label", "num_classes": len(names), "grid": (4, 4)}
+        grid = tuple(min(side, 4) for side in options.size)
+        fields["label"] = {"kind": "label", "num_classes": len(names), "grid": grid}
         fields["label"]["class_names"] = names
     yield from _assigned("config.modalities", fields)
 
