@@ -15,7 +15,8 @@ from mmdiffusion_jax.apps.options import (
 )
 from mmdiffusion_jax.apps.pictures import write_pictures
 from mmdiffusion_jax.apps.plan import Plan, plan
-from mmdiffusion_jax.apps.prepare import prepare
+from mmdiffusion_jax.apps.prepare import check_prepare_flags, parse_size, prepare
+from mmdiffusion_jax.apps.prepare_folder import parse_palette, prepare_folder
 from mmdiffusion_jax.apps.requests import Request, check_decoder_guidance
 from mmdiffusion_jax.apps.sample import sample
 from mmdiffusion_jax.apps.start import RESTART_CODE, quiet, start
@@ -36,6 +37,7 @@ __all__ = [
     "Plan",
     "Request",
     "check_decoder_guidance",
+    "check_prepare_flags",
     "collect_sweep",
     "compare_arms",
     "compare_samplers",
@@ -54,9 +56,12 @@ __all__ = [
     "judge_by_use",
     "load",
     "load_export",
+    "parse_palette",
+    "parse_size",
     "parse_window",
     "plan",
     "prepare",
+    "prepare_folder",
     "quiet",
     "sample",
     "split_config",

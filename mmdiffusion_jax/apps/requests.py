@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ class Request:
 
     Attributes:
         num_samples: how many; None for as many as a given file has, or 100 without a file.
-        given: "name=value", or "name@FILE" with an `.npz` that has an array of that name or an
-            `.npy`.
+        given: "name=value", a number or the name of a class, or "name@FILE" with an `.npz` that
+            has an array of that name or an `.npy`.
         seed: of the draws.
         keep: "name@FILE" with an `.npz` that has an array of that name and booleans `<name>_keep`
             of its shape, true where every sample keeps the value.
@@ -34,12 +35,16 @@ class Request:
 
 
 def parse_given(
-    request: Request, names: Collection[str], default: int = 100
+    request: Request,
+    names: Collection[str],
+    default: int = 100,
+    class_names: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> tuple[dict[str, np.ndarray], int]:
     """Reads the given values of modalities (`names`) into arrays with one value a sample.
 
     A value is repeated by broadcasting, and an `.npy` file is mapped, so that only the samples in
     use take memory. There are `default` samples where neither the request nor a file says how many.
+    The value of a modality with `class_names` may be one of them.
 
     Returns:
         {name: (num_samples, …)} and the number of samples.
@@ -51,13 +56,15 @@ def parse_given(
     Example:
         >>> parse_given(Request(2, ["label=3"]), ["image", "label"])
         ({'label': array([3, 3], dtype=int32)}, 2)
+        >>> parse_given(Request(1, ["label=cat"]), ["label"], class_names={"label": ("cat", "dog")})
+        ({'label': array([0], dtype=int32)}, 1)
         >>> given, _ = parse_given(Request(10**11, ["label=3"]), ["image", "label"])
         >>> len(given["label"]), given["label"][-2:]
         (100000000000, array([3, 3], dtype=int32))
     """
     values: dict[str, int | np.ndarray] = {}
     for text in request.given:
-        name, value = _given_value(text, names)
+        name, value = _given_value(text, names, class_names)
         _check_once("given", name, values)
         values[name] = value
     lengths = [len(x) for x in values.values() if isinstance(x, np.ndarray)]
@@ -168,7 +175,9 @@ def parse_interval(texts: Sequence[str]) -> tuple[float, ...]:
         ) from None
 
 
-def _given_value(text: str, names: Collection[str]) -> tuple[str, int | np.ndarray]:
+def _given_value(
+    text: str, names: Collection[str], class_names: Mapping[str, Sequence[str]]
+) -> tuple[str, int | np.ndarray]:
     place = min((text.index(mark) for mark in "=@" if mark in text), default=len(text))
     name, mark, value = text[:place], text[place : place + 1], text[place + 1 :]
     if not value:
@@ -178,6 +187,11 @@ def _given_value(text: str, names: Collection[str]) -> tuple[str, int | np.ndarr
     ranges.check_one_of("given", name, names)
     if mark == "@":
         return name, _read_file("given", name, value)
+    known = class_names.get(name, ())
+    if value in known:
+        return name, known.index(value)
+    if known and not value.lstrip("-").isdecimal():
+        raise errors.unknown(f"given {name}", value, known, f"for a file write {name}@{value}")
     try:
         return name, int(np.array(int(value), np.int32))
     except (ValueError, OverflowError):

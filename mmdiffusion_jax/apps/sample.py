@@ -63,7 +63,9 @@ def sample(
     fixed, begin = parse_parts(request, built.model.modalities)
     parts: dict[str, Any] = {"fixed": fixed, "begin": begin}
     lengths = [len(part.values) for of_names in parts.values() for part in of_names.values()]
-    given, count = parse_given(request, built.model.modalities, *lengths[:1])
+    class_names = {name: kind.class_names for name, kind in built.model.modalities.items()}
+    default = lengths[0] if lengths else 100
+    given, count = parse_given(request, built.model.modalities, default, class_names)
     check_decoder_guidance(options, given)
     generate = built.generate
     if request.weaker:

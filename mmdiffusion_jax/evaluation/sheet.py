@@ -1,6 +1,6 @@
 """Pictures of samples."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from PIL import Image as PillowImage
@@ -35,7 +35,7 @@ def contact_sheet(
     count = len(next(iter(shown.values())))
     sizes = {name: _tile_size(*shown[name][0].shape[:2]) for name in pictures}  # type: ignore[union-attr]
     texts = [_cut(" ".join(str(shown[name][k]) for name in captions)) for k in range(count)]
-    font = ImageFont.load_default()
+    font = _font(texts)
     widths = [width for _, width in sizes.values()] + [int(font.getlength(text)) for text in texts]
     cell_height = sum(height for height, _ in sizes.values()) + (_CAPTION if captions else 0) + 4
     cell_width = max(widths) + 4
@@ -70,6 +70,16 @@ def _tile_size(height: int, width: int) -> tuple[int, int]:
     shrunk = (round(side * _LARGEST / longer) for side in (height, width))
     rows, columns = (max(_SMALLEST, side) for side in shrunk)
     return rows, columns
+
+
+def _font(texts: Iterable[str]) -> "ImageFont.ImageFont | ImageFont.FreeTypeFont":
+    """Pillow's font, or one of more alphabets where a text goes beyond what that has, Latin-1."""
+    font = ImageFont.load_default()
+    if max(map(ord, "".join(texts)), default=0) < 256:
+        return font
+    import matplotlib
+
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 10)
 
 
 def _cut(text: str) -> str:

@@ -211,6 +211,11 @@ class Modality(nn.Module):
         return 0
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the labels, in the order of their numbers; none where they have none."""
+        return ()
+
+    @property
     def shows_labels(self) -> bool:
         """Whether a classifier may tell labels from x, uint8 or floats clipped to [−1, 1]."""
         return False

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from mmdiffusion_jax import metrics
+from mmdiffusion_jax import errors, metrics
 from mmdiffusion_jax.modalities.base import Features, Modality
 from mmdiffusion_jax.modalities.categorical import Categorical
 from mmdiffusion_jax.modalities.encoders import coarse_shape, enlarge, unit_rms
@@ -24,9 +24,11 @@ class Label(Categorical):
         num_classes: how many classes, at least 2.
         grid: (rows, columns) of the table's rows, enlarged linearly to the latent. Left out, they
             have the latent's own, and E(k) looks like noise; U-Nets learn faster from a coarse one.
+        class_names: of the classes in the order of their numbers, for captions and commands; left
+            out, numbers stand for themselves.
 
     Raises:
-        ValueError: a grid larger than the latent.
+        ValueError: a grid larger than the latent, or another number of names than of classes.
 
     Example:
         >>> import jax.numpy as jnp
@@ -38,6 +40,9 @@ class Label(Categorical):
     """
 
     grid: tuple[int, int] | None = None
+    class_names: tuple[str, ...] = ()
+
+    decoder_fields = Categorical.decoder_fields | {"class_names"}
     nouns = ("label", "labels")
     figures = MappingProxyType({"accuracy": True})
     drawn = "before"
@@ -45,6 +50,14 @@ class Label(Categorical):
     def __post_init__(self) -> None:
         super().__post_init__()
         coarse_shape(self.grid, self.latent)
+        names = self.class_names
+        if names and not len(set(names)) == len(names) == self.num_classes:
+            raise errors.invalid(
+                "class_names",
+                f"{len(names)} names, {len(set(names))} of them different",
+                f"{self.num_classes} different ones, or none",
+                "name each class once",
+            )
 
     def setup(self) -> None:
         """The table and the head's layers."""
@@ -81,5 +94,6 @@ class Label(Categorical):
         return unit_rms(enlarge(self.table, self.latent), num_axes=3)
 
     def show(self, x: np.ndarray) -> list[np.ndarray | str]:
-        """The class indices as captions."""
-        return [str(int(label)) for label in np.asarray(x)]
+        """The classes as captions, by their names where they have any."""
+        numbers = map(int, np.asarray(x))
+        return [self.class_names[k] if self.class_names else str(k) for k in numbers]

@@ -74,6 +74,14 @@ def test_captions_of_any_length_are_drawn(caption):
     assert picture.shape[1] < 10 * 1000
 
 
+def test_other_alphabets_have_their_letters():
+    """Letters that a font lacks are all drawn by one box."""
+    drawn = [sheet([letter]) for letter in "жщΩλא"]
+    for index, picture in enumerate(drawn):
+        for other in drawn[:index]:
+            assert picture.shape != other.shape or (picture != other).any()
+
+
 def test_a_wide_caption_widens_the_cells():
     short, long = (sheet(["1", text]) for text in ("2", "a caption wider than its picture"))
     assert long.shape[1] > short.shape[1]

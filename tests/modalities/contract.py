@@ -20,6 +20,7 @@ NUM_DRAWS = 8192
 
 # Other values of the fields that no encoder reads.
 DECODER_FIELDS = {
+    "class_names": tuple("abcde"),
     "is_primary": True,
     "num_levels": 17,
     "num_squares": 2,
