@@ -86,6 +86,7 @@ def _lines(options: FolderOptions, prepared: Prepared, others: list[str]) -> Ite
         tasks = {"image, mask": 0.1, "image | mask": 0.4, "mask | image": 0.5}
         yield from _assigned("config.loss.tasks", tasks)
     yield "config.training.num_steps = 5000"
+    yield 'config.training.optimiser = "muon"'
     large = max(options.size) > _LARGEST_MAP // 2
     yield f"config.training.batch_size = {min(16 if large else 32, prepared.counts['train'])}"
     yield "config.training.warmup_steps = 100"
@@ -147,10 +148,10 @@ def unet_fields(size: tuple[int, int], has_label: bool) -> dict[str, Any]:
     Example:
         >>> fields = unet_fields((64, 64), has_label=True)
         >>> fields["patch_size"], fields["channel_mults"], fields["attention_resolutions"]
-        (2, (1, 2, 2), (8,))
+        (2, (1, 1, 1), (8,))
         >>> fields = unet_fields((100, 75), has_label=False)
         >>> fields["patch_size"], fields["channel_mults"], fields["attention_resolutions"]
-        (1, (2,), (100,))
+        (1, (1,), (100,))
     """
     patch = 1
     while max(size) > patch * _LARGEST_MAP and not any(side % (2 * patch) for side in size):
@@ -162,11 +163,12 @@ def unet_fields(size: tuple[int, int], has_label: bool) -> dict[str, Any]:
     return {
         "kind": "unet",
         "patch_size": patch,
-        "width": 16,
-        "channel_mults": ((2,), (1, 2), (1, 2, 2))[halvings],
+        "width": 32,
+        "channel_mults": (1,) * (halvings + 1),
         "num_res_blocks": 1,
         "attention_resolutions": (rows,),
         "num_head_channels": 32,
         "num_groups": 8,
         "bottleneck_features": has_label,
+        "skip_filters": 4,
     }
