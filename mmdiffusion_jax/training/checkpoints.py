@@ -237,19 +237,45 @@ class Checkpoints:
         self.wait()
         leaves, structure = named_leaves(template, "template", (jax.Array, jax.ShapeDtypeStruct))
         newest, skipped = self._newest(lambda step: self._read(step, leaves))
-        if newest is not None:
-            self._set_aside(list(skipped))
-            step, (arrays, position) = newest
-            return Restored(step, jax.tree.unflatten(structure, arrays), position)
-        if not skipped:
+        if newest is None:
+            self._require_no_step(skipped)
             return None
-        listed = "; ".join(f"step {step}: {reason}" for step, reason in skipped.items())
-        raise errors.invalid(
-            "folder",
-            f"{self._folder} without a usable checkpoint ({listed})",
-            "at least one whole checkpoint, or no step at all",
-            "bring one back from a copy, or train in another folder",
-        )
+        self._set_aside(list(skipped))
+        step, (arrays, position) = newest
+        return Restored(step, jax.tree.unflatten(structure, arrays), position)
+
+    def restore_part(self, choose: Callable[[Mapping[str, Any]], str]) -> Restored | None:
+        """Reads a part of the newest undamaged step, without a template, into host memory.
+
+        Steps that are unsealed or damaged are treated as in `restore`, but none is moved.
+
+        Args:
+            choose: the saved position → the path of the part, keys joined by "/".
+
+        Returns:
+            The checkpoint, whose state is {path of a leaf within the part: `np.ndarray`}, empty
+            where no leaf has such a path; or None if the folder has no step at all.
+
+        Raises:
+            ValueError: as `restore`.
+
+        Example:
+            >>> import tempfile
+            >>> import jax.numpy as jnp
+            >>> with Checkpoints(tempfile.mkdtemp()) as checkpoints:
+            ...     state = {"ema": {"w": jnp.ones(2)}, "params": {"w": jnp.zeros(2)}}
+            ...     checkpoints.save(5, state, {"examples": 160})
+            ...     checkpoints.restore_part(lambda position: "ema").state
+            {'w': array([1., 1.], dtype=float32)}
+        """
+        self._require_open()
+        self.wait()
+        newest, skipped = self._newest(lambda step: self._read_part(step, choose))
+        if newest is None:
+            self._require_no_step(skipped)
+            return None
+        step, (arrays, position) = newest
+        return Restored(step, arrays, position)
 
     def newest_position(self) -> tuple[int, dict[str, Any]] | None:
         """The newest undamaged step and the position saved with it, without its arrays.
@@ -409,6 +435,33 @@ class Checkpoints:
             key = jax.random.wrap_key_data(arrays[name], impl=kind)
             arrays[name] = jax.device_put(key, wanted[name].sharding)
         return [arrays[name] for name in leaves], contents["position"]
+
+    def _read_part(
+        self, step: int, choose: Callable[[Mapping[str, Any]], str]
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        contents = self._contents(step)
+        part = f"{choose(contents['position'])}/"
+        names = [name for name in contents["leaves"] if name.startswith(part)]
+        arrays = {}
+        if names:
+            args = ocp.args.PyTreeRestore(
+                item=dict.fromkeys(names, 0),
+                restore_args=dict.fromkeys(names, ocp.RestoreArgs(restore_type=np.ndarray)),
+                partial_restore=True,
+            )
+            arrays = self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
+        return {name.removeprefix(part): arrays[name] for name in names}, contents["position"]
+
+    def _require_no_step(self, skipped: Mapping[int, str]) -> None:
+        """Raises the error of a folder whose steps are all unusable."""
+        if skipped:
+            listed = "; ".join(f"step {step}: {reason}" for step, reason in skipped.items())
+            raise errors.invalid(
+                "folder",
+                f"{self._folder} without a usable checkpoint ({listed})",
+                "at least one whole checkpoint, or no step at all",
+                "bring one back from a copy, or train in another folder",
+            )
 
     def _set_aside(self, steps: list[int]) -> None:
         if self._read_only or not steps:
