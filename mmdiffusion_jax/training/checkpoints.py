@@ -449,7 +449,9 @@ class Checkpoints:
                 restore_args=dict.fromkeys(names, ocp.RestoreArgs(restore_type=np.ndarray)),
                 partial_restore=True,
             )
-            arrays = self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
+            # The manager may know the item by another handler, which reads all or nothing.
+            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+                arrays = checkpointer.restore(self._folder / str(step) / "state", args=args)
         return {name.removeprefix(part): arrays[name] for name in names}, contents["position"]
 
     def _require_no_step(self, skipped: Mapping[int, str]) -> None:
