@@ -19,16 +19,25 @@ from safetensors.numpy import load_file, save_file
 from mmdiffusion_jax import apps, experiment, graceful, training
 from mmdiffusion_jax.experiment.pretrained import FILE
 from mmdiffusion_jax.model import query_roles
+from tests.apps.small import run_python
+from tests.experiment.start_worker import MESHES
 from tests.experiment.trained import STEP, leave_trained, small_config, source
 
 EMBEDDING = {"kind": "embedding", "dims": 4}
 DIT = {"kind": "dit", "width": 16, "depth": 1, "num_heads": 2}
 BACKBONES = {
-    "dit": {**DIT, "context_tokens": 1},
+    "dit": DIT,
+    "dit with tokens": {**DIT, "context_tokens": 1},
     "uvit": {"kind": "uvit", "width": 16, "depth": 3, "num_heads": 2},
-    "unet": {"kind": "unet", "width": 16, "channel_mults": (1,), "num_res_blocks": 1,
-             "num_groups": 4, "attention_resolutions": ()},
-}  # fmt: skip
+    "unet": {
+        "kind": "unet",
+        "width": 16,
+        "channel_mults": (1,),
+        "num_res_blocks": 1,
+        "num_groups": 4,
+        "num_head_channels": 8,
+    },
+}
 
 
 def stored(workdir, step=STEP):
@@ -138,14 +147,18 @@ def test_a_name_in_the_place_of_another_does_not_get_its_inputs(trained, tmp_pat
     assert not flat(state.params)["backbone/context/kernel"].any()
 
 
-@pytest.mark.parametrize("kind", BACKBONES)
-@pytest.mark.parametrize("gained_by", ["label", "image"])
-def test_at_first_it_does_what_the_source_does(tmp_path, kind, gained_by):
-    """Where what is new is absent, also of a source that was shown nothing."""
-    without = ["label"] if gained_by == "image" else []
+@pytest.mark.parametrize(
+    ("kind", "without"),
+    [
+        *((kind, ()) for kind in BACKBONES),
+        # The others have a token more than a source that is shown nothing.
+        ("dit", ("label",)),
+        ("unet", ("label",)),
+    ],
+)
+def test_at_first_it_does_what_the_source_does(tmp_path, kind, without):
+    """Where what is new is absent."""
     known = [name for name in ("label",) if name not in without]
-    if kind == "uvit" and without:
-        pytest.skip("its context is one more token, which a source without context lacks")
     old = small_config(BACKBONES[kind], without=without)
     place = leave_trained(tmp_path / "source", old)
     old = experiment.build(old)
@@ -250,6 +263,24 @@ def test_a_constraint_and_a_source_do_not_go_together(trained, tmp_path):
     held = experiment.Constraint(built.loss, built.init)
     with pytest.raises(ValueError, match=r"`config\.init_from`: got .*expected nothing where"):
         experiment.fit(built, source(), tmp_path, None, held)
+
+
+def test_devices_share_what_is_taken(trained, tmp_path):
+    done = run_python("tests/experiment/start_worker.py", trained, tmp_path, devices=8)
+    assert done.returncode == 0, done.stderr
+    sizes = json.loads(done.stdout)
+    theirs = under(stored(trained), "ema")
+    for name in MESHES:
+        with np.load(tmp_path / f"{name}.npz") as leaves:
+            for key in set(theirs) - set(READERS):
+                np.testing.assert_array_equal(leaves[key], theirs[key])
+            shown = leaves["backbone/shown/kernel"].reshape(4, 3, 16)
+        np.testing.assert_array_equal(
+            shown[:, :2], theirs["backbone/shown/kernel"].reshape(4, 2, 16)
+        )
+    whole, held = sizes["fsdp"]
+    assert sizes["data"] == [whole, whole]
+    assert held < whole / 4
 
 
 def _no_config(place):
