@@ -5,6 +5,7 @@ What a source holds is read by the libraries of its format, Orbax and safetensor
 
 import dataclasses
 import json
+import re
 import shutil
 
 import chex
@@ -16,10 +17,11 @@ import pytest
 from flax import traverse_util
 from safetensors.numpy import load_file, save_file
 
+from configs import digits
 from mmdiffusion_jax import apps, experiment, graceful, training
-from mmdiffusion_jax.experiment.pretrained import FILE
+from mmdiffusion_jax.experiment.pretrained import FILE, shapes_of
 from mmdiffusion_jax.model import query_roles
-from tests.apps.small import run_python
+from tests.apps.small import ROOT, run_python
 from tests.experiment.start_worker import MESHES
 from tests.experiment.trained import STEP, leave_trained, small_config, source
 
@@ -384,3 +386,21 @@ def test_an_update_takes_no_source(trained, tmp_path):
     config.graceful = {}
     with pytest.raises(ValueError, match=r"`config\.init_from`: .*graceful\.warm_start"):
         apps.update(config, str(tmp_path / "w"), [str(trained)])
+
+
+def test_the_example_of_the_page():
+    """docs/fine_tuning.md: what it says of each parameter is so."""
+    page = (ROOT / "docs" / "fine_tuning.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names = {}
+    exec(code, names)
+    configs = (names["get_config"], digits.get_config)
+    ours, theirs = (experiment.build(config()) for config in configs)
+    assert ours.settings.init_from == "workdirs/digits"
+    shapes = {name: np.zeros(x.shape, x.dtype) for name, x in shapes_of(theirs).items()}
+    source = experiment.Pretrained("The digits", shapes, theirs)
+    fates = {name: fate for name, _, fate in source.transfer(ours).rows()}
+    claims = dict(re.findall(r"^\| `(\w+/\S+)` \| (.*) \|$", page, re.MULTILINE))
+    assert len(claims) == 5
+    for name, fate in claims.items():
+        assert fates[name] == fate
