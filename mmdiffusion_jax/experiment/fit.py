@@ -38,12 +38,11 @@ def fit(
     folder: Path,
     monitor: training.Monitor,
     constraint: Constraint | None = None,
-    pretrained: Pretrained | None = None,
 ) -> training.TrainState:
     """Trains from the newest checkpoint in a folder, or from the beginning, to the last step.
 
     Where `init_from` names a source, a checkpoint of step 0 holds what was taken of it before the
-    first step. So the source is read once, and a run that goes on does not need it.
+    first step. So a run that goes on does not need the source, and takes nothing twice.
 
     Args:
         built: the experiment.
@@ -52,7 +51,6 @@ def fit(
         folder: held by this run, see `hold_workdir`.
         monitor: evaluates, draws and profiles, such as `evaluation.monitor`.
         constraint: what replaces the experiment's loss and initialisation, or None.
-        pretrained: from `open_pretrained`; left out, it is opened here.
 
     Returns:
         The state after the last step taken.
@@ -71,9 +69,7 @@ def fit(
             "nothing where a constraint initialises the parameters",
             "leave it out",
         )
-    pretrained = pretrained or open_pretrained(built, folder)
-    if pretrained is not None:
-        _begin_from(built, mesh, folder, pretrained)
+    _begin_from_source(built, mesh, folder)
     step, state = make_step_and_state(built, mesh, constraint)
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     logging.info("%d parameters, %d training examples, %d devices.", count, len(source), mesh.size)
@@ -97,10 +93,11 @@ def fit(
     )
 
 
-def _begin_from(
-    built: Experiment, mesh: jax.sharding.Mesh, folder: Path, pretrained: Pretrained
-) -> None:
+def _begin_from_source(built: Experiment, mesh: jax.sharding.Mesh, folder: Path) -> None:
     """Saves the first state of a run that begins with parameters of another model."""
+    pretrained = open_pretrained(built, folder)
+    if pretrained is None:
+        return
     report = pretrained.report(built)
     logging.info("%s", report)
     if jax.process_index() == 0:

@@ -24,7 +24,14 @@ from jax.experimental import multihost_utils
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.training.digests import Verdict, seal, verify
-from mmdiffusion_jax.training.leaves import describe, is_key, named_leaves, require_same, storage
+from mmdiffusion_jax.training.leaves import (
+    describe,
+    is_key,
+    named_leaves,
+    read_leaves,
+    require_same,
+    storage,
+)
 
 
 @dataclass(frozen=True)
@@ -236,18 +243,16 @@ class Checkpoints:
         self._require_open()
         self.wait()
         leaves, structure = named_leaves(template, "template", (jax.Array, jax.ShapeDtypeStruct))
-        newest, skipped = self._newest(lambda step: self._read(step, leaves))
+        newest = self._newest_usable(lambda step: self._read(step, leaves))
         if newest is None:
-            self._require_no_step(skipped)
             return None
-        self._set_aside(list(skipped))
         step, (arrays, position) = newest
         return Restored(step, jax.tree.unflatten(structure, arrays), position)
 
     def restore_part(self, choose: Callable[[Mapping[str, Any]], str]) -> Restored | None:
         """Reads a part of the newest undamaged step, without a template, into host memory.
 
-        Steps that are unsealed or damaged are treated as in `restore`, but none is moved.
+        Steps that are unsealed or damaged are treated as in `restore`.
 
         Args:
             choose: the saved position → the path of the part, keys joined by "/".
@@ -270,12 +275,8 @@ class Checkpoints:
         """
         self._require_open()
         self.wait()
-        newest, skipped = self._newest(lambda step: self._read_part(step, choose))
-        if newest is None:
-            self._require_no_step(skipped)
-            return None
-        step, (arrays, position) = newest
-        return Restored(step, arrays, position)
+        newest = self._newest_usable(lambda step: self._read_part(step, choose))
+        return None if newest is None else Restored(newest[0], *newest[1])
 
     def newest_position(self) -> tuple[int, dict[str, Any]] | None:
         """The newest undamaged step and the position saved with it, without its arrays.
@@ -393,6 +394,22 @@ class Checkpoints:
             logging.warning("checkpoint of step %d is skipped: %s; %s", step, reason, instead)
         return None, skipped
 
+    def _newest_usable(self, read: Callable[[int], Any]) -> tuple[int, Any] | None:
+        """The newest usable step with what was read of it, or None where there is no step."""
+        newest, skipped = self._newest(read)
+        if newest is not None:
+            self._set_aside(list(skipped))
+            return newest
+        if not skipped:
+            return None
+        listed = "; ".join(f"step {step}: {reason}" for step, reason in skipped.items())
+        raise errors.invalid(
+            "folder",
+            f"{self._folder} without a usable checkpoint ({listed})",
+            "at least one whole checkpoint, or no step at all",
+            "bring one back from a copy, or train in another folder",
+        )
+
     def _open(self, step: int, read: Callable[[int], Any]) -> tuple[str | None, Any]:
         """Why a step cannot be used, or None and what was read of it."""
         verdict, reason = self._examine(step)
@@ -442,28 +459,8 @@ class Checkpoints:
         contents = self._contents(step)
         part = f"{choose(contents['position'])}/"
         names = [name for name in contents["leaves"] if name.startswith(part)]
-        arrays = {}
-        if names:
-            args = ocp.args.PyTreeRestore(
-                item=dict.fromkeys(names, 0),
-                restore_args=dict.fromkeys(names, ocp.RestoreArgs(restore_type=np.ndarray)),
-                partial_restore=True,
-            )
-            # The manager may know the item by another handler, which reads all or nothing.
-            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-                arrays = checkpointer.restore(self._folder / str(step) / "state", args=args)
+        arrays = read_leaves(self._folder / str(step) / "state", names)
         return {name.removeprefix(part): arrays[name] for name in names}, contents["position"]
-
-    def _require_no_step(self, skipped: Mapping[int, str]) -> None:
-        """Raises the error of a folder whose steps are all unusable."""
-        if skipped:
-            listed = "; ".join(f"step {step}: {reason}" for step, reason in skipped.items())
-            raise errors.invalid(
-                "folder",
-                f"{self._folder} without a usable checkpoint ({listed})",
-                "at least one whole checkpoint, or no step at all",
-                "bring one back from a copy, or train in another folder",
-            )
 
     def _set_aside(self, steps: list[int]) -> None:
         if self._read_only or not steps:
