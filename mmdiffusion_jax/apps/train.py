@@ -18,7 +18,7 @@ UPDATE_FILE = "update.json"
 
 
 def train(
-    config: ConfigDict, workdir: str, profile: tuple[int, int] | None = None
+    config: ConfigDict, workdir: str, profile: tuple[int, int] | None = None, retuned: bool = True
 ) -> training.TrainState:
     """Trains an experiment, or goes on with the one in `workdir`.
 
@@ -26,19 +26,22 @@ def train(
         config: the experiment's.
         workdir: its folder.
         profile: (first, last) step to record for XProf into `workdir/profile`, or None.
+        retuned: whether a run may go on with another learning rate or batch size, and what else
+            `experiment.hold_workdir` says.
 
     Returns:
         The state after the last step taken.
 
     Raises:
-        ValueError: a bad config, bad data, or a workdir that cannot be written to, that holds
-            another experiment or that another run is writing to.
+        ValueError: a bad config, bad data, a workdir that cannot be written to, that holds another
+            experiment or that another run is writing to, or a `config.init_from` that does not
+            serve.
     """
     config = experiment.local_paths(config)
     workdir = str(files.local_path(workdir, "workdir"))
     built = experiment.build(config)
     experiment.share_batch(built)
-    experiment.check_workdir(workdir, config)
+    experiment.check_workdir(workdir, config, retuned)
     if (Path(workdir) / UPDATE_FILE).exists():
         raise errors.invalid(
             "workdir",
@@ -47,22 +50,23 @@ def train(
             "go on with launch/update.py",
         )
     require_writable(workdir)
+    experiment.open_pretrained(built, workdir)  # refused before anything is written
     source, test = open_data(config)
     config = experiment.draw_scarce_last(config, built, source)
     built = experiment.build(config)
     monitor = evaluation.monitor(built, test, profile)
-    with hold(workdir, config) as folder:
+    with hold(workdir, config, retuned) as folder:
         return experiment.fit(built, source, folder, monitor)
 
 
 def train_to_the_end(config: ConfigDict, workdir: str) -> None:
-    """Trains as `train` does, for programs that go on with what was trained.
+    """Trains as `train` does, for programs that go on with what was trained, and count on how.
 
     Raises:
         ValueError: as `train`.
         KeyboardInterrupt: a signal stopped the run; it has a checkpoint.
     """
-    taken, num_steps = int(train(config, workdir).step), config.training.num_steps
+    taken, num_steps = int(train(config, workdir, retuned=False).step), config.training.num_steps
     if taken < num_steps:
         raise KeyboardInterrupt(f"{workdir} is at step {taken} of {num_steps}; run again to go on")
 
@@ -110,11 +114,13 @@ def require_writable(workdir: str) -> None:
         files.writable_folder(workdir, "workdir")
 
 
-def hold(workdir: str, config: ConfigDict) -> contextlib.AbstractContextManager[Path]:
+def hold(
+    workdir: str, config: ConfigDict, retuned: bool = False
+) -> contextlib.AbstractContextManager[Path]:
     """The workdir, locked by process 0 for its whole run."""
     if jax.process_index() > 0:
         return contextlib.nullcontext(Path(workdir))
-    return experiment.hold_workdir(workdir, config)
+    return experiment.hold_workdir(workdir, config, retuned)
 
 
 def with_sampling(config: ConfigDict, sampling: Mapping[str, Any]) -> ConfigDict:

@@ -53,6 +53,13 @@ def update(
     deployed = [str(files.local_path(path, "from")) for path in deployed]
     ensemble = [str(files.local_path(path, "ensemble")) for path in ensemble]
     built = experiment.build(config)
+    if built.settings.init_from:
+        raise errors.invalid(
+            "config.init_from",
+            built.settings.init_from,
+            "nothing in an update, whose parameters come from what is deployed",
+            "leave it out, and set graceful.warm_start to begin with all that fits",
+        )
     for path in (*deployed, *ensemble):
         if Path(path).resolve() == Path(workdir).resolve():
             raise errors.invalid(

@@ -7,6 +7,7 @@ from mmdiffusion_jax.experiment.contents import data_digests
 from mmdiffusion_jax.experiment.fit import (
     Constraint,
     abstract_state,
+    first_state,
     fit,
     make_step_and_state,
     share_batch,
@@ -14,6 +15,12 @@ from mmdiffusion_jax.experiment.fit import (
 from mmdiffusion_jax.experiment.formulation import Formulation, Shared
 from mmdiffusion_jax.experiment.overrides import config_place, unknown_override
 from mmdiffusion_jax.experiment.paths import local_paths
+from mmdiffusion_jax.experiment.pretrained import (
+    Pretrained,
+    encoder_paths,
+    open_pretrained,
+    read_pretrained,
+)
 from mmdiffusion_jax.experiment.sampler import Generator, check_values, distinct
 from mmdiffusion_jax.experiment.scarce import draw_scarce_last
 from mmdiffusion_jax.experiment.sections import EvaluationOptions, SamplingOptions
@@ -34,6 +41,7 @@ __all__ = [
     "Experiment",
     "Formulation",
     "Generator",
+    "Pretrained",
     "SamplingOptions",
     "Settings",
     "Shared",
@@ -51,6 +59,8 @@ __all__ = [
     "default_config",
     "distinct",
     "draw_scarce_last",
+    "encoder_paths",
+    "first_state",
     "fit",
     "hold_workdir",
     "import_root",
@@ -58,8 +68,10 @@ __all__ = [
     "make_step_and_state",
     "of_this_version",
     "open_data",
+    "open_pretrained",
     "read_config",
     "read_config_file",
+    "read_pretrained",
     "read_section",
     "read_settings",
     "share_batch",

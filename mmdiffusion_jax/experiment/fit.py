@@ -8,9 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
+from flax import traverse_util
 
-from mmdiffusion_jax import data, training
+from mmdiffusion_jax import data, errors, files, training
 from mmdiffusion_jax.experiment.build import Experiment
+from mmdiffusion_jax.experiment.pretrained import CHECKPOINTS, FILE, Pretrained, open_pretrained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,9 @@ def fit(
 ) -> training.TrainState:
     """Trains from the newest checkpoint in a folder, or from the beginning, to the last step.
 
+    Where `init_from` names a source, a checkpoint of step 0 holds what was taken of it before the
+    first step. So a run that goes on does not need the source, and takes nothing twice.
+
     Args:
         built: the experiment.
         source: the training split; a predictor trains on the examples alone that have all that it
@@ -51,11 +56,20 @@ def fit(
         The state after the last step taken.
 
     Raises:
-        ValueError: no training example has what the formulation needs.
+        ValueError: no training example has what the formulation needs, `init_from` with a
+            constraint, or as `open_pretrained`.
     """
     mesh, split, rows = share_batch(built)
     size = built.training.batch_size
     source = _training_examples(built, source)
+    if constraint and built.settings.init_from:
+        raise errors.invalid(
+            "config.init_from",
+            built.settings.init_from,
+            "nothing where a constraint initialises the parameters",
+            "leave it out",
+        )
+    _begin_from_source(built, mesh, folder)
     step, state = make_step_and_state(built, mesh, constraint)
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     logging.info("%d parameters, %d training examples, %d devices.", count, len(source), mesh.size)
@@ -76,6 +90,53 @@ def fit(
         open_batches,
         monitor,
         jax.device_put(constraint.constants, whole) if constraint else (),
+    )
+
+
+def _begin_from_source(built: Experiment, mesh: jax.sharding.Mesh, folder: Path) -> None:
+    """Saves the first state of a run that begins with parameters of another model."""
+    pretrained = open_pretrained(built, folder)
+    if pretrained is None:
+        return
+    report = pretrained.report(built)
+    logging.info("%s", report)
+    if jax.process_index() == 0:
+        files.write_text(folder / FILE, report + "\n")
+    state = first_state(built, mesh, pretrained)
+    with training.Checkpoints(folder / CHECKPOINTS, keep=built.training.keep) as checkpoints:
+        checkpoints.save(0, state, {"next_example": 0})
+
+
+def first_state(
+    built: Experiment, mesh: jax.sharding.Mesh, pretrained: Pretrained
+) -> training.TrainState:
+    """The state that training begins with where it begins with parameters of another model.
+
+    What is taken is bit for bit the source's, in the parameters and in every average. The
+    optimiser's state is that of a beginning. No device holds more than its part.
+
+    Raises:
+        ValueError: as `Pretrained.transfer`.
+    """
+    layout = traverse_util.flatten_dict(abstract_state(built, mesh).params, sep="/")
+    taken = {
+        name: jax.make_array_from_callback(x.shape, layout[name].sharding, x.__getitem__)
+        for name, x in pretrained.taken(built).items()
+    }
+
+    def init(key: jax.Array, taken: Mapping[str, jax.Array]) -> Any:
+        fresh = traverse_util.flatten_dict(built.init(key), sep="/")
+        return traverse_util.unflatten_dict({**fresh, **taken}, sep="/")
+
+    options = built.training
+    return training.create_state(
+        jax.random.key(built.seed),
+        init,
+        training.make_optimiser(options),
+        mesh,
+        built.sharding,
+        (taken,),
+        options.ema_widths,
     )
 
 

@@ -13,6 +13,7 @@ _PATHS = (
     "data.embedder",
     "evaluation.features",
     "evaluation.lpips",
+    "init_from",
 )
 
 
@@ -32,8 +33,8 @@ def local_paths(config: ConfigDict) -> ConfigDict:
     """
     config = config.copy_and_resolve_references()
     for path in _PATHS:
-        section, _, key = path.partition(".")
-        values = config.get(section)
+        section, _, key = path.rpartition(".")
+        values = config.get(section) if section else config
         if not isinstance(values, ConfigDict) or key not in values:
             continue
         value = values[key]

@@ -38,6 +38,8 @@ class Settings:
 
     Attributes:
         seed: of initialisation, steps and data order.
+        init_from: a workdir, or a file that launch/export.py wrote, whose averaged parameters
+            training begins with, wherever name, shape and dtype are the same; "" for none.
         data: which data, and where they lie.
         latent: (height, width, channels) of the diffusion space.
         modalities: {name: {"kind": a name in `MODALITIES`, **its fields}}.
@@ -62,6 +64,7 @@ class Settings:
     """
 
     seed: int = 0
+    init_from: str = ""
     data: DataOptions = dataclasses.field(default_factory=DataOptions)
     latent: tuple[int, ...] = (8, 8, 1)
     modalities: Mapping[str, Choice] = dataclasses.field(default_factory=dict)

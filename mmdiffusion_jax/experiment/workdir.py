@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from absl import logging
 from flax import traverse_util
 from ml_collections import ConfigDict
 
@@ -17,7 +18,7 @@ from mmdiffusion_jax.experiment.settings import read_settings
 
 _FILE = "config.json"
 
-# Keys in which a run that goes on may differ from the one that it continues.
+# Keys in which a run that goes on may differ from the one that it continues, without a word.
 _MAY_CHANGE = (
     "training.num_steps",
     "training.log_every",
@@ -35,15 +36,41 @@ _MAY_CHANGE = (
     "data.path",
 )
 
+# Keys that change what is learned from here on, and leave the saved state what it is.
+_MAY_BE_RETUNED = (
+    "training.learning_rate",
+    "training.warmup_steps",
+    "training.weight_decay",
+    "training.gradient_clip",
+    "training.ema_decay",
+    "training.batch_size",
+)
+
+_RULE = (
+    "a run may go on with another training.num_steps, learning_rate, warmup_steps, weight_decay, "
+    "gradient_clip, ema_decay, batch_size and accumulate, with other intervals, checkpoints kept, "
+    "sharding, sampling and evaluation, and with its data in another place; anything else is "
+    "another experiment"
+)
+
 
 @contextlib.contextmanager
-def hold_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> Iterator[Path]:
+def hold_workdir(
+    workdir: str | os.PathLike[str], config: ConfigDict, retuned: bool = False
+) -> Iterator[Path]:
     """Makes `workdir` this experiment's, or checks that it is, and keeps other runs out.
 
     The config is kept in `workdir/config.json`, and in `workdir/data.json` digests of the files
     that its data section names. A run may go on with other intervals, another number of steps, on
     other devices, with other sampling and evaluation, or with the same data in other places;
-    anything else, such as other data in the same place, is another experiment.
+    anything else, such as other data in the same place, is another experiment. With `retuned` the
+    optimiser's numbers and the size of batches may differ too, and the log says so.
+
+    Args:
+        workdir: the folder.
+        config: the experiment's.
+        retuned: whether the run may go on with another learning rate, warm-up, weight decay, clip,
+            decay of the average or batch size.
 
     Yields:
         The folder, which is made where it is missing.
@@ -53,7 +80,8 @@ def hold_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> Iterato
             written to, or that another process is writing to; nothing in it is touched.
     """
     path = Path(workdir)
-    check_workdir(path, config)
+    check_workdir(path, config, retuned)
+    _log_changes(path, config)
     with contextlib.ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -73,8 +101,12 @@ def hold_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> Iterato
         yield path
 
 
-def check_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> None:
+def check_workdir(
+    workdir: str | os.PathLike[str], config: ConfigDict, retuned: bool = False
+) -> None:
     """Checks that `workdir` is empty, not there, or this experiment's.
+
+    The arguments are those of `hold_workdir`.
 
     Raises:
         ValueError: it holds another experiment or none that can be read.
@@ -88,21 +120,21 @@ def check_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> None:
     if (path / _FILE).exists():
         theirs = _flat(read_config(path))
         known, digests = contents.read_digests(path), data_digests(config)
+        allowed = (*_MAY_CHANGE, *(_MAY_BE_RETUNED if retuned else ()))
         different = [
             key
-            for key in sorted({*theirs, *ours})
-            if theirs.get(key) != ours.get(key)
-            and not key.startswith(_MAY_CHANGE)
-            and not (key in known and key in digests)
+            for key in _different(theirs, ours)
+            if not key.startswith(allowed) and not (key in known and key in digests)
         ]
         if different:
             key = different[0]
+            begin = f"choose another workdir, and begin it from this one by config.init_from={path}"
             raise errors.invalid(
                 "workdir",
                 f"{path}, which holds an experiment that differs in {', '.join(different)} "
                 f"({key} is {theirs.get(key)!r} there, {ours.get(key)!r} here)",
-                "an empty folder or the same experiment",
-                "choose another workdir",
+                f"an empty folder or the same experiment{f' ({_RULE})' if retuned else ''}",
+                begin if retuned else "choose another workdir",
             )
         for key, digest in digests.items():
             if known.get(key, digest) != digest:
@@ -203,6 +235,24 @@ def config_of(values: Mapping[str, Any]) -> ConfigDict:
         loss.setdefault("tasks", {", ".join(sorted(values.get("modalities", {}))): 1.0})
     values["loss"] = loss
     return ConfigDict(read_settings(values).to_dict())
+
+
+def _log_changes(path: Path, config: ConfigDict) -> None:
+    """Says in one line what a run goes on with that it did not begin with."""
+    if not (path / _FILE).exists():
+        return
+    theirs, ours = _flat(read_config(path)), _flat(config)
+    changes = [
+        f"{key} {ours.get(key)} ({theirs.get(key)} before)"
+        for key in _different(theirs, ours)
+        if key.startswith(("training.num_steps", *_MAY_BE_RETUNED))
+    ]
+    if changes:
+        logging.warning("The run goes on with %s; %s.", ", ".join(changes), _RULE)
+
+
+def _different(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    return [key for key in sorted({*theirs, *ours}) if theirs.get(key) != ours.get(key)]
 
 
 def _flat(config: ConfigDict) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The multi-modal model: encoders, one shared backbone and one head a modality, joined by name."""
 
 import functools
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -119,6 +120,38 @@ class MultiModalModel(nn.Module):
         coarse = jax.image.resize(whole, (len(z_t), rows, columns, whole.shape[-1]), "linear")
         summary = [jnp.stack(flags, axis=-1), coarse.reshape(len(z_t), -1)]
         return Shown(whole, jnp.concatenate(summary, axis=-1))
+
+    def input_names(self) -> dict[str, tuple[str, ...]]:
+        """What the backbone's layers of the context and of what is shown read, input by input.
+
+        Returns:
+            {layer: names of its inputs}, with the modality before a "/". They are the rows of the
+            layer's kernel, its axis before the last; a layer that reads patches has them once for
+            each pixel of a patch.
+
+        Example:
+            >>> from mmdiffusion_jax.modalities import MODALITIES
+            >>> label = MODALITIES["label"](latent=(8, 8, 1), num_classes=3)
+            >>> image = MODALITIES["image"](latent=(8, 8, 1), is_primary=True)
+            >>> model = MultiModalModel({"image": image, "label": label}, None, "image")
+            >>> model.input_names()["context"]
+            ('label',)
+        """
+        context = [name for name in sorted(self.modalities) if name != self.primary]
+        if self.sees_augmented:
+            context.append("augmented")
+        names = sorted({*self.shows, *self.self_conditioned})
+        height, width, channels = self.modalities[self.primary].latent
+        maps = [f"{name}/{channel}" for name in names for channel in range(channels)]
+        summary = [f"{name}/{flag}" for name in names for flag in ("seen", "clarity")]
+        summary += [f"{name}/diffused" for name in self.diffuses]
+        summary += [f"{name}/estimated" for name in self.self_conditioned]
+        rows, columns = (min(side, _COARSE) for side in (height, width))
+        places = itertools.product(range(rows), range(columns), maps)
+        summary += [f"{entry} at {row}, {column}" for row, column, entry in places]
+        layers = {"context": context, "shown": maps}
+        layers |= dict.fromkeys(("shown_summary", "shown_places", "context_tokens"), summary)
+        return {layer: tuple(inputs) for layer, inputs in layers.items()}
 
     def in_float32(self) -> "MultiModalModel":
         """The same model with a backbone that computes in float32, for the same parameters.

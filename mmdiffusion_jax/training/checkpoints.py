@@ -24,7 +24,14 @@ from jax.experimental import multihost_utils
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.training.digests import Verdict, seal, verify
-from mmdiffusion_jax.training.leaves import describe, is_key, named_leaves, require_same, storage
+from mmdiffusion_jax.training.leaves import (
+    describe,
+    is_key,
+    named_leaves,
+    read_leaves,
+    require_same,
+    storage,
+)
 
 
 @dataclass(frozen=True)
@@ -236,20 +243,40 @@ class Checkpoints:
         self._require_open()
         self.wait()
         leaves, structure = named_leaves(template, "template", (jax.Array, jax.ShapeDtypeStruct))
-        newest, skipped = self._newest(lambda step: self._read(step, leaves))
-        if newest is not None:
-            self._set_aside(list(skipped))
-            step, (arrays, position) = newest
-            return Restored(step, jax.tree.unflatten(structure, arrays), position)
-        if not skipped:
+        newest = self._newest_usable(lambda step: self._read(step, leaves))
+        if newest is None:
             return None
-        listed = "; ".join(f"step {step}: {reason}" for step, reason in skipped.items())
-        raise errors.invalid(
-            "folder",
-            f"{self._folder} without a usable checkpoint ({listed})",
-            "at least one whole checkpoint, or no step at all",
-            "bring one back from a copy, or train in another folder",
-        )
+        step, (arrays, position) = newest
+        return Restored(step, jax.tree.unflatten(structure, arrays), position)
+
+    def restore_part(self, choose: Callable[[Mapping[str, Any]], str]) -> Restored | None:
+        """Reads a part of the newest undamaged step, without a template, into host memory.
+
+        Steps that are unsealed or damaged are treated as in `restore`.
+
+        Args:
+            choose: the saved position → the path of the part, keys joined by "/".
+
+        Returns:
+            The checkpoint, whose state is {path of a leaf within the part: `np.ndarray`}, empty
+            where no leaf has such a path; or None if the folder has no step at all.
+
+        Raises:
+            ValueError: as `restore`.
+
+        Example:
+            >>> import tempfile
+            >>> import jax.numpy as jnp
+            >>> with Checkpoints(tempfile.mkdtemp()) as checkpoints:
+            ...     state = {"ema": {"w": jnp.ones(2)}, "params": {"w": jnp.zeros(2)}}
+            ...     checkpoints.save(5, state, {"examples": 160})
+            ...     checkpoints.restore_part(lambda position: "ema").state
+            {'w': array([1., 1.], dtype=float32)}
+        """
+        self._require_open()
+        self.wait()
+        newest = self._newest_usable(lambda step: self._read_part(step, choose))
+        return None if newest is None else Restored(newest[0], *newest[1])
 
     def newest_position(self) -> tuple[int, dict[str, Any]] | None:
         """The newest undamaged step and the position saved with it, without its arrays.
@@ -367,6 +394,22 @@ class Checkpoints:
             logging.warning("checkpoint of step %d is skipped: %s; %s", step, reason, instead)
         return None, skipped
 
+    def _newest_usable(self, read: Callable[[int], Any]) -> tuple[int, Any] | None:
+        """The newest usable step with what was read of it, or None where there is no step."""
+        newest, skipped = self._newest(read)
+        if newest is not None:
+            self._set_aside(list(skipped))
+            return newest
+        if not skipped:
+            return None
+        listed = "; ".join(f"step {step}: {reason}" for step, reason in skipped.items())
+        raise errors.invalid(
+            "folder",
+            f"{self._folder} without a usable checkpoint ({listed})",
+            "at least one whole checkpoint, or no step at all",
+            "bring one back from a copy, or train in another folder",
+        )
+
     def _open(self, step: int, read: Callable[[int], Any]) -> tuple[str | None, Any]:
         """Why a step cannot be used, or None and what was read of it."""
         verdict, reason = self._examine(step)
@@ -409,6 +452,15 @@ class Checkpoints:
             key = jax.random.wrap_key_data(arrays[name], impl=kind)
             arrays[name] = jax.device_put(key, wanted[name].sharding)
         return [arrays[name] for name in leaves], contents["position"]
+
+    def _read_part(
+        self, step: int, choose: Callable[[Mapping[str, Any]], str]
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        contents = self._contents(step)
+        part = f"{choose(contents['position'])}/"
+        names = [name for name in contents["leaves"] if name.startswith(part)]
+        arrays = read_leaves(self._folder / str(step) / "state", names)
+        return {name.removeprefix(part): arrays[name] for name in names}, contents["position"]
 
     def _set_aside(self, steps: list[int]) -> None:
         if self._read_only or not steps:

@@ -50,8 +50,14 @@ def write_safetensors(
         stream.write(save(tensors, metadata))
 
 
-def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_safetensors(
+    path: str | os.PathLike[str], argument: str = "path"
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Reads a file that `write_safetensors` wrote: (parameters, further facts).
+
+    Args:
+        path: the file.
+        argument: what errors call it.
 
     Raises:
         ValueError: a file that is missing, damaged, or not written by `write_safetensors`.
@@ -66,7 +72,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict
             raise ValueError("other contents than were written")
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise errors.invalid(
-            "path",
+            argument,
             f"{str(Path(path))!r}, which cannot be read ({type(error).__name__}: {error})",
             "a .safetensors file of exported parameters",
             "export it anew",

@@ -1,9 +1,13 @@
 """The leaves of a state by name, as checkpoints store and compare them."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+import orbax.checkpoint as ocp
 
 from mmdiffusion_jax import errors
 
@@ -79,3 +83,31 @@ def require_same(step: int, template: Mapping[str, str], stored: Mapping[str, st
                 "build the state from the config the checkpoint was trained with",
             )
             raise OtherStateError(words)
+
+
+def read_leaves(folder: str | os.PathLike[str], names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Reads some leaves of a state {name: leaf} that Orbax saved, into host memory.
+
+    Args:
+        folder: of the state alone.
+        names: of the leaves, all of them there.
+
+    Example:
+        >>> import tempfile
+        >>> import jax.numpy as jnp
+        >>> folder = f"{tempfile.mkdtemp()}/state"
+        >>> with ocp.StandardCheckpointer() as checkpointer:
+        ...     checkpointer.save(folder, {"ema/w": jnp.ones(2), "params/w": jnp.zeros(2)})
+        >>> read_leaves(folder, ["ema/w"])
+        {'ema/w': array([1., 1.], dtype=float32)}
+    """
+    wanted = dict.fromkeys(names, 0)
+    if not wanted:
+        return {}
+    args = ocp.args.PyTreeRestore(
+        item=wanted,
+        restore_args=dict.fromkeys(wanted, ocp.RestoreArgs(restore_type=np.ndarray)),
+        partial_restore=True,
+    )
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        return checkpointer.restore(Path(folder).absolute(), args=args)

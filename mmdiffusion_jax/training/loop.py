@@ -59,7 +59,8 @@ def train(
     logged yet, so that a resumed run logs the same means. SIGTERM or Ctrl-C ends the run after a
     step, with a checkpoint. A step whose loss or gradient is not finite is left out. An evaluation
     that fails ends the run after the checkpoint of its step; a picture that cannot be drawn is a
-    warning. A picture that is due and missing is drawn when the run is resumed.
+    warning. A picture that is due and missing is drawn when the run is resumed. A run that is
+    resumed with batches of another size goes on with the first whole one of examples not yet taken.
 
     Args:
         options: how long, and at which intervals.
@@ -88,12 +89,13 @@ def train(
         StopSignal() as stop,
     ):
         restored = checkpoints.restore(state)
-        start = 0
+        start, first_example = 0, 0
         pending: list[StepReport] = []
         averaged = state.ema
         if restored is not None:
             start, state = restored.step, restored.state
             averaged = state.averaged(restored.position)
+            first_example = _next_batch(restored.position["next_example"], options.batch_size)
             unlogged = restored.position.get("unlogged", [])
             # An earlier version wrote them otherwise; then the next means are of fewer steps.
             pending = [StepReport.from_json(report) for report in unlogged if "scalars" in report]
@@ -105,7 +107,7 @@ def train(
                 with MetricWriter(workdir, resume_step=start) as writer:
                     _draw(writer, start, averaged, monitor.picture)
             return state
-        batches = open_batches(start * options.batch_size)
+        batches = open_batches(first_example)
         batch = next(batches)
         compiled, cost = compile_step(step, state, batch, *constants)
         logging.info(
@@ -152,7 +154,8 @@ def train(
                     pending = []
                 paused = time.monotonic()
                 saving = last or _due(index, options.checkpoint_every, options.num_steps)
-                position: dict[str, Any] = {"next_example": index * options.batch_size}
+                taken = (index - start) * options.batch_size
+                position: dict[str, Any] = {"next_example": first_example + taken}
                 if saving and pending:
                     position["unlogged"] = [x.to_json() for x in jax.device_get(pending)]
                 try:
@@ -181,6 +184,11 @@ def train(
                     break
             window.close()
     return state
+
+
+def _next_batch(example: int, batch_size: int) -> int:
+    """The first example of the first whole batch from an example on, where its size has changed."""
+    return -(-example // batch_size) * batch_size
 
 
 def _due(index: int, interval: int, num_steps: int) -> bool:

@@ -44,6 +44,17 @@ class TrainState:
         """What is evaluated and sampled from: `ema`, or the average that a position names."""
         return self.averages.get(position.get("average", ""), self.ema)
 
+    @staticmethod
+    def averaged_path(position: Mapping[str, Any]) -> str:
+        """Where `averaged` lies in a state that was saved with a position.
+
+        Example:
+            >>> TrainState.averaged_path({}), TrainState.averaged_path({"average": "0.1"})
+            ('ema', 'averages/0.1')
+        """
+        width = position.get("average", "")
+        return f"averages/{width}" if width else "ema"
+
 
 def create_state(
     key: jax.Array,

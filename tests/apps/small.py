@@ -32,7 +32,7 @@ def run_python(script, *arguments, devices=1):
     """Runs a script of this project in a process of its own, on so many simulated devices."""
     with tempfile.TemporaryDirectory() as folder:
         out, errors = Path(folder, "out"), Path(folder, "errors")
-        run = Running(script, *arguments, log=out, errors=errors, prepare=(_prepare, devices))
+        run = Running(script, *arguments, log=out, errors=errors, prepare=(prepare, devices))
         code = run.wait(600)
         return subprocess.CompletedProcess(
             [script, *arguments], code, out.read_text(), errors.read_text()
@@ -52,7 +52,8 @@ def smoke_config():
     return config
 
 
-def _prepare(devices):
+def prepare(devices):
+    """Of a process that was forked: its folder and its devices."""
     os.chdir(ROOT)
     # Its variable has been read when JAX was imported, before the fork.
     jax.config.update("jax_num_cpu_devices", devices)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from benchmarks.graceful_worlds import graceful_benchmark
 from benchmarks.speed import conduct
@@ -123,17 +124,17 @@ def test_home_is_expanded_in_every_path(finished, monkeypatch, tmp_path):
 
 
 KEYS = ("data.folder", "data.path", "data.train", "data.test", "data.embedder")
-KEYS += ("evaluation.features",)
+KEYS += ("evaluation.features", "init_from")
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_paths_in_a_config(key, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     config = smoke().lock()
-    section, _, name = key.partition(".")
-    config[section][name] = "~/x.npz"
-    assert experiment.local_paths(config)[section][name] == str(tmp_path / "x.npz")
-    config[section][name] = "gs://bucket/x.npz"
+    config.update_from_flattened_dict({key: "~/x.npz"})
+    values = traverse_util.flatten_dict(experiment.local_paths(config).to_dict(), sep=".")
+    assert values[key] == str(tmp_path / "x.npz")
+    config.update_from_flattened_dict({key: "gs://bucket/x.npz"})
     for read in (
         lambda: experiment.local_paths(config),
         lambda: apps.train(config, str(tmp_path / "w")),

@@ -80,6 +80,7 @@ OTHERS = {
     "data.spectrogram": ((0, 32), (32,), (True, True)),
     "data.folder": (3, None),
     "primary": (3, ("image",)),
+    "init_from": (3, None, ("w",)),
     "training.best_metric": (1,),
     "training.best_mode": ("lowest", 1),
     "training.ema_widths": ((0.0,), (0.3,), (-0.1,), ("0.1",), (0.1, NAN), 0.1),

@@ -41,6 +41,56 @@ def test_another_parameter_of_a_schedule_is_another_experiment(workdir):
     experiment.check_workdir(workdir, config)
 
 
+RETUNED = {
+    "learning_rate": 1e-4,
+    "warmup_steps": 3,
+    "weight_decay": 0.5,
+    "gradient_clip": 2.0,
+    "ema_decay": 0.9,
+    "batch_size": 128,
+    "accumulate": 2,
+    "num_steps": 99,
+}
+
+
+def test_a_run_may_go_on_retuned_and_says_so_in_one_line(workdir, caplog):
+    config = config_today()
+    config.training.update(RETUNED)
+    with pytest.raises(ValueError, match=r"differs in training\.batch_size, training\.ema_decay, "):
+        experiment.check_workdir(workdir, config)
+    before = config_today().training
+    with experiment.hold_workdir(workdir, config, retuned=True):
+        assert experiment.read_config(workdir).training == config.training
+    (line,) = [record.getMessage() for record in caplog.records if "goes on" in record.getMessage()]
+    for key in sorted({*RETUNED} - {"accumulate"}):
+        assert f"training.{key} {RETUNED[key]} ({before[key]} before)" in line
+    assert "anything else is another experiment" in line
+    caplog.clear()
+    with experiment.hold_workdir(workdir, config, retuned=True):
+        assert "goes on" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("training.optimiser", "muon"),
+        ("training.ema_widths", (0.1,)),
+        ("seed", 1),
+        ("loss.pure_noise", 0.5),
+        ("init_from", "elsewhere"),
+    ],
+)
+def test_what_a_run_may_not_go_on_with(workdir, path, value):
+    config = config_today()
+    section, _, key = path.rpartition(".")
+    (config[section] if section else config)[key] = value
+    words = (
+        rf"differs in {path} .*a run may go on with .*learning_rate.*config\.init_from={workdir}"
+    )
+    with pytest.raises(ValueError, match=words):
+        experiment.check_workdir(workdir, config, retuned=True)
+
+
 @pytest.mark.parametrize(
     ("sampler", "eta", "kept"),
     [

@@ -48,8 +48,8 @@ CALLS = {
 # Protocols, plain containers, and what others call with names of their own.
 OTHERS = {
     "Backbone", "Batch", "Beliefs", "CleanState", "Denoise", "Denoiser", "Features", "Modal",
-    "NoisyState", "Prediction", "Presence", "Role", "Roles", "Shown", "all_carried", "call_modality",
-    "default_tasks", "query_roles",
+    "NoisyState", "Prediction", "Presence", "Role", "Roles", "Shown", "all_carried",
+    "call_modality", "default_tasks", "query_roles",
 }  # fmt: skip
 # What takes no array, or roles of whole numbers alone.
 HOST = ("function_of", "parse_tasks", "split_presence")

@@ -20,7 +20,17 @@ def begin(widths=()):
     return training.create_state(key, init, optimiser, mesh, widths=widths), optimiser
 
 
-def train(folder, evaluate=lambda params: {"loss": 0.0}, picture=lambda params: PICTURE, **options):
+def ones(start):
+    return iter([{"x": jnp.ones((2, 4))}] * 4)
+
+
+def train(
+    folder,
+    evaluate=lambda params: {"loss": 0.0},
+    picture=lambda params: PICTURE,
+    open_batches=ones,
+    **options,
+):
     """Four steps of the model, and what is left in the folder."""
 
     def loss(params, key, batch):
@@ -31,13 +41,14 @@ def train(folder, evaluate=lambda params: {"loss": 0.0}, picture=lambda params: 
     state, optimiser = begin(options.get("ema_widths", ()))
     layout = training.state_sharding(mesh, state)
     step = training.make_step(loss, optimiser, 0.9, layout, training.batch_sharding(mesh, 2))
-    given = {"num_steps": 4, "eval_every": 2, "sample_every": 2, "checkpoint_every": 2, **options}
+    given = {"num_steps": 4, "eval_every": 2, "sample_every": 2, "checkpoint_every": 2}
+    given |= {"batch_size": 2, **options}
     return training.train(
-        training.TrainingOptions(batch_size=2, log_every=2, **given),
+        training.TrainingOptions(log_every=2, **given),
         folder,
         state,
         step,
-        lambda start: iter([{"x": jnp.ones((2, 4))}] * 4),
+        open_batches,
         training.Monitor(evaluate, picture),
     )
 
@@ -138,3 +149,22 @@ def test_the_average_of_the_lowest_loss_is_what_a_finished_run_shows(tmp_path):
     (folder / "samples" / "samples_00000004.png").unlink()
     train(folder, distance, draw, ema_widths=widths, best_metric="loss")
     np.testing.assert_array_equal(drawn[-1], chosen)
+
+
+@pytest.mark.parametrize(
+    ("size", "first", "last"), [(2, 8, 16), (4, 8, 24), (3, 9, 21), (16, 16, 80)]
+)
+def test_a_run_that_goes_on_with_other_batches_leaves_out_none_but_a_part_of_one(
+    tmp_path, size, first, last
+):
+    """Four steps of two examples, then four of another number: where these begin and end."""
+    starts = []
+
+    def open_batches(start):
+        starts.append(start)
+        return iter([{"x": jnp.ones((2, 4))}] * 8)
+
+    train(tmp_path, open_batches=open_batches)
+    train(tmp_path, open_batches=open_batches, num_steps=8, batch_size=size)
+    train(tmp_path, open_batches=open_batches, num_steps=9, batch_size=size)
+    assert starts == [0, first, last]

@@ -50,6 +50,10 @@ class SeparateModel(MultiModalModel):
         heads = {name: modality.head(features) for name, modality in self.modalities.items()}
         return Prediction(value, heads)
 
+    def input_names(self) -> dict[str, tuple[str, ...]]:
+        """Nothing: no layer of this backbone reads one modality by an input of its own."""
+        return {}
+
     def separate_functions(self, params: Any) -> SeparateFunctions:
         """The model as plain functions with parameters, the tree under "params" of `init`."""
         apply: Any = functools.partial(self.apply, {"params": params})

@@ -14,7 +14,7 @@ import optax
 from flax import traverse_util
 
 from mmdiffusion_jax import data, experiment
-from mmdiffusion_jax.graceful.updates.bundle import Bundle, encoder_paths
+from mmdiffusion_jax.graceful.updates.bundle import Bundle
 from mmdiffusion_jax.graceful.updates.deployed import latent_distance
 from mmdiffusion_jax.model import split_presence
 
@@ -48,7 +48,7 @@ def aligned_encoders(
         The parameters of the encoders of deployed modalities.
     """
     names = deployed.built.model.modalities
-    paths = {path for name in names for path in encoder_paths(built, name)}
+    paths = {path for name in names for path in experiment.encoder_paths(built, name)}
     flat = traverse_util.flatten_dict(params)
     encoders = {path: flat[path] for path in paths}
     if not encoders:

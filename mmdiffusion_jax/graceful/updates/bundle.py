@@ -65,16 +65,8 @@ def encoder_of(
     modality = built.model.modalities[name]
     flat = traverse_util.flatten_dict(params)
     about = {"kind": type(modality).__name__, "fields": modality.encoder_fields}
-    encoder = {"/".join(path): flat[path] for path in encoder_paths(built, name)}
+    encoder = {"/".join(path): flat[path] for path in experiment.encoder_paths(built, name)}
     return Encoder(fingerprint(encoder, about), compatible_with)
-
-
-def encoder_paths(built: experiment.Experiment, name: str) -> tuple[tuple[str, ...], ...]:
-    """The paths of the parameters that the encoder of a modality reads, sorted."""
-    read = jax.eval_shape(
-        lambda x: built.model.init(jax.random.key(0), name, x, method="encode"), built.blank(name)
-    )
-    return tuple(sorted(traverse_util.flatten_dict(read.get("params", {}))))
 
 
 def freeze(

@@ -25,7 +25,7 @@ from mmdiffusion_jax import data, errors, experiment, training
 from mmdiffusion_jax.graceful.methods.compatibility import mix_stored
 from mmdiffusion_jax.graceful.methods.decisions import ensemble_logits, focal_distillation
 from mmdiffusion_jax.graceful.updates.alignment import aligned_encoders
-from mmdiffusion_jax.graceful.updates.bundle import Bundle, encoder_paths
+from mmdiffusion_jax.graceful.updates.bundle import Bundle
 from mmdiffusion_jax.graceful.updates.deployed import (
     LatentMap,
     deployed_terms,
@@ -65,7 +65,9 @@ def constraint(
         check_successor(bundle, built, options)
     count = len(deployed)
     newest = deployed[-1]
-    encoders = {name: encoder_paths(newest.built, name) for name in newest.built.model.modalities}
+    encoders = {
+        name: experiment.encoder_paths(newest.built, name) for name in newest.built.model.modalities
+    }
     paths = {path for of_one in encoders.values() for path in of_one}
     first = count if ensemble else count - 1
     filtered = dataclasses.replace(options, alpha=1.0, beta=0.0) if ensemble else options

@@ -12,7 +12,6 @@ from flax import traverse_util
 
 from mmdiffusion_jax import evaluation, experiment, graceful, objective
 from mmdiffusion_jax.graceful import UpdateOptions
-from mmdiffusion_jax.graceful.updates.bundle import encoder_paths
 from mmdiffusion_jax.model import Diffusion
 from tests.graceful.small import built_with, examples, frozen, source
 from tests.mixture_world import TABLE, MixtureWorld
@@ -110,7 +109,9 @@ def test_the_deployed_model_trains_encoders_alone(deployed, deeper):
     held = graceful.constraint([deployed], deeper, options)
     params = initial(deeper.init, seed=1)
     extra = jax.jit(jax.grad(lambda p: loss_of(held, p)[0] - loss_of(plain, p)[0]))(params)
-    encoders = {"/".join(p) for name in ("image", "label") for p in encoder_paths(deeper, name)}
+    encoders = {
+        "/".join(p) for name in ("image", "label") for p in experiment.encoder_paths(deeper, name)
+    }
     assert encoders == {"modalities_label/table"}
     for name, leaf in flat(extra).items():
         scale = float(jnp.abs(leaf).max())
