@@ -123,6 +123,7 @@ def small_camvid() -> ConfigDict:
     config.data.source = "camvid"
     config.data.size = (48, 64)
     config.data.test = "test_unseen"
+    config.data.mirrored = ("image", "mask")
     config.training.batch_size = 4
     config.evaluation.num_samples = config.sampling.batch_size = 171
     config.evaluation.features = "efficientnet"

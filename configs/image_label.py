@@ -14,7 +14,7 @@ Form `cifar`: the same on CIFAR-10 at 32 × 32.
 
 Form `long`: `small_labels` for half an hour and more.
 
-Forms `few_5`, `few_50` and `few_500`: `small` with the labels of so many images a class alone,
+Forms `few_5`, `few_50` and `few_500`: the labels of so many images a class alone, 5,000 steps,
 against a classifier of the same images, with as many operations:
 
     python launch/compare.py --config=configs/image_label.py:few_50 --config.data.path=DATA \
