@@ -122,7 +122,7 @@ def plan(config: ConfigDict, num_devices: int) -> Plan:
             "change it",
         )
     mesh = AbstractMesh((data, options.fsdp, options.tensor), sharding.AXES)
-    params = jax.eval_shape(built.init, jax.random.key(0))
+    params = built.param_shapes
     stored = training.state_sharding(mesh, params, options)
     used = sharding.gathered(stored)
     held, whole = _bytes(params, stored), _bytes(params, used)

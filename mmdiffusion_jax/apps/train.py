@@ -50,13 +50,13 @@ def train(
             "go on with launch/update.py",
         )
     require_writable(workdir)
-    experiment.open_pretrained(built, workdir)  # refused before anything is written
+    pretrained = experiment.open_pretrained(built, workdir)  # refused before anything is written
     source, test = open_data(config)
     config = experiment.draw_scarce_last(config, built, source)
     built = experiment.build(config)
     monitor = evaluation.monitor(built, test, profile)
     with hold(workdir, config, retuned) as folder:
-        return experiment.fit(built, source, folder, monitor)
+        return experiment.fit(built, source, folder, monitor, pretrained=pretrained)
 
 
 def train_to_the_end(config: ConfigDict, workdir: str) -> None:

@@ -53,9 +53,9 @@ def loss_on(experiment: Experiment, source: data.Source) -> Callable[[Any], dict
 def loss_names(experiment: Experiment, source: data.Source) -> set[str]:
     """The names that `loss_on` will give for a source; nothing is computed."""
     names = experiment.model.modalities
-    params = jax.eval_shape(experiment.init, jax.random.key(0))
     one = data.select(source.take(np.zeros(1, np.int64)), names)
-    terms = jax.eval_shape(experiment.formulation.loss, params, jax.random.key(0), one).terms
+    loss, params = experiment.formulation.loss, experiment.param_shapes
+    terms = jax.eval_shape(loss, params, jax.random.key(0), one).terms
     nowhere = {f"{name}/loss" for name in names if not len(data.rows_with(source, [name], 1))}
     return {"loss", *terms} - nowhere
 

@@ -158,6 +158,11 @@ class Experiment:
         batch = {name: self.blank(name) for name in self.model.modalities}
         return self.model.init(key, batch, jnp.ones((1,), jnp.int32))["params"]
 
+    @functools.cached_property
+    def param_shapes(self) -> Any:
+        """The tree of `init`, with `jax.ShapeDtypeStruct` in the place of arrays."""
+        return jax.eval_shape(self.init, jax.random.key(0))
+
     def blank(self, name: str) -> jax.Array:
         """One example of zeros of a modality, (1, …), where only shape and dtype count."""
         shape, kind = self.model.modalities[name].columns
@@ -169,13 +174,12 @@ class Experiment:
         Raises:
             ValueError: naming the first parameter that differs.
         """
-        wanted = jax.eval_shape(self.init, jax.random.key(0))
         ours, theirs = (
             {
                 jax.tree_util.keystr(keys): (leaf.shape, str(leaf.dtype))
                 for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
             }
-            for tree in (wanted, params)
+            for tree in (self.param_shapes, params)
         )
         for name in sorted({*ours, *theirs}):
             if ours.get(name) != theirs.get(name):

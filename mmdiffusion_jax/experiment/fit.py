@@ -38,6 +38,7 @@ def fit(
     folder: Path,
     monitor: training.Monitor,
     constraint: Constraint | None = None,
+    pretrained: Pretrained | None = None,
 ) -> training.TrainState:
     """Trains from the newest checkpoint in a folder, or from the beginning, to the last step.
 
@@ -51,6 +52,7 @@ def fit(
         folder: held by this run, see `hold_workdir`.
         monitor: evaluates, draws and profiles, such as `evaluation.monitor`.
         constraint: what replaces the experiment's loss and initialisation, or None.
+        pretrained: from `open_pretrained`, where the caller has opened it; left out, it is opened.
 
     Returns:
         The state after the last step taken.
@@ -69,7 +71,8 @@ def fit(
             "nothing where a constraint initialises the parameters",
             "leave it out",
         )
-    _begin_from_source(built, mesh, folder)
+    if pretrained := pretrained or open_pretrained(built, folder):
+        _save_first(built, mesh, folder, pretrained)
     step, state = make_step_and_state(built, mesh, constraint)
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     logging.info("%d parameters, %d training examples, %d devices.", count, len(source), mesh.size)
@@ -93,17 +96,18 @@ def fit(
     )
 
 
-def _begin_from_source(built: Experiment, mesh: jax.sharding.Mesh, folder: Path) -> None:
+def _save_first(
+    built: Experiment, mesh: jax.sharding.Mesh, folder: Path, pretrained: Pretrained
+) -> None:
     """Saves the first state of a run that begins with parameters of another model."""
-    pretrained = open_pretrained(built, folder)
-    if pretrained is None:
-        return
-    report = pretrained.report(built)
-    logging.info("%s", report)
-    if jax.process_index() == 0:
-        files.write_text(folder / FILE, report + "\n")
-    state = first_state(built, mesh, pretrained)
     with training.Checkpoints(folder / CHECKPOINTS, keep=built.training.keep) as checkpoints:
+        if checkpoints.steps():  # of another run, since the source was opened
+            return
+        report = pretrained.report(built)
+        logging.info("%s", report)
+        if jax.process_index() == 0:
+            files.write_text(folder / FILE, report + "\n")
+        state = first_state(built, mesh, pretrained)
         checkpoints.save(0, state, {"next_example": 0})
 
 

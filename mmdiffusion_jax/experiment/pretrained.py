@@ -148,8 +148,7 @@ def read_pretrained(place: str | Path) -> Pretrained:
 
 def shapes_of(built: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
     """{name: shape and dtype} of a model's parameters; a name is keys joined by "/"."""
-    shapes = jax.eval_shape(built.init, jax.random.key(0))
-    return traverse_util.flatten_dict(shapes, sep="/")
+    return traverse_util.flatten_dict(built.param_shapes, sep="/")
 
 
 def encoder_paths(built: Experiment, name: str) -> tuple[tuple[str, ...], ...]:

@@ -79,8 +79,7 @@ def with_lessons(
         expect_number(f"taught[{name!r}]", taught[name], expected, lambda p: 0 < p <= 1)
         rows, x = roles.taught(name), jnp.asarray(columns[name])
         teach = functools.partial(_most_likely, diffusion, roles, name, taught[name], x)
-        blank = functools.partial(lambda x: (x, jnp.zeros(len(x), bool)), x)
-        value, is_sure = jax.lax.cond(rows.any(), teach, blank)
+        value, is_sure = jax.lax.cond(rows.any(), teach, lambda x=x: (x, jnp.zeros(len(x), bool)))
         rows = rows & is_sure
         marks = jnp.where(rows, roles.values[name] | int(Role.PRESENT), roles.values[name])
         roles = dataclasses.replace(roles, values={**roles.values, name: marks})

@@ -122,7 +122,7 @@ def constraint(
     params = tuple(bundle.params for bundle in (*deployed, *ensemble))
     frozen = None
     if kept:
-        flat = traverse_util.flatten_dict(jax.eval_shape(built.init, jax.random.key(0)))
+        flat = traverse_util.flatten_dict(built.param_shapes)
         frozen = traverse_util.unflatten_dict({path: path in kept for path in flat})
     return experiment.Constraint(loss, init, params, frozen)
 
@@ -361,7 +361,7 @@ def _check_kept(
 ) -> None:
     """Checks that the successor has all parameters of the deployed encoders."""
     theirs = traverse_util.flatten_dict(bundle.params)
-    ours = traverse_util.flatten_dict(jax.eval_shape(built.init, jax.random.key(0)))
+    ours = traverse_util.flatten_dict(built.param_shapes)
     for name, paths in encoders.items():
         for path in paths:
             if not _same(theirs[path], ours.get(path)):
