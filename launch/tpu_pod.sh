@@ -171,7 +171,7 @@ run gcloud compute tpus tpu-vm scp "$archive" "$name:$folder.tar.gz" "${where[@]
 on_all "mkdir -p $folder && tar -xzf $folder.tar.gz -C $folder && cd $folder && \
 python3 -m pip install --quiet --user uv && \
 { [ -d .venv ] || python3 -m uv venv --quiet --python=3.12 .venv; } && \
-python3 -m uv pip install --quiet --python=.venv --constraint=constraints.txt --editable=. \
+python3 -m uv pip install --quiet --python=.venv --constraint=constraints.txt --editable=.[train] \
 'jax[tpu]'"
 if [[ -n $prepare ]]; then
   on_all "$prepare"

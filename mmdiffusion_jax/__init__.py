@@ -1,7 +1,8 @@
 """Multi-modal diffusion in JAX: one model for many kinds of data.
 
 `load` opens a trained model, and `pure` has the processes, losses and samplers, which need nothing
-but JAX. Importing the package loads neither, nor JAX: what is asked for is loaded then.
+but JAX. Importing the package loads neither, nor JAX: what is asked for is loaded then. All but the
+pure side needs the packages of the extra `train`.
 
 Example:
     >>> import mmdiffusion_jax as mm
@@ -11,6 +12,8 @@ Example:
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from mmdiffusion_jax import errors
 
 if TYPE_CHECKING:
     from mmdiffusion_jax import pure
@@ -25,6 +28,7 @@ _OF_TRAINED = ("Model", "load", "untrained")
 
 def __getattr__(name: str) -> Any:
     if name in _OF_TRAINED:
+        errors.check_installed(f"mmdiffusion_jax.{name}")
         return getattr(importlib.import_module("mmdiffusion_jax.trained"), name)
     if name == "pure":
         return importlib.import_module("mmdiffusion_jax.pure")

@@ -28,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: in place of those of the command line.
 
     Raises:
-        SystemExit: as the script ends; with one line about an unknown command.
+        SystemExit: as the script ends; with one line about an unknown command, or a package that
+            is not installed.
 
     Example:
         >>> main(["trane"])
@@ -48,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command = words[0].replace("-", "_")
         if command not in scripts:
             raise errors.unknown("command", words[0], scripts)
-    except ValueError as error:
+        errors.check_installed(f"mmdiffusion {words[0]}")
+    except (ValueError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")
     script = str(scripts[command])
     sys.argv = [script, *words[1:]]

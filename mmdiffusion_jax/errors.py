@@ -1,6 +1,7 @@
 """Errors about bad input: each names the argument, what came, what was expected, and the mend."""
 
 import difflib
+import importlib.util
 from collections.abc import Collection, Iterable, Mapping
 
 # What other libraries and papers call it, without capitals, "_" and "-" → our names, of which only
@@ -133,6 +134,29 @@ def unknown(
     return invalid(
         argument, repr(got), expected, mend or ("use one of these" if names else "leave it out")
     )
+
+
+def check_installed(what: str, packages: Iterable[str] = ("absl", "flax", "optax")) -> None:
+    """Checks that the packages of the extra `train` are there.
+
+    Args:
+        what: is asked for, and needs them.
+        packages: the modules that are looked for; none is imported.
+
+    Raises:
+        ModuleNotFoundError: one of them is not installed.
+
+    Example:
+        >>> check_installed("mmdiffusion train", ["jax", "flux"])
+        Traceback (most recent call last):
+        ModuleNotFoundError: `mmdiffusion train`: got no package flux, expected it to be
+        installed; pip install "mmdiffusion_jax[train]" (in a clone: pip install -e ".[train]").
+    """
+    for name in packages:
+        if importlib.util.find_spec(name) is None:
+            mend = 'pip install "mmdiffusion_jax[train]" (in a clone: pip install -e ".[train]")'
+            text = message(what, f"no package {name}", "it to be installed", mend)
+            raise ModuleNotFoundError(text, name=name)
 
 
 def nearest(name: str, known: Collection[str], cutoff: float = 0.5) -> list[str]:
