@@ -68,6 +68,7 @@ def _small() -> ConfigDict:
     config.loss.tasks = ConfigDict(
         {
             "audio, image, label": 0.5,
+            "label": 0.3,
             "image | audio, label": 0.5,
             "image | audio": 1.0,
             "image | label": 0.7,

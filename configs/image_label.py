@@ -59,7 +59,7 @@ def _cifar() -> ConfigDict:
 def _small_labels() -> ConfigDict:
     config = _small()
     config.loss.tasks = ConfigDict(
-        {"image, label": 0.05, "image | label": 0.45, "label | image": 0.5}
+        {"image, label": 0.05, "label": 0.05, "image | label": 0.45, "label | image": 0.5}
     )
     config.loss.scales.label = 0.2
     return config

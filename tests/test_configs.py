@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import apps, baselines, data, experiment, graceful, training
+from mmdiffusion_jax import apps, baselines, data, experiment, graceful, sampling, training
 
 SETTINGS = ("image_segmentation", "masked_image", "image_label", "image_embedding", "everything")
 SMALL = [(name, "small") for name in SETTINGS] + [
@@ -80,6 +80,19 @@ def test_shapes(name, form):
     assert 290e6 < count < 400e6 if form == "published" else 1e4 < count < 1e6
     modalities = built.model.modalities
     assert all(len(modality.latent) == 3 for modality in modalities.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "form"), [*((name, "published") for name in SETTINGS), *SMALL, *FEW, ("digits", "")]
+)
+def test_what_joint_samples_draw_first_is_learned_alone(name, form):
+    """Its head answers a state of zeros then, beside which nothing is shown."""
+    built = experiment.build(get_config(name, *([form] if form else [])))
+    first = sampling.stages_of(built.model, (), None)[0]
+    tasks = {str(task): share for task, share in built.settings.loss.tasks.items()}
+    heads = set(first) - {built.model.primary}
+    assert heads == ({"label"} if "label" in built.model.modalities else set())
+    assert all(tasks[name] / sum(tasks.values()) > 0.025 for name in heads)
 
 
 @pytest.mark.parametrize("form", FEW, ids=":".join)

@@ -116,8 +116,11 @@ class Settings:
                 )
             return loss
         kinds: dict[str, Any] = dict(self.modalities)
-        never = {name for name in kinds if MODALITIES[kinds[name]["kind"]].drawn == "never"}
-        tasks = loss.tasks or model.default_tasks(kinds, self.primary, never, self.diffused)
+        never, before = (
+            [name for name in kinds if MODALITIES[kinds[name]["kind"]].drawn == when]
+            for when in ("never", "before")
+        )
+        tasks = loss.tasks or model.default_tasks(kinds, self.primary, never, self.diffused, before)
         with under("config.loss"):
             for name in loss.taught:
                 ranges.check_one_of("taught", name, self._answered(tasks))

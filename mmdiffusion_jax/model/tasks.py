@@ -113,26 +113,32 @@ def parse_tasks(tasks: Mapping[str, float], names: Iterable[str]) -> dict[Task, 
 
 
 def default_tasks(
-    modalities: Iterable[str], primary: str, never: Iterable[str] = (), diffused: Iterable[str] = ()
+    modalities: Iterable[str],
+    primary: str,
+    never: Iterable[str] = (),
+    diffused: Iterable[str] = (),
+    before: Iterable[str] = (),
 ) -> dict[str, float]:
     """A mix of tasks for samples in order and for every modality from the others.
 
     A tenth of the examples ask for all together, as the bound does. Of the rest 0.7 ask for the
     primary and 0.2 for another modality, given all the others or each of them in turn. Secondaries
-    that are diffused share the 0.7 with the primary.
+    that are diffused share the 0.7 with the primary. What joint samples draw first, of nothing, is
+    also asked for alone: else its marginal is learned from hardly any example.
 
     Args:
         modalities: the names of all.
         primary: the one that is diffused.
         never: those that are not generated, and only known.
         diffused: the secondaries that are diffused where they are asked for without the primary.
+        before: those that joint samples draw before the primary (`ModalityFunctions.drawn`).
 
     Returns:
         {task: rate}; empty where there is nothing to condition on.
 
     Example:
-        >>> default_tasks(["image", "label"], "image")
-        {'image, label': 0.1, 'image | label': 0.7, 'label | image': 0.2}
+        >>> default_tasks(["image", "label"], "image", before=["label"])
+        {'image, label': 0.1, 'label': 0.05, 'image | label': 0.7, 'label | image': 0.2}
     """
     names, never = sorted(modalities), set(never)
     others = [name for name in names if name != primary]
@@ -140,6 +146,7 @@ def default_tasks(
         return {}
     generated = [name for name in others if name not in never]
     rates = {str(Task(tuple(sorted([primary, *generated])))): 0.1}
+    rates |= {str(Task((name,))): 0.05 for name in sorted(before)}
 
     def add(name: str, rate: float) -> None:
         everyone = tuple(other for other in names if other != name)

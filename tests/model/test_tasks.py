@@ -111,3 +111,12 @@ def test_noise_on_what_is_shown_has_the_variance_of_its_level():
         assert len(at_s) > 1000
         assert abs(at_s.mean() - bar**0.5) < 5 * ((1 - bar) / len(at_s)) ** 0.5
         assert abs(at_s.var() / (1 - bar) - 1) < 5 * (2 / len(at_s)) ** 0.5
+
+
+def test_what_is_drawn_first_is_asked_for_alone():
+    """Such an example's state is zero, and nothing is shown beside it."""
+    tasks = model.default_tasks(["x", "y"], "x", before=["y"])
+    assert model.default_tasks(["x", "y"], "x") == {k: v for k, v in tasks.items() if k != "y"}
+    roles = model.training_roles(MODEL, BATCH, key=jax.random.key(0), tasks={"y": tasks["y"]})
+    assert roles.asked("y").all()
+    assert not (roles.asked("x") | roles.knows_any() | roles.carries_any()).any()
