@@ -16,7 +16,7 @@ def settings_of(**loss):
 def test_tasks_that_are_left_out_are_made():
     settings = settings_of()
     assert settings.loss.tasks == {
-        "image, label": 0.1, "image | label": 0.7, "label | image": 0.2,
+        "image, label": 0.1, "label": 0.05, "image | label": 0.7, "label | image": 0.2,
     }  # fmt: skip
     assert settings.loss.dropout == {"image": 0.1, "label": 0.1}
     assert settings.loss.weighting == {"kind": "v"}
