@@ -15,6 +15,7 @@ from mmdiffusion_jax.evaluation.likelihood import (
     loss_on,
 )
 from mmdiffusion_jax.evaluation.monitor import monitor
+from mmdiffusion_jax.evaluation.outsider import SvmAccuracy, labels_by_svm
 from mmdiffusion_jax.evaluation.real import CLASSIFIER, RealData
 from mmdiffusion_jax.evaluation.samplers import compare_samplers, plot_samplers, sampler_table
 from mmdiffusion_jax.evaluation.shams import ShamTest, sham_figures, sham_test
@@ -28,6 +29,7 @@ __all__ = [
     "Figure",
     "RealData",
     "ShamTest",
+    "SvmAccuracy",
     "bound_on",
     "compare_samplers",
     "conditional_figures",
@@ -40,6 +42,7 @@ __all__ = [
     "joint_figures",
     "judge_figures",
     "labels_by_scoring",
+    "labels_by_svm",
     "likelihood_figures",
     "loss_names",
     "loss_on",
