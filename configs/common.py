@@ -176,8 +176,6 @@ def learn_from_few(config: ConfigDict, name: str, rate: float) -> None:
     config.loss.tasks = ConfigDict(
         {f"{image} | {image}": 0.2, f"{image} | {name}": 0.35, f"{name} | {image}": rate}
     )
-    if config.modalities[name].kind == "label":
-        config.loss.tasks[name] = 0.05  # Joint samples draw it first, of nothing.
     config.loss.believed = (name,)
 
 
