@@ -78,6 +78,6 @@ setup(
             "torch>=2.4",
         ],
         "wandb": ["wandb>=0.16"],
-        "docs": ["sphinx>=7.0", "myst-parser>=3.0", "furo>=2024.1"],
+        "docs": ["furo>=2024.8", "myst-nb>=1.2", "sphinx>=8.1"],
     },
 )

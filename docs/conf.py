@@ -35,8 +35,11 @@ def _repository() -> str:
 
 repository = _repository()
 # Files outside of docs/ that pages of the site show.
-pages_of_files = {"benchmarks/results.md": "benchmark_figures", "CHANGELOG.md": "changelog"} | {
-    f"configs/{file.name}": f"configs#{file.stem}" for file in (ROOT / "configs").glob("[a-z]*.py")
+pages_of_files = {
+    "README.md": "index",
+    "CHANGELOG.md": "changelog",
+    "benchmarks/results.md": "benchmark_figures",
+    **{f"configs/{x.name}": f"configs#{x.stem}" for x in (ROOT / "configs").glob("[a-z]*.py")},
 }
 
 # Markdown as GitHub reads it: links to headings, formulas between dollars, tables, task lists.
@@ -58,10 +61,31 @@ nitpick_ignore_regex = [
     ("py:class", r"(absl|collections|contextlib|flax|jax|jaxlib|ml_collections)\..*"),
     ("py:class", r"(numpy|optax|os|pathlib|PIL|types)\..*"),
 ]
-nitpick_ignore = [("py:class", f"mmdiffusion_jax.{name}") for name in (
-    "apps.distributed.Processes",
-    "evaluation.samplers.Figures",
-)]
+nitpick_ignore = [
+    ("py:class", f"mmdiffusion_jax.{name}")
+    for name in (
+        "apps.distributed.Processes",
+        "evaluation.samplers.Figures",
+        "experiment.formulation.Model",
+        "experiment.sections.reading.Section",
+        "experiment.transfer.Transfer",
+        "graceful.updates.report.Denoising",
+        "graceful.updates.report.Search",
+        "means.Mean",
+        "metrics.features.perceptual.FeatureMaps",
+        "metrics.features.small.ClassifierSizes",
+        "modalities.masked_image.Array",
+        "model.tasks.Task",
+        "sampling.order.Ordered",
+        "sampling.steppers.heun.Trapezoid",
+        "sampling.steppers.multistep.Move",
+        "training.guard.Guard",
+        "training.report.StepReport",
+        "training.speed.StepCost",
+        "training.step.Step",
+        "training.writers.Mirror",
+    )
+]
 
 html_theme = "furo"
 html_title = project

@@ -27,6 +27,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", write_pages)
     app.connect("autodoc-skip-member", skip_member)
     app.connect("autodoc-process-docstring", read_docstring)
+    app.connect("autodoc-process-signature", short_defaults)
     return {"parallel_read_safe": True}
 
 
@@ -139,6 +140,20 @@ def skip_member(
     return True if skip or _FOR_JAX.fullmatch(name) else None
 
 
+def short_defaults(
+    app: Sphinx,
+    what: str,
+    name: str,
+    value: object,
+    options: object,
+    signature: str | None,
+    result: str | None,
+) -> tuple[str | None, str | None]:
+    """Shows defaults that are no Python, such as those of a factory, as `...`."""
+    del app, what, name, value, options
+    return re.sub(r"= ?<.*?>(?=[,)])", "= ...", signature or "") or None, result
+
+
 def read_docstring(
     app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]
 ) -> None:
@@ -186,12 +201,13 @@ def paragraphs(lines: list[str]) -> list[list[str]]:
 
 
 def escaped(line: str) -> str:
-    """A line whose asterisks and bars, outside of code, mean themselves."""
+    """A line whose asterisks and bars, outside of code, mean themselves; as in "`int`s" too."""
     pieces = line.split("`")
-    return "`".join(
-        piece if index % 2 else re.sub(r"([*|])", r"\\\1", piece)
-        for index, piece in enumerate(pieces)
-    )
+    for index in range(0, len(pieces), 2):
+        pieces[index] = re.sub(r"([*|])", r"\\\1", pieces[index])
+        if index and re.match(r"\w", pieces[index]):
+            pieces[index] = "\\ " + pieces[index]
+    return "`".join(pieces)
 
 
 def is_formula(paragraph: list[str]) -> bool:

@@ -69,8 +69,9 @@ class FileLinks(SphinxTransform):
         base = docs.parent if self.env.docname == "index" else page.parent
         for node in list(self.document.findall(_may_be_a_file)):
             # MyST leaves the ending out where it takes a file for a page.
-            for target in (node["reftarget"], node["reftarget"] + ".md"):
-                path = (base / target).resolve()
+            target = node["reftarget"].partition("#")[0]
+            for file in (target, f"{target}.md"):
+                path = (base / file).resolve()
                 if path.is_file() and path.is_relative_to(docs.parent):
                     if not path.is_relative_to(docs):
                         node.replace_self(self._link(str(path.relative_to(docs.parent)), node))
@@ -80,6 +81,7 @@ class FileLinks(SphinxTransform):
         texts = [child.deepcopy() for child in node.children]
         if file in self.config.pages_of_files:
             page, _, anchor = self.config.pages_of_files[file].partition("#")
+            anchor = anchor or node.get("reftargetid") or node["reftarget"].partition("#")[2]
             link = addnodes.pending_xref(
                 "",
                 *texts,

@@ -72,6 +72,14 @@ def docstring(public_name: str) -> str:
     return "" if text.startswith(f"{getattr(value, '__name__', '')}(") else text
 
 
+def has_example(public_name: str) -> bool:
+    """Whether a docstring has an example: of a function, of a class or of one of its methods."""
+    value = value_of(public_name)
+    methods = vars(value).values() if inspect.isclass(value) else ()
+    texts = [getattr(method, "__doc__", None) or "" for method in methods]
+    return any(">>> " in text for text in [docstring(public_name), *texts])
+
+
 def elsewhere() -> dict[str, str]:
     """Public names without an example of their own → where their use is shown, or why nowhere."""
     table = tomllib.loads((DOCS / "_extensions" / "elsewhere.toml").read_text(encoding="utf-8"))
@@ -86,7 +94,7 @@ def complaints() -> list[str]:
     lacking = [f"{name}: no docstring" for name in sorted(shown) if not docstring(name)]
     for name in sorted(shown):
         value = value_of(name)
-        if inspect.ismodule(value) or is_data(value) or ">>> " in docstring(name):
+        if inspect.ismodule(value) or is_data(value) or has_example(name):
             if name in reasons:
                 lacking.append(f"{name}: has an example or needs none, and stands in elsewhere.toml")
         elif name not in reasons:
@@ -111,7 +119,9 @@ def _below_assignment(module: ModuleType, name: str) -> str:
             if name in source.__all__:
                 return _below_assignment(source, name)
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        if name in [target.id for target in targets if isinstance(target, ast.Name)]:
+        # "A, B = …" has the docstring of both below it.
+        flat = [part for target in targets for part in getattr(target, "elts", [target])]
+        if name in [target.id for target in flat if isinstance(target, ast.Name)]:
             is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
             return inspect.cleandoc(after.value.value) if is_text else ""
     return ""
