@@ -48,6 +48,7 @@ myst_heading_anchors = 4
 # Notebooks are shown with the outputs that they have.
 nb_execution_mode = "off"
 
+add_module_names = False
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 80

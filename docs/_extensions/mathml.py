@@ -1,5 +1,7 @@
 """Formulas as MathML, which browsers show themselves: no script, no network."""
 
+import re
+
 from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -7,6 +9,8 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
 
+# docutils puts what is subscript to an accented letter below the letter, unless that is a group.
+_ACCENT = re.compile(r"\\(?:bar|hat|tilde) ?(?:\\[a-z]+|\w)")
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -31,7 +35,7 @@ def visit_block(translator: HTML5Translator, node: nodes.math_block) -> None:
 def rendered(node: nodes.math | nodes.math_block, as_block: bool) -> str:
     """The MathML of a formula; a warning where it cannot be read."""
     try:
-        return tex2mathml(node.astext(), as_block=as_block)
+        return tex2mathml(_ACCENT.sub(r"{\g<0>}", node.astext()), as_block=as_block)
     except MathError as error:
         _LOGGER.warning("the formula %s: %s", node.astext(), error, location=node)
         return ""
