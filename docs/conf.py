@@ -7,8 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import mmdiffusion_jax
-from docs._extensions import public
+import mmdiffusion_jax  # noqa: E402 (from the root)
 
 project = "mmdiffusion_jax"
 release = version = mmdiffusion_jax.__version__

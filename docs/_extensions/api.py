@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyClasslike
 from sphinx.ext.napoleon import Config, GoogleDocstring
 from sphinx.util import logging
 
@@ -18,12 +19,15 @@ from docs._extensions import public
 
 _LOGGER = logging.getLogger(__name__)
 # JAX, Flax and dataclasses call these, users never do.
-_STYLE = Config(napoleon_use_ivar=True, napoleon_use_rtype=False)
+_STYLE = Config(napoleon_use_ivar=True, napoleon_use_rtype=False, napoleon_attr_annotations=False)
 _FOR_JAX = re.compile(r"tree_flatten\w*|tree_unflatten|setup|parent|scope|name")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Registers the steps with Sphinx."""
+    for field in PyClasslike.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
     app.connect("builder-inited", write_pages)
     app.connect("autodoc-skip-member", skip_member)
     app.connect("autodoc-process-docstring", read_docstring)
@@ -61,8 +65,10 @@ def index_page(packages: list[str]) -> str:
         "``__all__`` is not public: it may change without a word in the list of changes.\n"
     )
     return "\n".join(
-        [heading("API reference"), lead, *table(rows)]
-        + ["", ".. toctree::", "   :hidden:", "   :maxdepth: 1", "", *tree, ""]
+        [
+            *(heading("API reference"), lead, *table(rows), ""),
+            *(".. toctree::", "   :hidden:", "   :maxdepth: 1", "", *tree, ""),
+        ]
     )
 
 
@@ -98,7 +104,13 @@ def entry(name: str) -> list[str]:
     lines = as_restructured_text(public.docstring(name).splitlines())
     # A value that does not say what it is, such as one with addresses of functions, is left out.
     brief = [f"   :value: {shown}"] if len(shown) <= 100 and " at 0x" not in shown else []
-    return [f".. py:data:: {name.rpartition('.')[2]}", *brief, "", *(f"   {line}" for line in lines), ""]
+    return [
+        f".. py:data:: {name.rpartition('.')[2]}",
+        *brief,
+        "",
+        *(f"   {line}" for line in lines),
+        "",
+    ]
 
 
 def link(home: str, name: str) -> str:
@@ -136,8 +148,10 @@ def skip_member(
     app: Sphinx, what: str, name: str, value: object, skip: bool, options: object
 ) -> bool | None:
     """Leaves out the methods that exist for JAX and Flax."""
-    del app, what, value, options
-    return True if skip or _FOR_JAX.fullmatch(name) else None
+    del app, what, options
+    # Python's own docstring of a field of a named tuple, whose class describes it.
+    is_field = (inspect.getdoc(value) or "").startswith("Alias for field number")
+    return True if skip or is_field or _FOR_JAX.fullmatch(name) else None
 
 
 def short_defaults(

@@ -1,4 +1,4 @@
-"""Links of the site: names in code style to the reference, files outside docs/ to the repository."""
+"""Links of names in code style to the reference, and of files outside docs/ to the repository."""
 
 import re
 from pathlib import Path

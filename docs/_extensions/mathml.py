@@ -1,6 +1,8 @@
 """Formulas as MathML, which browsers show themselves: no script, no network."""
 
+import html
 import re
+from xml.etree import ElementTree
 
 from docutils import nodes
 from docutils.utils.math import MathError
@@ -9,8 +11,9 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
 
-# docutils puts what is subscript to an accented letter below the letter, unless that is a group.
-_ACCENT = re.compile(r"\\(?:bar|hat|tilde) ?(?:\\[a-z]+|\w)")
+# docutils writes accents as these letters; fonts draw the macron short and low.
+_ACCENTS = {"ˉ": "¯", "ˆ": "ˆ", "˜": "˜"}
+_SPACE = "http://www.w3.org/1998/Math/MathML"
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -35,7 +38,41 @@ def visit_block(translator: HTML5Translator, node: nodes.math_block) -> None:
 def rendered(node: nodes.math | nodes.math_block, as_block: bool) -> str:
     """The MathML of a formula; a warning where it cannot be read."""
     try:
-        return tex2mathml(_ACCENT.sub(r"{\g<0>}", node.astext()), as_block=as_block)
+        return with_accents(tex2mathml(node.astext(), as_block=as_block))
     except MathError as error:
         _LOGGER.warning("the formula %s: %s", node.astext(), error, location=node)
         return ""
+
+
+def with_accents(mathml: str) -> str:
+    """MathML in which a subscript of an accented letter stands beside it.
+
+    docutils puts it below the letter, as the limit of a sum.
+    """
+    ElementTree.register_namespace("", _SPACE)
+    # XML has five names of characters, those of HTML are other ones.
+    plain = re.sub(
+        r"&(?!lt;|gt;|amp;|quot;|apos;)\w+;", lambda name: html.unescape(name[0]), mathml
+    )
+    root = ElementTree.fromstring(plain)
+    for element in root.iter():
+        kind = element.tag.removeprefix(f"{{{_SPACE}}}")
+        accent = element[-1] if kind in ("mover", "munderover") else None
+        if accent is None or accent.text not in _ACCENTS:
+            continue
+        accent.text = _ACCENTS[accent.text]
+        if kind == "mover":
+            element.set("accent", "true")
+            continue
+        base, below, _ = list(element)
+        letter = ElementTree.Element(f"{{{_SPACE}}}mover", {"accent": "true"})
+        letter.extend([base, accent])
+        element[:] = [letter, below]
+        element.tag = f"{{{_SPACE}}}msub"
+    for element in root.iter(f"{{{_SPACE}}}msup"):
+        base, above = list(element)
+        # A subscript and a superscript stand above one another.
+        if base.tag == f"{{{_SPACE}}}msub":
+            element[:] = [*base, above]
+            element.tag = f"{{{_SPACE}}}msubsup"
+    return ElementTree.tostring(root, encoding="unicode")

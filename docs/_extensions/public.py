@@ -96,11 +96,15 @@ def complaints() -> list[str]:
         value = value_of(name)
         if inspect.ismodule(value) or is_data(value) or has_example(name):
             if name in reasons:
-                lacking.append(f"{name}: has an example or needs none, and stands in elsewhere.toml")
+                lacking.append(
+                    f"{name}: has an example or needs none, and stands in elsewhere.toml"
+                )
         elif name not in reasons:
             lacking.append(f"{name}: neither an example nor a reason in elsewhere.toml")
     unknown = sorted(set(reasons) - shown)
-    return lacking + [f"{name}: stands in elsewhere.toml, but is no public name" for name in unknown]
+    return lacking + [
+        f"{name}: stands in elsewhere.toml, but is no public name" for name in unknown
+    ]
 
 
 def _rank(value: object) -> int:

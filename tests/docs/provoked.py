@@ -61,9 +61,7 @@ def _points(**changes):
         encode=lambda x: x,
         log_prob=lambda mean, x: model.gaussian_log_prob(mean, jnp.zeros_like(mean), x),
     )
-    point = dataclasses.replace(
-        point, **{key: x for key, x in changes.items() if key != "denoise"}
-    )
+    point = dataclasses.replace(point, **{key: x for key, x in changes.items() if key != "denoise"})
     denoise = changes.get("denoise", lambda z_t, t: model.Prediction(jnp.zeros_like(z_t), {}))
     functions = model.ModelFunctions(denoise, {"point": point}, "point")
     return model.Diffusion(process.Process(process.cosine_schedule(5)), functions)
@@ -84,7 +82,9 @@ def _untrained():
 
 @provokes
 def misspelt_key(place):
-    raise ValueError(experiment.unknown_override(["--config=digits", "--config.training.num_step=5"]))
+    raise ValueError(
+        experiment.unknown_override(["--config=digits", "--config.training.num_step=5"])
+    )
 
 
 @provokes

@@ -18,7 +18,7 @@ def fits(message, text):
 
 @pytest.mark.parametrize("provoke", PROVOKED, ids=lambda provoke: provoke.__name__)
 def test_what_is_raised_is_on_the_page_once(tmp_path, provoke):
-    with pytest.raises(ValueError, match="^`") as raised:
+    with pytest.raises(ValueError, match=r"^`") as raised:
         provoke(tmp_path)
     assert [message for message in MESSAGES if fits(message, str(raised.value))] == [
         of_provocation(provoke)

@@ -47,7 +47,9 @@ def slug(heading):
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-@pytest.mark.parametrize("page", [DOCS / "mathematics.md", DOCS / "losses.md"], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "page", [DOCS / "mathematics.md", DOCS / "losses.md"], ids=lambda p: p.stem
+)
 def test_names_beside_formulas_are_public(page):
     """Each name in code style that begins with a package is one of its public names."""
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
@@ -66,6 +68,8 @@ def test_every_package_of_the_architecture_is_in_the_reference():
 
 
 def test_the_code_of_configs_is_shown():
-    shown = re.findall(r"literalinclude\} \.\./configs/(\w+)\.py", (DOCS / "configs.md").read_text())
+    shown = re.findall(
+        r"literalinclude\} \.\./configs/(\w+)\.py", (DOCS / "configs.md").read_text()
+    )
     configs = (DOCS.parent / "configs").glob("[a-z]*.py")
     assert sorted(shown) == sorted(file.stem for file in configs)
