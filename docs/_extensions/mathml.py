@@ -13,6 +13,7 @@ from sphinx.writers.html5 import HTML5Translator
 
 # docutils writes accents as these letters; fonts draw the macron short and low.
 _ACCENTS = {"ˉ": "¯", "ˆ": "ˆ", "˜": "˜"}
+_OF_HTML = re.compile(r"&(?!lt;|gt;|amp;|quot;|apos;)\w+;")
 _SPACE = "http://www.w3.org/1998/Math/MathML"
 _LOGGER = logging.getLogger(__name__)
 
@@ -51,10 +52,7 @@ def with_accents(mathml: str) -> str:
     """
     ElementTree.register_namespace("", _SPACE)
     # XML has five names of characters, those of HTML are other ones.
-    plain = re.sub(
-        r"&(?!lt;|gt;|amp;|quot;|apos;)\w+;", lambda name: html.unescape(name[0]), mathml
-    )
-    root = ElementTree.fromstring(plain)
+    root = ElementTree.fromstring(_OF_HTML.sub(lambda name: html.unescape(name[0]), mathml))
     for element in root.iter():
         kind = element.tag.removeprefix(f"{{{_SPACE}}}")
         accent = element[-1] if kind in ("mover", "munderover") else None
