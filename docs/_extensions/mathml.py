@@ -2,6 +2,7 @@
 
 import html
 import re
+import unicodedata
 from xml.etree import ElementTree
 
 from docutils import nodes
@@ -11,8 +12,8 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
 
-# docutils writes accents as these letters; fonts draw the macron short and low.
-_ACCENTS = {"ˉ": "¯", "ˆ": "ˆ", "˜": "˜"}
+# docutils puts these above a letter; fonts without tables for formulas draw them too low.
+_COMBINING = {"ˉ": "\u0304", "ˆ": "\u0302", "~": "\u0303"}
 _OF_HTML = re.compile(r"&(?!lt;|gt;|amp;|quot;|apos;)\w+;")
 _SPACE = "http://www.w3.org/1998/Math/MathML"
 _LOGGER = logging.getLogger(__name__)
@@ -46,27 +47,24 @@ def rendered(node: nodes.math | nodes.math_block, as_block: bool) -> str:
 
 
 def with_accents(mathml: str) -> str:
-    """MathML in which a subscript of an accented letter stands beside it.
+    """MathML in which accents are part of their letters, and subscripts stand beside these.
 
-    docutils puts it below the letter, as the limit of a sum.
+    docutils puts a subscript below the letter, as the limit of a sum.
     """
     ElementTree.register_namespace("", _SPACE)
     # XML has five names of characters, those of HTML are other ones.
     root = ElementTree.fromstring(_OF_HTML.sub(lambda name: html.unescape(name[0]), mathml))
     for element in root.iter():
         kind = element.tag.removeprefix(f"{{{_SPACE}}}")
-        accent = element[-1] if kind in ("mover", "munderover") else None
-        if accent is None or accent.text not in _ACCENTS:
+        accent = element[-1].text if kind in ("mover", "munderover") else None
+        if accent not in _COMBINING:
             continue
-        accent.text = _ACCENTS[accent.text]
-        if kind == "mover":
-            element.set("accent", "true")
-            continue
-        base, below, _ = list(element)
-        letter = ElementTree.Element(f"{{{_SPACE}}}mover", {"accent": "true"})
-        letter.extend([base, accent])
-        element[:] = [letter, below]
-        element.tag = f"{{{_SPACE}}}msub"
+        letter = ElementTree.Element(f"{{{_SPACE}}}mi", {"class": "accented"})
+        letter.text = unicodedata.normalize("NFC", f"{element[0].text}{_COMBINING[accent]}")
+        # Without a subscript the letter is alone in its row.
+        element.attrib.clear()
+        element[:] = [letter, *element[1:-1]]
+        element.tag = f"{{{_SPACE}}}{'mrow' if kind == 'mover' else 'msub'}"
     for element in root.iter(f"{{{_SPACE}}}msup"):
         base, above = list(element)
         # A subscript and a superscript stand above one another.
