@@ -67,7 +67,6 @@ def run_stepper(
         ...     target="z_0",
         ... )
         >>> diffusion = model.Diffusion(process.Process(process.cosine_schedule(10)), functions)
-        >>> batch = {"x": jnp.ones((3, 2))}
         >>> from mmdiffusion_jax import sampling
         >>> denoiser = sampling.plain_denoiser(sampling.Query(diffusion, {}, {}))
         >>> method = sampling.Method(sampling.DDIM(), np.array([10, 5, 1]))

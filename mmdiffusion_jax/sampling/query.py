@@ -46,7 +46,6 @@ class Query:
         ...     target="z_0",
         ... )
         >>> diffusion = model.Diffusion(process.Process(process.cosine_schedule(10)), functions)
-        >>> batch = {"x": jnp.ones((3, 2))}
         >>> Query(diffusion, given={}, encodings={}).diffusion.num_steps
         10
     """
@@ -107,7 +106,6 @@ def plain_denoiser(query: Query, keys: jax.Array | None = None) -> Denoiser:
         ...     target="z_0",
         ... )
         >>> diffusion = model.Diffusion(process.Process(process.cosine_schedule(10)), functions)
-        >>> batch = {"x": jnp.ones((3, 2))}
         >>> denoiser = plain_denoiser(Query(diffusion, given={}, encodings={}))
         >>> state = denoiser(jnp.array([5]), jnp.zeros((1, 2)), model.all_carried(["x"], 1))
         >>> state.clean.z_0.tolist()

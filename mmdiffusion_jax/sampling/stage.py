@@ -49,13 +49,13 @@ class Trajectory:
         >>> point = model.ModalityFunctions(
         ...     encode=lambda x: x,
         ...     log_prob=lambda mean, x: model.gaussian_log_prob(mean, jnp.zeros_like(mean), x),
+        ...     most_likely=lambda mean: mean,
         ... )
         >>> functions = model.ModelFunctions(  # it knows that all data are 1
         ...     lambda z_t, t: model.Prediction(jnp.ones_like(z_t), {}), {"x": point}, "x",
         ...     target="z_0",
         ... )
         >>> diffusion = model.Diffusion(process.Process(process.cosine_schedule(10)), functions)
-        >>> batch = {"x": jnp.ones((3, 2))}
         >>> from mmdiffusion_jax import sampling
         >>> method = sampling.Method(sampling.DDIM(), np.array([10, 5, 1]))
         >>> samples, way = sampling.sample_trajectory(
