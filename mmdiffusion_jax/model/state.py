@@ -32,6 +32,11 @@ class CleanState:
     Attributes:
         z_0: (batch, *latent), in float32 at least, whatever the encoder computes in.
         encodings: {secondary: E_i (batch, *latent)}, zero where the state does not carry it.
+
+    Example:
+        >>> clean = CleanState(z_0=jnp.ones((1, 2)), encodings={"label": jnp.zeros((1, 2))})
+        >>> sorted(clean.encodings)
+        ['label']
     """
 
     z_0: Any
@@ -51,6 +56,14 @@ class NoisyState:
         prediction: of the model, for its heads and its variance.
         encoding_variances: {secondary: variance of its encoding (batch, *latent)}, for stochastic
             steps that add it; usually empty.
+
+    Example:
+        >>> from mmdiffusion_jax import model
+        >>> zeros = jnp.zeros((1, 2))
+        >>> clean, prediction = CleanState(zeros, {}), model.Prediction(zeros, heads={})
+        >>> state = NoisyState(jnp.array([3]), zeros, clean, zeros, prediction)
+        >>> state.with_z_0(jnp.ones((1, 2))).clean.z_0.tolist()
+        [[1.0, 1.0]]
     """
 
     t: jax.Array

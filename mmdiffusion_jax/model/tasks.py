@@ -171,6 +171,10 @@ class Beliefs:
         shown: the names of what the network sees as it draws it, where the task knows it.
         taught: {name: how sure it has to be} of what it learns as it finds it most likely, where
             the task asks for it and for nothing that is diffused; see `believing.with_lessons`.
+
+    Example:
+        >>> Beliefs(shown=("label",)).taught
+        {}
     """
 
     shown: Collection[str] = ()

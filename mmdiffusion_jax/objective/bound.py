@@ -149,6 +149,22 @@ def bound_at(
 
     `t` are (batch,) integers in 1 … T and `noise` is (batch, *latent), ε ~ N(0, I); the other
     arguments, result and errors are those of `bound`.
+
+    Example:
+        >>> from mmdiffusion_jax import model, process
+        >>> point = model.ModalityFunctions(
+        ...     encode=lambda x: x,
+        ...     log_prob=lambda mean, x: model.gaussian_log_prob(mean, jnp.zeros_like(mean), x),
+        ... )
+        >>> functions = model.ModelFunctions(  # it knows that all data are 1
+        ...     lambda z_t, t: model.Prediction(jnp.ones_like(z_t), {}), {"x": point}, "x",
+        ...     target="z_0",
+        ... )
+        >>> diffusion = model.Diffusion(process.Process(process.cosine_schedule(10)), functions)
+        >>> batch = {"x": jnp.ones((3, 2))}
+        >>> terms = bound_at(jnp.array([1, 5, 10]), jnp.zeros((3, 2)), diffusion, batch)
+        >>> (terms.reconstruction != 0).tolist()  # it is at t = 1
+        [True, False, False]
     """
     encoded = prepare(diffusion, batch, presence, given)
     pi = _recovery_weights(diffusion.num_steps, recovery_weights)
@@ -168,6 +184,21 @@ def bound_estimate(
 
     `timesteps` says how t is drawn: "uniform", "antithetic" or "stratified", else it is an error;
     the other arguments, result and errors are those of `bound`.
+
+    Example:
+        >>> from mmdiffusion_jax import model, process
+        >>> point = model.ModalityFunctions(
+        ...     encode=lambda x: x,
+        ...     log_prob=lambda mean, x: model.gaussian_log_prob(mean, jnp.zeros_like(mean), x),
+        ... )
+        >>> functions = model.ModelFunctions(  # it knows that all data are 1
+        ...     lambda z_t, t: model.Prediction(jnp.ones_like(z_t), {}), {"x": point}, "x",
+        ...     target="z_0",
+        ... )
+        >>> diffusion = model.Diffusion(process.Process(process.cosine_schedule(10)), functions)
+        >>> batch = {"x": jnp.ones((3, 2))}
+        >>> bound_estimate(jax.random.key(0), diffusion, batch).total.shape
+        (3,)
     """
     key = as_key("key", key)
     encoded = prepare(diffusion, batch, presence, given)
@@ -183,6 +214,13 @@ def draw_t_and_noise(
 
     Raises:
         ValueError: an unknown draw; no key, schedule or clean state.
+
+    Example:
+        >>> from mmdiffusion_jax import model, process
+        >>> schedule, clean = process.cosine_schedule(10), model.CleanState(jnp.zeros((4, 2)), {})
+        >>> t, noise = draw_t_and_noise(jax.random.key(0), schedule, clean, "uniform")
+        >>> t.shape, noise.shape
+        ((4,), (4, 2))
     """
     key = as_key("key", key)
     expect("schedule", schedule, Schedule)
@@ -198,6 +236,10 @@ def step_noise(key: jax.Array, t: jax.Array, like: jax.Array) -> jax.Array:
 
     Raises:
         ValueError: no key, t that is no integer, or `like` is no array.
+
+    Example:
+        >>> step_noise(jax.random.key(0), jnp.array(3), jnp.zeros((4, 2))).shape
+        (4, 2)
     """
     key, like, t = as_key("key", key), as_array("like", like), as_array("t", t, "an integer")
     if t.ndim or not jnp.issubdtype(t.dtype, jnp.integer):

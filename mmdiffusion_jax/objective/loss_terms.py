@@ -20,6 +20,11 @@ class LossTerm:
         values: (batch,), the term of each example.
         mask: (batch,) of 0 or 1, the examples that count.
         scale: the factor of the mean over these in the loss.
+
+    Example:
+        >>> term = LossTerm(values=jnp.array([1.0, 5.0]), mask=jnp.array([1.0, 0.0]))
+        >>> term.scale
+        1.0
     """
 
     values: jax.Array

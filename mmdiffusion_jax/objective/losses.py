@@ -79,6 +79,15 @@ class LossOptions:
     Raises:
         ValueError: an unknown draw, a weighting that is no function, a scale that is no number, or
             a share outside [0, 1].
+
+    Example:
+        >>> from mmdiffusion_jax import objective
+        >>> options = LossOptions(weighting=objective.v_weighting(), dropout={"label": 0.1})
+        >>> options.timesteps
+        'uniform'
+        >>> LossOptions(pure_noise=2)
+        Traceback (most recent call last):
+        ValueError: `pure_noise`: got 2, expected a share in [0, 1]; ...
     """
 
     modality_scales: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -167,7 +176,24 @@ def simple_loss_terms(
     presence: Presence | None = None,
     options: LossOptions | None = None,
 ) -> LossTerms:
-    """The terms of `simple_loss`, example by example; arguments as there."""
+    """The terms of `simple_loss`, example by example; arguments as there.
+
+    Example:
+        >>> from mmdiffusion_jax import model, process
+        >>> point = model.ModalityFunctions(
+        ...     encode=lambda x: x,
+        ...     log_prob=lambda mean, x: model.gaussian_log_prob(mean, jnp.zeros_like(mean), x),
+        ... )
+        >>> functions = model.ModelFunctions(  # it knows that all data are 1
+        ...     lambda z_t, t: model.Prediction(jnp.ones_like(z_t), {}), {"x": point}, "x",
+        ...     target="z_0",
+        ... )
+        >>> diffusion = model.Diffusion(process.Process(process.cosine_schedule(10)), functions)
+        >>> batch = {"x": jnp.ones((3, 2))}
+        >>> terms = simple_loss_terms(jax.random.key(0), diffusion, batch).terms
+        >>> sorted(terms), terms["x/squared_error"].values.shape
+        (['x/loss', 'x/squared_error'], (3,))
+    """
     key = as_key("key", key)
     process, model = expect_diffusion(diffusion).process, diffusion.model
     options = expect("options", LossOptions() if options is None else options, LossOptions)
@@ -236,6 +262,22 @@ def bound_loss(
     Arguments and errors are those of `bound_estimate`. Returns the loss, a scalar, and scalars by
     name: `loss` and, in nats per example, a `Mean` for `bound/prior`, `bound/posterior`,
     `bound/recovery` and `bound/reconstruction`.
+
+    Example:
+        >>> from mmdiffusion_jax import model, process
+        >>> point = model.ModalityFunctions(
+        ...     encode=lambda x: x,
+        ...     log_prob=lambda mean, x: model.gaussian_log_prob(mean, jnp.zeros_like(mean), x),
+        ... )
+        >>> functions = model.ModelFunctions(  # it knows that all data are 1
+        ...     lambda z_t, t: model.Prediction(jnp.ones_like(z_t), {}), {"x": point}, "x",
+        ...     target="z_0",
+        ... )
+        >>> diffusion = model.Diffusion(process.Process(process.cosine_schedule(10)), functions)
+        >>> batch = {"x": jnp.ones((3, 2))}
+        >>> loss, scalars = bound_loss(jax.random.key(0), diffusion, batch)
+        >>> loss.shape, "bound/posterior" in scalars
+        ((), True)
     """
     return bound_loss_terms(key, diffusion, batch, presence, timesteps=timesteps).reduce()
 
@@ -248,7 +290,23 @@ def bound_loss_terms(
     *,
     timesteps: str = "uniform",
 ) -> LossTerms:
-    """The terms of `bound_loss`, example by example; arguments as there."""
+    """The terms of `bound_loss`, example by example; arguments as there.
+
+    Example:
+        >>> from mmdiffusion_jax import model, process
+        >>> point = model.ModalityFunctions(
+        ...     encode=lambda x: x,
+        ...     log_prob=lambda mean, x: model.gaussian_log_prob(mean, jnp.zeros_like(mean), x),
+        ... )
+        >>> functions = model.ModelFunctions(  # it knows that all data are 1
+        ...     lambda z_t, t: model.Prediction(jnp.ones_like(z_t), {}), {"x": point}, "x",
+        ...     target="z_0",
+        ... )
+        >>> diffusion = model.Diffusion(process.Process(process.cosine_schedule(10)), functions)
+        >>> batch = {"x": jnp.ones((3, 2))}
+        >>> sorted(bound_loss_terms(jax.random.key(0), diffusion, batch).terms)
+        ['bound/posterior', 'bound/prior', 'bound/reconstruction', 'bound/recovery']
+    """
     terms = bound_estimate(key, diffusion, batch, presence, timesteps=timesteps)
     num_dims = sum(functions.num_dims for functions in diffusion.model.modalities.values())
     everywhere = jnp.ones_like(terms.prior)

@@ -70,6 +70,24 @@ def posterior_term(
 
     Raises:
         ValueError: no diffusion model, no clean state or no noisy one.
+
+    Example:
+        >>> from mmdiffusion_jax import model, process
+        >>> point = model.ModalityFunctions(
+        ...     encode=lambda x: x,
+        ...     log_prob=lambda mean, x: model.gaussian_log_prob(mean, jnp.zeros_like(mean), x),
+        ... )
+        >>> functions = model.ModelFunctions(  # it knows that all data are 1
+        ...     lambda z_t, t: model.Prediction(jnp.ones_like(z_t), {}), {"x": point}, "x",
+        ...     target="z_0",
+        ... )
+        >>> diffusion = model.Diffusion(process.Process(process.cosine_schedule(10)), functions)
+        >>> batch = {"x": jnp.ones((3, 2))}
+        >>> roles = model.all_carried(["x"], 3)
+        >>> clean, roles = model.encode(functions, batch, roles)
+        >>> state = model.observe(diffusion, clean, roles, jnp.full(3, 1), jnp.zeros((3, 2)))
+        >>> posterior_term(diffusion, clean, state).tolist()  # there is no step at t = 1
+        [0.0, 0.0, 0.0]
     """
     process, model = expect_diffusion(diffusion).process, diffusion.model
     expect("clean", clean, CleanState, "encode the batch by model.encode")
@@ -100,6 +118,24 @@ def recovery_terms(
     Raises:
         ValueError: a modality missing from the batch, the roles or the heads, or likelihoods that
             are not one number an example.
+
+    Example:
+        >>> from mmdiffusion_jax import model, process
+        >>> point = model.ModalityFunctions(
+        ...     encode=lambda x: x,
+        ...     log_prob=lambda mean, x: model.gaussian_log_prob(mean, jnp.zeros_like(mean), x),
+        ... )
+        >>> functions = model.ModelFunctions(  # it knows that all data are 1
+        ...     lambda z_t, t: model.Prediction(jnp.ones_like(z_t), {}), {"x": point}, "x",
+        ...     target="z_0",
+        ... )
+        >>> diffusion = model.Diffusion(process.Process(process.cosine_schedule(10)), functions)
+        >>> batch = {"x": jnp.ones((3, 2))}
+        >>> roles = model.all_carried(["x"], 3)
+        >>> clean, roles = model.encode(functions, batch, roles)
+        >>> state = model.observe(diffusion, clean, roles, jnp.full(3, 1), jnp.zeros((3, 2)))
+        >>> recovery_terms(functions, batch, roles, state)  # the model has no secondary
+        {}
     """
     expect("model", model, ModelFunctions)
     expect("state", state, NoisyState, "make it by model.observe")
@@ -127,6 +163,25 @@ def reconstruction_term(
     Raises:
         ValueError: the primary missing from the batch or the roles, or likelihoods that are not one
             number an example.
+
+    Example:
+        >>> from mmdiffusion_jax import model, process
+        >>> point = model.ModalityFunctions(
+        ...     encode=lambda x: x,
+        ...     log_prob=lambda mean, x: model.gaussian_log_prob(mean, jnp.zeros_like(mean), x),
+        ... )
+        >>> functions = model.ModelFunctions(  # it knows that all data are 1
+        ...     lambda z_t, t: model.Prediction(jnp.ones_like(z_t), {}), {"x": point}, "x",
+        ...     target="z_0",
+        ... )
+        >>> diffusion = model.Diffusion(process.Process(process.cosine_schedule(10)), functions)
+        >>> batch = {"x": jnp.ones((3, 2))}
+        >>> roles = model.all_carried(["x"], 3)
+        >>> clean, roles = model.encode(functions, batch, roles)
+        >>> state = model.observe(diffusion, clean, roles, jnp.full(3, 1), jnp.zeros((3, 2)))
+        >>> terms = reconstruction_term(functions, batch, roles, state)  # log 2π each
+        >>> [round(term, 2) for term in terms.tolist()]
+        [1.84, 1.84, 1.84]
     """
     expect("model", model, ModelFunctions)
     expect("state", state, NoisyState, "make it by model.observe")

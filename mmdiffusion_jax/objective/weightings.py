@@ -12,7 +12,13 @@ Weighting = Callable[[jax.Array], jax.Array]
 
 
 def no_weighting(snr: jax.Array) -> jax.Array:
-    """Weight 1 at every noise level: the plain mean squared error of the noise (Ho et al. 2020)."""
+    """Weight 1 at every noise level: the plain mean squared error of the noise (Ho et al. 2020).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> no_weighting(jnp.array([1.0, 0.25])).tolist()
+        [1.0, 1.0]
+    """
     return jnp.ones_like(as_array("snr", snr))
 
 

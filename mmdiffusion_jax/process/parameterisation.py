@@ -20,7 +20,12 @@ TARGETS = ("noise", "z_0", "v")
 
 
 class Pivot(NamedTuple):
-    """A clean state and a noise that together make up y_t; each (batch, *latent)."""
+    """A clean state and a noise that together make up y_t; each (batch, *latent).
+
+    Example:
+        >>> Pivot(z_0=jnp.ones(2), noise=jnp.zeros(2)).z_0.tolist()
+        [1.0, 1.0]
+    """
 
     z_0: jax.Array
     noise: jax.Array

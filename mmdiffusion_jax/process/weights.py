@@ -83,6 +83,13 @@ class ModalityWeights:
     Attributes:
         transition: {name: w_t}, T + 1 values each, the first 0.
         marginal: {name: w̄_t}, T + 1 values each, the first 0.
+
+    Example:
+        >>> from mmdiffusion_jax import process
+        >>> schedule = process.cosine_schedule(3)
+        >>> weights = process.modality_weights(schedule, {"label": "bump"}, given="marginal")
+        >>> weights.transition["label"].shape, weights.marginal["label"].shape
+        ((4,), (4,))
     """
 
     transition: dict[str, jax.Array]

@@ -29,6 +29,11 @@ class Fixed:
     Attributes:
         values: x (num_samples, …) in data units; outside the mask they do not count.
         mask: booleans that broadcast against `values`, true where they are kept.
+
+    Example:
+        >>> left = Fixed(values=jnp.ones((1, 2)), mask=jnp.array([True, False]))
+        >>> left.kept_in(jnp.zeros((1, 2))).tolist()
+        [[1.0, 0.0]]
     """
 
     values: ArrayLike

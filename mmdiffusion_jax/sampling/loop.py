@@ -55,6 +55,25 @@ def run_stepper(
 
     Raises:
         ValueError: arguments of other kinds, or a denoiser whose estimates have another shape.
+
+    Example:
+        >>> from mmdiffusion_jax import model, process
+        >>> point = model.ModalityFunctions(
+        ...     encode=lambda x: x,
+        ...     log_prob=lambda mean, x: model.gaussian_log_prob(mean, jnp.zeros_like(mean), x),
+        ... )
+        >>> functions = model.ModelFunctions(  # it knows that all data are 1
+        ...     lambda z_t, t: model.Prediction(jnp.ones_like(z_t), {}), {"x": point}, "x",
+        ...     target="z_0",
+        ... )
+        >>> diffusion = model.Diffusion(process.Process(process.cosine_schedule(10)), functions)
+        >>> from mmdiffusion_jax import sampling
+        >>> denoiser = sampling.plain_denoiser(sampling.Query(diffusion, {}, {}))
+        >>> method = sampling.Method(sampling.DDIM(), np.array([10, 5, 1]))
+        >>> keys, roles = jax.random.split(jax.random.key(0), 3), model.all_carried(["x"], 3)
+        >>> along = sampling.plan(diffusion.process, method.times)
+        >>> run_stepper(denoiser, method, along, jnp.zeros((3, 2)), keys, roles).shape
+        (3, 2)
     """
     expect_callable("denoiser", denoiser, "(t, z_t, roles) → NoisyState")
     stepper = as_stepper(expect("method", method, Method).stepper)

@@ -64,6 +64,21 @@ def stages_of(model: Ordered, given: Collection[str], order: Sequence[str] | Non
     Raises:
         ValueError: an order that names an unknown modality, or nothing that is not given; or of
             several stages, of a model that does not show what the later ones have to know.
+
+    Example:
+        >>> from mmdiffusion_jax import model
+        >>> point = model.ModalityFunctions(encode=lambda x: x, log_prob=lambda mean, x: x)
+        >>> label = model.ModalityFunctions(
+        ...     encode=lambda x: x, log_prob=lambda mean, x: x, drawn="before"
+        ... )
+        >>> functions = model.ModelFunctions(
+        ...     lambda z_t, t, roles: None, {"point": point, "label": label}, "point",
+        ...     sees_roles=True, shows=("point", "label"),
+        ... )
+        >>> stages_of(functions, given=[], order=None)
+        [('label',), ('point',)]
+        >>> stages_of(functions, given=["label"], order=None)
+        [('point',)]
     """
     if order is None:
         stages = _default(model)

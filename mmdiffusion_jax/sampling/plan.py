@@ -25,6 +25,13 @@ class Plan:
         all_scale: `scale` at every t = 1 … T.
         all_noise: `noise` at every t = 1 … T.
         variance: of the reverse process, a name of `process.VARIANCES`.
+
+    Example:
+        >>> from mmdiffusion_jax import process, sampling
+        >>> forward = process.Process(process.cosine_schedule(10))
+        >>> along = sampling.plan(forward, [10, 5, 1])
+        >>> along.times.tolist(), along.gaps.shape
+        ([10, 5, 1], (2,))
     """
 
     times: np.ndarray

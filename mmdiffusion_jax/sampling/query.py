@@ -34,6 +34,20 @@ class Query:
         diffusion: the process and the model.
         given: {name: x (batch, …)}, the values that are given.
         encodings: {name: E(x) (batch, *latent)}, their encodings.
+
+    Example:
+        >>> from mmdiffusion_jax import model, process
+        >>> point = model.ModalityFunctions(
+        ...     encode=lambda x: x,
+        ...     log_prob=lambda mean, x: model.gaussian_log_prob(mean, jnp.zeros_like(mean), x),
+        ... )
+        >>> functions = model.ModelFunctions(  # it knows that all data are 1
+        ...     lambda z_t, t: model.Prediction(jnp.ones_like(z_t), {}), {"x": point}, "x",
+        ...     target="z_0",
+        ... )
+        >>> diffusion = model.Diffusion(process.Process(process.cosine_schedule(10)), functions)
+        >>> Query(diffusion, given={}, encodings={}).diffusion.num_steps
+        10
     """
 
     diffusion: Diffusion
@@ -58,7 +72,15 @@ def make_query(
 
 
 class Decorator(Protocol):
-    """Makes another denoiser of one, such as guidance."""
+    """Makes another denoiser of one, such as guidance.
+
+    Example:
+        >>> def halved(denoiser, query):  # halves every estimate of z_0
+        ...     def estimate(t, z_t, roles):
+        ...         state = denoiser(t, z_t, roles)
+        ...         return state.with_z_0(state.clean.z_0 / 2)
+        ...     return estimate
+    """
 
     def __call__(self, denoiser: Denoiser, query: Query, /) -> Denoiser:
         """The denoiser that takes the place of `denoiser` in this query."""
@@ -72,6 +94,22 @@ def plain_denoiser(query: Query, keys: jax.Array | None = None) -> Denoiser:
     Raises:
         ValueError: no query; when called, another number of keys than of examples, or a result of
             the model that does not fit.
+
+    Example:
+        >>> from mmdiffusion_jax import model, process
+        >>> point = model.ModalityFunctions(
+        ...     encode=lambda x: x,
+        ...     log_prob=lambda mean, x: model.gaussian_log_prob(mean, jnp.zeros_like(mean), x),
+        ... )
+        >>> functions = model.ModelFunctions(  # it knows that all data are 1
+        ...     lambda z_t, t: model.Prediction(jnp.ones_like(z_t), {}), {"x": point}, "x",
+        ...     target="z_0",
+        ... )
+        >>> diffusion = model.Diffusion(process.Process(process.cosine_schedule(10)), functions)
+        >>> denoiser = plain_denoiser(Query(diffusion, given={}, encodings={}))
+        >>> state = denoiser(jnp.array([5]), jnp.zeros((1, 2)), model.all_carried(["x"], 1))
+        >>> state.clean.z_0.tolist()
+        [[1.0, 1.0]]
     """
     diffusion = expect("query", query, Query).diffusion
 

@@ -43,6 +43,26 @@ class Trajectory:
         clean: ẑ_0 from each, guidance and thresholds included, (n, batch, *latent).
         values: {name: (n, batch, …)}, the samples if sampling ended there: the clean estimate in
             data units, and what is generated together with the primary.
+
+    Example:
+        >>> from mmdiffusion_jax import model, process
+        >>> point = model.ModalityFunctions(
+        ...     encode=lambda x: x,
+        ...     log_prob=lambda mean, x: model.gaussian_log_prob(mean, jnp.zeros_like(mean), x),
+        ...     most_likely=lambda mean: mean,
+        ... )
+        >>> functions = model.ModelFunctions(  # it knows that all data are 1
+        ...     lambda z_t, t: model.Prediction(jnp.ones_like(z_t), {}), {"x": point}, "x",
+        ...     target="z_0",
+        ... )
+        >>> diffusion = model.Diffusion(process.Process(process.cosine_schedule(10)), functions)
+        >>> from mmdiffusion_jax import sampling
+        >>> method = sampling.Method(sampling.DDIM(), np.array([10, 5, 1]))
+        >>> samples, way = sampling.sample_trajectory(
+        ...     jax.random.key(0), diffusion, (4, 2), method=method, num_states=3
+        ... )
+        >>> way.states.shape
+        (3, 4, 2)
     """
 
     times: jax.Array
