@@ -1,0 +1,206 @@
+"""Which curves are drawn over each other, and which charts stand together."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mmdiffusion_jax.report.markup import Markup, element, joined
+from mmdiffusion_jax.report.tables import number
+
+_TRAINING, _TEST = "train/", "eval/"
+_NORMS = "train/gradient_norm/"
+_TITLES = {
+    "train": "Training",
+    "eval": "Test split",
+    "speed": "Speed and memory",
+    "average": "Averages of the parameters",
+}
+_UNITS = {
+    "steps_per_second": "steps a second",
+    "examples_per_second": "examples a second",
+    "input_stall_share": "share of the time",
+    "memory_bytes": "bytes",
+    "model_flops_utilisation": "share of the peak",
+    "skipped_steps": "steps",
+    "loss_spikes": "steps",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A curve in a chart.
+
+    Attributes:
+        run: whose curve it is.
+        name: of the figure.
+        label: curves with one label look alike.
+    """
+
+    run: str
+    name: str
+    label: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """Curves over each other, and what the axis of their values is called."""
+
+    title: str
+    axis: str
+    lines: tuple[Line, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Charts under one heading; `folded` ones are drawn when they are opened."""
+
+    title: str
+    charts: tuple[Chart, ...]
+    folded: bool = False
+
+
+def groups_of_run(names: Sequence[str]) -> list[Group]:
+    """The charts of one run: figures of training and of the test split over each other first.
+
+    Then come the others by the first part of their name, the norms of the gradients of each part
+    of the network last.
+
+    Example:
+        >>> names = ["train/loss", "train/gradient_norm/a", "speed/x", "eval/loss", "train/b"]
+        >>> [(group.title, [chart.title for chart in group.charts]) for group in groups_of_run(names)]
+        [('Training and test split', ['loss']), ('Training', ['b']), ('Speed and memory', ['x']),
+        ('Gradient norms by part of the network (1)', ['gradient_norm/a'])]
+    """
+    both = [
+        name.removeprefix(_TRAINING)
+        for name in names
+        if name.startswith(_TRAINING) and _TEST + name.removeprefix(_TRAINING) in names
+    ]
+    joint = [
+        _chart(
+            name,
+            [
+                Line("", _TRAINING + name, "training"),
+                Line("", _TEST + name, "test, averaged parameters"),
+            ],
+        )
+        for name in both
+    ]
+    rest = [x for x in names if x.removeprefix(_TRAINING).removeprefix(_TEST) not in both]
+    lines = {name: [Line("", name, name)] for name in rest}
+    first = [Group("Training and test split", tuple(joint))] if joint else []
+    return [*first, *_grouped(lines)]
+
+
+def groups_of_runs(runs: Mapping[str, tuple[str, Sequence[str]]]) -> list[Group]:
+    """The charts of several runs, their curves over each other.
+
+    Args:
+        runs: {run: (the label of its curves, names of its figures)}.
+
+    Example:
+        >>> (group,) = groups_of_runs({"a-0": ("a", ["train/loss"]), "b-0": ("b", ["train/loss"])})
+        >>> [line.label for line in group.charts[0].lines]
+        ['a', 'b']
+    """
+    lines: dict[str, list[Line]] = {}
+    for run, (label, names) in runs.items():
+        for name in names:
+            lines.setdefault(name, []).append(Line(run, name, label))
+    return _grouped(lines)
+
+
+def _grouped(lines: Mapping[str, list[Line]]) -> list[Group]:
+    grouped: dict[str, list[Chart]] = {}
+    for name in lines:
+        prefix, mark, rest = name.partition("/")
+        key = "norms" if name.startswith(_NORMS) else prefix if mark else ""
+        grouped.setdefault(key, []).append(_chart(rest or name, lines[name]))
+    norms = tuple(grouped.pop("norms", ()))
+    last = {"speed": 1, "": 2}
+    groups = [
+        Group(_TITLES.get(key, key or "Other figures"), tuple(charts))
+        for key, charts in sorted(grouped.items(), key=lambda item: last.get(item[0], 0))
+    ]
+    if norms:
+        title = f"Gradient norms by part of the network ({len(norms)})"
+        groups.append(Group(title, norms, folded=True))
+    return groups
+
+
+def _chart(title: str, lines: Iterable[Line]) -> Chart:
+    axis = title.split("/")[-1]
+    if title.startswith("gradient_norm"):
+        axis = "norm"
+    return Chart(title, _UNITS.get(axis, axis), tuple(lines))
+
+
+def draw(
+    groups: Sequence[Group], runs: Mapping[str, Mapping[str, list[list[Any]]]]
+) -> tuple[Markup, dict[str, Any]]:
+    """The places of charts in a page, and the data that its script draws there.
+
+    Args:
+        groups: of charts.
+        runs: {run: {figure: [steps, values]}}.
+
+    Returns:
+        (HTML, data). Without the script a chart has the newest value of each curve.
+    """
+    sections, charts = [], []
+    for group in groups:
+        figures = []
+        for chart in group.charts:
+            figures.append(_place(chart, len(charts), runs))
+            charts.append(dataclasses.asdict(chart))
+        inside = element("div", *figures, class_="charts")
+        if group.folded:
+            heading = element("summary", element("h3", group.title))
+            sections.append(element("details", heading, inside, class_="group"))
+        else:
+            heading = element("h3", group.title)
+            sections.append(element("section", heading, inside, class_="group"))
+    wanted: dict[str, dict[str, Any]] = {}
+    for group in groups:
+        for line in (line for chart in group.charts for line in chart.lines):
+            wanted.setdefault(line.run, {})[line.name] = runs[line.run][line.name]
+    if not charts:
+        return element("p", "There are no metrics yet.", class_="quiet"), {"runs": {}, "charts": []}
+    return joined(_switches(), *sections), {"runs": wanted, "charts": charts}
+
+
+def _place(chart: Chart, index: int, runs: Mapping[str, Mapping[str, list[list[Any]]]]) -> Markup:
+    newest = [
+        f"{line.label}: {number(runs[line.run][line.name][1][-1])}"
+        for line in chart.lines
+        if runs[line.run][line.name][1]
+    ]
+    return element(
+        "figure",
+        element("figcaption", element("span", chart.title, class_="title")),
+        element("div", element("p", "; ".join(newest), class_="quiet"), class_="plot"),
+        class_="chart",
+        data_chart=index,
+    )
+
+
+def _switches() -> Markup:
+    choices = [
+        element(
+            "label", element("input", type="radio", name="scale", value=value, checked=checked), words
+        )
+        for value, words, checked in (
+            ("auto", " automatic", True),
+            ("linear", " linear", False),
+            ("log", " log", False),
+        )
+    ]
+    steps = element("label", element("input", type="checkbox", name="log_steps"), " log steps")
+    return element(
+        "div",
+        element(
+            "fieldset", element("legend", "Axis of values"), *choices, class_="inline", role="radiogroup"
+        ),
+        element("fieldset", element("legend", "Axis of steps"), steps, class_="inline"),
+        class_="switches needs-script",
+    )
