@@ -107,10 +107,12 @@ class Page:
 
     def screenshot(self, file):
         """A picture of the whole page."""
-        height = self.run("document.documentElement.scrollHeight")
         width = self.run("innerWidth")
-        self.resize(width, min(height, 16000))
-        self.settle()
+        # What comes into sight is drawn then, and may be higher than its place was.
+        for _ in range(2):
+            height = self.run("document.documentElement.scrollHeight")
+            self.resize(width, min(height, 16000))
+            self.settle()
         data = self.call("Page.captureScreenshot", format="png")["data"]
         with open(file, "wb") as stream:
             stream.write(base64.b64decode(data))

@@ -33,7 +33,7 @@ class Line:
     Attributes:
         run: whose curve it is.
         name: of the figure.
-        label: curves with one label look alike.
+        label: curves with one label look alike; "" is not shown.
     """
 
     run: str
@@ -67,29 +67,33 @@ def groups_of_run(names: Sequence[str]) -> list[Group]:
 
     Example:
         >>> names = ["train/loss", "train/gradient_norm/a", "speed/x", "eval/loss", "train/b"]
-        >>> [(group.title, [chart.title for chart in group.charts]) for group in groups_of_run(names)]
-        [('Training and test split', ['loss']), ('Training', ['b']), ('Speed and memory', ['x']),
-        ('Gradient norms by part of the network (1)', ['gradient_norm/a'])]
+        >>> for group in groups_of_run(names):
+        ...     print(group.title, [chart.title for chart in group.charts])
+        Training and test split ['loss']
+        Training ['b']
+        Speed and memory ['x']
+        Gradient norms by part of the network (1) ['gradient_norm/a']
     """
     both = [
         name.removeprefix(_TRAINING)
-        for name in names
+        for name in sorted(names, key=lambda name: name != "train/loss")
         if name.startswith(_TRAINING) and _TEST + name.removeprefix(_TRAINING) in names
     ]
     joint = [
-        _chart(
-            name,
-            [
-                Line("", _TRAINING + name, "training"),
-                Line("", _TEST + name, "test, averaged parameters"),
-            ],
-        )
+        _chart(name, [Line("", each, _label(each)) for each in (_TRAINING + name, _TEST + name)])
         for name in both
     ]
     rest = [x for x in names if x.removeprefix(_TRAINING).removeprefix(_TEST) not in both]
-    lines = {name: [Line("", name, name)] for name in rest}
+    lines = {name: [Line("", name, _label(name))] for name in rest}
     first = [Group("Training and test split", tuple(joint))] if joint else []
     return [*first, *_grouped(lines)]
+
+
+def _label(name: str) -> str:
+    """Whose figure it is, of a run: of training, of the test split, or of neither."""
+    if name.startswith(_TEST):
+        return "test, averaged parameters"
+    return "training" if name.startswith(_TRAINING) else ""
 
 
 def groups_of_runs(runs: Mapping[str, tuple[str, Sequence[str]]]) -> list[Group]:
@@ -112,14 +116,14 @@ def groups_of_runs(runs: Mapping[str, tuple[str, Sequence[str]]]) -> list[Group]
 
 def _grouped(lines: Mapping[str, list[Line]]) -> list[Group]:
     grouped: dict[str, list[Chart]] = {}
-    for name in lines:
+    for name in sorted(lines, key=lambda name: name not in ("train/loss", "eval/loss")):
         prefix, mark, rest = name.partition("/")
         key = "norms" if name.startswith(_NORMS) else prefix if mark else ""
         grouped.setdefault(key, []).append(_chart(rest or name, lines[name]))
     norms = tuple(grouped.pop("norms", ()))
     last = {"speed": 1, "": 2}
     groups = [
-        Group(_TITLES.get(key, key or "Other figures"), tuple(charts))
+        Group(_TITLES.get(key, key or "Other figures"), tuple(charts), folded=key == "speed")
         for key, charts in sorted(grouped.items(), key=lambda item: last.get(item[0], 0))
     ]
     if norms:
@@ -130,8 +134,8 @@ def _grouped(lines: Mapping[str, list[Line]]) -> list[Group]:
 
 def _chart(title: str, lines: Iterable[Line]) -> Chart:
     axis = title.split("/")[-1]
-    if title.startswith("gradient_norm"):
-        axis = "norm"
+    first = title.split("/")[0]
+    axis = {"gradient_norm": "norm", "tasks": "loss"}.get(first, axis)
     return Chart(title, _UNITS.get(axis, axis), tuple(lines))
 
 
@@ -147,31 +151,41 @@ def draw(
     Returns:
         (HTML, data). Without the script a chart has the newest value of each curve.
     """
-    sections, charts = [], []
+    sections: list[Markup] = []
+    charts: list[Chart] = []
     for group in groups:
-        figures = []
+        inside = []
         for chart in group.charts:
-            figures.append(_place(chart, len(charts), runs))
-            charts.append(dataclasses.asdict(chart))
-        inside = element("div", *figures, class_="charts")
+            if not _is_zero(chart, runs):
+                inside.append(_place(chart, len(charts), runs))
+                charts.append(chart)
+        parts = [element("div", *inside, class_="charts")] if inside else []
+        if zero := [chart.title for chart in group.charts if _is_zero(chart, runs)]:
+            words = f"0 at every step: {', '.join(zero)}."
+            parts.append(element("p", words, class_="quiet"))
+        heading = element("h3", group.title)
         if group.folded:
-            heading = element("summary", element("h3", group.title))
-            sections.append(element("details", heading, inside, class_="group"))
-        else:
-            heading = element("h3", group.title)
-            sections.append(element("section", heading, inside, class_="group"))
-    wanted: dict[str, dict[str, Any]] = {}
-    for group in groups:
-        for line in (line for chart in group.charts for line in chart.lines):
-            wanted.setdefault(line.run, {})[line.name] = runs[line.run][line.name]
-    if not charts:
-        return element("p", "There are no metrics yet.", class_="quiet"), {"runs": {}, "charts": []}
-    return joined(_switches(), *sections), {"runs": wanted, "charts": charts}
+            heading = element("summary", heading)
+        tag = "details" if group.folded else "section"
+        sections.append(element(tag, heading, *parts, class_="group"))
+    if not sections:
+        return element("p", "There are no metrics yet.", class_="quiet"), {"charts": []}
+    labels = dict.fromkeys(line.label for chart in charts for line in chart.lines)
+    data = {
+        "runs": runs,
+        "charts": [dataclasses.asdict(chart) for chart in charts],
+        "labels": list(labels),
+    }
+    return joined(_switches(), *sections), data
+
+
+def _is_zero(chart: Chart, runs: Mapping[str, Mapping[str, list[list[Any]]]]) -> bool:
+    return not any(any(runs[line.run][line.name][1]) for line in chart.lines)
 
 
 def _place(chart: Chart, index: int, runs: Mapping[str, Mapping[str, list[list[Any]]]]) -> Markup:
     newest = [
-        f"{line.label}: {number(runs[line.run][line.name][1][-1])}"
+        f"{line.label} {number(runs[line.run][line.name][1][-1])}".strip()
         for line in chart.lines
         if runs[line.run][line.name][1]
     ]
@@ -185,22 +199,24 @@ def _place(chart: Chart, index: int, runs: Mapping[str, Mapping[str, list[list[A
 
 
 def _switches() -> Markup:
-    choices = [
-        element(
-            "label", element("input", type="radio", name="scale", value=value, checked=checked), words
-        )
-        for value, words, checked in (
-            ("auto", " automatic", True),
-            ("linear", " linear", False),
-            ("log", " log", False),
-        )
+    scales = [
+        _switch("radio", "scale", "auto", " automatic", True),
+        _switch("radio", "scale", "linear", " linear"),
+        _switch("radio", "scale", "log", " log"),
     ]
-    steps = element("label", element("input", type="checkbox", name="log_steps"), " log steps")
     return element(
         "div",
+        element("fieldset", element("legend", "Axis of values"), *scales, class_="inline"),
         element(
-            "fieldset", element("legend", "Axis of values"), *choices, class_="inline", role="radiogroup"
+            "fieldset",
+            element("legend", "Axis of steps"),
+            _switch("checkbox", "log_steps", "log", " log"),
+            class_="inline",
         ),
-        element("fieldset", element("legend", "Axis of steps"), steps, class_="inline"),
         class_="switches needs-script",
     )
+
+
+def _switch(kind: str, name: str, value: str, words: str, checked: bool = False) -> Markup:
+    button = element("input", type=kind, name=name, value=value, checked=checked)
+    return element("label", button, words)

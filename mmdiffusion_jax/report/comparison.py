@@ -120,11 +120,11 @@ def comparison_html(folder: Path) -> str:
     head = element(
         "p", "A comparison of arms, written ", moment(history.now(), ago=True), ".", class_="state"
     )
-    notes = [
-        element("p", f"Curves have about {_MOST_POINTS} points at most, without the gradient norms of "
-                "each part; the pages of the runs, report.html in their folders, have more."),
-        element("p", "The page needs no network."),
-    ]  # fmt: skip
+    words = (
+        f"Curves have about {_MOST_POINTS} points at most; the pages of the runs, report.html in "
+        "their folders, have more, and the gradient norms of each part."
+    )
+    notes = [element("p", words), element("p", "The page needs no network.")]
     if len(everything) > len(runs):
         notes.append(element("p", f"{len(runs)} of {len(everything)} runs are here."))
     if damaged := sum(each.damaged for each in curves.values()):
@@ -169,7 +169,9 @@ def _sheets(runs: Sequence[ArmFolder]) -> Iterator[Markup]:
             if shown:
                 positions.append(Position(title, shown))
         if positions:
-            yield viewer(kind, positions, "Seed and step")
+            # Where runs are still going on, later seeds lack arms.
+            sizes = [len(position.pictures) for position in positions]
+            yield viewer(kind, positions, "Seed and step", sizes.index(max(sizes)))
     if not room:
         words = f"{_MOST_PICTURES} pictures are here; the folders of the runs have all."
         yield element("p", words, class_="quiet")
@@ -182,9 +184,7 @@ def _runs(runs: Sequence[ArmFolder], curves: dict[str, Curves]) -> Markup:
         loss, rate = (each.last(name) for name in ("train/loss", "speed/steps_per_second"))
         state = "evaluated" if (run.folder / "figures.json").is_file() else "in training or stopped"
         words = [tables.number(x) if x is not None else "–" for x in (loss, rate)]
-        rows.append(
-            [run.folder.name, f"{each.last_step:,} of {run.num_steps:,}", *words, state]
-        )
+        rows.append([run.folder.name, f"{each.last_step:,} of {run.num_steps:,}", *words, state])
     head = ["run", "step", "training loss", "steps a second", "state"]
     return tables.table(head, rows, "The runs of the comparison")
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from pathlib import Path
 from typing import Any
 
 MOST_CURVES = 300
@@ -86,7 +87,7 @@ class Curves:
     def __init__(
         self, file: str | os.PathLike[str], most: int = 1000, skip: str | None = None
     ) -> None:
-        self._file, self._most, self._skip = file, most, skip
+        self._file, self._most, self._skip = Path(file), most, skip
         self._identity: int | None = None
         self._restart()
 
@@ -98,12 +99,10 @@ class Curves:
         Raises:
             OSError: a file that is there and cannot be read.
         """
-        try:
-            stream = open(self._file, "rb")
-        except FileNotFoundError:
+        if not self._file.exists():
             self._restart()
             return
-        with stream:
+        with self._file.open("rb") as stream:
             about = os.fstat(stream.fileno())
             # A run that is resumed replaces the file by its first lines.
             if about.st_ino != self._identity or about.st_size < self._offset:
@@ -122,7 +121,7 @@ class Curves:
 
     def to_json(self) -> dict[str, list[list[Any]]]:
         """{name: [steps, values]}; a value that is not finite is "nan", "inf" or "-inf"."""
-        plain = {}
+        plain: dict[str, list[list[Any]]] = {}
         for name, curve in self._curves.items():
             points = curve.points()
             values = [value if math.isfinite(value) else str(value) for _, value in points]

@@ -1,13 +1,9 @@
 """The page of a run: how far it is, its curves, sheets, figures, config and machine."""
 
-import contextlib
 import datetime
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import jax
-from absl import logging
 
 from mmdiffusion_jax import files
 from mmdiffusion_jax.report import history, tables
@@ -25,7 +21,7 @@ _MOST_KINDS = 8
 
 
 class RunPage:
-    """The page of one workdir, which can be made again at little cost while its run goes on.
+    r"""The page of one workdir, which can be made again at little cost while its run goes on.
 
     It reads what is in the folder and no device. Only lines of `metrics.jsonl` and sheets that are
     new since the last time are read.
@@ -37,7 +33,7 @@ class RunPage:
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> _ = (folder / "metrics.jsonl").write_text('{"step": 5, "train/loss": 0.5}\\n')
+        >>> _ = (folder / "metrics.jsonl").write_text('{"step": 5, "train/loss": 0.5}\n')
         >>> RunPage(folder).write()
         >>> "step 5" in (folder / "report.html").read_text()
         True
@@ -110,13 +106,11 @@ class RunPage:
                 tiles.append(("time left at that speed", _duration((num_steps - step) / rate)))
         tiles.append(("written", moment(history.now(), ago=True)))
         pairs = (element("div", element("dt", title), element("dd", x)) for title, x in tiles)
-        again = element(
-            "label",
-            element("input", type="checkbox", name="again"),
-            " reload every minute",
-            class_="needs-script",
-        )
-        return joined(*words, element("dl", *pairs, class_="tiles"), again)
+        words.append(element("dl", *pairs, class_="tiles"))
+        if not known or step < num_steps:
+            again = element("input", type="checkbox", name="again")
+            words.append(element("label", again, " reload every minute", class_="needs-script"))
+        return joined(*words)
 
     def _sheets(self, sheets: list[Sheet]) -> Iterator[Markup]:
         kinds = list(dict.fromkeys(sheet.kind for sheet in sheets))
@@ -126,9 +120,9 @@ class RunPage:
                 at = "" if sheet.step is None else f"step {sheet.step:,}"
                 picture = self._pictures.show(sheet.file, f"Sheet of {kind} {at}".strip())
                 if picture is not None:
-                    positions.append(Position(at or "by the evaluation", {"": picture}))
+                    positions.append(Position(at or "of the evaluation", {"": picture}))
             if positions:
-                yield viewer(kind, positions)
+                yield viewer("While training" if kind == "samples" else kind, positions)
         if not kinds:
             yield element(
                 "p", "There are no sheets yet; training.sample_every draws them.", class_="quiet"
@@ -136,11 +130,11 @@ class RunPage:
 
     def _limits(self, sheets: list[Sheet]) -> Iterator[Markup]:
         if self._curves.are_thinned:
-            yield element(
-                "p",
-                f"Curves of more than {_MOST_POINTS:,} points are thinned: of each stretch stand the "
-                "lowest and the highest point. metrics.jsonl has all of them.",
+            words = (
+                f"Curves of more than {_MOST_POINTS:,} points are thinned: the lowest and the "
+                "highest point of each stretch are here. metrics.jsonl has all of them."
             )
+            yield element("p", words)
         kinds = [sheet.kind for sheet in sheets]
         for kind in dict.fromkeys(kinds):
             if (count := kinds.count(kind)) > MOST_SHEETS:
@@ -163,58 +157,14 @@ def warning_of_lines(count: int) -> Markup:
     return tables.warning(f"{count} lines of metrics.jsonl cannot be read and are left out.")
 
 
-@contextlib.contextmanager
-def live(folder: Path) -> Iterator[Callable[[int], None] | None]:
-    """Keeps the page of a run up to date while a block trains it.
+def is_run(folder: Path) -> bool:
+    """Whether a folder is the workdir of a run.
 
-    The page is written at the beginning, whenever what is yielded is called with a step, and at
-    the end, also after an error, which it names. A page that cannot be written is a warning, given
-    once, and the run goes on.
-
-    Args:
-        folder: the workdir.
-
-    Yields:
-        What `training.Monitor.written` takes; None in all processes but the first.
+    Example:
+        >>> is_run(Path("nowhere"))
+        False
     """
-    if jax.process_index() > 0:
-        yield None
-        return
-    whole = RunPage(folder)
-    reached, warned = 0, False
-
-    def attempt(write: Callable[[], None]) -> None:
-        nonlocal warned
-        # What a page shows comes from files that others may have changed.
-        try:
-            write()
-        except Exception as error:
-            if not warned:
-                logging.warning(
-                    "%s is not up to date (%s: %s); training goes on.",
-                    folder / FILE,
-                    type(error).__name__,
-                    error,
-                )
-            warned = True
-
-    def written(step: int) -> None:
-        nonlocal reached
-        reached = step
-        attempt(lambda: whole.write(step))
-
-    def ended(outcome: str) -> None:
-        attempt(lambda: history.end(folder, outcome))
-        attempt(lambda: whole.write(reached))
-
-    attempt(lambda: history.begin(folder))
-    attempt(whole.write)
-    try:
-        yield written
-    except Exception as error:
-        ended(f"an error ended it: {error}")
-        raise
-    ended("")
+    return any((folder / name).is_file() for name in ("config.json", "metrics.jsonl"))
 
 
 def section(title: str, inside: Markup) -> Markup:
@@ -253,7 +203,7 @@ def _duration(seconds: float) -> str:
 
     Example:
         >>> _duration(59), _duration(3700), _duration(200_000)
-        ('1 min', '1 h 2 min', '2 d 8 h')
+        ('1 min', '1 h 2 min', '2 d 7 h')
     """
     minutes = max(1, round(seconds / 60))
     hours, days = minutes // 60, minutes // 1440
@@ -275,9 +225,7 @@ def _config(values: dict[str, Any], starts: list[dict[str, Any]]) -> Iterator[Ma
 
 def _machine(starts: list[dict[str, Any]]) -> Iterator[Markup]:
     if not starts:
-        yield element(
-            "p", "It was not kept what this run was trained on.", class_="quiet"
-        )
+        yield element("p", "It was not kept what this run was trained on.", class_="quiet")
         return
     newest = starts[-1]
     rows = [["devices", str(newest.get("devices", "–"))]]

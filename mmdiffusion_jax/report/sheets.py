@@ -45,8 +45,8 @@ def sheets_in(folder: Path) -> list[Sheet]:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> (folder / "samples").mkdir()
-        >>> for name in ("samples/samples_00000020.png", "samples/samples_00000003.png", "joint.png"):
-        ...     _ = (folder / name).write_bytes(b"")
+        >>> for name in ("samples/samples_00000020", "samples/samples_00000003", "joint"):
+        ...     _ = (folder / f"{name}.png").write_bytes(b"")
         >>> [(sheet.kind, sheet.step) for sheet in sheets_in(folder)]
         [('samples', 3), ('samples', 20), ('joint', None)]
     """
@@ -57,10 +57,8 @@ def sheets_in(folder: Path) -> list[Sheet]:
         if match and not files.is_unfinished(file):
             numbered.append(Sheet(match[1], int(match[2]), file))
     numbered.sort(key=lambda sheet: (sheet.kind, sheet.step))
-    other = sorted([*folder.glob("joint*.png"), *folder.glob("given_*.png")])
-    other += [file for file in (folder / "joint" / "samples.png",) if file.is_file()]
-    kinds = [file.relative_to(folder).with_suffix("").as_posix() for file in other]
-    return numbered + [Sheet(kind, None, file) for kind, file in zip(kinds, other, strict=True)]
+    others = sorted([*folder.glob("joint*.png"), *folder.glob("given_*.png")])
+    return numbered + [Sheet(file.stem, None, file) for file in others]
 
 
 def spread(items: Sequence[T], most: int = MOST_SHEETS) -> list[T]:

@@ -39,13 +39,15 @@ def table(
     ]
     whole = element(
         "table",
-        *([element("caption", caption)] if caption else []),
         element("thead", element("tr", *(element("th", x, scope="col") for x in head))),
         element("tbody", *lines),
-        class_="numbers" if numbers else None,
+        class_="numbers" if numbers else "keys",
+        aria_label=caption or head[0],
     )
-    label = caption or head[0]
-    return element("div", whole, class_="wide", tabindex=0, role="region", aria_label=label)
+    words = [element("p", caption, class_="caption")] if caption else []
+    # A box that scrolls is reached by the keyboard, and has a name.
+    box = element("div", whole, class_="wide", tabindex=0, role="region", aria_label=head[0])
+    return joined(*words, box)
 
 
 def warning(text: str) -> Markup:
@@ -134,14 +136,14 @@ def _count(value: Any) -> str:
 
 
 def markdown(text: str, caption: str = "") -> Iterator[Markup]:
-    """The paragraphs, warnings and tables of `comparison.md`; verdicts have signs.
+    r"""The paragraphs, warnings and tables of `comparison.md`; verdicts have signs.
 
     Args:
         text: lines of tables begin with `|`; a paragraph before a table is its caption.
         caption: of a table without one.
 
     Example:
-        >>> text = "| figure | a | b |\\n|---|---:|---:|\\n| f ↑ | 1.0 | 0.5 (better) |"
+        >>> text = "| figure | a | b |\n|---|---:|---:|\n| f ↑ | 1.0 | 0.5 (better) |"
         >>> (found,) = markdown(text)
         >>> print(found.partition("<tbody>")[2].partition("</tr>")[0])
         <tr><th scope="row">f ↑</th><td>1.0</td><td>0.5 <span class="verdict
@@ -214,7 +216,8 @@ def config_differences(configs: Mapping[str, Mapping[str, Any]]) -> list[list[st
     """
     rows = []
     for key in dict.fromkeys(key for values in configs.values() for key in values):
-        cells = [_shown(values[key]) if key in values else "–" for values in configs.values()]
+        each = [values.get(key) for values in configs.values()]
+        cells = ["–" if value in (None, {}, [], "") else _shown(value) for value in each]
         if len({*cells}) > 1:
             rows.append([key, *cells])
     return rows

@@ -19,13 +19,16 @@ class Position:
     pictures: Mapping[str, Markup]
 
 
-def viewer(title: str, positions: Sequence[Position], label: str = "Step") -> Markup:
-    """Pictures at several positions, the last of which is seen until the slider is moved.
+def viewer(
+    title: str, positions: Sequence[Position], label: str = "Step", first: int | None = None
+) -> Markup:
+    """Pictures at several positions, one of which is seen until the slider is moved.
 
     Args:
         title: above them.
         positions: one at least.
         label: of the slider.
+        first: the position that is seen at first; left out, the last.
 
     Example:
         >>> picture = element("img", src="data:,", alt="x")
@@ -34,13 +37,14 @@ def viewer(title: str, positions: Sequence[Position], label: str = "Step") -> Ma
         1
     """
     last = len(positions) - 1
+    first = last if first is None else first
     shown = [
         element(
             "div",
             *(_picture(caption, picture) for caption, picture in position.pictures.items()),
             class_="pictures",
             data_position=position.title,
-            hidden=index != last,
+            hidden=index != first,
         )
         for index, position in enumerate(positions)
     ]
@@ -53,11 +57,11 @@ def viewer(title: str, positions: Sequence[Position], label: str = "Step") -> Ma
             min=0,
             max=last,
             step=1,
-            value=last,
+            value=first,
             aria_label=f"{label} of {title}",
-            aria_valuetext=positions[last].title,
+            aria_valuetext=positions[first].title,
         )
-        output = element("output", positions[last].title)
+        output = element("output", positions[first].title)
         where = element("div", element("label", slider, output), class_="slider needs-script")
     return element(
         "section", element("h3", title), where, *shown, class_="viewer", data_title=title

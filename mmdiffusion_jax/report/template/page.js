@@ -3,7 +3,7 @@
   const data = JSON.parse(document.getElementById("page-data").textContent);
   const NS = "http://www.w3.org/2000/svg";
   const DASHES = ["", "6 3", "2 3", "8 3 2 3"];
-  const HEIGHT = 210, LEFT = 62, RIGHT = 10, TOP = 8, BOTTOM = 36;
+  const HEIGHT = 210, LEFT = 62, RIGHT = 20, TOP = 8, BOTTOM = 36;
   const view = { scale: "auto", logSteps: false };
 
   // What a reader has chosen is kept over a reload, where the browser allows it.
@@ -49,7 +49,7 @@
   const linearTicks = (low, high, count) => {
     const raw = (high - low) / count;
     const unit = 10 ** Math.floor(Math.log10(raw));
-    const step = [1, 2, 5, 10].map((x) => x * unit).find((x) => x >= raw);
+    const step = [1, 2, 2.5, 5, 10].map((x) => x * unit).find((x) => x >= raw * (1 - 1e-9));
     const ticks = [];
     for (let k = Math.ceil(low / step - 1e-9); k * step <= high + step * 1e-9; k++) ticks.push(k * step);
     return ticks;
@@ -67,8 +67,8 @@
   // A scale from values to pixels; `log` needs values above 0.
   const makeScale = (low, high, from, to, log) => {
     if (low === high) {
-      const margin = log ? 0 : Math.abs(low) * 0.1 || 1;
-      [low, high] = log ? [low / 1.5, high * 1.5] : [low - margin, high + margin];
+      const margin = Math.abs(low) * 0.1;
+      [low, high] = log ? [low / 1.5, high * 1.5] : [low - margin, high + (margin || 1)];
     }
     const [a, b] = log ? [Math.log(low), Math.log(high)] : [low, high];
     const place = (x) => from + (((log ? Math.log(x) : x) - a) / (b - a)) * (to - from);
@@ -79,12 +79,14 @@
     constructor(figure) {
       const chart = data.charts[Number(figure.dataset.chart)];
       const labels = [...new Set(chart.lines.map((line) => line.label))];
+      // A run looks alike in all charts.
+      this.styles = labels.map((label) => data.labels.indexOf(label));
       this.title = chart.title;
       this.axis = chart.axis;
       this.labels = labels;
       this.lines = chart.lines.map((line) => {
         const [steps, values] = data.runs[line.run][line.name];
-        const style = labels.indexOf(line.label);
+        const style = data.labels.indexOf(line.label);
         return { ...line, steps, values: values.map(Number), style };
       });
       this.steps = [...new Set(this.lines.flatMap((line) => line.steps))].sort((a, b) => a - b);
@@ -112,7 +114,7 @@
       const positive = finite.filter((x) => x > 0);
       const few = positive.length < finite.length || !positive.length;
       let log = view.scale === "log" && positive.length > 0;
-      if (view.scale === "auto" && !few) log = Math.max(...positive) / Math.min(...positive) > 20;
+      if (view.scale === "auto" && !few) log = Math.max(...positive) / Math.min(...positive) > 10;
       const shown = this.lines.map((line) => this.points(line, log));
       const all = shown.flat().filter(Boolean);
       this.plot.replaceChildren();
@@ -134,12 +136,12 @@
       const bottom = HEIGHT - BOTTOM, right = width - RIGHT;
       const x = (this.x = makeScale(first, last, LEFT, right, view.logSteps));
       const y = makeScale(low, high, bottom, TOP, log);
-      for (const tick of (log ? logTicks : linearTicks)(y.low, y.high, 4)) {
+      for (const tick of (log ? logTicks : linearTicks)(y.low, y.high, 5)) {
         const at = y.place(tick);
         svg("line", { class: "grid", x1: LEFT, x2: right, y1: at, y2: at }, image);
         svg("text", { x: LEFT - 6, y: at + 4, "text-anchor": "end" }, image, short(tick));
       }
-      const room = Math.max(2, Math.floor((right - LEFT) / 70));
+      const room = Math.max(2, Math.floor((right - LEFT) / 52));
       for (const tick of (view.logSteps ? logTicks : linearTicks)(x.low, x.high, room)) {
         const at = x.place(tick);
         svg("line", { class: "axis", x1: at, x2: at, y1: bottom, y2: bottom + 4 }, image);
@@ -160,7 +162,8 @@
           down = Boolean(point);
         }
         svg("path", { class: `curve s${line.style % 8}`, "stroke-dasharray": dash(line.style), d: path }, image);
-        if (dots.length <= 12)
+        const across = dots.length ? x.place(dots[dots.length - 1][0]) - x.place(dots[0][0]) : 0;
+        if (dots.length < 2 || across / (dots.length - 1) > 20)
           for (const [step, value] of dots)
             svg("circle", { class: `dot s${line.style % 8}`, r: 2.5, cx: x.place(step), cy: y.place(value) }, image);
         line.steps.forEach((step, j) => {
@@ -208,7 +211,8 @@
       const step = this.at === null ? this.steps[this.steps.length - 1] : this.steps[this.at];
       this.legend.replaceChildren();
       node("span", "at", this.legend, `step ${step.toLocaleString("en")}`);
-      this.labels.forEach((label, style) => {
+      this.labels.forEach((label, number) => {
+        const style = this.styles[number];
         const values = this.lines.filter((line) => line.style === style).map((line) => {
           const k = nearest(line.steps, step, (x) => x);
           return words(line.values[k]);
@@ -216,7 +220,7 @@
         const item = node("span", "", this.legend);
         const sign = svg("svg", { width: 24, height: 8 }, item);
         svg("path", { class: `curve s${style % 8}`, "stroke-dasharray": dash(style), d: "M0 4H24" }, sign);
-        const name = this.labels.length > 1 ? `${label} ` : "";
+        const name = label ? `${label} ` : "";
         node("span", "", item, name + values.join(", "));
       });
     }
@@ -258,16 +262,17 @@
     const slider = viewer.querySelector("input[type=range]");
     if (!slider) return;
     const positions = [...viewer.querySelectorAll("[data-position]")];
+    const first = Number(slider.getAttribute("value"));
     const show = () => {
       const at = Number(slider.value);
       positions.forEach((position, k) => { position.hidden = k !== at; });
       const title = positions[at].dataset.position;
       viewer.querySelector("output").textContent = title;
       slider.setAttribute("aria-valuetext", title);
-      keep(`slider ${viewer.dataset.title}`, at === positions.length - 1 ? undefined : title);
+      keep(`slider ${viewer.dataset.title}`, at === first ? undefined : title);
     };
     const before = positions.findIndex((x) => x.dataset.position === state[`slider ${viewer.dataset.title}`]);
-    slider.value = before < 0 ? slider.max : before;
+    slider.value = before < 0 ? first : before;
     show();
     slider.addEventListener("input", show);
   });
