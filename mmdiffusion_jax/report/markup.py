@@ -3,13 +3,14 @@
 import datetime
 import html
 import json
+import re
 import string
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 _TEMPLATE = Path(__file__).with_name("template")
-_VOID = ("img", "input")
+_VOID = ("img", "input", "wbr")
 
 
 class Markup(str):
@@ -48,6 +49,18 @@ def joined(*children: str, by: str = "") -> Markup:
     """
     pieces = (str(x) if isinstance(x, Markup) else html.escape(x, quote=False) for x in children)
     return Markup(by.join(pieces))
+
+
+def breakable(text: str) -> Markup:
+    """A name that may go on in the next line after its points, slashes, hyphens and underlines.
+
+    Example:
+        >>> print(breakable("loss.a_b"))
+        loss.<wbr>a_<wbr>b
+    """
+    if isinstance(text, Markup):
+        return text
+    return joined(*re.split(r"(?<=[./_-])(?=.)", text), by=element("wbr"))
 
 
 def moment(when: datetime.datetime, ago: bool = False) -> Markup:

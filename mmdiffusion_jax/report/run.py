@@ -48,7 +48,7 @@ class RunPage:
         """Writes the page, whole or not at all.
 
         Args:
-            step: that the run has reached, where files do not say so yet.
+            step: that the run has reached; left out, as its files say.
 
         Raises:
             OSError: a file cannot be read or written.
@@ -64,7 +64,7 @@ class RunPage:
         self._curves.read()
         config = tables.flat_config(self._folder)
         sheets = sheets_in(self._folder)
-        step = max(step, self._curves.last_step, *_steps(self._folder, sheets))
+        step = step or max(self._curves.last_step, *_steps(self._folder, sheets))
         starts = history.starts(self._folder)
         drawn, data = draw(groups_of_run(self._curves.names()), {"": self._curves.to_json()})
         name = self._folder.resolve().name
@@ -217,7 +217,8 @@ def _config(values: dict[str, Any], starts: list[dict[str, Any]]) -> Iterator[Ma
         yield element("p", "There is no config.json that can be read.", class_="quiet")
         return
     if flags := starts[-1].get("flags") if starts else None:
-        yield element("p", "Flags of the last start: ", element("code", " ".join(map(str, flags))))
+        words = (element("code", str(flag)) for flag in flags)
+        yield element("p", "Flags of the last start: ", joined(*words, by=" "), class_="flags")
     rows = tables.default_difference(values)
     words = "Keys that do not have their default"
     yield tables.table(["key", "this run", "default"], rows, words, numbers=False)

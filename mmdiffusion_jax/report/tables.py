@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdiffusion_jax import evaluation, experiment
-from mmdiffusion_jax.report.markup import Markup, element, joined, moment
+from mmdiffusion_jax.report.markup import Markup, breakable, element, joined, moment
 
 _VERDICTS = {"better": "▲", "worse": "▼", "no difference": "=", "one seed": "·"}
 _VERDICT = re.compile(rf"(.*) \(({'|'.join(_VERDICTS)})\)")
@@ -33,13 +33,15 @@ def table(
     """
     lines = [
         element(
-            "tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:])
+            "tr",
+            element("th", breakable(row[0]), scope="row"),
+            *(element("td", cell) for cell in row[1:]),
         )
         for row in rows
     ]
     whole = element(
         "table",
-        element("thead", element("tr", *(element("th", x, scope="col") for x in head))),
+        element("thead", element("tr", *(element("th", breakable(x), scope="col") for x in head))),
         element("tbody", *lines),
         class_="numbers" if numbers else "keys",
         aria_label=caption or head[0],
