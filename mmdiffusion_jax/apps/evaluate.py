@@ -92,9 +92,10 @@ def _write(folder: Path, figures: Sequence[Figure], shams: ShamTest | None) -> N
     file = folder / "metrics.json"
     try:
         files.write_text(file, json.dumps(plain, indent=2) + "\n")
-        report.RunPage(folder).write()
     except OSError as error:
         logging.warning("%s is not written (%s); the figures are those above.", file, error)
+        return
+    report.try_to_write(folder)
 
 
 def _plain(values: Mapping[str, float]) -> dict[str, float | str]:

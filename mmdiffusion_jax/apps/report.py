@@ -25,6 +25,7 @@ def report(workdir: str, out: str | None = None) -> Path:
         ValueError: a folder that holds neither, or a file that cannot be written.
         OSError: a file cannot be read.
     """
+    file = None if out is None else files.writable_file(out, "out", suffix=".html")
     folder = files.local_path(workdir, "workdir")
     if not pages.is_comparison(folder) and not pages.is_run(folder):
         raise errors.invalid(
@@ -33,8 +34,7 @@ def report(workdir: str, out: str | None = None) -> Path:
             "the folder of a run or of a comparison",
             "name the --workdir of launch/train.py or launch/compare.py",
         )
-    argument, place = ("workdir", folder / pages.FILE) if out is None else ("out", Path(out))
-    file = files.writable_file(place, argument, suffix=".html")
+    file = file or files.writable_file(folder / pages.FILE, "workdir")
     pages.write(folder, file)
     logging.info("The page is %s.", file)
     return file

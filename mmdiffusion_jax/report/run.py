@@ -217,8 +217,8 @@ def _config(values: dict[str, Any], starts: list[dict[str, Any]]) -> Iterator[Ma
         yield element("p", "There is no config.json that can be read.", class_="quiet")
         return
     if flags := starts[-1].get("flags") if starts else None:
-        words = (element("code", str(flag)) for flag in flags)
-        yield element("p", "Flags of the last start: ", joined(*words, by=" "), class_="flags")
+        shown = joined(*(element("code", str(flag)) for flag in flags), by=" ")
+        yield element("p", "Flags of the last start: ", shown, class_="flags")
     rows = tables.default_difference(values)
     words = "Keys that do not have their default"
     yield tables.table(["key", "this run", "default"], rows, words, numbers=False)
