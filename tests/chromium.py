@@ -67,10 +67,15 @@ class Page:
         return self
 
     def __exit__(self, *error):
+        # Its children end with it when it is asked to end.
+        os.write(self._to, json.dumps({"id": 0, "method": "Browser.close"}).encode() + b"\0")
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(30)
         os.close(self._to)
         os.close(self._from)
-        self._process.terminate()
-        self._process.wait(30)
 
     def open(self, url):
         self._loaded = False
