@@ -107,6 +107,7 @@ setup(
     package_dir=SHIPPED,
     package_data={
         "mmdiffusion_jax": ["py.typed"],
+        "mmdiffusion_jax.report": ["template/*"],
         "mmdiffusion_jax._shipped.launch": ["*.sh", "*.sbatch"],
     },
     cmdclass={"build_py": BuildPy},

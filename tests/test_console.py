@@ -105,6 +105,7 @@ def test_a_wheel_is_usable_without_a_clone(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "mmdiffusion_jax/_shipped/configs/digits.py" in names
+    assert "mmdiffusion_jax/report/template/page.html" in names
     assert not [name for name in names if "benchmark" in name]
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"mmdiffusion_jax"}
     subprocess.run([*pip, "install", *built, f"--target={target}", str(wheel)], check=True)

@@ -32,6 +32,7 @@ FLOORS = (
     "experiment",
     "evaluation",
     "graceful",
+    "report",
     "apps",
     "trained",
     "console",

@@ -1,4 +1,4 @@
-"""What the launch scripts run: train, sweep, sample, evaluate, compare, judge, update, export."""
+"""What the launch scripts run: train, sweep, sample, evaluate, compare, update, report, export."""
 
 from mmdiffusion_jax.apps.compare_arms import compare_arms
 from mmdiffusion_jax.apps.compare_samplers import compare_samplers
@@ -17,6 +17,7 @@ from mmdiffusion_jax.apps.pictures import write_pictures
 from mmdiffusion_jax.apps.plan import Plan, plan
 from mmdiffusion_jax.apps.prepare import check_prepare_flags, parse_size, prepare
 from mmdiffusion_jax.apps.prepare_folder import parse_palette, prepare_folder
+from mmdiffusion_jax.apps.report import report
 from mmdiffusion_jax.apps.requests import Request, check_decoder_guidance
 from mmdiffusion_jax.apps.sample import sample
 from mmdiffusion_jax.apps.start import RESTART_CODE, quiet, start
@@ -63,6 +64,7 @@ __all__ = [
     "prepare",
     "prepare_folder",
     "quiet",
+    "report",
     "sample",
     "split_config",
     "start",

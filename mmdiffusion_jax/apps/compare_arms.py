@@ -10,7 +10,17 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import baselines, data, errors, evaluation, experiment, files, metrics, ranges
+from mmdiffusion_jax import (
+    baselines,
+    data,
+    errors,
+    evaluation,
+    experiment,
+    files,
+    metrics,
+    ranges,
+    report,
+)
 from mmdiffusion_jax.apps.costs import measure_costs
 from mmdiffusion_jax.apps.train import load, train_to_the_end
 from mmdiffusion_jax.baselines import ArmRun, Cost
@@ -42,8 +52,8 @@ def compare_arms(
     fitted once, on training data, and serve all arms; what they make of shams stands above the
     table. The same call again goes on where it stopped. It writes `comparison.json`,
     `comparison.md`, `comparison.png`, `costs.json` and `features.safetensors` (the network of the
-    judges; `features.json` says what it was fitted to) into `workdir`, and a folder for each run
-    with its checkpoints, figures and sheets of samples.
+    judges; `features.json` says what it was fitted to) and a page of all, `report.html`, into
+    `workdir`, and a folder for each run with its checkpoints, figures and sheets of samples.
 
     Args:
         config: of the multi-task model.
@@ -251,4 +261,5 @@ def _write(
     files.write_text(folder / "comparison.json", json.dumps(results, indent=1))
     files.write_text(folder / "comparison.md", table + "\n")
     baselines.plot_arms(runs, arms, HIGHER_IS_BETTER, folder / "comparison.png")
+    report.try_to_write(folder)
     return table

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from mmdiffusion_jax import data, evaluation, experiment, files
+from mmdiffusion_jax import data, evaluation, experiment, files, report
 from mmdiffusion_jax.apps.train import load, open_moved_data
-from mmdiffusion_jax.evaluation import Figure
+from mmdiffusion_jax.evaluation import Figure, ShamTest
 
 # Longer than the names of most figures, as a line is printed before the next name is known.
 _WIDTH = 40
@@ -55,19 +55,19 @@ def evaluate(
         config, built, params = load(workdir, options, checkpoint)
         train, test = open_moved_data(workdir, config, places)
         print(f"# {workdir}: {_presence(built.model.modalities, test)}", flush=True)
-        real = None
+        real, shams = None, None
         if evaluation.RealData.serves(built):
             real = evaluation.RealData(built, train, test)
             real.check()
-            print(evaluation.sham_test(real).report(), flush=True)
+            shams = evaluation.sham_test(real)
+            print(shams.report(), flush=True)
             print(f"Features: {real.features_name}", flush=True)
         figures = []
         for figure in evaluation.evaluate(built, params, train, test, real):
             print(figure.line(_WIDTH), flush=True)
             figures.append(figure)
         if not options and checkpoint == "newest":
-            features = "" if real is None else real.features_name
-            _write(Path(workdir) / "metrics.json", figures, features)
+            _write(Path(workdir), figures, shams)
         runs.append(figures)
     if len(runs) > 1:
         print("\n".join(_spread([evaluation.values_of(figures) for figures in runs])))
@@ -82,17 +82,25 @@ def _presence(names: Iterable[str], test: data.Source) -> str:
     return ", ".join(words)
 
 
-def _write(file: Path, figures: Sequence[Figure], features: str) -> None:
-    values = evaluation.values_of(figures)
-    # JSON has no number that is not finite.
-    plain: dict[str, Any] = {n: x if math.isfinite(x) else str(x) for n, x in values.items()}
+def _write(folder: Path, figures: Sequence[Figure], shams: ShamTest | None) -> None:
+    plain: dict[str, Any] = _plain(evaluation.values_of(figures))
     plain["num_examples"] = evaluation.counts_of(figures)
     plain["left_out"] = {x.name: x.reason for x in figures if x.value is None}
-    plain |= {"features": features} if features else {}
+    if shams is not None:
+        plain["features"] = shams.features
+        plain["sham_test"] = {"warnings": shams.warnings, "figures": _plain(shams.figures)}
+    file = folder / "metrics.json"
     try:
         files.write_text(file, json.dumps(plain, indent=2) + "\n")
     except OSError as error:
         logging.warning("%s is not written (%s); the figures are those above.", file, error)
+        return
+    report.try_to_write(folder)
+
+
+def _plain(values: Mapping[str, float]) -> dict[str, float | str]:
+    """JSON has no number that is not finite."""
+    return {name: x if math.isfinite(x) else str(x) for name, x in values.items()}
 
 
 def _spread(runs: Sequence[dict[str, float]]) -> list[str]:

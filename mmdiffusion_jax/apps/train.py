@@ -1,6 +1,7 @@
 """Trains an experiment, and loads a trained one with its data."""
 
 import contextlib
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import data, errors, evaluation, experiment, files, ranges, training
+from mmdiffusion_jax import data, errors, evaluation, experiment, files, ranges, report, training
 from mmdiffusion_jax.apps.options import CHECKPOINTS
 
 UPDATE_FILE = "update.json"
@@ -20,7 +21,7 @@ UPDATE_FILE = "update.json"
 def train(
     config: ConfigDict, workdir: str, profile: tuple[int, int] | None = None, retuned: bool = True
 ) -> training.TrainState:
-    """Trains an experiment, or goes on with the one in `workdir`.
+    """Trains an experiment, or goes on with the one in `workdir`, and keeps its `report.html`.
 
     Args:
         config: the experiment's.
@@ -55,7 +56,8 @@ def train(
     config = experiment.draw_scarce_last(config, built, source)
     built = experiment.build(config)
     monitor = evaluation.monitor(built, test, profile)
-    with hold(workdir, config, retuned) as folder:
+    with hold(workdir, config, retuned) as folder, report.live(folder) as written:
+        monitor = dataclasses.replace(monitor, written=written)
         return experiment.fit(built, source, folder, monitor, pretrained=pretrained)
 
 

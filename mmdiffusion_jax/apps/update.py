@@ -10,7 +10,7 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import errors, evaluation, experiment, files, graceful, training
+from mmdiffusion_jax import errors, evaluation, experiment, files, graceful, report, training
 from mmdiffusion_jax.apps.train import (
     UPDATE_FILE,
     hold,
@@ -75,7 +75,8 @@ def update(
     _check_record(workdir, record)
     source, test = open_data(config)
     monitor = evaluation.monitor(built, test, profile)
-    with hold(workdir, config) as folder:
+    with hold(workdir, config) as folder, report.live(folder) as written:
+        monitor = dataclasses.replace(monitor, written=written)
         if jax.process_index() == 0:
             for index, bundle in enumerate(bundles):
                 graceful.write_bundle(folder / f"deployed-{index}.safetensors", bundle)

@@ -152,17 +152,22 @@ class ShamTest:
                     " agreements by it say little"
                 )
 
-    def report(self) -> str:
-        """The warnings, and a table of the shams where there are any, in Markdown."""
-        lines = [f"Warning: {warning}." for warning in self.warnings]
+    def table(self) -> str:
+        """A table of the shams in Markdown, or nothing where there are none."""
         names = [name for name in ("real", *_WORDS) if f"sham/{name}/recall" in self.figures]
-        if names:
-            lines += ["", f"| features: {self.features} | {' | '.join(_FIGURES)} |"]
-            lines += ["|---|" + "---:|" * len(_FIGURES)]
+        if not names:
+            return ""
+        lines = [f"| features: {self.features} | {' | '.join(_FIGURES)} |"]
+        lines += ["|---|" + "---:|" * len(_FIGURES)]
         for name in names:
             values = (f"{self.figures[f'sham/{name}/{figure}']:.3f}" for figure in _FIGURES)
             lines.append(f"| {_WORDS.get(name, 'real images')} | {' | '.join(values)} |")
-        return "\n".join(lines).strip()
+        return "\n".join(lines)
+
+    def report(self) -> str:
+        """The warnings, and the table of the shams where there are any, in Markdown."""
+        warnings = "\n".join(f"Warning: {warning}." for warning in self.warnings)
+        return f"{warnings}\n\n{self.table()}".strip()
 
 
 def sham_test(real: RealData) -> ShamTest:

@@ -37,11 +37,14 @@ class Monitor:
         evaluate: averaged parameters → {name: value}, written as `eval/…`.
         picture: averaged parameters → an image (height, width, 3) uint8 of samples.
         profile: (first, last) step to record for XProf, or None.
+        written: is called with a step when its evaluation, picture or checkpoint has been written,
+            on the host alone; it must not raise.
     """
 
     evaluate: Callable[[Any], Mapping[str, float]]
     picture: Callable[[Any], np.ndarray]
     profile: tuple[int, int] | None = None
+    written: Callable[[int], None] | None = None
 
 
 def train(
@@ -164,7 +167,8 @@ def train(
                         position["average"], figures = _choose_average(
                             writer, index, state, monitor
                         )
-                    if _due(index, options.eval_every, options.num_steps):
+                    evaluating = _due(index, options.eval_every, options.num_steps)
+                    if evaluating:
                         if figures is None:
                             figures = monitor.evaluate(on_this_process(state.ema))
                         writer.write(index, _prefixed("eval", figures))
@@ -176,8 +180,11 @@ def train(
                 # After the evaluation, so that a run interrupted in it repeats it.
                 if saving:
                     checkpoints.save(index, state, position)
-                if _due(index, options.sample_every, options.num_steps):
+                drawing = _due(index, options.sample_every, options.num_steps)
+                if drawing:
                     _draw(writer, index, state.averaged(position), monitor.picture)
+                if monitor.written is not None and (saving or evaluating or drawing):
+                    monitor.written(index)
                 watch.pause(time.monotonic() - paused)
                 if stopping and index < options.num_steps:
                     logging.warning("Stopped by a signal at step %d; run again to go on.", index)

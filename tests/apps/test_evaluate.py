@@ -10,6 +10,7 @@ import pytest
 
 from mmdiffusion_jax import apps, data, evaluation, experiment
 from mmdiffusion_jax.evaluation import Figure
+from tests.report.workdirs import Parsed
 
 
 @pytest.fixture
@@ -86,3 +87,29 @@ def test_a_figure_that_is_infinite_is_json(workdirs):
     workdirs[one] = [Figure("psnr", float("inf"), 3)]
     apps.evaluate([one])
     assert json.loads(Path(one, "metrics.json").read_text())["psnr"] == "inf"
+
+
+def test_what_the_judges_make_of_shams_is_kept_and_shown(workdirs, monkeypatch):
+    one, _ = workdirs
+    shams = evaluation.ShamTest("pixels <b>", {"judge/image_label/accuracy": 0.5})
+
+    class Fitted:
+        features_name = "pixels <b>"
+        serves = staticmethod(lambda built: True)
+
+        def __init__(self, *arguments):
+            pass
+
+        def check(self):
+            pass
+
+    monkeypatch.setattr(evaluation, "RealData", Fitted)
+    monkeypatch.setattr(evaluation, "sham_test", lambda real: shams)
+    apps.evaluate([one])
+    kept = json.loads(Path(one, "metrics.json").read_text())
+    assert kept["features"] == "pixels <b>"
+    assert kept["sham_test"] == {"warnings": shams.warnings, "figures": dict(shams.figures)}
+    page = Parsed(Path(one, "report.html").read_text(encoding="utf-8"))
+    assert f"Warning: {shams.warnings[0]}." in page.text
+    assert "Features: pixels <b>." in page.text
+    assert ["loss", "0.5", "", "3"] in page.rows

@@ -29,6 +29,7 @@ def train(
     evaluate=lambda params: {"loss": 0.0},
     picture=lambda params: PICTURE,
     open_batches=ones,
+    written=None,
     **options,
 ):
     """Four steps of the model, and what is left in the folder."""
@@ -49,7 +50,7 @@ def train(
         state,
         step,
         open_batches,
-        training.Monitor(evaluate, picture),
+        training.Monitor(evaluate, picture, written=written),
     )
 
 
@@ -168,3 +169,16 @@ def test_a_run_that_goes_on_with_other_batches_leaves_out_none_but_a_part_of_one
     train(tmp_path, open_batches=open_batches, num_steps=8, batch_size=size)
     train(tmp_path, open_batches=open_batches, num_steps=9, batch_size=size)
     assert starts == [0, first, last]
+
+
+def test_what_is_written_is_told_when_it_is_there(tmp_path):
+    """Once a step that has an evaluation, a picture or a checkpoint, after all of them."""
+    seen = []
+
+    def written(step):
+        lines = training.read_metrics(tmp_path / "metrics.jsonl")
+        evaluated = [line["step"] for line in lines if "eval/loss" in line]
+        seen.append((step, evaluated, len(pictures(tmp_path))))
+
+    train(tmp_path, written=written, eval_every=3, sample_every=4, checkpoint_every=2)
+    assert seen == [(2, [], 0), (3, [3], 0), (4, [3, 4], 1)]
