@@ -24,7 +24,7 @@ from mmdiffusion_jax import (
 from mmdiffusion_jax.apps.costs import measure_costs
 from mmdiffusion_jax.apps.train import load, train_to_the_end
 from mmdiffusion_jax.baselines import ArmRun, Cost
-from mmdiffusion_jax.evaluation import HIGHER_IS_BETTER, RealData, ShamTest
+from mmdiffusion_jax.evaluation import HIGHER_IS_BETTER, RealData, ShamTest, SvmAccuracy
 from mmdiffusion_jax.networks import MultiModalModel
 
 # Numbers of steps that differ by a smaller share are trained once.
@@ -50,10 +50,11 @@ def compare_arms(
     as the reference; under "flops" and "time" the runs of an arm together have as many operations,
     or take as long by the time of a step that the first call measured. Judges and features are
     fitted once, on training data, and serve all arms; what they make of shams stands above the
-    table. The same call again goes on where it stopped. It writes `comparison.json`,
-    `comparison.md`, `comparison.png`, `costs.json` and `features.safetensors` (the network of the
-    judges; `features.json` says what it was fitted to) and a page of all, `report.html`, into
-    `workdir`, and a folder for each run with its checkpoints, figures and sheets of samples.
+    table, and below it how a support vector machine reads the labels. The same call again goes on
+    where it stopped. It writes `comparison.json`, `comparison.md`, `comparison.png`, `costs.json`
+    and `features.safetensors` (the network of the judges; `features.json` says what it was fitted
+    to) and a page of all, `report.html`, into `workdir`, and a folder for each run with its
+    checkpoints, figures and sheets of samples.
 
     Args:
         config: of the multi-task model.
@@ -99,6 +100,8 @@ def compare_arms(
     counts = {each: baselines.equal_steps(costs, arms[0], whole, each) for each in budgets}
     runs: list[ArmRun] = []
     judges = evaluation.sham_test(real)
+    fitted = experiment.open_data(config)[0]
+    outsiders = list(evaluation.labels_by_svm(experiment.build(config), fitted, splits[1]))
     table = ""
     for seed in range(settings.seed, settings.seed + num_seeds):
         for budget in budgets:
@@ -115,7 +118,7 @@ def compare_arms(
                     counts_of |= record.get("num_examples", {})
                 steps_of = dict.fromkeys(parts, num_steps)
                 runs.append(ArmRun(budget, arm, seed, steps_of, figures, counts_of))
-                table = _write(folder, runs, costs, real, judges)
+                table = _write(folder, runs, costs, real, judges, outsiders)
     print(table)
     return table
 
@@ -242,6 +245,7 @@ def _write(
     costs: Mapping[str, Mapping[str, Cost]],
     real: RealData,
     judges: ShamTest,
+    outsiders: Sequence[SvmAccuracy],
 ) -> str:
     arms = list(costs)
     table = baselines.arms_table(runs, costs, arms[0], HIGHER_IS_BETTER)
@@ -252,9 +256,11 @@ def _write(
         floor = None
     judged = {n: x for n, x in judges.figures.items() if n.startswith("judge/")}
     table += "".join(f" {name} {value:.3f}." for name, value in judged.items())
+    table += "".join(f"\n\n{accuracy}" for accuracy in outsiders)
     results = {
         "features": real.features_name,
         "frechet_floor": floor,
+        "labels_by_svm": [dataclasses.asdict(accuracy) for accuracy in outsiders],
         "costs": {a: {p: dataclasses.asdict(c) for p, c in ps.items()} for a, ps in costs.items()},
         "runs": [dataclasses.asdict(run) for run in runs],
     }

@@ -50,7 +50,7 @@ def labels_by_svm(
 
     Its kernel is radial with the width that scikit-learn calls "scale", and C = 10; nothing is
     tuned. It sees the training images that have their label, the first 5,000 of a fixed
-    permutation, and the first `evaluation.num_samples` test images. A network that reads labels of
+    permutation, and those of the first `evaluation.num_samples` test images. A network that reads labels of
     the same images should do better.
 
     Args:
@@ -74,13 +74,9 @@ def labels_by_svm(
         if modality.num_labels:
             rows = data.rows_with(train, [image, label])
             rows = np.sort(np.random.default_rng(0).permutation(rows)[:_MOST])
-            fitted, held = (
-                split.take(kept)
-                for split, kept in (
-                    (train, rows),
-                    (test, data.rows_with(test, [image, label], experiment.evaluation.num_samples)),
-                )
-            )
+            tested = data.rows_with(test, [image, label])
+            tested = tested[tested < experiment.evaluation.num_samples]
+            fitted, held = train.take(rows), test.take(tested)
             pixels, truth = _pixels(fitted[image]), np.asarray(fitted[label])
             if len(np.unique(truth)) > 1 and len(held[label]):
                 machine = SVC(C=10, gamma="scale").fit(pixels, truth)

@@ -89,6 +89,9 @@ def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
     # Of twelve given test images every other one has a label.
     assert "| label_given_image/accuracy ↑ | 6 |" in table
     results = json.loads((tmp_path / "w" / "comparison.json").read_text())
+    (outsider,) = results["labels_by_svm"]
+    assert outsider["num_test"] == 6
+    assert str(evaluation.SvmAccuracy(**outsider)) in table
     kept = metrics.SmallClassifier.load(tmp_path / "w" / "features.safetensors")
     assert results["features"] == kept.identity
     assert {row["arm"]: row["steps"] for row in results["runs"]} == {
