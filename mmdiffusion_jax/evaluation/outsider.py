@@ -50,8 +50,8 @@ def labels_by_svm(
 
     Its kernel is radial with the width that scikit-learn calls "scale", and C = 10; nothing is
     tuned. It sees the training images that have their label, the first 5,000 of a fixed
-    permutation, and those of the first `evaluation.num_samples` test images. A network that reads labels of
-    the same images should do better.
+    permutation, and those of the first `evaluation.num_samples` test images. A network that reads
+    labels of the same images should do better.
 
     Args:
         experiment: whose primary modality is an image; of others there is nothing.
