@@ -36,7 +36,18 @@ def write(folder: Path, out: Path | None = None) -> None:
 
 
 def try_to_write(folder: Path) -> None:
-    """Writes a page that work does not depend on: where that fails, there is a warning."""
+    """Writes a page that work does not depend on: where that fails, there is a warning.
+
+    Args:
+        folder: the workdir of a run or of a comparison.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> try_to_write(folder)
+        >>> (folder / "report.html").exists()
+        True
+    """
     _Attempts(folder).attempt(lambda: write(folder))
 
 
