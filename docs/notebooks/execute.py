@@ -47,7 +47,7 @@ def execute(notebook: nbformat.NotebookNode, folder: Path, size: str = "full") -
     client.execute(env={**os.environ, SIZE: size, "PYTHONPATH": path})
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
+            cell.outputs = [output for output in cell.outputs if not is_progress(output)]
             for output in cell.outputs:
                 output.get("data", {}).pop("image/jpeg", None)  # Pillow gives it beside the PNG
     notebook.metadata = nbformat.from_dict(
@@ -72,7 +72,7 @@ def read(file: Path) -> nbformat.NotebookNode:
     return notebook
 
 
-def _is_progress(output: nbformat.NotebookNode) -> bool:
+def is_progress(output: nbformat.NotebookNode) -> bool:
     """Whether an output is progress bars alone.
 
     Raises:
