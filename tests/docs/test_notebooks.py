@@ -218,6 +218,7 @@ def test_changed_code_is_told():
 
 def test_a_progress_bar_is_dropped_and_a_warning_is_not():
     bar = "  0%|          | 0/60 [00:00<?, ?step/s]\r100%|██████████| 60/60 [00:29<00:00]\n"
+    bar += "E1129 17:27:05.255273 slow_operation_alarm.cc:140] The operation took 2m14s\n"
     output = nbformat.v4.new_output("stream", name="stderr", text=bar)
     assert execute.is_progress(output)
     output.text += "DeprecationWarning: old\n"
