@@ -51,7 +51,7 @@ def execute(notebook: nbformat.NotebookNode, folder: Path, size: str = "full") -
 
 
 def normalise(notebook: nbformat.NotebookNode) -> None:
-    """Leaves in a notebook that was run what is the same from run to run, and the digest of its code.
+    """Leaves in a notebook what is the same from run to run, and the digest of its code.
 
     Raises:
         ValueError: a cell wrote to the standard error anything but a progress bar.

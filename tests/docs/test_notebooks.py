@@ -145,8 +145,20 @@ def of_codes(kept):
     [
         ("losses_in_your_own_code", of_points, "Equinox, point and label together", 0.001),
         ("digits", of_digits, "images of given labels", 0.12),
-        ("own_pictures", of_masks, "drawn together, pixels of masks by the rule", 0.001),
-        ("replacing_a_model", of_codes, "graceful, labels found in the index", 0.11),
+        pytest.param(
+            "own_pictures",
+            of_masks,
+            "drawn together, pixels of masks by the rule",
+            0.001,
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            "replacing_a_model",
+            of_codes,
+            "graceful, labels found in the index",
+            0.11,
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_a_notebook_runs_and_its_figures_hold(
