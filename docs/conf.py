@@ -46,6 +46,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 # Notebooks are shown with the outputs that they have.
 nb_execution_mode = "off"
+nb_render_markdown_format = "myst"  # with tables
 
 add_module_names = False
 autodoc_member_order = "bysource"

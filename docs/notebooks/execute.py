@@ -58,7 +58,7 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
     """
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if not is_progress(output)]
+            cell.outputs = _joined([x for x in cell.outputs if not is_progress(x)])
             for output in cell.outputs:
                 output.get("data", {}).pop("image/jpeg", None)  # Pillow gives it beside the PNG
     notebook.metadata = nbformat.from_dict(
@@ -96,6 +96,17 @@ def is_progress(output: nbformat.NotebookNode) -> bool:
     if rest:
         raise ValueError("a cell wrote to the standard error:\n" + "\n".join(rest))
     return True
+
+
+def _joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """The outputs with what is printed in a row as one, as kernels cut it where they happen to."""
+    joined: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if joined and joined[-1].output_type == output.output_type == "stream":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def main(names: list[str]) -> None:

@@ -240,6 +240,16 @@ def test_a_progress_bar_is_dropped_and_a_warning_is_not():
     assert not execute.is_progress(output)
 
 
+def test_what_is_printed_in_a_row_is_one_output():
+    """However the kernel cuts it, so that another run stores the same."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print('a'); print('b')")])
+    texts = {"stdout": "a\n", "stderr": "  0%|    |"}
+    cut = [nbformat.v4.new_output("stream", name=n, text=t) for n, t in [*texts.items()] * 2]
+    notebook.cells[0].outputs = cut
+    execute.normalise(notebook)
+    assert [output.text for output in notebook.cells[0].outputs] == ["a\na\n"]
+
+
 def test_the_search_for_paths_finds_one():
     for text in (f"{os.sep}tmp/x/y", "in /home/me", "(/private/var/folders)"):
         assert ABSOLUTE.search(text)
