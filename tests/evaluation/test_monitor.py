@@ -58,7 +58,7 @@ def test_a_best_metric_that_will_not_be_there(built, digits, split):
     experiment = dataclasses.replace(experiment, settings=settings)
     with pytest.raises(ValueError, match=r"`training\.best_metric`.*did you mean 'label/loss'"):
         monitor(experiment, split)
-    columns = {name: digits[0][name][:100] for name in ("image", "label")}
+    columns = {name: digits[0][name][:20] for name in ("image", "label")}
     nowhere = data.ArraySource({**columns, "label_present": np.zeros(20, bool)})
     training = dataclasses.replace(training, best_metric="label/loss")
     settings = dataclasses.replace(settings, training=training)
