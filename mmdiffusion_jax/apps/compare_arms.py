@@ -100,7 +100,7 @@ def compare_arms(
     counts = {each: baselines.equal_steps(costs, arms[0], whole, each) for each in budgets}
     runs: list[ArmRun] = []
     judges = evaluation.sham_test(real)
-    fitted = experiment.open_data(config)[0]
+    fitted = experiment.open_data(config)[0] if config.data.kept else splits[0]
     outsiders = list(evaluation.labels_by_svm(experiment.build(config), fitted, splits[1]))
     table = ""
     for seed in range(settings.seed, settings.seed + num_seeds):

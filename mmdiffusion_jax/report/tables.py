@@ -98,7 +98,7 @@ def _judged(features: Any, sham: Any) -> Iterator[Markup]:
     if any(name.startswith("sham/") for name in tried):
         report = evaluation.ShamTest(str(features), {n: float(x) for n, x in tried.items()})
         words = "What the features make of real images and of shams"
-        yield from (x for x in markdown(report.table(), words))
+        yield from markdown(report.table(), words)
 
 
 def _figures(values: Mapping[str, Any], counts: Any) -> Markup:
@@ -146,8 +146,8 @@ def markdown(text: str, caption: str = "") -> Iterator[Markup]:
 
     Example:
         >>> text = "| figure | a | b |\n|---|---:|---:|\n| f ↑ | 1.0 | 0.5 (better) |"
-        >>> (found,) = markdown(text)
-        >>> print(found.partition("<tbody>")[2].partition("</tr>")[0])
+        >>> (whole,) = markdown(text)
+        >>> print(whole.partition("<tbody>")[2].partition("</tr>")[0])
         <tr><th scope="row">f ↑</th><td>1.0</td><td>0.5 <span class="verdict
         better">(▲ better)</span></td>
     """
