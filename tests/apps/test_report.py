@@ -14,18 +14,18 @@ def parsed(file):
 
 
 def test_training_leaves_its_page(finished):
-    found = parsed(finished / "report.html")
+    view = parsed(finished / "report.html")
     lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     for name in ("train/loss", "eval/loss", "train/gradient_norm/backbone"):
         want = [(line["step"], line[name]) for line in lines if name in line]
-        assert [*zip(*found.data["runs"][""][name], strict=True)] == want
-    assert "8 of 8" in found.text
-    assert "Finished" in found.text
+        assert [*zip(*view.data["runs"][""][name], strict=True)] == want
+    assert "8 of 8" in view.text
+    assert "Finished" in view.text
     (start,) = json.loads((finished / "history.json").read_text())
     assert start["outcome"] == ""
     assert "--config.training.num_steps=8" in start["flags"]
-    assert "--config.training.num_steps=8" in found.text
-    assert ["training.num_steps", "8", "4000"] in found.rows
+    assert "--config.training.num_steps=8" in view.text
+    assert ["training.num_steps", "8", "4000"] in view.rows
 
 
 def test_the_command_makes_it_of_a_run_and_of_a_comparison(tmp_path):

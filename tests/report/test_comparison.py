@@ -15,31 +15,31 @@ def page(folder):
 def test_it_has_the_table_the_curves_and_the_sheets(tmp_path):
     folder = make_comparison(tmp_path / "w")
     # A run that is still going on has no figures, and is drawn all the same.
-    found = page(folder)
-    assert ["figure", "examples", "multi", "single"] in found.rows
-    assert ["joint/recall ↑", "12", "0.7 ± 0.1", "0.9 ± 0.1 (▼ worse)"] in found.rows
-    assert ["joint/frechet ↓", "12", "0.7 ± 0.1", "0.9 ± 0.1 (▲ better)"] in found.rows
-    assert len(found.all("span", class_="verdict worse")) == 1
-    assert "Warning: by the features f, blurred images" in found.text
-    assert "in brackets, how multi compares." in found.text
+    view = page(folder)
+    assert ["figure", "examples", "multi", "single"] in view.rows
+    assert ["joint/recall ↑", "12", "0.7 ± 0.1", "0.9 ± 0.1 (▼ worse)"] in view.rows
+    assert ["joint/frechet ↓", "12", "0.7 ± 0.1", "0.9 ± 0.1 (▲ better)"] in view.rows
+    assert len(view.all("span", class_="verdict worse")) == 1
+    assert "Warning: by the features f, blurred images" in view.text
+    assert "in brackets, how multi compares." in view.text
 
-    (loss,) = (x for x in found.data["charts"] if x["lines"][0]["name"] == "train/loss")
+    (loss,) = (x for x in view.data["charts"] if x["lines"][0]["name"] == "train/loss")
     assert [line["run"] for line in loss["lines"]] == [
         f"{arm}-joint-5-seed{seed}" for arm in ("multi", "single") for seed in (0, 1)
     ]
-    assert found.data["labels"] == ["multi · joint", "single · joint"]
-    for name, curves in found.data["runs"].items():
+    assert view.data["labels"] == ["multi · joint", "single · joint"]
+    for name, curves in view.data["runs"].items():
         lines = map(json.loads, (folder / name / "metrics.jsonl").read_text().splitlines())
         want = [(line["step"], line["train/loss"]) for line in lines if "train/loss" in line]
         assert [*zip(*curves["train/loss"], strict=True)] == want
         assert not [x for x in curves if "gradient_norm/" in x]
 
-    titles = [x["data-position"] for x in found.all("div", class_="pictures")]
+    titles = [x["data-position"] for x in view.all("div", class_="pictures")]
     assert titles == ["seed 0", "seed 1"]
-    assert [x["alt"] for x in found.all("img")] == [
+    assert [x["alt"] for x in view.all("img")] == [
         f"Sheet of joint: {arm} · joint, 5 steps" for _ in range(2) for arm in ("multi", "single")
     ]
-    assert ["augmentation.rate", "5.0", "6.0"] in found.rows
+    assert ["augmentation.rate", "5.0", "6.0"] in view.rows
     assert not re.search(r"https?://", (folder / "report.html").read_text().partition("<script")[0])
 
 
@@ -51,13 +51,13 @@ def test_sheets_of_training_stand_side_by_side_at_one_step(tmp_path):
             (run / "samples" / f"samples_{step:08d}.png").write_bytes(
                 (run / "joint.png").read_bytes()
             )
-    found = page(folder)
-    titles = [x["data-position"] for x in found.all("div", class_="pictures")]
+    view = page(folder)
+    titles = [x["data-position"] for x in view.all("div", class_="pictures")]
     assert titles == ["seed 0", "seed 0, step 1", "seed 0, step 2", "seed 0, step 3"]
     # The step that both arms have is seen at first.
-    (slider,) = found.all("input", type="range")
+    (slider,) = view.all("input", type="range")
     assert slider["value"] == "1"
-    assert [x["alt"] for x in found.all("img")][3:5] == [
+    assert [x["alt"] for x in view.all("img")][3:5] == [
         f"Sheet of samples: {arm} · joint, 5 steps" for arm in ("multi", "single")
     ]
 
@@ -66,10 +66,10 @@ def test_a_comparison_that_has_just_begun_and_hostile_arms(tmp_path):
     folder = tmp_path / "w"
     folder.mkdir()
     (folder / "costs.json").write_text(json.dumps({f"{HOSTILE}/x": {}, "[a]*/joint": {}}))
-    found = page(folder)
-    assert "No run is evaluated yet." in found.text
+    view = page(folder)
+    assert "No run is evaluated yet." in view.text
     arms = ("[a]*", "<b>&")
-    found = page(make_comparison(tmp_path / "other", arms, seeds=1))
-    assert found.data["labels"] == [f"{arm} · joint" for arm in arms]
-    assert found.all("b") == []
-    assert ["figure", "examples", *arms] in found.rows
+    view = page(make_comparison(tmp_path / "other", arms, seeds=1))
+    assert view.data["labels"] == [f"{arm} · joint" for arm in arms]
+    assert view.all("b") == []
+    assert ["figure", "examples", *arms] in view.rows

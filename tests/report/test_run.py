@@ -28,7 +28,7 @@ def pixels(source):
 
 def test_it_has_what_the_workdir_has(tmp_path):
     folder = make_run(tmp_path / "my run")
-    found = page(folder)
+    view = page(folder)
     want = {}
     for text in (folder / "metrics.jsonl").read_text().splitlines():
         line = json.loads(text)
@@ -36,41 +36,41 @@ def test_it_has_what_the_workdir_has(tmp_path):
             steps, values = want.setdefault(name, ([], []))
             steps.append(line["step"])
             values.append(line[name])
-    assert found.data["runs"][""] == {name: [*map(list, x)] for name, x in want.items()}
-    drawn = [line["name"] for chart in found.data["charts"] for line in chart["lines"]]
+    assert view.data["runs"][""] == {name: [*map(list, x)] for name, x in want.items()}
+    drawn = [line["name"] for chart in view.data["charts"] for line in chart["lines"]]
     assert sorted(drawn) == sorted(want)
-    places = [int(x["data-chart"]) for x in found.all("figure", class_="chart")]
-    assert places == list(range(len(found.data["charts"])))
-    assert [x["name"] for x in found.data["charts"][0]["lines"]] == ["train/loss", "eval/loss"]
+    places = [int(x["data-chart"]) for x in view.all("figure", class_="chart")]
+    assert places == list(range(len(view.data["charts"])))
+    assert [x["name"] for x in view.data["charts"][0]["lines"]] == ["train/loss", "eval/loss"]
 
-    shown = [pixels(image["src"]) for image in found.all("img")]
+    shown = [pixels(image["src"]) for image in view.all("img")]
     for k, sheet in enumerate(shown, start=1):
         kept = Image.open(folder / "samples" / f"samples_{k:08d}.png")
         np.testing.assert_array_equal(sheet, np.asarray(kept))
     assert len(shown) == 3
-    (slider,) = found.all("input", type="range")
+    (slider,) = view.all("input", type="range")
     assert (slider["min"], slider["max"], slider["value"]) == ("0", "2", "2")
-    titles = [x["data-position"] for x in found.all("div", class_="pictures")]
+    titles = [x["data-position"] for x in view.all("div", class_="pictures")]
     assert titles == ["step 1", "step 2", "step 3"]
-    assert ["image/accuracy", "0.75", "higher ↑", "12"] in found.rows
-    assert "Warning: by the features image, nothing." in found.text
+    assert ["image/accuracy", "0.75", "higher ↑", "12"] in view.rows
+    assert "Warning: by the features image, nothing." in view.text
     assert ["training.num_steps", "5", str(experiment.default_config().training.num_steps)] in (
-        found.rows
+        view.rows
     )
-    assert "5 of 5" in found.text
-    assert "Finished" in found.text
-    assert "my run" in found.text
+    assert "5 of 5" in view.text
+    assert "Finished" in view.text
+    assert "my run" in view.text
 
 
 def test_names_cannot_break_it(tmp_path):
-    found = page(make_run(tmp_path / "w", HOSTILE))
-    assert [x for x in found.all("script") if x.get("type") is None] == [{}]
-    assert len(found.all("script")) == 2
-    assert len(found.all("title")) == 1
+    view = page(make_run(tmp_path / "w", HOSTILE))
+    assert [x for x in view.all("script") if x.get("type") is None] == [{}]
+    assert len(view.all("script")) == 2
+    assert len(view.all("title")) == 1
     for place in (f"{HOSTILE}/accuracy", f"modalities.{HOSTILE}.kind", f"1 × {HOSTILE}"):
-        assert any(place in row for row in found.rows)
-    assert f"train/{HOSTILE}/loss" in found.data["runs"][""]
-    assert "Warning: by the features " + HOSTILE in found.text
+        assert any(place in row for row in view.rows)
+    assert f"train/{HOSTILE}/loss" in view.data["runs"][""]
+    assert "Warning: by the features " + HOSTILE in view.text
 
 
 def test_it_fetches_nothing(tmp_path):
@@ -111,12 +111,12 @@ def test_old_and_damaged_workdirs_have_a_page(tmp_path, caplog):
     (folder / "metrics.json").write_text("[]")
     (folder / "config.json").write_text(json.dumps({"trainer": {"steps": 3}}))
     (folder / "samples" / "samples_00000002.png").write_bytes(b"\x89PNG")
-    found = page(folder)
-    assert len(found.all("img")) == 2
+    view = page(folder)
+    assert len(view.all("img")) == 2
     assert "samples_00000002.png is left out of the page" in caplog.text
-    assert ["trainer.steps", "3", "–"] in found.rows
-    assert "It was not kept what this run was trained on." in found.text
-    assert "Not evaluated yet" in found.text
+    assert ["trainer.steps", "3", "–"] in view.rows
+    assert "It was not kept what this run was trained on." in view.text
+    assert "Not evaluated yet" in view.text
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "There are no metrics yet." in page(empty).text
@@ -129,16 +129,16 @@ def test_it_is_kept_while_a_run_goes_on_and_is_resumed(tmp_path):
     states = []
 
     def look():
-        found = Parsed((folder / "report.html").read_text(encoding="utf-8"))
-        states.append(found.data["runs"][""]["train/loss"][0][-1])
-        return found
+        view = Parsed((folder / "report.html").read_text(encoding="utf-8"))
+        states.append(view.data["runs"][""]["train/loss"][0][-1])
+        return view
 
     def fail():
         with report.live(folder) as written:
             write_lines(folder, lines[:2])
             written(2)
-            assert "In training" in (found := look()).text
-            assert "2 of 5" in found.text
+            assert "In training" in (view := look()).text
+            assert "2 of 5" in view.text
             write_lines(folder, lines[:4])
             written(4)
             raise ValueError("no disk <b>")
@@ -151,13 +151,13 @@ def test_it_is_kept_while_a_run_goes_on_and_is_resumed(tmp_path):
         (folder / "metrics.jsonl").unlink()
         write_lines(folder, lines[:3])
         written(3)
-        assert "In training" in (found := look()).text
-        assert "3 of 5" in found.text
+        assert "In training" in (view := look()).text
+        assert "3 of 5" in view.text
         write_lines(folder, lines)
         written(5)
-    found = look()
+    view = look()
     assert states == [2, 4, 3, 5]
-    assert "Finished" in found.text
+    assert "Finished" in view.text
     noted = history.starts(folder)
     assert [x["outcome"] for x in noted] == ["no disk <b>", ""]
     assert noted[-1]["versions"]["jax"] == jax.__version__

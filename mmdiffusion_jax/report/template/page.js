@@ -24,11 +24,11 @@
     return node;
   };
   const node = (tag, className, parent, text) => {
-    const made = document.createElement(tag);
-    if (className) made.className = className;
-    if (text !== undefined) made.textContent = text;
-    if (parent) parent.append(made);
-    return made;
+    const child = document.createElement(tag);
+    if (className) child.className = className;
+    if (text !== undefined) child.textContent = text;
+    if (parent) parent.append(child);
+    return child;
   };
 
   const words = (value) => {
