@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 import jax
@@ -19,6 +18,7 @@ from ml_collections import ConfigDict
 
 from mmdiffusion_jax import errors, experiment, files, shipped
 from mmdiffusion_jax.training import CheckpointError
+from mmdiffusion_jax.training.preemption import Interrupt
 
 RESTART_CODE = 75
 """A launch script's exit status when the same command is to be run again: it was stopped and has
@@ -35,7 +35,8 @@ def start(main: Callable[[list[str]], None]) -> None:
         logging.set_verbosity(logging.INFO)
         logging.get_absl_handler().addFilter(_is_worth_reading)
         sys.unraisablehook = _report_ignored
-        signal.signal(signal.SIGTERM, _interrupt)
+        # While training takes steps, its `StopSignal` takes this one's place.
+        signal.signal(signal.SIGTERM, Interrupt())
         folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/mmdiffusion_jax/xla")
         # Which may be a URL: JAX writes it through a library that knows some.
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(folder))
@@ -148,11 +149,6 @@ def _end(words: str, code: int) -> NoReturn:
     print(words, file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(code)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """Ends the process; while training takes steps, its `StopSignal` takes this one's place."""
-    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def _report_ignored(ignored: "sys.UnraisableHookArgs") -> None:

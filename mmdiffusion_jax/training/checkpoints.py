@@ -1,11 +1,4 @@
-"""Checkpoints by Orbax, with a digest file beside every step that shows later damage.
-
-A folder of checkpoints looks like this::
-
-    <folder>/1000/               one committed step, written by Orbax
-    <folder>/digests/1000.json   size and SHA-256 of each of its files, written after the commit
-    <folder>/damaged/2000/       a step that did not verify, moved out of the way, never deleted
-"""
+"""Checkpoints by Orbax, with a digest file beside every step that shows later damage."""
 
 import concurrent.futures
 import json
@@ -23,7 +16,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.training.digests import Verdict, seal, verify
+from mmdiffusion_jax.training.digests import Verdict
 from mmdiffusion_jax.training.leaves import (
     describe,
     is_key,
@@ -32,6 +25,7 @@ from mmdiffusion_jax.training.leaves import (
     require_same,
     storage,
 )
+from mmdiffusion_jax.training.step_folders import StepFolders
 
 
 @dataclass(frozen=True)
@@ -95,6 +89,8 @@ class Checkpoints:
         if keep_every < 0:
             raise errors.invalid("keep_every", keep_every, "0 or more", "raise it")
         self._folder = Path(folder).absolute()
+        self._disk = StepFolders(self._folder)
+        self._keep, self._keep_every = keep, keep_every
         self._read_only = read_only
         self._first = jax.process_index() == 0
         self._pending: int | None = None
@@ -175,10 +171,10 @@ class Checkpoints:
         }
         arrays = leaves | {name: jax.random.key_data(key) for name, key in keys.items()}
         self.wait()
-        if self._first and step not in self._step_folders():
+        if self._first and step not in self._disk.steps():
             # Left by a process that died after Orbax deleted the step of this number: it would
             # condemn the new one, should this process die before it seals.
-            self._digest_file(step).unlink(missing_ok=True)
+            self._disk.unseal(step)
         started = self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -218,8 +214,8 @@ class Checkpoints:
 
         A step that was never sealed (its process died between commit and seal) is used with a
         warning, if it can be read, and sealed then. The steps skipped are moved to
-        `<folder>/damaged`, so that training can save their numbers again. With `read_only` nothing
-        is sealed or moved.
+        `<folder>/damaged`, so that training can save their numbers again, and steps beyond `keep`
+        are deleted. With `read_only` nothing is sealed, moved or deleted.
 
         Args:
             template: a pytree of `jax.Array` or `jax.ShapeDtypeStruct` (typed keys included) as
@@ -295,7 +291,7 @@ class Checkpoints:
         self._require_open()
         self.wait()
         newest, skipped = self._newest(lambda step: self._contents(step)["position"])
-        self._set_aside(list(skipped))
+        self._tidy(list(skipped))
         return newest
 
     def steps(self) -> list[int]:
@@ -311,11 +307,7 @@ class Checkpoints:
             ...     checkpoints.steps()
             []
         """
-        return [
-            step
-            for step in sorted(self._step_folders())
-            if (self._folder / str(step) / "_CHECKPOINT_METADATA").exists()
-        ]
+        return self._disk.committed()
 
     def close(self) -> None:
         """Waits for the last save, seals it and closes Orbax; raises as `poll`.
@@ -338,14 +330,6 @@ class Checkpoints:
                 "checkpoints", "a closed manager", "an open one", "stay inside its `with` block"
             )
 
-    def _step_folders(self) -> list[int]:
-        if not self._folder.is_dir():
-            return []
-        return [int(entry.name) for entry in self._folder.iterdir() if entry.name.isdecimal()]
-
-    def _digest_file(self, step: int) -> Path:
-        return self._folder / "digests" / f"{step}.json"
-
     def _begin_sealing(self) -> None:
         """Waits for the pending save, raises its failure, or has it sealed in the background."""
         if self._pending is None:
@@ -353,7 +337,7 @@ class Checkpoints:
         step, self._pending = self._pending, None
         try:
             self._manager.wait_until_finished()
-            if self._first and step not in self._step_folders():
+            if self._first and step not in self._disk.steps():
                 raise FileNotFoundError(f"no folder {self._folder / str(step)} after its commit")
         except Exception as error:
             if jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
@@ -364,26 +348,20 @@ class Checkpoints:
                 f"is kept, here the steps {self.steps()}"
             ) from error
         if self._first:
-            self._sealing = self._sealer.submit(self._seal, step)
-
-    def _seal(self, step: int) -> None:
-        seal(self._folder / str(step), self._digest_file(step))
-        for entry in self._digest_file(step).parent.glob("*.json"):
-            if not (self._folder / entry.stem).exists():
-                entry.unlink()
+            self._sealing = self._sealer.submit(self._disk.seal, step)
 
     def _examine(self, step: int) -> tuple[Verdict, str]:
         """Compares a step with its digests; the verdict of process 0 holds for all of them."""
         verdict, reason = Verdict.VERIFIED, "process 0 found it damaged or unsealed"
         if self._first:
-            verdict, reason = verify(self._folder / str(step), self._digest_file(step))
+            verdict, reason = self._disk.verify(step)
         if jax.process_count() > 1:
             verdict = Verdict(int(multihost_utils.broadcast_one_to_all(np.int32(verdict))))
         return verdict, reason
 
     def _newest(self, read: Callable[[int], Any]) -> tuple[tuple[int, Any] | None, dict[int, str]]:
         """The newest usable step with what was read of it, and why newer ones are not."""
-        steps = sorted(self._step_folders(), reverse=True)
+        steps = sorted(self._disk.steps(), reverse=True)
         skipped: dict[int, str] = {}
         for step, older in zip(steps, [*steps[1:], None]):
             reason, value = self._open(step, read)
@@ -398,7 +376,7 @@ class Checkpoints:
         """The newest usable step with what was read of it, or None where there is no step."""
         newest, skipped = self._newest(read)
         if newest is not None:
-            self._set_aside(list(skipped))
+            self._tidy(list(skipped))
             return newest
         if not skipped:
             return None
@@ -433,7 +411,7 @@ class Checkpoints:
             return reason, None
         if self._first and not self._read_only:
             # Damage from now on is noticed.
-            self._seal(step)
+            self._disk.seal(step)
         return None, value
 
     def _contents(self, step: int) -> dict[str, Any]:
@@ -462,20 +440,20 @@ class Checkpoints:
         arrays = read_leaves(self._folder / str(step) / "state", names)
         return {name.removeprefix(part): arrays[name] for name in names}, contents["position"]
 
-    def _set_aside(self, steps: list[int]) -> None:
-        if self._read_only or not steps:
+    def _tidy(self, damaged: list[int]) -> None:
+        """Sets damaged steps aside, and deletes those that a process had no time to delete."""
+        if self._read_only:
             return
+        if damaged:
+            self._set_aside(damaged)
+        for step in self._manager.all_steps()[: -self._keep]:
+            if not self._keep_every or step % self._keep_every:
+                self._manager.delete(step)
+                self._disk.unseal(step)
+
+    def _set_aside(self, steps: list[int]) -> None:
         if self._first:
-            aside = self._folder / "damaged"
-            aside.mkdir(exist_ok=True)
-            for step in steps:
-                name, copies = str(step), 0
-                while (aside / name).exists():
-                    copies += 1
-                    name = f"{step}.{copies}"
-                os.rename(self._folder / str(step), aside / name)
-                if self._digest_file(step).exists():
-                    os.rename(self._digest_file(step), aside / f"{name}.json")
+            self._disk.set_aside(steps)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("damaged checkpoints are set aside")
         self._manager.reload()

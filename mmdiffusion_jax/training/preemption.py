@@ -3,10 +3,37 @@
 import signal
 import threading
 from types import FrameType
-from typing import Self
+from typing import NoReturn, Self
 
 import jax
 from jax.experimental import multihost_utils
+
+
+class Interrupt:
+    """A handler that raises `KeyboardInterrupt` with the signal's name, and remembers that it did.
+
+    Libraries have clauses that catch every error, this one too; a `StopSignal` that takes this
+    handler's place later still learns of the signal.
+
+    Attributes:
+        received: whether a signal has come.
+
+    Example:
+        >>> import contextlib
+        >>> handler = Interrupt()
+        >>> with contextlib.suppress(BaseException):
+        ...     handler(signal.SIGTERM, None)
+        >>> handler.received
+        True
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> NoReturn:
+        """Raises `KeyboardInterrupt`; `signal.signal` takes this object for a handler."""
+        self.received = True
+        raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 class StopSignal:
@@ -17,7 +44,7 @@ class StopSignal:
     Ctrl-C then interrupts at once.
 
     Attributes:
-        received: whether this process has had a signal.
+        received: whether this process has had a signal, here or in the `Interrupt` before it.
 
     Example:
         >>> with StopSignal() as stop:
@@ -33,7 +60,8 @@ class StopSignal:
     def __enter__(self) -> Self:
         if not self._shared and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._receive)
+                before = self._before[number] = signal.signal(number, self._receive)
+                self.received |= isinstance(before, Interrupt) and before.received
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:

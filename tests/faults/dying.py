@@ -1,6 +1,7 @@
 """Faults at a named point, chosen from outside: what a run calls is made to kill or to fail it."""
 
 import atexit
+import contextlib
 import gc
 import itertools
 import os
@@ -13,7 +14,7 @@ import numpy as np
 
 from mmdiffusion_jax import training
 from mmdiffusion_jax.data import pipeline
-from mmdiffusion_jax.training import checkpoints, speed, writers
+from mmdiffusion_jax.training import digests, speed, writers
 
 _UNCOMMITTED = ".orbax-checkpoint-tmp"
 
@@ -87,7 +88,7 @@ POINTS = {
     "after a commit": lambda n: _at_call(os, "rename", n, _commits("checkpoints"), _whole),
     "before the best is committed": lambda n: _at_call(os, "rename", n, _commits("best")),
     "after the best is committed": lambda n: _at_call(os, "rename", n, _commits("best"), _whole),
-    "before a digest": lambda n: _at_call(checkpoints, "seal", n),
+    "before a digest": lambda n: _at_call(digests, "seal", n),
     "in a digest": lambda n: _at_call(
         os, "replace", n, _replaces("digests", ".json"), _half_of_the_new
     ),
@@ -147,6 +148,16 @@ def terminate_in_the_garbage_collector():
         signal.raise_signal(signal.SIGTERM)
 
     _at_call(training, "create_state", 1, fault=collect)
+
+
+def terminate_where_all_is_caught():
+    """Has this process get a SIGTERM while it gets ready, in a clause that catches every error."""
+
+    def caught():
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(signal.SIGTERM)
+
+    _at_call(training, "create_state", 1, fault=caught)
 
 
 def terminate_at_the_end():

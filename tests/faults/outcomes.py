@@ -30,6 +30,17 @@ def outcome(workdir, template):
     return contents
 
 
+def differences(outcome, expected, place=""):
+    """Where two outcomes differ, with both values where they are short."""
+    if isinstance(outcome, dict) and isinstance(expected, dict):
+        return [
+            line
+            for key in sorted({*outcome, *expected})
+            for line in differences(outcome.get(key), expected.get(key), f"{place}/{key}")
+        ]
+    return [] if outcome == expected else [f"{place}: {outcome!r:.200}, not {expected!r:.200}"]
+
+
 def outcome_of_launch(workdir):
     """The same of a run of launch/train.py."""
     built = experiment.build(experiment.read_config(workdir))

@@ -2,6 +2,8 @@
 
 import signal
 
+import pytest
+
 from tests.faults import dying, harms, outcomes, tiny
 from tests.processes import TINY, Running
 
@@ -56,5 +58,17 @@ def test_a_run_killed_at_every_point_ends_as_if_it_had_not_been(unharmed, tmp_pa
         after = committed(workdir)
         assert max(after, default=0) >= max(before, default=0), point
         before = after
-    assert tiny.outcome(workdir) == unharmed
+    assert outcomes.differences(tiny.outcome(workdir), unharmed) == []
     assert outcomes.leftovers(workdir) == []
+
+
+@pytest.mark.parametrize(
+    ("point", "count"), [("after a commit", 8), ("after the best is committed", 4)]
+)
+def test_what_the_last_save_had_no_time_to_delete_is_deleted(unharmed, tmp_path, point, count):
+    workdir, log = tmp_path / "w", tmp_path / "log"
+    killed = Running(TINY, f"--workdir={workdir}", log=log, prepare=(dying.die, point, count))
+    assert killed.wait() == -signal.SIGKILL, killed.said
+    run = Running(TINY, f"--workdir={workdir}", log=log)
+    assert run.wait() == 0, run.said
+    assert outcomes.differences(tiny.outcome(workdir), unharmed) == []

@@ -46,10 +46,13 @@ def test_signals_end_a_run_with_a_checkpoint_whatever_the_clock_says(unharmed, t
     assert tiny.outcome(workdir) == unharmed
 
 
-def test_a_signal_that_nothing_can_be_raised_for_is_not_lost(tmp_path):
-    run = start(tmp_path / "w", prepare=(dying.terminate_in_the_garbage_collector,))
+@pytest.mark.parametrize(
+    "come", [dying.terminate_in_the_garbage_collector, dying.terminate_where_all_is_caught]
+)
+def test_a_signal_whose_error_does_not_arrive_is_not_lost(tmp_path, come):
+    run = start(tmp_path / "w", prepare=(come,))
     assert run.wait() == 75, run.said
-    assert "run again to go on" in run.last_words
+    assert "run again to go on" in run.said
     assert "Traceback" not in run.said
 
 

@@ -1,0 +1,67 @@
+"""Where the steps of a run lie on the disk.
+
+A folder of checkpoints looks like this::
+
+    <folder>/1000/               one committed step, written by Orbax
+    <folder>/digests/1000.json   size and SHA-256 of each of its files, written after the commit
+    <folder>/damaged/2000/       a step that did not verify, moved out of the way, never deleted
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmdiffusion_jax.training import digests
+
+
+@dataclass(frozen=True)
+class StepFolders:
+    """The files of the steps in a folder of checkpoints; one process at a time writes them.
+
+    Attributes:
+        folder: the folder, which need not exist.
+    """
+
+    folder: Path
+
+    def steps(self) -> list[int]:
+        """The steps that have a folder, in rising order, even one that was deleted by half."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(entry.name) for entry in self.folder.iterdir() if entry.name.isdecimal())
+
+    def committed(self) -> list[int]:
+        """The steps that were written to their end, in rising order; one may be damaged."""
+        marks = {step: self.folder / str(step) / "_CHECKPOINT_METADATA" for step in self.steps()}
+        return [step for step, mark in marks.items() if mark.exists()]
+
+    def seal(self, step: int) -> None:
+        """Writes the digests of a step, and deletes those of steps that are gone."""
+        digests.seal(self.folder / str(step), self._digest_file(step))
+        for entry in self._digest_file(step).parent.glob("*.json"):
+            if not (self.folder / entry.stem).exists():
+                entry.unlink()
+
+    def unseal(self, step: int) -> None:
+        """Deletes the digests of a step, if it has any."""
+        self._digest_file(step).unlink(missing_ok=True)
+
+    def verify(self, step: int) -> tuple[digests.Verdict, str]:
+        """Compares a step with its digests, as `digests.verify`."""
+        return digests.verify(self.folder / str(step), self._digest_file(step))
+
+    def set_aside(self, steps: list[int]) -> None:
+        """Moves steps with their digests to `damaged`, under a name that is free there."""
+        aside = self.folder / "damaged"
+        aside.mkdir(exist_ok=True)
+        for step in steps:
+            name, copies = str(step), 0
+            while (aside / name).exists():
+                copies += 1
+                name = f"{step}.{copies}"
+            os.rename(self.folder / str(step), aside / name)
+            if self._digest_file(step).exists():
+                os.rename(self._digest_file(step), aside / f"{name}.json")
+
+    def _digest_file(self, step: int) -> Path:
+        return self.folder / "digests" / f"{step}.json"
