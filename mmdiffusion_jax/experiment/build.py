@@ -229,6 +229,7 @@ def build(config: ConfigDict) -> Experiment:
         self_conditioned=tuple(sorted(settings.self_conditioned)),
         diffuses=tuple(sorted(settings.diffused)),
         sees_augmented=settings.augmentation.rate > 0,
+        primary_as_state=settings.primary_as_state,
     )
     return Experiment(settings, process, model)
 

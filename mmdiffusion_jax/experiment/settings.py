@@ -48,6 +48,8 @@ class Settings:
             of them go from noise to data in as many states, in the place of one answer by a head.
         self_conditioned: the modalities of which the network sees its own estimate, by a first call
             on the same state, where they are asked for. Sampling costs twice the calls.
+        primary_as_state: whether a known primary is the state, at the time of its noise, where
+            nothing else is in the state, in the place of being shown beside an empty one.
         formulation: a name in `FORMULATIONS`.
         predict: of the formulation "predict".
         augmentation: of training images.
@@ -71,6 +73,7 @@ class Settings:
     primary: str = "image"
     diffused: tuple[str, ...] = ()
     self_conditioned: tuple[str, ...] = ()
+    primary_as_state: bool = False
     formulation: str = "shared"
     predict: PredictOptions = dataclasses.field(default_factory=PredictOptions)
     augmentation: AugmentationOptions = dataclasses.field(default_factory=AugmentationOptions)

@@ -137,6 +137,18 @@ class Roles:
         value = self._value(name) & ~int(Role.CARRIED | Role.seen())
         return dataclasses.replace(self, values={**self.values, name: value})
 
+    def unseen(self, name: str, rows: jax.Array) -> "Roles":
+        """The same roles, but that no network sees the modality in these rows (batch,).
+
+        Example:
+            >>> roles = query_roles(["image"], 2, given=["image"], shown=["image"])
+            >>> roles.unseen("image", jnp.array([True, False])).seen("image").tolist()
+            [False, True]
+        """
+        value = self._value(name)
+        value = jnp.where(rows, value & ~int(Role.seen()), value)
+        return dataclasses.replace(self, values={**self.values, name: value})
+
     def with_diffused(self, name: str) -> "Roles":
         """The same roles, but that a secondary which is carried is diffused.
 

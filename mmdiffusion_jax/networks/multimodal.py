@@ -18,6 +18,7 @@ from mmdiffusion_jax.model import (
     Shown,
     all_carried,
 )
+from mmdiffusion_jax.model.absence import choose_rows
 
 # Rows and columns of the maps in the summary of what is shown.
 _COARSE = 4
@@ -39,6 +40,9 @@ class MultiModalModel(nn.Module):
         diffuses: the secondaries that are diffused where they are asked for without the primary.
         sees_augmented: whether the backbone's context says which examples are augmented, so that it
             learns from them and does not generate such (Karras et al. 2022, appendix F.2).
+        primary_as_state: whether a known primary is the state z_t, at the time of its noise, of
+            examples whose state would be empty, in the place of being shown beside it. What the
+            layers learn by denoising then serves those who ask for the rest.
     """
 
     modalities: Mapping[str, Modality]
@@ -52,6 +56,7 @@ class MultiModalModel(nn.Module):
     self_conditioned: tuple[str, ...] = ()
     diffuses: tuple[str, ...] = ()
     sees_augmented: bool = False
+    primary_as_state: bool = False
 
     def __call__(self, batch: Mapping[str, jax.Array], t: jax.Array) -> Prediction:
         """Runs every part once, for initialisation."""
@@ -87,6 +92,8 @@ class MultiModalModel(nn.Module):
                 encodings of what is known, and which modality is diffused.
             augmented: (batch,) of 0 or 1; left out, nothing is augmented.
         """
+        if self.primary_as_state and self.primary in roles.encodings:
+            z_t, t, roles = self._with_primary_as_state(z_t, t, roles)
         context = [
             1 - roles.carried(name).astype(z_t.dtype)
             for name in sorted(self.modalities)
@@ -103,6 +110,16 @@ class MultiModalModel(nn.Module):
             return Prediction(value, heads)
         value, mix = jnp.split(value, 2, axis=-1)
         return Prediction(value, heads, variance_mix=(mix + 1) / 2)
+
+    def _with_primary_as_state(
+        self, z_t: jax.Array, t: jax.Array, roles: Roles
+    ) -> tuple[jax.Array, jax.Array, Roles]:
+        """z_s at its s for the empty states at t = T of examples that know the primary."""
+        rows = roles.known(self.primary) & ~roles.carries_any()
+        share = roles.levels.get(self.primary, jnp.zeros(t.shape))
+        s = jnp.maximum(jnp.round(share * t), 1).astype(t.dtype)
+        state = choose_rows(rows, roles.encodings[self.primary].astype(z_t.dtype), z_t)
+        return state, jnp.where(rows, s, t), roles.unseen(self.primary, rows)
 
     def _shown(self, z_t: jax.Array, roles: Roles) -> Shown:
         names = sorted({*self.shows, *self.self_conditioned})

@@ -56,6 +56,13 @@ def parameters(kind):
     return jax.tree_util.tree_unflatten(paths, list(noisy.values()))
 
 
+def learned(tree):
+    """The same parameters, but that those of the new inputs are not zero."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, x: x + 1.0 if "shown" in jax.tree_util.keystr(path) else x, tree
+    )
+
+
 def without_new(tree):
     if not isinstance(tree, dict):
         return tree
@@ -69,11 +76,8 @@ def test_with_nothing_shown_it_is_the_model_of_before(kind):
     """The same parameters, bit for bit, whatever the new inputs have learned since."""
     params = parameters(kind)
     new, old = (predictor(model_of(kind, shows)) for shows in (NAMES, ()))
-    learned = jax.tree_util.tree_map_with_path(
-        lambda path, x: x + 1.0 if "shown" in jax.tree_util.keystr(path) else x, params
-    )
     want = old(without_new(params))
-    for tree in (params, learned):
+    for tree in (params, learned(params)):
         jax.tree.map(np.testing.assert_array_equal, new(tree), want)
 
 
@@ -102,3 +106,28 @@ def test_it_sees_what_is_known_and_how_clear_it_is(kind):
     for i, first in enumerate(answers):
         for second in answers[:i]:
             assert float(jnp.abs(first - second).max()) > 1e-4
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5])
+def test_a_known_primary_takes_the_place_of_an_empty_state(level):
+    """It is then as if the state were the primary's own, at its noise, and nothing were shown."""
+    shown = jax.random.normal(jax.random.key(7), (2, *LATENT))
+    present, known = (query_roles(NAMES, 2, NAMES, shown=names) for names in ((), ("image",)))
+    known = dataclasses.replace(
+        known, encodings={"image": shown, "label": shown}, levels={"image": jnp.full(2, level)}
+    )
+    # The second example has its label in the state, which therefore is not empty.
+    carried = query_roles(NAMES, 2, NAMES, carried=("label",), shown=("image",)).values["label"]
+    known.values["label"] = known.values["label"].at[1].set(carried[1])
+    model = model_of("unet", NAMES).clone(primary_as_state=True)
+    params, t = learned(parameters("unet")), jnp.full(2, 10)
+    answer = model.functions(params).predict(Z, t, known)
+    plain = model_of("unet", NAMES).functions(params).predict
+    as_state = plain(shown, jnp.full(2, 5 if level else 1), present)
+    beside = plain(Z, t, known)
+    for name in NAMES:
+        head = jax.tree.leaves(answer.heads[name])[0]
+        wanted = [jax.tree.leaves(other.heads[name])[0] for other in (as_state, beside)]
+        np.testing.assert_allclose(head[0], wanted[0][0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(head[1], wanted[1][1], rtol=1e-5, atol=1e-6)
+        assert float(jnp.abs(wanted[0][0] - wanted[1][0]).max()) > 1e-3
