@@ -5,7 +5,7 @@ WORKDIR ?= workdirs/digits
 # Where glibc's malloc asks for huge pages, steps on CPUs are faster.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: quickstart test test-long lint campaign benchmark docs notebooks clean
+.PHONY: quickstart test test-long test-notebooks lint campaign benchmark docs notebooks clean
 
 # One command from a fresh clone to generated digits with their labels.
 quickstart: $(VENV)/.base
@@ -19,6 +19,10 @@ test: lint
 # What takes too long for every change: before a release, and after a change of what it is about.
 test-long: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m long
+
+# The notebooks that `make test` has no time for, at their small size.
+test-notebooks: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2 -m long tests/docs/test_notebooks.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
