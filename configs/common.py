@@ -177,18 +177,3 @@ def learn_from_few(config: ConfigDict, name: str, rate: float) -> None:
         {f"{image} | {image}": 0.2, f"{image} | {name}": 0.35, f"{name} | {image}": rate}
     )
     config.loss.believed = (name,)
-
-
-def teach(config: ConfigDict, name: str) -> None:
-    """Images without a secondary learn it as the model reads it where it is sure.
-
-    Half of the images are seen under noise, and these all. Of Fashion-MNIST with labels of 50
-    images a class, 0.80 of the labels of 1,000 test images were right after 5,000 steps with it
-    and Muon, and 0.77 after 6,000 with neither; one seed.
-
-    Args:
-        config: with tasks that ask for the secondary alone; changed in place.
-        name: of the secondary.
-    """
-    config.loss.taught = ConfigDict({name: 0.95})
-    config.loss.shown_noise = ConfigDict({config.primary: 0.5})

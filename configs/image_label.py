@@ -14,7 +14,7 @@ Form `cifar`: the same on CIFAR-10 at 32 × 32.
 
 Form `long`: `small_labels` for half an hour and more.
 
-Forms `few_5`, `few_50` and `few_500`: the labels of so many images a class alone, 5,000 steps,
+Forms `few_5`, `few_50` and `few_500`: the labels of so many images a class alone, 3,000 steps,
 against a classifier of the same images, with as many operations:
 
     python launch/compare.py --config=configs/image_label.py:few_50 --config.data.path=DATA \
@@ -68,11 +68,14 @@ def _small_labels() -> ConfigDict:
 def _few(count: int) -> ConfigDict:
     config = _small()
     common.keep_few(config, "label", 10 * count)
-    common.learn_from_few(config, "label", rate=0.6)
-    common.teach(config, "label")
-    # With λ = 0.03, as the digits have it, heads learn too slowly here.
-    config.loss.scales.label = 0.2
-    config.training.num_steps = 5000
+    # Most examples ask for both: the head reads the label off states of every noise level, by
+    # layers that all images have taught to tell what is in them.
+    config.loss.tasks = ConfigDict(
+        {"image, label": 0.45, "image | label": 0.35, "label | image": 0.2}
+    )
+    # Few labels are overfitted where they weigh as much as many.
+    config.loss.scales.label = 0.01 if count < 100 else 0.03
+    config.training.num_steps = 3000
     return config
 
 
@@ -85,5 +88,7 @@ def _add_modalities(config: ConfigDict, num_classes: int, grid: tuple[int, int])
     label = {"kind": "label", "num_classes": num_classes, "grid": grid}
     config.modalities = ConfigDict({"image": {"kind": "image"}, "label": label})
     common.weigh_secondaries(config)
+    # Of the labels of given images 0.83 were right in place of 0.80 in the form `small`.
+    config.primary_as_state = True
     # None; 1.5 makes images that are of their label more surely and vary less, see docs/results.md.
     config.sampling.guidance = ConfigDict({"label": 1.0})

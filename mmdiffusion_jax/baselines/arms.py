@@ -193,7 +193,7 @@ def _plainly_sampled(part: ConfigDict) -> ConfigDict:
 
 def _show_nothing(part: ConfigDict, tasks: Mapping[str, float]) -> None:
     part.diffused = part.self_conditioned = part.loss.believed = ()
-    part.loss.taught = ConfigDict()
+    part.primary_as_state = False
     part.loss.tasks = ConfigDict(tasks)
     part.loss.shown_noise = ConfigDict()
     part.loss.pure_noise = 0.0

@@ -124,9 +124,6 @@ class Settings:
             for when in ("never", "before")
         )
         tasks = loss.tasks or model.default_tasks(kinds, self.primary, never, self.diffused, before)
-        with under("config.loss"):
-            for name in loss.taught:
-                ranges.check_one_of("taught", name, self._answered(tasks))
         if not tasks:
             return loss
         with under("config.loss"):
@@ -138,14 +135,6 @@ class Settings:
         if known and loss.weighting == {"kind": "auto"} and self.process.target != "noise":
             changes["weighting"] = "v"
         return dataclasses.replace(loss, **changes)
-
-    def _answered(self, tasks: Mapping[str, float]) -> set[str]:
-        """The names of the classes that tasks ask for and for nothing that is diffused."""
-        parsed = model.parse_tasks(tasks, self.modalities) if tasks else {}
-        states = {self.primary, *self.diffused}
-        asked = {name for task in parsed if states.isdisjoint(task.asked) for name in task.asked}
-        kinds: dict[str, Any] = dict(self.modalities)
-        return {name for name in asked if MODALITIES[kinds[name]["kind"]].is_categorical}
 
     @property
     def shows(self) -> tuple[str, ...]:

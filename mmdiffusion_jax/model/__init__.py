@@ -25,7 +25,7 @@ from mmdiffusion_jax.model.likelihoods import (
 )
 from mmdiffusion_jax.model.roles import Role, Roles, all_carried, query_roles
 from mmdiffusion_jax.model.state import CleanState, Denoiser, NoisyState, denoise, encode, observe
-from mmdiffusion_jax.model.tasks import Beliefs, default_tasks, parse_tasks, training_roles
+from mmdiffusion_jax.model.tasks import default_tasks, parse_tasks, training_roles
 from mmdiffusion_jax.model.von_mises_fisher import (
     von_mises_fisher_draw,
     von_mises_fisher_log_prob,
@@ -35,7 +35,6 @@ from mmdiffusion_jax.model.von_mises_fisher import (
 __all__ = [
     "Backbone",
     "Batch",
-    "Beliefs",
     "CleanState",
     "Denoise",
     "Denoiser",

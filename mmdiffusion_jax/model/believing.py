@@ -2,19 +2,17 @@
 
 import dataclasses
 import functools
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax.model.absence import choose_rows
-from mmdiffusion_jax.model.batches import Batch
 from mmdiffusion_jax.model.calls import call_modality, draw, head_of
 from mmdiffusion_jax.model.diffusion import Diffusion
 from mmdiffusion_jax.model.roles import Role, Roles
-from mmdiffusion_jax.process.checks import expect_name, expect_number
+from mmdiffusion_jax.process.checks import expect_name
 
 
 def with_beliefs(
@@ -51,51 +49,6 @@ def with_beliefs(
             encodings={**roles.encodings, name: choose_rows(rows, drawn, known)},
         )
     return roles
-
-
-def with_lessons(
-    diffusion: Diffusion, roles: Roles, batch: Batch, taught: Mapping[str, float]
-) -> tuple[Roles, dict[str, jax.Array]]:
-    """The roles and the batch with what is taught: what the model itself finds most likely.
-
-    x̂_i = argmax p_θ(x_i | what the example has), by the heads in one call without noise and without
-    gradient. It counts as the example's value where p_θ(x̂_i | …)^(1/dims) is as high as asked for,
-    and is learned from a view under noise (`shown_at_random`), as FixMatch learns from distorted
-    images (Sohn et al. 2020).
-
-    Args:
-        diffusion: the process and the model.
-        roles: with encodings, and with marks of what is to be taught.
-        batch: {name: x (batch, …)}.
-        taught: {name: the least probability in (0, 1]}.
-
-    Raises:
-        ValueError: a name that the batch lacks, or a probability that is none.
-    """
-    columns = dict(batch)
-    for name in sorted(taught):
-        expect_name("taught", name, batch)
-        expected = "a probability in (0, 1]"
-        expect_number(f"taught[{name!r}]", taught[name], expected, lambda p: 0 < p <= 1)
-        rows, x = roles.taught(name), jnp.asarray(columns[name])
-        teach = functools.partial(_most_likely, diffusion, roles, name, taught[name], x)
-        value, is_sure = jax.lax.cond(rows.any(), teach, lambda x=x: (x, jnp.zeros(len(x), bool)))
-        rows = rows & is_sure
-        marks = jnp.where(rows, roles.values[name] | int(Role.PRESENT), roles.values[name])
-        roles = dataclasses.replace(roles, values={**roles.values, name: marks})
-        columns[name] = choose_rows(rows, value, x)
-    return roles, columns
-
-
-def _most_likely(
-    diffusion: Diffusion, roles: Roles, name: str, least: float, like: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """The most likely values (batch, …), and where they are as probable as that, (batch,)."""
-    model = diffusion.model
-    head = _head(diffusion, roles, name)
-    x = call_modality(model, name, "most_likely", head, shape=like.shape).astype(like.dtype)
-    nats = call_modality(model, name, "log_prob", head, x, shape=like.shape[:1])
-    return x, nats >= math.log(least) * model.modalities[name].num_dims
 
 
 def _head(diffusion: Diffusion, roles: Roles, name: str) -> Any:

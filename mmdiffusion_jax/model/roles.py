@@ -30,8 +30,6 @@ class Role(enum.IntFlag):
         VIEWED: the network sees its encoding under noise beside z_t, though it is asked for.
         BELIEVED: the example lacks it, and its task knows it: the network is to see the model's own
             draw, as if it were known.
-        TAUGHT: the example lacks it, and its task asks for it: the loss is to count the model's own
-            most likely value, where it is sure of it.
         ESTIMATED: the network sees its own estimate of the encoding, from a first call on the same
             state, beside z_t, though it is asked for.
     """
@@ -43,7 +41,6 @@ class Role(enum.IntFlag):
     VIEWED = 16
     BELIEVED = 32
     ESTIMATED = 64
-    TAUGHT = 128
 
     @classmethod
     def seen(cls) -> "Role":
@@ -98,10 +95,6 @@ class Roles:
         """(batch,) booleans, the examples that are to see the model's own draw of it."""
         return self._has(name, Role.BELIEVED)
 
-    def taught(self, name: str) -> jax.Array:
-        """(batch,) booleans, the examples that are to learn the model's own value of it."""
-        return self._has(name, Role.TAUGHT)
-
     def estimated(self, name: str) -> jax.Array:
         """(batch,) booleans, the examples of which the network sees its own estimate."""
         return self._has(name, Role.ESTIMATED)
@@ -127,10 +120,6 @@ class Roles:
     def knows_any(self) -> jax.Array:
         """(batch,) booleans, the examples of which the network sees a known modality."""
         return self._any(Role.KNOWN)
-
-    def learns_any(self) -> jax.Array:
-        """(batch,) booleans, the examples that are to learn a value of the model's own."""
-        return self._any(Role.TAUGHT)
 
     def without(self, name: str) -> "Roles":
         """The same roles, but that no state carries the modality, and no network sees it."""

@@ -59,8 +59,7 @@ def shown_at_random(
 ) -> Roles:
     """The roles with noise at a level s, uniform in 1 … T − 1, in a share of what is shown.
 
-    What is asked for and viewed all the same always has such noise, and so has what is known to
-    examples that learn a value of the model's own, where the rate is not 0.
+    What is asked for and viewed all the same always has such noise.
 
     Args:
         key: a typed key.
@@ -85,7 +84,6 @@ def shown_at_random(
         of_rate, of_level = jax.random.split(jax.random.fold_in(key, index))
         s = jax.random.randint(of_level, shape, 1, schedule.num_steps)
         noisy = jax.random.bernoulli(of_rate, rates.get(name, 0.0), shape) | roles.viewed(name)
-        noisy = noisy | roles.learns_any() if rates.get(name, 0.0) > 0 else noisy
         levels[name] = jnp.where(noisy, s, 0)
     keys = jax.random.split(jax.random.fold_in(key, len(names)), *shape)
     return shown_at(keys, schedule, roles, levels)

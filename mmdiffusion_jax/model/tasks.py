@@ -163,24 +163,6 @@ def default_tasks(
     return rates
 
 
-@dataclasses.dataclass(frozen=True)
-class Beliefs:
-    """Which values the model is to think up itself where training examples lack them.
-
-    Attributes:
-        shown: the names of what the network sees as it draws it, where the task knows it.
-        taught: {name: how sure it has to be} of what it learns as it finds it most likely, where
-            the task asks for it and for nothing that is diffused; see `believing.with_lessons`.
-
-    Example:
-        >>> Beliefs(shown=("label",)).taught
-        {}
-    """
-
-    shown: Collection[str] = ()
-    taught: Mapping[str, float] = dataclasses.field(default_factory=dict)
-
-
 def training_roles(
     model: Modal,
     batch: Batch,
@@ -188,7 +170,7 @@ def training_roles(
     dropout: Mapping[str, float] | None = None,
     key: jax.Array | None = None,
     tasks: Mapping[str, float] | None = None,
-    beliefs: Beliefs | None = None,
+    believed: Collection[str] = (),
 ) -> Roles:
     """The roles of a training batch, by presence, tasks and dropout.
 
@@ -210,7 +192,8 @@ def training_roles(
         dropout: {name: probability of being dropped}; left out, nothing is dropped.
         key: a typed key; needed where anything is dropped or tasks are drawn.
         tasks: {task: rate}, see `parse_tasks`; left out, all are asked for and nothing is known.
-        beliefs: what examples are to see or to learn as the model thinks it up; left out, nothing.
+        believed: the names of what examples that lack it are to see as the model itself draws it,
+            where their tasks know it.
 
     Raises:
         ValueError: a modality missing from the batch, a batch without examples, modalities of
@@ -231,6 +214,12 @@ def training_roles(
         ([True, True], [True, True])
     """
     masks = presence_masks(tuple(expect_modal(model).modalities), batch, presence)
+    if isinstance(believed, str) or not isinstance(believed, Collection):
+        raise errors.invalid(
+            "believed", described(believed), "the names of modalities", "pass a tuple of them"
+        )
+    for name in believed:
+        expect_name("believed", name, masks, none="there are no modalities")
     rates = expect_names("dropout", {} if dropout is None else dropout, "probability")
     for name, rate in rates.items():
         expect_name("dropout", name, masks, none="there are no modalities")
@@ -240,11 +229,8 @@ def training_roles(
     if tasks is not None:
         shares = parse_tasks(tasks, masks)
         task_key = jax.random.fold_in(as_key("key", key), len(masks))
-        beliefs = expect("beliefs", Beliefs() if beliefs is None else beliefs, Beliefs)
-        lessons = [_lessons(task, model, beliefs) for task in shares]
-        drawn = _draw_tasks(task_key, roles, shares, lessons)
-        roles = _with_tasks(roles, tuple(shares), drawn, model, beliefs.shown)
-        roles = _with_lessons(roles, lessons, drawn)
+        drawn = _draw_tasks(task_key, roles, shares)
+        roles = _with_tasks(roles, tuple(shares), drawn, model, believed)
         roles = dataclasses.replace(roles, task=drawn)
     values = dict(roles.values)
     for index, name in enumerate(sorted(rates)):
@@ -288,28 +274,10 @@ def conditional_roles(
     return _with_tasks(roles, [Task(asked, known)], 0, model)
 
 
-def _lessons(task: Task, model: Modal, beliefs: Beliefs) -> set[str]:
-    """The names of what a task asks for that examples which lack it can be taught."""
-    is_diffused = diffused_of(model, task.asked) is not None
-    return set() if is_diffused else {name for name in task.asked if name in beliefs.taught}
-
-
-def _with_lessons(roles: Roles, lessons: Sequence[set[str]], place: jax.Array) -> Roles:
-    """The roles with marks of what examples lack and are to be taught by their tasks."""
-    values = dict(roles.values)
-    for name in sorted(set[str]().union(*lessons)):
-        taught = jnp.array([name in names for names in lessons])[place] & ~roles.asked(name)
-        values[name] += int(Role.TAUGHT) * taught.astype(jnp.int32)
-    return dataclasses.replace(roles, values=values)
-
-
-def _draw_tasks(
-    key: jax.Array, roles: Roles, tasks: Mapping[Task, float], lessons: Sequence[set[str]]
-) -> jax.Array:
-    """The place of each example's task, (batch,): it asks for what the example has or is taught."""
+def _draw_tasks(key: jax.Array, roles: Roles, tasks: Mapping[Task, float]) -> jax.Array:
+    """The place of each example's task, (batch,): it asks for something that the example has."""
     fits = [
-        jnp.any(jnp.stack([roles.present(name) | (name in names) for name in task.asked]), axis=0)
-        for task, names in zip(tasks, lessons, strict=True)
+        jnp.any(jnp.stack([roles.present(name) for name in task.asked]), axis=0) for task in tasks
     ]
     rates = jnp.log(jnp.array(list(tasks.values())))
     # An example that has nothing that any task asks for draws one all the same.

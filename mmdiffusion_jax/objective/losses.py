@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from mmdiffusion_jax.means import Scalar
 from mmdiffusion_jax.model import (
     Batch,
-    Beliefs,
     Diffusion,
     Modal,
     Presence,
@@ -19,7 +18,7 @@ from mmdiffusion_jax.model import (
     parse_tasks,
     training_roles,
 )
-from mmdiffusion_jax.model.believing import with_beliefs, with_lessons
+from mmdiffusion_jax.model.believing import with_beliefs
 from mmdiffusion_jax.model.diffusion import expect_diffusion
 from mmdiffusion_jax.model.showing import shown_at_random
 from mmdiffusion_jax.objective.bound import bound_estimate, draw_t_and_noise
@@ -60,10 +59,6 @@ class LossOptions:
         believed: the names of what the network is shown as the model itself draws it from what an
             example has, where the example lacks it and its task knows it: p(image | label) then
             learns from images without labels too. Such a draw costs a call without gradient.
-        taught: {name: the least probability p(x̂)^(1/dims)} of modalities that examples which lack
-            them learn all the same, as the model finds them most likely where it sees what they
-            have without noise. It takes tasks that ask for nothing diffused, such as
-            "label | image", and costs a call without gradient; see `believing.with_lessons`.
         shown_noise: {name: share} of the examples that know a modality in which the network is
             shown it at a noise level drawn from all; left out, it is shown without noise.
         timesteps: how t is drawn: "uniform", "antithetic" or "stratified".
@@ -98,7 +93,6 @@ class LossOptions:
     tasks: Mapping[str, float] | None = None
     shown_noise: Mapping[str, float] = dataclasses.field(default_factory=dict)
     believed: tuple[str, ...] = ()
-    taught: Mapping[str, float] = dataclasses.field(default_factory=dict)
     pure_noise: float = 0.0
     self_conditioning: float = 0.5
     logit_normal: tuple[float, float] | None = None
@@ -199,13 +193,11 @@ def simple_loss_terms(
     options = expect("options", LossOptions() if options is None else options, LossOptions)
     scales = modality_scales_of(model, options.modality_scales)
     drop_key, draw_key = jax.random.split(key)
-    tasks, beliefs = options.tasks, Beliefs(options.believed, options.taught)
-    roles = training_roles(model, batch, presence, options.dropout, drop_key, tasks, beliefs)
+    tasks, believed = options.tasks, options.believed
+    roles = training_roles(model, batch, presence, options.dropout, drop_key, tasks, believed)
     clean, roles = encode(model, batch, roles)
-    roles = with_beliefs(
-        jax.random.fold_in(drop_key, 2 + len(model.modalities)), diffusion, roles, beliefs.shown
-    )
-    roles, batch = with_lessons(diffusion, roles, batch, beliefs.taught)
+    belief_key = jax.random.fold_in(drop_key, 2 + len(model.modalities))
+    roles = with_beliefs(belief_key, diffusion, roles, believed)
     blur_key = jax.random.fold_in(drop_key, 1 + len(model.modalities))
     parsed = parse_tasks(tasks, model.modalities) if tasks else {}
     views = {name for task in parsed for name in task.viewed}

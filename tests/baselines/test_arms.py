@@ -62,13 +62,13 @@ def test_the_parts(arms):
 def test_what_only_a_shown_network_has_is_left_out_of_its_rivals(config, name):
     config = config.copy_and_resolve_references()
     config.self_conditioned, config.loss.pure_noise = ("image",), 0.3
-    config.loss.taught = ConfigDict({"label": 0.9})
+    config.primary_as_state = True
     for part in baselines.make_arm(config, name).values():
         settings = experiment.build(part).settings
         shown = (settings.diffused, settings.self_conditioned, settings.loss.believed)
         assert any(shown) == (name == "multi")
         assert settings.loss.pure_noise == (0.3 if name == "multi" else 0)
-        assert bool(settings.loss.taught) == (name == "multi")
+        assert settings.primary_as_state == (name == "multi")
 
 
 def test_the_same_blocks_in_every_part(arms):

@@ -59,7 +59,6 @@ REAL = {
     "data.portions.label": (0, 1.0, -0.1, INF),
     "loss.scales.label": (-0.1, INF),
     "loss.dropout.label": (-0.1, 1.1),
-    "loss.taught.label": (0.0, -0.1, 1.1),
     "loss.pure_noise": (-0.1, 1.1),
     "loss.self_conditioning": (-0.1, 1.1),
     "process.shares.label": (-0.1, INF),

@@ -35,7 +35,7 @@ CALLS = {
     "split_presence": {"batch": {**BATCH, "y_present": PRESENCE["y"]}},
     "training_roles": {
         "model": MODEL, "batch": BATCH, "presence": PRESENCE, "dropout": {"y": 0.5},
-        "key": KEY, "tasks": {"x, y": 1.0, "x | y": 1.0}, "beliefs": model.Beliefs(),
+        "key": KEY, "tasks": {"x, y": 1.0, "x | y": 1.0}, "believed": ("y",),
     },
     "von_mises_fisher_draw": {"key": KEY, "direction": UNIT, "kappa": KAPPA},
     "von_mises_fisher_log_prob": {"direction": UNIT, "kappa": KAPPA, "x": UNIT},
@@ -47,7 +47,7 @@ CALLS = {
 }  # fmt: skip
 # Protocols, plain containers, and what others call with names of their own.
 OTHERS = {
-    "Backbone", "Batch", "Beliefs", "CleanState", "Denoise", "Denoiser", "Features", "Modal",
+    "Backbone", "Batch", "CleanState", "Denoise", "Denoiser", "Features", "Modal",
     "NoisyState", "Prediction", "Presence", "Role", "Roles", "Shown", "all_carried",
     "call_modality", "default_tasks", "query_roles",
 }  # fmt: skip

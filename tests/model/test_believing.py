@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from mmdiffusion_jax import model, objective
-from mmdiffusion_jax.model.believing import with_beliefs, with_lessons
+from mmdiffusion_jax.model.believing import with_beliefs
 from mmdiffusion_jax.model.showing import shown_at_random
 from tests.linear_world import DIMS
 from tests.shown_world import ShownWorld
@@ -20,11 +20,10 @@ BATCH, _ = WORLD.draw(NUM)
 LACKING = jnp.arange(NUM) % 4 > 0
 
 
-def roles_of(tasks, believed=(), taught=None):
+def roles_of(tasks, believed=()):
     functions = WORLD.model()
-    beliefs = model.Beliefs(believed, taught or {})
     roles = model.training_roles(
-        functions, BATCH, {"x0": ~LACKING}, key=jax.random.key(0), tasks=tasks, beliefs=beliefs
+        functions, BATCH, {"x0": ~LACKING}, key=jax.random.key(0), tasks=tasks, believed=believed
     )
     return functions, *model.encode(functions, BATCH, roles)
 
@@ -87,66 +86,6 @@ def test_no_gradient_goes_through_a_belief():
     head, code = jax.grad(shown_with, argnums=(0, 1))(0.0, 1.0)
     assert head == 0
     assert code > 1
-
-
-def test_what_is_taught_is_what_the_model_finds_most_likely():
-    """x̂_0 is the mean of p(x_0 | x_1), which the example has; what is there stays."""
-    functions, _, roles = roles_of({"x0 | x1": 1.0}, taught={"x0": 1e-9})
-    np.testing.assert_array_equal(roles.taught("x0"), LACKING)
-    assert not roles.asked("x0")[LACKING].any()
-    roles, batch = with_lessons(WORLD.diffusion(functions), roles, BATCH, {"x0": 1e-9})
-    assert roles.asked("x0").all()
-    mean, _ = law_of(BATCH, "x0", ["x1"])
-    np.testing.assert_allclose(batch["x0"][LACKING], mean[LACKING], atol=1e-4)
-    np.testing.assert_array_equal(batch["x0"][~LACKING], BATCH["x0"][~LACKING])
-
-
-def test_only_what_it_is_sure_of_is_taught():
-    """The peak of a normal density, a dimension, on both sides of what is asked for."""
-    _, covariance = law_of(BATCH, "x0", ["x1"])
-    peak = stats.multivariate_normal(np.zeros(DIMS), covariance).pdf(np.zeros(DIMS)) ** (1 / DIMS)
-    assert 0.1 < peak < 0.9
-    for least, is_sure in ((0.99 * peak, True), (1.01 * peak, False)):
-        functions, _, roles = roles_of({"x0 | x1": 1.0}, taught={"x0": least})
-        roles, _ = with_lessons(WORLD.diffusion(functions), roles, BATCH, {"x0": least})
-        np.testing.assert_array_equal(roles.asked("x0"), ~LACKING | is_sure)
-
-
-def test_what_is_taught_is_seen_under_noise():
-    _, _, roles = roles_of({"x0 | x1": 1.0}, taught={"x0": 0.5})
-    rates = {"x1": 0.25}
-    clear = shown_at_random(jax.random.key(2), WORLD.schedule, roles, rates).clarity("x1") == 1
-    assert not clear[LACKING].any()
-    assert abs(clear[~LACKING].mean() - 0.75) < 0.05
-
-
-def test_only_tasks_that_diffuse_nothing_teach():
-    """Examples without x_0 draw the task that teaches, and are not taught where p is asked for."""
-    tasks = {"x0 | p": 1.0, "p, x0": 1.0}
-    _, _, roles = roles_of(tasks, taught={"x0": 0.5})
-    answers = roles.task == list(model.parse_tasks(tasks, WORLD.everyone)).index(
-        model.tasks.parse_task("x0 | p")
-    )
-    np.testing.assert_array_equal(roles.taught("x0"), answers & LACKING)
-    assert abs(answers[LACKING].mean() - 0.5) < 0.05
-    _, _, plain = roles_of(tasks)
-    assert not plain.taught("x0").any()
-
-
-def test_the_loss_counts_what_is_taught():
-    """The likelihood of the model's own value, and no gradient to the head that names it."""
-    tasks = {"x0 | x1": 1.0}
-    options = objective.LossOptions(tasks=tasks, taught={"x0": 1e-9})
-    lacking = {"x0": ~LACKING}
-    _, scalars = objective.simple_loss(
-        jax.random.key(0), WORLD.diffusion(), BATCH, lacking, options
-    )
-    assert float(scalars["x0/loss"].count) == NUM
-    mean, covariance = law_of(BATCH, "x0", ["x1"])
-    law = stats.multivariate_normal(np.zeros(DIMS), covariance)
-    values = np.where(LACKING[:, None], mean, BATCH["x0"])
-    want = -law.logpdf(values - mean).mean() / DIMS
-    np.testing.assert_allclose(float(scalars["x0/loss"].value), want, rtol=1e-4)
 
 
 def test_a_view_is_noisy_and_asked_for():

@@ -39,9 +39,6 @@ class LossOptions:
             network is shown it at a noise level drawn from all}.
         believed: the modalities that tasks know and that some examples lack: the network is shown
             what it draws of them itself, as `objective.LossOptions` says. For labels of few images.
-        taught: {modality: the least probability} of labels, masks or tokens that examples without
-            them learn as the model itself reads them, where it is as sure as that; see
-            `objective.LossOptions`. It is of use with `shown_noise` of what they are read from.
         weighting: of the noise's error by t, {"kind": a name in `WEIGHTINGS`, **its parameters}, or
             the name alone. "auto" is "v" where tasks condition and the network predicts "v" or
             "z_0", else "none": of a network that predicts the noise, "v" would weigh the last steps
@@ -64,7 +61,6 @@ class LossOptions:
     tasks: Mapping[str, float] = dataclasses.field(default_factory=dict)
     shown_noise: Mapping[str, float] = dataclasses.field(default_factory=dict)
     believed: tuple[str, ...] = ()
-    taught: Mapping[str, float] = dataclasses.field(default_factory=dict)
     weighting: Choice = dataclasses.field(default="auto", metadata={"table": WEIGHTINGS})
     timesteps: str = "uniform"
     logit_normal: tuple[float, ...] = ()
@@ -81,8 +77,6 @@ class LossOptions:
         for section in ("dropout", "shown_noise"):
             for name, rate in getattr(self, section).items():
                 ranges.check_real(f"loss.{section}.{name}", rate, 0, 1)
-        for name, least in self.taught.items():
-            ranges.check_real(f"loss.taught.{name}", least, 0, 1, "(]")
         for task, rate in self.tasks.items():
             ranges.check_real(f"loss.tasks.{task}", rate, 0)
         if self.logit_normal:
@@ -105,7 +99,6 @@ class LossOptions:
             tasks=self.tasks or None,
             shown_noise=self.shown_noise,
             believed=self.believed,
-            taught=self.taught,
             pure_noise=self.pure_noise,
             self_conditioning=self.self_conditioning,
             logit_normal=(self.logit_normal[0], self.logit_normal[1])
