@@ -46,6 +46,7 @@ class BestCheckpoint:
         if self._metric:
             self._checkpoints = Checkpoints(folder, keep=1)
             step, position = self._checkpoints.newest_position() or (-1, {})
+            self._checkpoints.trim()
             if position.get("metric") == self._metric:
                 self._step, self._value = step, self._sign * position["value"]
 

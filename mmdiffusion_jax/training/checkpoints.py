@@ -214,8 +214,8 @@ class Checkpoints:
 
         A step that was never sealed (its process died between commit and seal) is used with a
         warning, if it can be read, and sealed then. The steps skipped are moved to
-        `<folder>/damaged`, so that training can save their numbers again, and steps beyond `keep`
-        are deleted. With `read_only` nothing is sealed, moved or deleted.
+        `<folder>/damaged`, so that training can save their numbers again. With `read_only` nothing
+        is sealed or moved.
 
         Args:
             template: a pytree of `jax.Array` or `jax.ShapeDtypeStruct` (typed keys included) as
@@ -291,7 +291,7 @@ class Checkpoints:
         self._require_open()
         self.wait()
         newest, skipped = self._newest(lambda step: self._contents(step)["position"])
-        self._tidy(list(skipped))
+        self._set_aside(list(skipped))
         return newest
 
     def steps(self) -> list[int]:
@@ -308,6 +308,28 @@ class Checkpoints:
             []
         """
         return self._disk.committed()
+
+    def trim(self) -> None:
+        """Deletes the steps beyond `keep`, as a save does that has the time.
+
+        Example:
+            >>> import tempfile
+            >>> import jax.numpy as jnp
+            >>> folder = tempfile.mkdtemp()
+            >>> with Checkpoints(folder) as checkpoints:
+            ...     for step in (5, 6):
+            ...         checkpoints.save(step, {"w": jnp.zeros(3)}, {})
+            >>> with Checkpoints(folder, keep=1) as checkpoints:
+            ...     checkpoints.trim()
+            ...     checkpoints.steps()
+            [6]
+        """
+        self._require_open()
+        for step in self._manager.all_steps()[: -self._keep]:
+            if not self._keep_every or step % self._keep_every:
+                self._manager.delete(step)
+                if self._first:
+                    self._disk.unseal(step)
 
     def close(self) -> None:
         """Waits for the last save, seals it and closes Orbax; raises as `poll`.
@@ -376,7 +398,7 @@ class Checkpoints:
         """The newest usable step with what was read of it, or None where there is no step."""
         newest, skipped = self._newest(read)
         if newest is not None:
-            self._tidy(list(skipped))
+            self._set_aside(list(skipped))
             return newest
         if not skipped:
             return None
@@ -440,18 +462,9 @@ class Checkpoints:
         arrays = read_leaves(self._folder / str(step) / "state", names)
         return {name.removeprefix(part): arrays[name] for name in names}, contents["position"]
 
-    def _tidy(self, damaged: list[int]) -> None:
-        """Sets damaged steps aside, and deletes those that a process had no time to delete."""
-        if self._read_only:
-            return
-        if damaged:
-            self._set_aside(damaged)
-        for step in self._manager.all_steps()[: -self._keep]:
-            if not self._keep_every or step % self._keep_every:
-                self._manager.delete(step)
-                self._disk.unseal(step)
-
     def _set_aside(self, steps: list[int]) -> None:
+        if self._read_only or not steps:
+            return
         if self._first:
             self._disk.set_aside(steps)
         if jax.process_count() > 1:

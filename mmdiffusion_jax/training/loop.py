@@ -92,6 +92,7 @@ def train(
         StopSignal() as stop,
     ):
         restored = checkpoints.restore(state)
+        checkpoints.trim()  # what a process that was killed had no time to delete
         start, first_example = 0, 0
         pending: list[StepReport] = []
         averaged = state.ema
