@@ -6,7 +6,7 @@
 Form `fashion`, which is the default, is images of Fashion-MNIST at 16 × 16 and their labels,
 `cifar` those of CIFAR-10 at 32 × 32, both with a diffusion transformer of 64 tokens. `fashion_unet`
 and `cifar_unet` have the U-Net of the small configs, which has no options of transformers: its arms
-are z_0, sigmoid, logit_normal, muon, both of these, and averages.
+are z_0, sigmoid, logit_normal, muon, both of these, primary_as_state and averages.
 """
 
 from collections.abc import Mapping
@@ -41,6 +41,7 @@ def get_variants() -> dict[str, Mapping[str, Any]]:
         "logit_normal": {"loss.logit_normal": (0.0, 1.0)},
         "muon": {"training.optimiser": "muon"},
         "muon_logit_normal": {"training.optimiser": "muon", "loss.logit_normal": (0.0, 1.0)},
+        "primary_as_state": {"primary_as_state": True},
         "averages": {"training.ema_widths": (0.03, 0.1, 0.2)},
     }
 
@@ -56,6 +57,7 @@ def _cifar_unet() -> ConfigDict:
 def _plain(config: ConfigDict) -> ConfigDict:
     """Without what an arm adds."""
     config.training.optimiser = "adamw"
+    config.primary_as_state = False
     return config
 
 
