@@ -88,7 +88,7 @@ def _add_modalities(config: ConfigDict, num_classes: int, grid: tuple[int, int])
     label = {"kind": "label", "num_classes": num_classes, "grid": grid}
     config.modalities = ConfigDict({"image": {"kind": "image"}, "label": label})
     common.weigh_secondaries(config)
-    # Of the labels of given images 0.83 were right in place of 0.80 in the form `small`.
+    # Of the labels of given images 0.816 were right in place of 0.799, three seeds of `small`.
     config.primary_as_state = True
     # None; 1.5 makes images that are of their label more surely and vary less, see docs/results.md.
     config.sampling.guidance = ConfigDict({"label": 1.0})
