@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Collection
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,20 +50,14 @@ def with_beliefs(
     return roles
 
 
-def _head(diffusion: Diffusion, roles: Roles, name: str) -> Any:
-    """The head of a modality, without gradient, by one call that sees all else the example has."""
-    like = next(iter(roles.encodings.values()))
-    last = jnp.full(like.shape[:1], diffusion.num_steps, jnp.int32)
-    prediction = diffusion.model.predict(jnp.zeros_like(like), last, _as_known(roles, name))
-    return jax.lax.stop_gradient(head_of(prediction, name))
-
-
 def _drawn(
     key: jax.Array, diffusion: Diffusion, roles: Roles, name: str, like: jax.Array
 ) -> jax.Array:
-    """The encodings (batch, *latent) of what the head draws."""
+    """The encodings (batch, *latent) of what the head draws in one call, without its gradient."""
     model = diffusion.model
-    head = _head(diffusion, roles, name)
+    last = jnp.full(like.shape[:1], diffusion.num_steps, jnp.int32)
+    prediction = model.predict(jnp.zeros_like(like), last, _as_known(roles, name))
+    head = jax.lax.stop_gradient(head_of(prediction, name))
     x = draw(model, name, jax.random.split(key, len(like)), head)
     return call_modality(model, name, "encode", x, shape=like.shape, dtype=like.dtype)
 
