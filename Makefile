@@ -2,10 +2,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= workdirs/digits
+PART = $(addprefix tests/,process objective sampling model modalities networks training)
+# The pins are those of Python 3.11. Others get the newest that there is, and no PyTorch, of which
+# most have builds for GPUs alone: the tests that compare with it are left out there.
+ifeq ($(shell $(PYTHON) -c 'import sys; print(*sys.version_info[:2])'),3 11)
+PINS ?= -c constraints.txt
+TEST ?= test,parity
+else
+PINS ?=
+TEST ?= test
+endif
 # Where glibc's malloc asks for huge pages, steps on CPUs are faster.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: quickstart test test-long test-notebooks lint campaign benchmark docs notebooks clean
+.PHONY: quickstart test test-part test-long test-notebooks lint campaign benchmark docs notebooks clean
 
 # One command from a fresh clone to generated digits with their labels.
 quickstart: $(VENV)/.base
@@ -15,6 +25,10 @@ quickstart: $(VENV)/.base
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# A part of a few minutes, for other Pythons and packages, each in its own VENV.
+test-part: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PART)
 
 # What takes too long for every change: before a release, and after a change of what it is about.
 test-long: $(VENV)/.test
@@ -50,13 +64,13 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.base: $(BIN)/python setup.py constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINS) -e ".[train]"
 	touch $@
 
 $(VENV)/.test: $(BIN)/python setup.py constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINS) -e ".[$(TEST)]"
 	touch $@
 
 $(VENV)/.docs: $(BIN)/python setup.py constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINS) -e ".[docs]"
 	touch $@

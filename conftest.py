@@ -1,7 +1,10 @@
 """Settings of every test: CPU, a compilation cache, and strict promotion for the pure floors."""
 
 import gc
+import importlib.util
 import os
+import re
+from pathlib import Path
 
 from tests import xla
 
@@ -22,6 +25,10 @@ import jax
 import pytest
 from absl import flags
 
+_HAS_TORCH = importlib.util.find_spec("torch") is not None
+# What compares with PyTorch imports it, or what stands on it.
+_OF_TORCH = re.compile(r"^(import|from) (torch|diffusers|efficientnet_lite_pytorch)\b", re.M)
+
 _PURE = ("process", "objective", "sampling", "baselines")
 
 _cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/mmdiffusion_jax/xla")
@@ -38,3 +45,16 @@ def _settings(request: pytest.FixtureRequest) -> Iterator[None]:
     strict = any(f"/{floor}/" in str(request.path) for floor in _PURE)
     with jax.numpy_dtype_promotion("strict" if strict else "standard"):
         yield
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leaves out what compares with PyTorch where that is not installed."""
+    if _HAS_TORCH or collection_path.suffix != ".py":
+        return None
+    return bool(_OF_TORCH.search(collection_path.read_text(encoding="utf-8"))) or None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says what was left out."""
+    if not _HAS_TORCH:
+        terminalreporter.write_line("PyTorch is not installed: no test that compares with it ran.")

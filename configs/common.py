@@ -117,6 +117,34 @@ def small_cifar(num_steps: int) -> ConfigDict:
     return config
 
 
+def gpu_cifar() -> ConfigDict:
+    """CIFAR-10 at 32 × 32 with a U-Net of the size of DDPM's, for minutes on one GPU.
+
+    `benchmarks/gpu.sh` trains it for the time that is left and sets the number of steps.
+    """
+    config = small_cifar(num_steps=12_000)
+    config.backbone = ConfigDict(
+        {
+            "kind": "unet",
+            "width": 128,
+            "channel_mults": (1, 2, 2),
+            "num_res_blocks": 2,
+            "attention_resolutions": (16,),
+            "num_head_channels": 64,
+            "dtype": "bfloat16",
+        }
+    )
+    config.data.mirrored = ("image",)
+    config.training.batch_size = 256
+    config.training.learning_rate = 1e-3
+    config.training.warmup_steps = 500
+    config.training.ema_decay = 0.9995
+    config.training.checkpoint_every = 5000
+    config.sampling.batch_size = 500
+    config.evaluation.num_samples = 5000
+    return config
+
+
 def small_camvid() -> ConfigDict:
     """CamVid at 48 × 64, tested on a sequence that training does not see."""
     config = small((48, 64, 3), num_steps=4000)

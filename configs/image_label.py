@@ -10,7 +10,7 @@ Form `small`: Fashion-MNIST at 16 × 16, two cores, minutes a run; docs/results.
 
 Form `small_labels`: the same with more of the examples for labels of given images, and more weight.
 
-Form `cifar`: the same on CIFAR-10 at 32 × 32.
+Form `cifar`: the same on CIFAR-10 at 32 × 32. Form `cifar_gpu`: with a larger network, for one GPU.
 
 Form `long`: `small_labels` for half an hour and more.
 
@@ -31,7 +31,7 @@ from configs import common
 def get_config(form: str = "published") -> ConfigDict:
     few = {f"few_{count}": functools.partial(_few, count) for count in (5, 50, 500)}
     forms = {"published": _published, "small": _small, "small_labels": _small_labels}
-    forms["cifar"] = _cifar
+    forms |= {"cifar": _cifar, "cifar_gpu": _cifar_gpu}
     forms["long"] = lambda: common.long(_small_labels(), 50_000)
     return common.choose({**forms, **few}, form)
 
@@ -53,6 +53,12 @@ def _small() -> ConfigDict:
 def _cifar() -> ConfigDict:
     config = common.small_cifar(num_steps=6000)
     _add_modalities(config, num_classes=10, grid=(4, 4))
+    return config
+
+
+def _cifar_gpu() -> ConfigDict:
+    config = common.gpu_cifar()
+    _add_modalities(config, num_classes=10, grid=(8, 8))
     return config
 
 

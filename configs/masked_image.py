@@ -19,7 +19,7 @@ from configs import common
 
 def get_config(form: str = "published") -> ConfigDict:
     forms = {"published": _published, "small": _small}
-    forms["cifar"] = _cifar
+    forms |= {"cifar": _cifar, "cifar_gpu": _cifar_gpu}
     forms["long"] = lambda: common.long(_small(), 80_000)
     return common.choose(forms, form)
 
@@ -41,6 +41,12 @@ def _small() -> ConfigDict:
 def _cifar() -> ConfigDict:
     config = common.small_cifar(num_steps=12_000)
     config.data.mirrored = ("image",)
+    _add_modalities(config, num_squares=3, square_size=10)
+    return config
+
+
+def _cifar_gpu() -> ConfigDict:
+    config = common.gpu_cifar()
     _add_modalities(config, num_squares=3, square_size=10)
     return config
 

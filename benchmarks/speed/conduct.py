@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 
 from absl import logging
 
-from benchmarks.speed import gpu, report
+from benchmarks.speed import report
 from benchmarks.speed.harness import Pace
 from benchmarks.speed.suite import BENCHMARKS, Benchmark
 from benchmarks.speed.worker import Unavailable
@@ -30,9 +30,8 @@ def run(only: Collection[str], quick: bool, out: str) -> None:
     """
     folder = files.writable_folder(out, "out")
     about = report.describe(len(os.sched_getaffinity(0)))
-    benchmarks = {**BENCHMARKS, **gpu.benchmarks(about["machine"]["gpu"])}
     failed = {}
-    for name, benchmark in chosen(benchmarks, only).items():
+    for name, benchmark in chosen(BENCHMARKS, only).items():
         logging.info("%s: %s", name, benchmark.title)
         skipped: dict[str, str] = {}
         before = report.stolen()

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from benchmarks.speed.ours import TrainStep
 from benchmarks.speed.worker import Arms, Unavailable
-from configs import digits
+from configs import digits, image_label
 from mmdiffusion_jax import apps, data, experiment, training
 from mmdiffusion_jax.training import loop as the_loop
 
@@ -114,17 +114,36 @@ def stalls(folder: str, **options: Any) -> Arms:
     The share is the mean of what the loop itself writes, but for the first intervals, in which the
     step is compiled.
     """
+    return {"share": lambda _: _stall_share(digits_config(folder, **options), folder)}
 
-    def take(count: int) -> float:
-        del count
-        apps.train(digits_config(folder, **options), f"{folder}/stalls")
-        lines = training.read_metrics(f"{folder}/stalls/metrics.jsonl")
-        shares = [line[_STALL_SHARE] for line in lines if _STALL_SHARE in line]
-        if len(shares) <= _SETTLING:
-            raise Unavailable(f"the loop writes no {_STALL_SHARE}")
-        return float(np.mean(shares[_SETTLING:]))
 
-    return {"share": take}
+def large_stalls(folder: str, backbone: Mapping[str, Any], **options: Any) -> Arms:
+    """As `stalls`, of pictures and labels in files, with the form for one GPU of their config.
+
+    Args:
+        folder: for the files and the run.
+        backbone: fields that differ from the config's; empty for none.
+        options: of training.
+    """
+    draws = np.random.default_rng(0)
+    config = image_label.get_config("cifar_gpu")
+    config.data.source = "npz"
+    for split, count in (("train", 50_000), ("test", 1000)):
+        config.data[split] = f"{folder}/{split}.npz"
+        images = draws.integers(0, 256, (count, *config.latent)).astype(np.uint8)
+        data.write_npz(config.data[split], {"image": images, "label": draws.integers(0, 10, count)})
+    config.backbone.update(backbone)
+    config.training.update(options)
+    return {"share": lambda _: _stall_share(config, folder)}
+
+
+def _stall_share(config: ConfigDict, folder: str) -> float:
+    apps.train(config, f"{folder}/stalls")
+    lines = training.read_metrics(f"{folder}/stalls/metrics.jsonl")
+    shares = [line[_STALL_SHARE] for line in lines if _STALL_SHARE in line]
+    if len(shares) <= _SETTLING:
+        raise Unavailable(f"the loop writes no {_STALL_SHARE}")
+    return float(np.mean(shares[_SETTLING:]))
 
 
 def pipeline(path: str, batch_size: int) -> Arms:

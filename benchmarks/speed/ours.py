@@ -65,6 +65,9 @@ def arms(size: Mapping[str, Any]) -> Arms:
         "sampler": take_walk,
         "train": stepper,
         "memory": lambda _: stepper.temporaries(),
+        "peak": lambda _: (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0),
+        "device": lambda _: jax.devices()[0].device_kind,
+        "flops": lambda _: size["batch"] * forward_flops(built.model.backbone),
     }
 
 

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.speed.torch_adm import TorchADM
-from benchmarks.speed.torch_transformers import TorchDiT, fold
+from benchmarks.speed.torch_transformers import TorchDiT, TorchUViT, fold
 
 Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -52,13 +52,16 @@ class Model(nn.Module):
         super().__init__()
         height, _, channels = size["latent"]
         width = size["width"]
-        self.net: TorchDiT | TorchADM
+        self.net: TorchDiT | TorchUViT | TorchADM
         if size["kind"] == "dit":
             depth, heads = size["depth"], size["num_heads"]
             self.net = TorchDiT(height, channels, width, depth, heads, classes=0, out=channels)
             # Neither is learned here: the positions are fixed, and there is no class.
             self.net.pos_embed.requires_grad_(False)
             self.net.y_embedder.requires_grad_(False)
+            self.head = Head(width, 0, channels, 2)
+        elif size["kind"] == "uvit":
+            self.net = TorchUViT(height, channels, width, size["depth"], size["num_heads"])
             self.head = Head(width, 0, channels, 2)
         else:
             self.net = TorchADM(
@@ -202,4 +205,7 @@ def arms(size: Mapping[str, Any], compiled: bool = False, device: str = "cpu") -
             training.step(x, drawn, torch.randn_like(x))
         wait()
 
-    return {"forward": take_forward, "sampler": take_walk, "train": take_steps}
+    def peak(_: int) -> int:
+        return torch.cuda.max_memory_allocated() if device == "cuda" else 0
+
+    return {"forward": take_forward, "sampler": take_walk, "train": take_steps, "peak": peak}

@@ -27,12 +27,44 @@ ADM: dict[str, Any] = {
 DEEP_DIT: dict[str, Any] = {**DIT, "depth": 12}
 """Deep enough for what is kept of the layers to be most of the memory."""
 
-_GPU = {"kind": "dit", "latent": (32, 32, 4), "batch": 32, "dtype": "bfloat16", "num_heads": 16}
-GPU_DITS: dict[str, dict[str, Any]] = {
-    "dit_l_2": {**_GPU, "width": 1024, "depth": 24},
-    "dit_xl_2": {**_GPU, "width": 1152, "depth": 28},
+_GPU = {"latent": (32, 32, 4), "batch": 64, "dtype": "bfloat16", "num_heads": 16}
+GPU: dict[str, dict[str, Any]] = {
+    "DiT-L/2": {"kind": "dit", **_GPU, "width": 1024, "depth": 24},
+    "DiT-XL/2": {"kind": "dit", **_GPU, "width": 1152, "depth": 28},
+    "U-ViT-L/2": {"kind": "uvit", **_GPU, "width": 1024, "depth": 21},
+    "ADM-64": {
+        "kind": "unet",
+        "latent": (64, 64, 3),
+        "batch": 32,
+        "dtype": "bfloat16",
+        "width": 192,
+        "channel_mults": (1, 2, 3, 4),
+        "num_res_blocks": 3,
+        "attention_resolutions": (32, 16, 8),
+        "num_head_channels": 64,
+    },
 }
-"""The published DiT-L/2 and DiT-XL/2 of ImageNet 256 × 256."""
+"""The published networks of ImageNet, on latents of 256 × 256 and on pixels of 64 × 64."""
+
+_TOY = {"latent": (8, 8, 4), "batch": 4, "dtype": "bfloat16", "num_heads": 2, "width": 16}
+TOY: dict[str, dict[str, Any]] = {
+    "DiT-L/2": {"kind": "dit", **_TOY, "depth": 2},
+    "DiT-XL/2": {"kind": "dit", **_TOY, "depth": 3},
+    "U-ViT-L/2": {"kind": "uvit", **_TOY, "depth": 3},
+    "ADM-64": {
+        "kind": "unet",
+        "latent": (8, 8, 3),
+        "batch": 4,
+        "dtype": "bfloat16",
+        "width": 8,
+        "channel_mults": (1, 2),
+        "num_res_blocks": 1,
+        "attention_resolutions": (4,),
+        "num_head_channels": 4,
+        "num_groups": 4,
+    },
+}
+"""What stands for them where the order of a session on a GPU is tried without one."""
 
 NUM_STEPS = 1000
 SAMPLER_STEPS = 10

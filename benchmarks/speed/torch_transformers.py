@@ -173,9 +173,9 @@ class TorchUViT(nn.Module):
         self.decoder_pred = nn.Linear(width, patch**2 * channels)
         self.final_layer = nn.Conv2d(channels, channels, 3, padding=1) if conv else nn.Identity()
 
-    def forward(
+    def features(
         self, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         parts = [sinusoids(t, self.width)[:, None], self.patch_embed(x)]
         if y is not None:
             parts.insert(0, self.label_emb(y)[:, None])
@@ -187,5 +187,13 @@ class TorchUViT(nn.Module):
         x = self.mid_block(x)
         for block in self.out_blocks:
             x = block(x, skips.pop())
-        x = self.decoder_pred(self.norm(x))[:, self.extras :]
-        return self.final_layer(fold(x, self.channels))
+        x = self.norm(x)
+        return x[:, self.extras :], x[:, self.extras - 1]
+
+    def read(self, x: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        return self.final_layer(fold(self.decoder_pred(x), self.channels))
+
+    def forward(
+        self, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        return self.read(*self.features(x, t, y))

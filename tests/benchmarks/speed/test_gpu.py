@@ -1,8 +1,21 @@
-"""What needs no GPU of the benchmarks on one."""
+"""What needs no GPU of a session on one: its order, its pages, and all of it at toy size."""
+
+import json
+import subprocess
+import time
+from pathlib import Path
 
 import pytest
 
-from benchmarks.speed import gpu
+from benchmarks.speed import gpu, gpu_session
+from benchmarks.speed.worker import Unavailable
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def session(tmp_path):
+    return gpu.Session(gpu.TOY, time.monotonic() + 600, None, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -32,8 +45,79 @@ def test_utilisation_is_one_at_the_peak():
     assert gpu.model_flops_utilisation(peak, 4.0, peak) == 0.25
 
 
-def test_there_are_rows_of_both_networks_where_there_is_a_gpu():
-    assert gpu.benchmarks([]) == {}
-    rows = [row for each in gpu.benchmarks(["NVIDIA H200"]).values() for row in each.goals]
-    assert len(rows) == len(set(rows)) == 8
-    assert "dit_xl_2_model_flops_utilisation" in rows
+def test_what_is_there_is_kept_when_a_section_breaks(session, monkeypatch, capsys):
+    def counted(session):
+        """Counts."""
+        yield {"apples": 1, "pears": 0.123456}
+        yield {"apples": 2, "pears": "none"}
+        yield {"plums": 3}
+
+    def breaks(session):
+        """Breaks."""
+        yield {"one": 1}
+        raise RuntimeError("it broke:\nits last words")
+
+    def refuses(session):
+        """Refuses."""
+        raise Unavailable("there is no moon")
+        yield
+
+    sections = {"counted": counted, "breaks": breaks, "refuses": refuses}
+    monkeypatch.setattr(gpu, "SECTIONS", sections)
+    broken = gpu_session.run(session, list(sections))
+    assert broken == {"breaks": "it broke:\nits last words"}
+    text = (session.out / "gpu.md").read_text()
+    assert "| apples | pears |\n|---|---|\n| 1 | 0.1235 |\n| 2 | none |\n\n| plums |" in text
+    assert "| one |\n|---|\n| 1 |" in text
+    assert "It broke: its last words" in text
+    assert "Left out: there is no moon." in text
+    assert capsys.readouterr().out.strip() == text.strip()
+    figures = json.loads((session.out / "gpu.json").read_text())
+    assert figures["counted"][0] == {"apples": 1, "pears": 0.123456}
+
+
+def test_when_the_minutes_are_over_nothing_more_is_begun(session, monkeypatch):
+    def never(session):
+        """Never."""
+        raise AssertionError
+        yield
+
+    monkeypatch.setattr(gpu, "SECTIONS", {"never": never})
+    late = gpu.Session(session.plan, time.monotonic() - 1, None, session.out)
+    assert gpu_session.run(late, ["never"]) == {}
+    assert "No time was left." in (session.out / "gpu.md").read_text()
+    hurried = gpu.Session(session.plan, time.monotonic() + 1, None, session.out)
+    assert {line["batch"] for line in gpu.networks(hurried)} == {"no time was left"}
+    assert [line["config"] for line in gpu.trainings(session)] == ["no --data"]
+
+
+def test_the_script_names_the_packages_that_it_may_need():
+    listed = subprocess.run(
+        ["benchmarks/gpu.sh", "--list"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    packages = (ROOT / "setup.py").read_text()
+    names = set(listed.stdout.split())
+    assert {"grain", "ml-collections", "array-record"} <= names
+    # What one of the others needs.
+    assert [
+        name
+        for name in names - {"portpicker"}
+        if f'"{name.replace("-", "_")}' not in packages and f'"{name}' not in packages
+    ] == []
+
+
+@pytest.mark.long
+def test_all_of_it_at_toy_size(session):
+    names = ["parity", "ceilings", "networks", "modalities", "stalls"]
+    assert gpu_session.run(session, names) == {}
+    figures = json.loads((session.out / "gpu.json").read_text())
+    assert list(figures) == names
+    for line in figures["parity"]:
+        # Both sides are the CPU here; bfloat16 has 8 bits.
+        bound = 1e-6 if line["dtype"] == "float32" else 0.02
+        assert 0 <= line["prediction"] < bound
+        assert 0 <= line["gradient"] < bound
+    assert [line["network"] for line in figures["networks"]] == list(gpu.TOY.networks)
+    assert all(line["train step, ms"] > 0 for line in figures["networks"])
+    assert [line["modalities"] for line in figures["modalities"]] == [1, 3, 8]
+    assert 0 <= figures["stalls"][0]["share of the time without a batch"] < 1

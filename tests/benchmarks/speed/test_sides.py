@@ -17,6 +17,7 @@ from mmdiffusion_jax.networks.embeddings import grid_embedding
 from mmdiffusion_jax.objective.bound import draw_t_and_noise
 
 DIT = {"kind": "dit", "latent": (8, 8, 2), "batch": 4, "width": 16, "depth": 1, "num_heads": 2}
+UVIT = {**DIT, "kind": "uvit", "depth": 3}
 ADM = {
     "kind": "unet",
     "latent": (8, 8, 2),
@@ -55,6 +56,8 @@ def parameters(built, model):
         net["y_embedder.embedding_table.weight"][:] = 0
         params = convert.from_dit(net, backbone)
         params["time_1"]["kernel"] = net["t_embedder.mlp.0.weight"].T
+    elif isinstance(model.net, rival.TorchUViT):
+        params = convert.from_uvit(net, backbone)
     else:
         params = convert.from_adm(net, backbone)
         params["time_1"]["kernel"] = net["time_embed.0.weight"].T
@@ -67,7 +70,7 @@ def parameters(built, model):
 
 @pytest.fixture(
     scope="module",
-    params=[DIT, pytest.param(ADM, marks=pytest.mark.long)],
+    params=[DIT, UVIT, pytest.param(ADM, marks=pytest.mark.long)],
     ids=lambda size: size["kind"],
 )
 def sides(request):

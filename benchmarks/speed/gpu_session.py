@@ -1,0 +1,119 @@
+"""Measures on one GPU until the minutes are over, and prints each figure as soon as it is there.
+
+`benchmarks/gpu.sh` starts it with the packages that a machine lacks. `OUT/gpu.md` has what was
+printed, `OUT/gpu.json` the same figures, both as far as the session came.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+from benchmarks.speed import gpu, report
+from benchmarks.speed.worker import Unavailable
+from mmdiffusion_jax import apps, errors, files
+
+_MINUTES = flags.DEFINE_float("minutes", 9.0, "When all has to be done.")
+_ONLY = flags.DEFINE_list("only", [], f"Of {', '.join(gpu.SECTIONS)}; all without it.")
+_DATA = flags.DEFINE_string("data", None, "The folder of the public sets, for the trainings.")
+_OUT = flags.DEFINE_string("out", "gpu", "The folder of the results.")
+_TOY = flags.DEFINE_boolean("toy", False, "Small sizes on the CPU, to see that the order runs.")
+
+
+def main(argv: list[str]) -> None:
+    """Parses the flags and measures."""
+    begun = time.monotonic()
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    for name in _ONLY.value:
+        if name not in gpu.SECTIONS:
+            raise errors.unknown("only", name, gpu.SECTIONS)
+    out = files.writable_folder(_OUT.value, "out")
+    out.mkdir(parents=True, exist_ok=True)
+    data = files.local_path(_DATA.value, "data").absolute() if _DATA.value else None
+    plan = gpu.TOY if _TOY.value else gpu.FULL
+    session = gpu.Session(plan, begun + 60 * _MINUTES.value, data, out.absolute())
+    broken = run(session, _ONLY.value or list(gpu.SECTIONS))
+    if broken:
+        raise RuntimeError("\n".join(f"{name}: {words}" for name, words in broken.items()))
+
+
+def run(session: gpu.Session, names: list[str]) -> dict[str, str]:
+    """Runs the sections of these names: {name: last words} of those that broke."""
+    about = report.describe(len(os.sched_getaffinity(0)))
+    page = Page(session.out)
+    page.add(", ".join([*about["machine"]["gpu"], *_versions(about)]))
+    broken: dict[str, str] = {}
+    for name in names:
+        section = gpu.SECTIONS[name]
+        page.begin(name, (section.__doc__ or "").splitlines()[0])
+        if session.seconds_left <= 0:
+            page.add("No time was left.")
+            continue
+        begun = time.monotonic()
+        try:
+            for line in section(session):
+                page.row(line)
+        except Unavailable as reason:
+            page.add(f"Left out: {reason}.")
+        except Exception as error:
+            broken[name] = str(error)
+            page.add(f"It broke: {str(error).strip().splitlines()[-1]}")
+        page.add(f"{time.monotonic() - begun:.0f} s.")
+    return broken
+
+
+class Page:
+    """What is printed, and kept in `gpu.md` and `gpu.json` at the same time.
+
+    Args:
+        folder: of the two files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lines: list[str] = []
+        self._figures: dict[str, list[dict[str, Any]]] = {}
+        self._columns: list[str] = []
+        self._name = ""
+
+    def begin(self, name: str, title: str) -> None:
+        """A new table."""
+        self._name, self._columns = name, []
+        self.add(f"## {name}", title)
+
+    def add(self, *paragraphs: str) -> None:
+        """Text."""
+        self._print(*(line for text in paragraphs for line in ("", text)))
+
+    def row(self, line: gpu.Line) -> None:
+        """A row of the table; other columns than the last row's begin a table of their own."""
+        columns = list(line)
+        if columns != self._columns:
+            self._columns = columns
+            self._print("", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|")
+        self._figures.setdefault(self._name, []).append(dict(line))
+        self._print(f"| {' | '.join(_shown(value) for value in line.values())} |")
+
+    def _print(self, *lines: str) -> None:
+        for line in lines:
+            print(line, flush=True)
+        self._lines += lines
+        files.write_text(self._folder / "gpu.md", "\n".join(self._lines).lstrip() + "\n")
+        files.write_text(self._folder / "gpu.json", json.dumps(self._figures, indent=1) + "\n")
+
+
+def _shown(value: str | int | float) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _versions(about: Mapping[str, Any]) -> list[str]:
+    return [f"{name} {number}" for name, number in about["versions"].items()]
+
+
+if __name__ == "__main__":
+    apps.start(main)
