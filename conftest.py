@@ -27,7 +27,11 @@ from absl import flags
 
 _HAS_TORCH = importlib.util.find_spec("torch") is not None
 # What compares with PyTorch imports it, or what stands on it.
-_OF_TORCH = re.compile(r"^(import|from) (torch|diffusers|efficientnet_lite_pytorch)\b", re.M)
+_OF_TORCH = re.compile(
+    r"^(import|from) (torch|diffusers|efficientnet_lite_pytorch|benchmarks\.speed\.rival)\b"
+    r"|^from benchmarks\.speed import .*\brival",
+    re.M,
+)
 
 _PURE = ("process", "objective", "sampling", "baselines")
 

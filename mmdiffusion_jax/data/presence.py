@@ -25,7 +25,7 @@ def present(columns: Mapping[str, np.ndarray], names: Iterable[str]) -> np.ndarr
     """
     everywhere = np.ones(len(next(iter(columns.values()))), bool)
     masks = [columns[name + SUFFIX] for name in names if name + SUFFIX in columns]
-    return np.logical_and.reduce([everywhere, *(np.asarray(mask, bool) for mask in masks)])
+    return np.all([everywhere, *(np.asarray(mask, bool) for mask in masks)], axis=0)
 
 
 def rows_with(source: Source, names: Iterable[str], limit: int | None = None) -> np.ndarray:

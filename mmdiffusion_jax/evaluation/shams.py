@@ -84,7 +84,7 @@ def sham_figures(real: RealData) -> Iterator[Figure]:
     for label in real.labels[:1]:
         labelled, labels = real.train_of(real.primary, label)
         if labels.ndim == 1 and len(labels):
-            shams["one_class"] = labelled[labels == np.bincount(labels).argmax()][:count]
+            shams["one_class"] = labelled[labels == np.argmax(np.bincount(labels))][:count]
     distances: dict[str, float] = {}
 
     def values(name: str) -> tuple[float, float, float]:

@@ -38,7 +38,8 @@ class PredictionStatistics(Sums):
             ValueError: another rank or number of classes, or rows that are no probabilities.
         """
         p = checked_probabilities(probabilities)
-        return self.merge(type(self)(np.int64(len(p)), p.sum(axis=0), _p_log_p(p).sum()))
+        negative_entropy = np.float64(np.sum(_p_log_p(p)))
+        return self.merge(type(self)(np.int64(len(p)), p.sum(axis=0), negative_entropy))
 
     def compute(self) -> float:
         """exp of the mean KL(p(y|x) ‖ p(y)), from 1 to the number of classes.

@@ -85,7 +85,8 @@ def kernel_distance_of_subsets(
 
 def _kernel_sum(x: np.ndarray, y: np.ndarray, block_size: int) -> float:
     blocks = range(0, len(x), block_size)
-    return sum(_kernel(x[start : start + block_size] @ y.T, x).sum() for start in blocks)
+    products = (x[start : start + block_size] @ y.T for start in blocks)
+    return sum(float(np.sum(_kernel(block, x))) for block in products)
 
 
 def _kernel(products: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -66,7 +66,8 @@ class MeanStatistics(Sums):
     def update(self, values: np.ndarray) -> Self:
         """With more examples, values (n,)."""
         values = np.asarray(values, np.float64)
-        return self.merge(type(self)(np.int64(values.size), values.sum(), np.square(values).sum()))
+        sums = (np.float64(np.sum(x)) for x in (values, np.square(values)))
+        return self.merge(type(self)(np.int64(values.size), *sums))
 
     def compute(self) -> tuple[float, float]:
         """Mean, and standard deviation with n − 1 (0 of a single example).

@@ -145,10 +145,11 @@ def _plan(
             "a list of integers, not empty",
             f"name steps in 1 … {num_steps}",
         )
-    if chosen.min() < 1 or chosen.max() > num_steps:
+    least, greatest = int(np.min(chosen)), int(np.max(chosen))
+    if least < 1 or greatest > num_steps:
         raise errors.invalid(
             "times",
-            f"{chosen.min() if chosen.min() < 1 else chosen.max()}",
+            str(least if least < 1 else greatest),
             f"values in 1 … {num_steps}",
             "t = 0 is the clean state and has no step",
         )
@@ -157,7 +158,7 @@ def _plan(
     is_chosen = np.arange(len(steps)) < len(chosen)
     later, first = steps > 1, steps == 1
     # A one-t estimate has the factor T already (with π uniform, L2's T π_t is 1).
-    posterior = later * (num_steps - 1) / num_steps / max(later.sum(), 1)
+    posterior = later * (num_steps - 1) / num_steps / max(int(np.sum(later)), 1)
     recovery = is_chosen / len(chosen)
     reconstruction = first / num_steps / first.sum()
     scales = tuple(jnp.asarray(scale) for scale in (posterior, recovery, reconstruction))

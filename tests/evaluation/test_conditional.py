@@ -38,6 +38,7 @@ def test_masks_against_sklearn(real):
 
 
 def test_the_distance_is_in_the_features_of_the_evaluation(digits, monkeypatch):
+    pytest.importorskip("torch")  # reads the weights
     columns, modalities = digits
     small = metrics.EfficientNetFeatures.from_package(side=32)
     monkeypatch.setattr(metrics.EfficientNetFeatures, "from_package", lambda: small)

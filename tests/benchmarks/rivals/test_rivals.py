@@ -71,6 +71,7 @@ def test_the_table_has_means_spreads_and_ratios():
 
 def test_a_run_is_kept_and_read_again(tmp_path, monkeypatch, caplog):
     """Of ours and diffusers, with hackable-diffusion left out for one reason."""
+    pytest.importorskip("diffusers")
     asked = options(DDPM, HACKABLE, python=str(tmp_path / "nowhere"))
     write_costs(tmp_path / "w", **{OURS: 0.1, DDPM: 0.1})
     table = compare(tiny(tmp_path), tmp_path / "w", asked)

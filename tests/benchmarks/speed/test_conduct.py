@@ -49,7 +49,7 @@ def test_every_row_is_written_with_its_goal(benchmarks, tmp_path, capsys):
     }
     assert found["skipped"] == {"tides": "it needs a moon"}
     assert found["details"]["one"]["rounds"] == conduct.FULL.rounds
-    assert found["versions"]["jax"].count(".") == 2
+    assert found["versions"]["jax"].count(".") >= 2
     table = (tmp_path / "new" / "results.md").read_text()
     assert "| `one` | 1.500 | 1.500–1.500 | ≤ 1.0 | no |" in table
     assert "- `tides`: it needs a moon." in table

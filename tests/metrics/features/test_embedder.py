@@ -18,6 +18,7 @@ def test_a_small_classifier_by_its_file(tmp_path):
 
 
 def test_the_network_of_natural_images_by_its_word():
+    pytest.importorskip("torch")  # reads the weights
     network = metrics.read_embedder(metrics.EFFICIENTNET)
     assert network.identity == metrics.EfficientNetFeatures.from_package().identity
     assert metrics.embedder_file(metrics.EFFICIENTNET) == efficientnet.package_file()
