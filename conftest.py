@@ -5,6 +5,7 @@ import importlib.util
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from tests import xla
 
@@ -58,7 +59,7 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return bool(_OF_TORCH.search(collection_path.read_text(encoding="utf-8"))) or None
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Says what was left out."""
     if not _HAS_TORCH:
         terminalreporter.write_line("PyTorch is not installed: no test that compares with it ran.")

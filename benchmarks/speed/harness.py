@@ -49,13 +49,14 @@ class Worker:
         self._target = target
         # Closed with the process; `with` would close it at once.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
         ours, theirs = socket.socketpair()
         with theirs:
             command = [python, "-m", "benchmarks.speed.worker", str(theirs.fileno())]
             self._process = subprocess.Popen(
                 [*command, target, json.dumps(dict(options or {}))],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **(environment or {})},
                 pass_fds=[theirs.fileno()],
                 # A group, as loaders and compilers have processes too; the kernel ends a stopped
                 # group whose parent is gone, unless it has a session of its own.
