@@ -21,7 +21,7 @@ from mmdiffusion_jax import (
     ranges,
     report,
 )
-from mmdiffusion_jax.apps.costs import measure_costs
+from mmdiffusion_jax.apps.costs import kept_costs
 from mmdiffusion_jax.apps.train import load, train_to_the_end
 from mmdiffusion_jax.baselines import ArmRun, Cost
 from mmdiffusion_jax.evaluation import HIGHER_IS_BETTER, RealData, ShamTest, SvmAccuracy
@@ -95,7 +95,9 @@ def compare_arms(
     splits = experiment.open_data(config, whole=True)
     real = real_data(config, splits, folder / "features.safetensors")
     batch = splits[0].take(np.arange(settings.training.batch_size) % len(splits[0]))
-    costs = _costs(plans, batch, folder / "costs.json")
+    flat = {f"{arm}/{part}": c for arm, parts in plans.items() for part, c in parts.items()}
+    measured = kept_costs(flat, batch, folder / "costs.json")
+    costs = {a: {part: measured[f"{a}/{part}"] for part in parts} for a, parts in plans.items()}
     whole = settings.training.num_steps
     counts = {each: baselines.equal_steps(costs, arms[0], whole, each) for each in budgets}
     runs: list[ArmRun] = []
@@ -170,24 +172,6 @@ def real_data(config: ConfigDict, splits: Splits, kept: Path) -> RealData:
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values as they come back from a file."""
     return json.loads(json.dumps(values))
-
-
-def _costs(
-    plans: Mapping[str, Mapping[str, ConfigDict]], batch: Mapping[str, np.ndarray], kept: Path
-) -> dict[str, dict[str, Cost]]:
-    """The costs of all parts; times are those of an earlier call, as steps were counted by them."""
-    flat = {f"{arm}/{part}": c for arm, parts in plans.items() for part, c in parts.items()}
-    measured = measure_costs(flat, batch)
-    if kept.exists():
-        earlier = json.loads(kept.read_text(encoding="utf-8"))
-        for name, cost in measured.items():
-            if earlier.get(name, {}).get("flops") == cost.flops:
-                measured[name] = dataclasses.replace(cost, seconds=earlier[name]["seconds"])
-    plain = {name: dataclasses.asdict(cost) for name, cost in measured.items()}
-    files.write_text(kept, json.dumps(plain, indent=1))
-    return {
-        arm: {part: measured[f"{arm}/{part}"] for part in parts} for arm, parts in plans.items()
-    }
 
 
 def _run(

@@ -1,16 +1,22 @@
 """The cost of a training step: operations that the compiler counts, and measured time."""
 
+import dataclasses
+import hashlib
+import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import data, experiment, training
+from mmdiffusion_jax import data, experiment, files, training
 from mmdiffusion_jax.baselines import Cost
 
 _ROUNDS, _STEPS = 12, 3
+# What a step costs does not depend on them.
+_BESIDE_A_STEP = ("seed", "data", "sampling", "evaluation")
 
 
 def measure_costs(
@@ -50,3 +56,33 @@ def measure_costs(
             seconds[name].append((time.perf_counter() - begun) / _STEPS)
             entry[1] = state
     return {name: Cost(entry[3], min(seconds[name]), entry[4]) for name, entry in running.items()}
+
+
+def kept_costs(
+    parts: Mapping[str, ConfigDict], columns: Mapping[str, np.ndarray], file: Path
+) -> dict[str, Cost]:
+    """As `measure_costs`, but for those that an earlier call has measured and kept in `file`.
+
+    The steps of runs are counted by their costs, so a later call has to count with the same.
+
+    Args:
+        parts: {name: config}.
+        columns: as `measure_costs` has them.
+        file: JSON, {name: cost and a digest of the config}; made, or added to.
+    """
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    digests = {name: _digest(config) for name, config in parts.items()}
+    missing = {n: c for n, c in parts.items() if kept.get(n, {}).get("config") != digests[n]}
+    if missing:
+        for name, cost in measure_costs(missing, columns).items():
+            kept[name] = {**dataclasses.asdict(cost), "config": digests[name]}
+        files.write_text(file, json.dumps(kept, indent=1))
+    fields = [field.name for field in dataclasses.fields(Cost)]
+    return {name: Cost(**{field: kept[name][field] for field in fields}) for name in parts}
+
+
+def _digest(config: ConfigDict) -> str:
+    values = experiment.read_settings(config).to_dict()
+    values = {key: value for key, value in values.items() if key not in _BESIDE_A_STEP}
+    values["training"] = {k: v for k, v in values["training"].items() if k != "num_steps"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import sys
 import types
 
 import numpy as np
@@ -12,6 +11,7 @@ from sklearn.datasets import load_digits
 
 from configs import smoke
 from mmdiffusion_jax import apps, evaluation, metrics, modalities
+from mmdiffusion_jax.apps import costs
 from mmdiffusion_jax.apps.compare_arms import _draw
 from mmdiffusion_jax.apps.costs import measure_costs
 from mmdiffusion_jax.training import loop
@@ -63,11 +63,11 @@ def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
         return apps.compare_arms(asked, workdir, arms, 1, 4, ["flops"])
 
     # All calls have the same arms, so that the cost of their steps is measured once.
-    costs = {}
+    measured = []
     monkeypatch.setattr(
-        sys.modules[apps.compare_arms.__module__],
+        costs,
         "measure_costs",
-        lambda *of: costs or costs.update(measure_costs(*of)) or costs,
+        lambda parts, *of: measured.append(list(parts)) or measure_costs(parts, *of),
     )
 
     # A signal comes while the first step is logged: the second is saved, and nothing evaluated.
@@ -120,6 +120,8 @@ def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in before} == before
     again = json.loads((tmp_path / "w" / "comparison.json").read_text())
     assert again["runs"] == results["runs"]
+    assert again["costs"] == results["costs"]
+    assert measured == [["multi/joint", "single/generate", "single/predict_label"]]
 
     # Other sampling is evaluated anew, with the same parameters.
     states = []
