@@ -131,6 +131,7 @@ def gpu_cifar() -> ConfigDict:
             "num_res_blocks": 2,
             "attention_resolutions": (16,),
             "num_head_channels": 64,
+            "num_groups": 32,
             "dtype": "bfloat16",
         }
     )

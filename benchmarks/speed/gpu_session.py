@@ -6,6 +6,7 @@ printed, `OUT/gpu.json` the same figures, both as far as the session came.
 
 import json
 import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,7 +40,7 @@ def main(argv: list[str]) -> None:
     session = gpu.Session(plan, begun + 60 * _MINUTES.value, data, out.absolute())
     broken = run(session, _ONLY.value or list(gpu.SECTIONS))
     if broken:
-        raise RuntimeError("\n".join(f"{name}: {words}" for name, words in broken.items()))
+        sys.exit("\n".join(f"{name}: {words}" for name, words in broken.items()))
 
 
 def run(session: gpu.Session, names: list[str]) -> dict[str, str]:
