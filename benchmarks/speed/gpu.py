@@ -29,6 +29,7 @@ _ON_DEVICE = "benchmarks.speed.on_device"
 _TRAINING = 3
 """A training step takes the operations of three forward passes: forward, and backward twice."""
 _RATE = "speed/steps_per_second"
+_ARMS = ("train", "sampler")
 _MODALITY_COUNTS = (0, 1, 3, 8)
 _NETWORK_SECONDS = 60
 """Compilation and measuring of one network on both sides; with less left, none is begun."""
@@ -172,32 +173,38 @@ def ceilings(session: Session) -> Iterator[Line]:
 
 def networks(session: Session) -> Iterator[Line]:
     """Train step and sampler step of the published networks, and PyTorch's compiled ones."""
-    plan = session.plan
-    for name, size in plan.networks.items():
+    for name, size in session.plan.networks.items():
         if session.seconds_left < _NETWORK_SECONDS:
             yield {"network": name, "batch": "no time was left"}
             continue
-        sides: dict[str, tuple[Any, ...]] = {}
-        sides["ours"] = (f"{OURS}:arms", {"size": size}, plan.environment)
-        options = {"size": size, "compiled": plan.device != "cpu", "device": plan.device}
-        sides["torch"] = (f"{RIVAL}:arms", options, plan.environment)
-        with _started(sides) as (started, why):
-            clock, samples = (_times(started, arm, plan.pace) for arm in ("train", "sampler"))
-            peaks = {side: worker.run("peak").value for side, worker in started.items()}
-            flops = _TRAINING * started["ours"].run("flops").value
-            peak = speed.peak_flops(started["ours"].run("device").value)
-        used = model_flops_utilisation(flops, clock["ours"], peak) if peak else "no known peak"
-        yield {
-            "network": name,
-            "batch": size["batch"],
-            "train step, ms": 1e3 * clock["ours"],
-            "share of the peak": used,
-            "memory, GiB": peaks["ours"] / 2**30,
-            "sampler step, ms": 1e3 * samples["ours"] / sizes.SAMPLER_STEPS,
-            **_beside("train", clock, why),
-            **_beside("sampler", samples, why),
-            "PyTorch's memory, GiB": peaks["torch"] / 2**30 if "torch" in peaks else "–",
-        }
+        try:
+            yield {"network": name, "batch": size["batch"], **_measured(session.plan, size)}
+        except RuntimeError as error:
+            # Memory may do for the others.
+            yield {"network": name, "batch": f"it broke: {last_line(str(error))}"}
+
+
+def _measured(plan: Plan, size: Mapping[str, Any]) -> dict[str, str | float]:
+    options = {"size": size, "compiled": plan.device != "cpu", "device": plan.device}
+    sides: dict[str, tuple[Any, ...]] = {
+        "ours": (f"{OURS}:arms", {"size": size}, plan.environment),
+        "torch": (f"{RIVAL}:arms", options, plan.environment),
+    }
+    with _started(sides) as (started, why):
+        clock, samples = (_times(started, arm, plan.pace) for arm in _ARMS)
+        peaks = {side: worker.run("peak").value for side, worker in started.items()}
+        flops = _TRAINING * started["ours"].run("flops").value
+        peak = speed.peak_flops(started["ours"].run("device").value)
+    used = model_flops_utilisation(flops, clock["ours"], peak) if peak else "no known peak"
+    return {
+        "train step, ms": 1e3 * clock["ours"],
+        "share of the peak": used,
+        "memory, GiB": peaks["ours"] / 2**30,
+        "sampler step, ms": 1e3 * samples["ours"] / sizes.SAMPLER_STEPS,
+        **_beside("train", clock, why),
+        **_beside("sampler", samples, why),
+        "PyTorch's memory, GiB": peaks["torch"] / 2**30 if "torch" in peaks else "–",
+    }
 
 
 def modalities(session: Session) -> Iterator[Line]:
@@ -243,8 +250,10 @@ def trainings(session: Session) -> Iterator[Line]:
         yield {"config": "no --data"}
         return
     for count, name in ((2, "masked_image"), (1, "image_label")):
-        seconds = session.seconds_left / count
-        yield from _trained(session, name, seconds)
+        try:
+            yield from _trained(session, name, session.seconds_left / count)
+        except subprocess.CalledProcessError as error:
+            yield {"config": name, "figure": f"it broke with {error.returncode}; see {name}.log"}
 
 
 @contextlib.contextmanager
@@ -258,9 +267,28 @@ def _started(sides: Mapping[str, tuple[Any, ...]]) -> Iterator[tuple[dict[str, W
         except Unavailable as reason:
             why = str(reason)
         with ThreadPoolExecutor() as pool:
-            for arm in ("train", "sampler"):
-                list(pool.map(lambda worker, arm=arm: worker.run(arm), started.values()))
+            failures = dict(zip(started, pool.map(_compiled, started.values()), strict=True))
+        if failures["ours"]:
+            raise RuntimeError(failures["ours"])
+        if failures.get("torch"):
+            why = f"it broke: {last_line(failures['torch'])}"
+            del started["torch"]
         yield started, why
+
+
+def _compiled(worker: Worker) -> str:
+    """Takes the first step of each arm; the last words of a process that dies, or nothing."""
+    try:
+        for arm in _ARMS:
+            worker.run(arm)
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
+def last_line(words: str) -> str:
+    """What an error says in the end."""
+    return (words.strip() or "without a word").splitlines()[-1]
 
 
 def _times(started: Mapping[str, Worker], arm: str, pace: Pace) -> dict[str, float]:
@@ -301,9 +329,8 @@ def _trained(session: Session, name: str, seconds: float) -> Iterator[Line]:
         if not run("compare", str(workdir), left() + plan.evaluation_seconds, {}, flags):
             yield {"config": name, "figure": "cut off; its last checkpoint is in the folder"}
     for file in workdir.glob("multi-*/figures.json"):
-        for figure, value in json.loads(file.read_text()).items():
-            if isinstance(value, int | float):
-                yield {"config": name, "figure": figure, "value": value}
+        for figure, value in json.loads(file.read_text())["figures"].items():
+            yield {"config": name, "figure": figure, "value": value}
 
 
 def _launch(
@@ -327,16 +354,19 @@ def _launch(
     command += [f"--config.data.path={session.data}", f"--workdir={workdir}", *flags]
     for section, values in sections.items():
         command += [f"--config.{section}.{key}={value}" for key, value in values.items()]
-    try:
-        subprocess.run(
-            command,
-            cwd=ROOT,
-            env={**os.environ, **plan.environment, **environment},
-            timeout=max(seconds, 1),
-            check=True,
-        )
-    except subprocess.TimeoutExpired:
-        return False
+    with (session.out / f"{name}.log").open("ab") as log:
+        try:
+            subprocess.run(
+                command,
+                cwd=ROOT,
+                env={**os.environ, **plan.environment, **environment},
+                timeout=max(seconds, 1),
+                check=True,
+                stdout=log,
+                stderr=log,
+            )
+        except subprocess.TimeoutExpired:
+            return False
     return True
 
 

@@ -63,7 +63,7 @@ def run(session: gpu.Session, names: list[str]) -> dict[str, str]:
             page.add(f"Left out: {reason}.")
         except Exception as error:
             broken[name] = str(error)
-            page.add(f"It broke: {str(error).strip().splitlines()[-1]}")
+            page.add(f"It broke: {gpu.last_line(str(error))}")
         page.add(f"{time.monotonic() - begun:.0f} s.")
     return broken
 
