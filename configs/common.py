@@ -142,7 +142,7 @@ def gpu_cifar() -> ConfigDict:
     config.training.ema_decay = 0.9995
     config.training.checkpoint_every = 5000
     config.sampling.batch_size = 500
-    config.evaluation.num_samples = 5000
+    config.evaluation.num_samples = 2000
     return config
 
 

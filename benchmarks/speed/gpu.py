@@ -65,7 +65,7 @@ class Plan:
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     evaluation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     probe_steps: int = 200
-    evaluation_seconds: float = 75.0
+    evaluation_seconds: float = 120.0
 
     @property
     def environment(self) -> dict[str, str]:
@@ -87,9 +87,9 @@ TOY = Plan(
     device="cpu",
     backbone={"width": 8, "num_res_blocks": 1, "num_head_channels": 8, "num_groups": 4},
     training={"batch_size": 8},
-    evaluation={"num_samples": 32, "features": "classifier"},
+    evaluation={"num_samples": 32, "features": "classifier", "judge_steps": 20},
     probe_steps=20,
-    evaluation_seconds=60.0,
+    evaluation_seconds=200.0,
 )
 
 
