@@ -7,10 +7,10 @@ PART = $(addprefix tests/,process objective model networks training)
 # most have builds for GPUs alone: the tests that compare with it are left out there.
 ifeq ($(shell $(PYTHON) -c 'import sys; print(*sys.version_info[:2])'),3 11)
 PINS ?= -c constraints.txt
-TEST ?= test,parity
+EXTRAS ?= test,parity
 else
 PINS ?=
-TEST ?= test
+EXTRAS ?= test
 endif
 # Where glibc's malloc asks for huge pages, steps on CPUs are faster.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
@@ -68,7 +68,7 @@ $(VENV)/.base: $(BIN)/python setup.py constraints.txt
 	touch $@
 
 $(VENV)/.test: $(BIN)/python setup.py constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINS) -e ".[$(TEST)]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINS) -e ".[$(EXTRAS)]"
 	touch $@
 
 $(VENV)/.docs: $(BIN)/python setup.py constraints.txt
