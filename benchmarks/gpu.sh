@@ -9,7 +9,7 @@ WHEELS=(array-record filelock grain ml-collections portpicker tensorboardX
 
 usage() {
   cat <<'END'
-benchmarks/gpu.sh [--wheels=DIR] [--python=PYTHON] [options of benchmarks.speed.gpu_session]
+benchmarks/gpu.sh [--wheels=DIR] [--python=PYTHON] [options of benchmarks.gpu]
 
   --wheels=DIR   where the wheels of missing packages lie; benchmarks/wheels without it
   --python=…     the interpreter that has JAX; python3 without it
@@ -45,4 +45,4 @@ if compgen -G "$wheels/*.whl" >/dev/null; then
 fi
 # Several processes share the device, so none may take all of its memory at its start.
 export PYTHONPATH="$packages${PYTHONPATH:+:$PYTHONPATH}" XLA_PYTHON_CLIENT_PREALLOCATE=false
-"$python" -m benchmarks.speed.gpu_session "${passed[@]}"
+"$python" -m benchmarks.gpu "${passed[@]}"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.speed import gpu, gpu_session
+from benchmarks.gpu import sections
+from benchmarks.gpu import session as sessions
 from benchmarks.speed.worker import Unavailable
 
 ROOT = Path(__file__).parents[3]
@@ -16,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def session(tmp_path):
-    return gpu.Session(gpu.TOY, time.monotonic() + 600, None, tmp_path)
+    return sections.Session(sections.TOY, time.monotonic() + 600, None, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -32,18 +33,18 @@ def session(tmp_path):
     ],
 )
 def test_the_peak_is_that_of_the_device_and_not_of_one_with_a_name_within_its_own(device, peak):
-    assert gpu.peak_flops(device) == peak
+    assert sections.peak_flops(device) == peak
 
 
 def test_a_device_without_a_known_peak():
     with pytest.raises(ValueError, match=r"`device`: got 'NVIDIA L400', expected one of A100, "):
-        gpu.peak_flops("NVIDIA L400")
+        sections.peak_flops("NVIDIA L400")
 
 
 def test_utilisation_is_one_at_the_peak():
-    peak = gpu.peak_flops("NVIDIA A100-SXM4-40GB")
-    assert gpu.model_flops_utilisation(3 * peak, 3.0, peak) == 1
-    assert gpu.model_flops_utilisation(peak, 4.0, peak) == 0.25
+    peak = sections.peak_flops("NVIDIA A100-SXM4-40GB")
+    assert sections.model_flops_utilisation(3 * peak, 3.0, peak) == 1
+    assert sections.model_flops_utilisation(peak, 4.0, peak) == 0.25
 
 
 def test_what_is_there_is_kept_when_a_section_breaks(session, monkeypatch, capsys):
@@ -63,9 +64,9 @@ def test_what_is_there_is_kept_when_a_section_breaks(session, monkeypatch, capsy
         raise Unavailable("there is no moon")
         yield
 
-    sections = {"counted": counted, "breaks": breaks, "refuses": refuses}
-    monkeypatch.setattr(gpu, "SECTIONS", sections)
-    broken = gpu_session.run(session, list(sections))
+    made = {"counted": counted, "breaks": breaks, "refuses": refuses}
+    monkeypatch.setattr(sections, "SECTIONS", made)
+    broken = sessions.run(session, list(made))
     assert broken == {"breaks": "it broke:\nits last words"}
     text = (session.out / "gpu.md").read_text()
     assert "| apples | pears |\n|---|---|\n| 1 | 0.1235 |\n| 2 | none |\n\n| plums |" in text
@@ -83,13 +84,13 @@ def test_when_the_minutes_are_over_nothing_more_is_begun(session, monkeypatch):
         raise AssertionError
         yield
 
-    monkeypatch.setattr(gpu, "SECTIONS", {"never": never})
-    late = gpu.Session(session.plan, time.monotonic() - 1, None, session.out)
-    assert gpu_session.run(late, ["never"]) == {}
+    monkeypatch.setattr(sections, "SECTIONS", {"never": never})
+    late = sections.Session(session.plan, time.monotonic() - 1, None, session.out)
+    assert sessions.run(late, ["never"]) == {}
     assert "No time was left." in (session.out / "gpu.md").read_text()
-    hurried = gpu.Session(session.plan, time.monotonic() + 1, None, session.out)
-    assert {line["batch"] for line in gpu.networks(hurried)} == {"no time was left"}
-    assert [line["config"] for line in gpu.trainings(session)] == ["no --data"]
+    hurried = sections.Session(session.plan, time.monotonic() + 1, None, session.out)
+    assert {line["batch"] for line in sections.networks(hurried)} == {"no time was left"}
+    assert [line["config"] for line in sections.trainings(session)] == ["no --data"]
 
 
 def test_the_script_names_the_packages_that_it_may_need():
@@ -110,10 +111,10 @@ def test_the_script_names_the_packages_that_it_may_need():
 @pytest.mark.long
 def test_all_of_it_at_toy_size(session):
     """But for the trainings, and with one of the networks."""
-    plan = dataclasses.replace(gpu.TOY, networks={"DiT-L/2": gpu.TOY.networks["DiT-L/2"]})
+    plan = dataclasses.replace(sections.TOY, networks={"DiT-L/2": sections.TOY.networks["DiT-L/2"]})
     session = dataclasses.replace(session, plan=plan)
     names = ["parity", "ceilings", "networks", "modalities", "stalls"]
-    assert gpu_session.run(session, names) == {}
+    assert sessions.run(session, names) == {}
     figures = json.loads((session.out / "gpu.json").read_text())
     assert list(figures) == names
     for line in figures["parity"]:

@@ -1,56 +1,29 @@
-"""Measures on one GPU until the minutes are over, and prints each figure as soon as it is there.
+"""Runs the sections of a session and prints each figure as soon as it is there.
 
-`benchmarks/gpu.sh` starts it with the packages that a machine lacks. `OUT/gpu.md` has what was
-printed, `OUT/gpu.json` the same figures, both as far as the session came.
+`OUT/gpu.md` has what was printed, `OUT/gpu.json` the same figures, both as far as the session came.
 """
 
 import json
 import os
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
-
-from benchmarks.speed import gpu, report
+from benchmarks.gpu import sections
+from benchmarks.speed import report
 from benchmarks.speed.worker import Unavailable
-from mmdiffusion_jax import apps, errors, files
-
-_MINUTES = flags.DEFINE_float("minutes", 9.0, "When all has to be done.")
-_ONLY = flags.DEFINE_list("only", [], f"Of {', '.join(gpu.SECTIONS)}; all without it.")
-_DATA = flags.DEFINE_string("data", None, "The folder of the public sets, for the trainings.")
-_OUT = flags.DEFINE_string("out", "gpu", "The folder of the results.")
-_TOY = flags.DEFINE_boolean("toy", False, "Small sizes on the CPU, to see that the order runs.")
+from mmdiffusion_jax import files
 
 
-def main(argv: list[str]) -> None:
-    """Parses the flags and measures."""
-    begun = time.monotonic()
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    for name in _ONLY.value:
-        if name not in gpu.SECTIONS:
-            raise errors.unknown("only", name, gpu.SECTIONS)
-    out = files.writable_folder(_OUT.value, "out")
-    out.mkdir(parents=True, exist_ok=True)
-    data = files.local_path(_DATA.value, "data").absolute() if _DATA.value else None
-    plan = gpu.TOY if _TOY.value else gpu.FULL
-    session = gpu.Session(plan, begun + 60 * _MINUTES.value, data, out.absolute())
-    broken = run(session, _ONLY.value or list(gpu.SECTIONS))
-    if broken:
-        sys.exit("\n".join(f"{name}: {words}" for name, words in broken.items()))
-
-
-def run(session: gpu.Session, names: list[str]) -> dict[str, str]:
+def run(session: sections.Session, names: list[str]) -> dict[str, str]:
     """Runs the sections of these names: {name: last words} of those that broke."""
     about = report.describe(len(os.sched_getaffinity(0)))
     page = Page(session.out)
     page.add(", ".join([*about["machine"]["gpu"], *_versions(about)]))
     broken: dict[str, str] = {}
     for name in names:
-        section = gpu.SECTIONS[name]
+        section = sections.SECTIONS[name]
         page.begin(name, (section.__doc__ or "").splitlines()[0])
         if session.seconds_left <= 0:
             page.add("No time was left.")
@@ -63,7 +36,7 @@ def run(session: gpu.Session, names: list[str]) -> dict[str, str]:
             page.add(f"Left out: {reason}.")
         except Exception as error:
             broken[name] = str(error)
-            page.add(f"It broke: {gpu.last_line(str(error))}")
+            page.add(f"It broke: {sections.last_line(str(error))}")
         page.add(f"{time.monotonic() - begun:.0f} s.")
     return broken
 
@@ -91,7 +64,7 @@ class Page:
         """Text."""
         self._print(*(line for text in paragraphs for line in ("", text)))
 
-    def row(self, line: gpu.Line) -> None:
+    def row(self, line: sections.Line) -> None:
         """A row of the table; other columns than the last row's begin a table of their own."""
         columns = list(line)
         if columns != self._columns:
@@ -114,7 +87,3 @@ def _shown(value: str | int | float) -> str:
 
 def _versions(about: Mapping[str, Any]) -> list[str]:
     return [f"{name} {number}" for name, number in about["versions"].items()]
-
-
-if __name__ == "__main__":
-    apps.start(main)

@@ -25,7 +25,7 @@ from mmdiffusion_jax.training import speed
 Line = Mapping[str, str | int | float]
 """A row of a section's table, {column: value}."""
 
-_ON_DEVICE = "benchmarks.speed.on_device"
+_ON_DEVICE = "benchmarks.gpu.on_device"
 _TRAINING = 3
 """A training step takes the operations of three forward passes: forward, and backward twice."""
 _RATE = "speed/steps_per_second"
