@@ -43,6 +43,5 @@ if compgen -G "$wheels/*.whl" >/dev/null; then
   "$python" -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir \
     --disable-pip-version-check --target="$packages" "$wheels"/*.whl
 fi
-# Several processes share the device, so none may take all of its memory at its start.
-export PYTHONPATH="$packages${PYTHONPATH:+:$PYTHONPATH}" XLA_PYTHON_CLIENT_PREALLOCATE=false
+export PYTHONPATH="$packages${PYTHONPATH:+:$PYTHONPATH}"
 "$python" -m benchmarks.gpu "${passed[@]}"

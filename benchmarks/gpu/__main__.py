@@ -9,7 +9,7 @@ import time
 from absl import app, flags
 
 from benchmarks.gpu import sections, session
-from mmdiffusion_jax import apps, errors, files
+from mmdiffusion_jax import apps, files, ranges
 
 _MINUTES = flags.DEFINE_float("minutes", 9.0, "When all has to be done.")
 _ONLY = flags.DEFINE_list("only", [], f"Of {', '.join(sections.SECTIONS)}; all without it.")
@@ -24,8 +24,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     for name in _ONLY.value:
-        if name not in sections.SECTIONS:
-            raise errors.unknown("only", name, sections.SECTIONS)
+        ranges.check_one_of("only", name, sections.SECTIONS)
     out = files.writable_folder(_OUT.value, "out")
     out.mkdir(parents=True, exist_ok=True)
     data = files.local_path(_DATA.value, "data").absolute() if _DATA.value else None

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed import sizes
-from benchmarks.speed.harness import ROOT, Pace, Worker, interleave
+from benchmarks.speed.harness import ROOT, Pace, Worker, interleave, ratio
 from benchmarks.speed.suite import LOOPS, OURS, RIVAL
 from benchmarks.speed.worker import Unavailable
-from mmdiffusion_jax import errors, training
+from mmdiffusion_jax import training
 from mmdiffusion_jax.training import speed
 
 Line = Mapping[str, str | int | float]
@@ -115,22 +115,6 @@ class Session:
         return self.deadline - time.monotonic()
 
 
-def peak_flops(device: str) -> float:
-    """The peak of a device in bfloat16.
-
-    Args:
-        device: its name, such as "NVIDIA H100 80GB HBM3".
-
-    Raises:
-        ValueError: a device whose peak is not known.
-    """
-    if (peak := speed.peak_flops(device)) is not None:
-        return peak
-    raise errors.invalid(
-        "device", repr(device), f"one of {', '.join(speed.PEAK_FLOPS)}", "add its peak"
-    )
-
-
 def model_flops_utilisation(flops: float, seconds: float, peak: float) -> float:
     """The share of the peak that goes into the model's own products: flops / (seconds · peak).
 
@@ -158,9 +142,7 @@ def ceilings(session: Session) -> Iterator[Line]:
     with Worker(f"{_ON_DEVICE}:ceilings", options, plan.environment) as worker:
         device = worker.run("device").value
         arms = {name: (worker, name) for name in ("products", "copies")}
-        clock = {
-            name: statistics.median(x) for name, x in interleave(arms, plan.pace).clock.items()
-        }
+        clock = _medians(arms, plan.pace)
     rate = 2 * plan.matrix_side**3 / clock["products"]
     peak = speed.peak_flops(device)
     yield {
@@ -191,7 +173,10 @@ def _measured(plan: Plan, size: Mapping[str, Any]) -> dict[str, str | float]:
         "torch": (f"{RIVAL}:arms", options, plan.environment),
     }
     with _started(sides) as (started, why):
-        clock, samples = (_times(started, arm, plan.pace) for arm in _ARMS)
+        clock, samples = (
+            _medians({side: (worker, arm) for side, worker in started.items()}, plan.pace)
+            for arm in _ARMS
+        )
         peaks = {side: worker.run("peak").value for side, worker in started.items()}
         flops = _TRAINING * started["ours"].run("flops").value
         peak = speed.peak_flops(started["ours"].run("device").value)
@@ -216,15 +201,14 @@ def modalities(session: Session) -> Iterator[Line]:
     options = {"size": size, "counts": _MODALITY_COUNTS}
     with Worker(f"{OURS}:with_modalities", options, plan.environment) as worker:
         arms = {str(count): (worker, str(count)) for count in _MODALITY_COUNTS}
-        clock = interleave(arms, plan.pace).clock
-    alone = clock["0"]
+        measured = interleave(arms, plan.pace)
     for count in _MODALITY_COUNTS[1:]:
-        rounds = [a / b for a, b in zip(clock[str(count)], alone, strict=True)]
+        row = ratio(str(count), "0", measured)
         yield {
             "network": name,
             "modalities": count,
-            "train step, ms": 1e3 * statistics.median(clock[str(count)]),
-            "over the image alone": statistics.median(rounds),
+            "train step, ms": 1e3 * row.details["seconds"][str(count)],
+            "over the image alone": row.value,
         }
 
 
@@ -291,10 +275,10 @@ def last_line(words: str) -> str:
     return (words.strip() or "without a word").splitlines()[-1]
 
 
-def _times(started: Mapping[str, Worker], arm: str, pace: Pace) -> dict[str, float]:
-    """{side: seconds of one piece of an arm's work}, the median of the rounds."""
-    clock = interleave({side: (worker, arm) for side, worker in started.items()}, pace).clock
-    return {side: statistics.median(rounds) for side, rounds in clock.items()}
+def _medians(arms: Mapping[str, tuple[Worker, str]], pace: Pace) -> dict[str, float]:
+    """{name: seconds of one piece of an arm's work}, the median of the rounds."""
+    clock = interleave(arms, pace).clock
+    return {name: statistics.median(rounds) for name, rounds in clock.items()}
 
 
 def _beside(arm: str, clock: Mapping[str, float], why: str) -> dict[str, str | float]:

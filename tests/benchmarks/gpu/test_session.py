@@ -10,7 +10,10 @@ import pytest
 
 from benchmarks.gpu import sections
 from benchmarks.gpu import session as sessions
+from benchmarks.speed import sizes
+from benchmarks.speed.ours import config_of
 from benchmarks.speed.worker import Unavailable
+from mmdiffusion_jax import networks, training
 
 ROOT = Path(__file__).parents[3]
 
@@ -33,16 +36,29 @@ def session(tmp_path):
     ],
 )
 def test_the_peak_is_that_of_the_device_and_not_of_one_with_a_name_within_its_own(device, peak):
-    assert sections.peak_flops(device) == peak
+    assert training.peak_flops(device) == peak
 
 
 def test_a_device_without_a_known_peak():
-    with pytest.raises(ValueError, match=r"`device`: got 'NVIDIA L400', expected one of A100, "):
-        sections.peak_flops("NVIDIA L400")
+    assert training.peak_flops("NVIDIA L400") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("DiT-L/2", networks.DIT_SIZES["L"]),
+        ("DiT-XL/2", networks.DIT_SIZES["XL"]),
+        ("U-ViT-L/2", networks.UVIT_SIZES["L"]),
+        ("ADM-64", networks.ADM_IMAGENET_64),
+    ],
+)
+def test_the_networks_are_the_published_ones(name, published):
+    built = config_of(sizes.GPU[name]).backbone
+    assert {field: built[field] for field in published} == dict(published)
 
 
 def test_utilisation_is_one_at_the_peak():
-    peak = sections.peak_flops("NVIDIA A100-SXM4-40GB")
+    peak = training.peak_flops("NVIDIA A100-SXM4-40GB")
     assert sections.model_flops_utilisation(3 * peak, 3.0, peak) == 1
     assert sections.model_flops_utilisation(peak, 4.0, peak) == 0.25
 

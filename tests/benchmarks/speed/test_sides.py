@@ -18,17 +18,7 @@ from mmdiffusion_jax.objective.bound import draw_t_and_noise
 
 DIT = {"kind": "dit", "latent": (8, 8, 2), "batch": 4, "width": 16, "depth": 1, "num_heads": 2}
 UVIT = {**DIT, "kind": "uvit", "depth": 3}
-ADM = {
-    "kind": "unet",
-    "latent": (8, 8, 2),
-    "batch": 4,
-    "width": 8,
-    "channel_mults": (1, 2),
-    "num_res_blocks": 1,
-    "attention_resolutions": (4,),
-    "num_head_channels": 4,
-    "num_groups": 4,
-}
+ADM = {**sizes.TOY["ADM-64"], "latent": (8, 8, 2), "dtype": "float32"}
 
 
 def head_of(tensors):
