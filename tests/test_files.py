@@ -1,6 +1,7 @@
 """Files that are there whole or not at all."""
 
 import errno
+import importlib.util
 import os
 import subprocess
 import sys
@@ -131,13 +132,30 @@ def test_home_is_expanded_wherever_the_shell_did_not(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "url",
-    ["gs://b/x", "s3://b", "hdfs://h/x", "file:///x", "https://x.y/z", "GS://b", Path("gs://b/x")],
+    "url", ["hdfs://h/x", "file:///x", "https://x.y/z", "GS://b", "az://b/x", Path("http://b/x")]
 )
 def test_a_url_is_refused_at_once(url):
-    for check in (files.local_path, files.writable_folder, files.writable_file):
+    for check in (files.local_path, files.to_path, files.writable_folder, files.writable_file):
         with pytest.raises(ValueError, match=r"`out`: got '.*expected a path of a mounted file"):
             check(url, "out")
+
+
+@pytest.mark.parametrize("url", ["gs://b/x", "s3://b", Path("gs://b/x")])
+def test_data_are_on_disks(url):
+    with pytest.raises(ValueError, match=r"`path`: got '.*expected a path of a mounted file"):
+        files.local_path(url, "path")
+
+
+@pytest.mark.parametrize("url", ["gs://", "gs:///runs", "s3://Runs/x", "s3://b"])
+def test_a_url_without_a_bucket(url):
+    with pytest.raises(ValueError, match=r"`workdir`: got '.*expected (gs|s3)://BUCKET/FOLDER"):
+        files.to_path(url, "workdir")
+
+
+def test_a_bucket_without_its_library(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"as gcsfs is not installed; install the extra cloud"):
+        files.to_path("gs://runs/a", "workdir")
 
 
 @pytest.mark.parametrize("path", ["~nobody-of-this-name/x", ""])

@@ -188,7 +188,7 @@ def _run(
         "evaluation": dataclasses.asdict(settings.evaluation) | {"features": real.features_name},
         "sampling": dataclasses.asdict(settings.sampling),
     }
-    file = Path(workdir) / "figures.json"
+    file = files.to_path(workdir) / "figures.json"
     if file.exists():
         record = json.loads(file.read_text(encoding="utf-8"))
         if record["key"] == _plain(key):
@@ -198,7 +198,7 @@ def _run(
     _, built, params = load(workdir)
 
     def draw(title: str, samples: Mapping[str, np.ndarray]) -> None:
-        _draw(built.model, samples, Path(workdir) / f"{title}.png")
+        _draw(built.model, samples, files.to_path(workdir) / f"{title}.png")
 
     figures = list(evaluation.evaluate(built, params, *splits, real, draw))
     for figure in figures:

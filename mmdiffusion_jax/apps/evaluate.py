@@ -47,7 +47,7 @@ def evaluate(
         ValueError: bad options, a workdir without a trained experiment, or features from files that
             do not take its images.
     """
-    workdirs = [str(files.local_path(path, "workdir")) for path in workdirs]
+    workdirs = [str(files.to_path(path, "workdir")) for path in workdirs]
     for workdir in workdirs:
         experiment.read_config(workdir)
     runs = []
@@ -67,7 +67,7 @@ def evaluate(
             print(figure.line(_WIDTH), flush=True)
             figures.append(figure)
         if not options and checkpoint == "newest":
-            _write(Path(workdir), figures, shams)
+            _write(files.to_path(workdir), figures, shams)
         runs.append(figures)
     if len(runs) > 1:
         print("\n".join(_spread([evaluation.values_of(figures) for figures in runs])))

@@ -43,7 +43,7 @@ def load_export(
         ValueError: a damaged file, or one of another version of the package, whose config or
             parameters are not what this one expects.
     """
-    file = files.local_path(path, "path")
+    file = files.to_path(path, "path")
     params, about = training.read_safetensors(file)
     with experiment.of_this_version("path", file):
         config = experiment.config_of(about["config"])

@@ -69,8 +69,8 @@ def judge_by_use(
     for name, value in (("seeds", num_seeds), ("num_pairs", num_pairs), ("steps", steps)):
         if value is not None:
             ranges.check_whole(name, value, 1)
-    workdir = str(files.local_path(workdir, "workdir"))
-    folder = files.writable_folder(out or Path(workdir) / _FOLDER, "out")
+    workdir = str(files.to_path(workdir, "workdir"))
+    folder = files.writable_folder(out or files.to_path(workdir) / _FOLDER, "out")
     config, built, _ = load(workdir, options)
     target = _target_of(workdir, built, target)
     names = (built.model.primary, target)

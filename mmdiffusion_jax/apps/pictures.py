@@ -27,8 +27,8 @@ def write_pictures(workdir: str, out: str | os.PathLike[str]) -> Path:
         ValueError: no experiment in `workdir`, no samples in `out`, or a folder that cannot be
             written to.
     """
-    built = experiment.build(experiment.read_config(files.local_path(workdir, "workdir")))
-    shards = open_shards(files.local_path(out, "out"))
+    built = experiment.build(experiment.read_config(files.to_path(workdir, "workdir")))
+    shards = open_shards(files.to_path(out, "out"))
     files.writable_folder(shards.folder / "png", "out")
     return draw_shards(built.model, shards)
 
@@ -68,7 +68,7 @@ def draw_shards(model: MultiModalModel, shards: Shards) -> Path:
 
 def _shown(model: MultiModalModel, shard: Path) -> Iterator[dict[str, np.ndarray | str]]:
     """{modality: picture or caption} of each sample of a shard."""
-    with np.load(shard) as arrays:
+    with files.local_copy(shard) as copy, np.load(copy) as arrays:
         samples = {name: arrays[name] for name in arrays.files if name in model.modalities}
     for start in range(0, len(next(iter(samples.values()))), _CHUNK):
         part = {

@@ -26,7 +26,7 @@ def report(workdir: str, out: str | None = None) -> Path:
         OSError: a file cannot be read.
     """
     file = None if out is None else files.writable_file(out, "out", suffix=".html")
-    folder = files.local_path(workdir, "workdir")
+    folder = files.to_path(workdir, "workdir")
     if not pages.is_comparison(folder) and not pages.is_run(folder):
         raise errors.invalid(
             "workdir",

@@ -56,7 +56,7 @@ def sample(
             not given, a workdir without a trained experiment, a trajectory where there is none; or
             a folder that cannot be written to or has anything else in it. Nothing is written then.
     """
-    workdir = str(files.local_path(workdir, "workdir"))
+    workdir = str(files.to_path(workdir, "workdir"))
     folder = None if out is None else files.writable_folder(out, "out")
     _, built, params = load(workdir, options, checkpoint)
     request = request or Request()
@@ -88,7 +88,7 @@ def sample(
         levels = {name: part.level for name, part in sorted(begin.items())}
         record["parts"] = {"digest": training.tree_digest(parts), "levels": levels}
     if folder is None:
-        folder = Path(workdir) / "generated" / _name(record)
+        folder = files.to_path(workdir) / "generated" / _name(record)
     key = jax.random.key(request.seed)
 
     def make(first: int, size: int) -> dict[str, np.ndarray]:
@@ -107,7 +107,7 @@ def sample(
         few = {name: x[:size] for name, x in given.items()}
         states = jax.device_get(built.trajectory(key, params, size, few, trajectory))
     shards = write_shards(folder, record, count, shard_size, make)
-    with np.load(shards[0]) as first_file:
+    with files.local_copy(shards[0]) as copy, np.load(copy) as first_file:
         shown = {name: first_file[name][:_SHEET] for name in first_file.files}
     files.write_png(folder / "samples.png", evaluation.contact_sheet(built.model, shown))
     if states is not None:

@@ -112,7 +112,7 @@ def write_shards(
         ...     print(shards[2].name, np.load(shards[2])["x"], calls)
         samples-00002-of-00003.npz [4] [0, 2, 4]
     """
-    folder = files.local_path(folder, "out")
+    folder = files.to_path(folder, "out")
     shards = Shards(folder, num_samples, shard_size)
     request = json.loads(json.dumps(request))
     _check_folder(folder, request)
@@ -146,7 +146,7 @@ def open_shards(folder: str | os.PathLike[str]) -> Shards:
         ...
         ValueError: `out`: got nowhere, which has no readable request.json, expected ...
     """
-    folder = Path(folder)
+    folder = files.to_path(folder, "out")
     try:
         request = json.loads((folder / _REQUEST).read_text(encoding="utf-8"))
         shards = Shards(folder, request["num_samples"], request["shard_size"])

@@ -39,11 +39,11 @@ def train(
             serve.
     """
     config = experiment.local_paths(config)
-    workdir = str(files.local_path(workdir, "workdir"))
+    workdir = str(files.to_path(workdir, "workdir"))
     built = experiment.build(config)
     experiment.share_batch(built)
     experiment.check_workdir(workdir, config, retuned)
-    if (Path(workdir) / UPDATE_FILE).exists():
+    if (files.to_path(workdir) / UPDATE_FILE).exists():
         raise errors.invalid(
             "workdir",
             f"{workdir}, which holds an update of a deployed model",
@@ -102,7 +102,7 @@ def open_moved_data(
     moved = config.copy_and_resolve_references()
     moved.data.update(places)
     moved = experiment.local_paths(moved)
-    experiment.check_workdir(files.local_path(workdir, "workdir"), moved)
+    experiment.check_workdir(files.to_path(workdir, "workdir"), moved)
     return experiment.open_data(moved, whole)
 
 
@@ -121,7 +121,7 @@ def hold(
 ) -> contextlib.AbstractContextManager[Path]:
     """The workdir, locked by process 0 for its whole run."""
     if jax.process_index() > 0:
-        return contextlib.nullcontext(Path(workdir))
+        return contextlib.nullcontext(files.to_path(workdir))
     return experiment.hold_workdir(workdir, config, retuned)
 
 
@@ -150,12 +150,12 @@ def load(
         ValueError: bad options, no experiment or no usable checkpoint in `workdir`.
     """
     ranges.check_one_of("checkpoint", checkpoint, CHECKPOINTS)
-    workdir = str(files.local_path(workdir, "workdir"))
+    workdir = str(files.to_path(workdir, "workdir"))
     config = with_sampling(experiment.local_paths(experiment.read_config(workdir)), sampling or {})
     built = experiment.build(config)
     mesh = training.make_mesh(devices=jax.local_devices()[:1])
     template = experiment.abstract_state(built, mesh)
-    folder = Path(workdir) / ("checkpoints" if checkpoint == "newest" else checkpoint)
+    folder = files.to_path(workdir) / ("checkpoints" if checkpoint == "newest" else checkpoint)
     with training.Checkpoints(folder, read_only=True) as checkpoints:
         try:
             restored = checkpoints.restore(template)

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -49,9 +48,9 @@ def update(
             take the place of what is deployed, or a workdir that holds something else.
     """
     config, options = split_config(experiment.local_paths(config))
-    workdir = str(files.local_path(workdir, "workdir"))
-    deployed = [str(files.local_path(path, "from")) for path in deployed]
-    ensemble = [str(files.local_path(path, "ensemble")) for path in ensemble]
+    workdir = str(files.to_path(workdir, "workdir"))
+    deployed = [str(files.to_path(path, "from")) for path in deployed]
+    ensemble = [str(files.to_path(path, "ensemble")) for path in ensemble]
     built = experiment.build(config)
     if built.settings.init_from:
         raise errors.invalid(
@@ -61,7 +60,7 @@ def update(
             "leave it out, and set graceful.warm_start to begin with all that fits",
         )
     for path in (*deployed, *ensemble):
-        if Path(path).resolve() == Path(workdir).resolve():
+        if files.same_place(path, workdir):
             raise errors.invalid(
                 "workdir", workdir, "another folder than the deployed model's", "name a new one"
             )
@@ -90,7 +89,7 @@ def freeze(workdir: str, checkpoint: str = "newest") -> graceful.Bundle:
     Raises:
         ValueError: no trained experiment in `workdir`, or a damaged `update.json`.
     """
-    workdir = str(files.local_path(workdir, "workdir"))
+    workdir = str(files.to_path(workdir, "workdir"))
     _, built, params = load(workdir, checkpoint=checkpoint)
     record = _read_record(workdir)
     return graceful.freeze(
@@ -124,7 +123,7 @@ def compare_update(
             replace, or a folder that cannot be written to.
         graceful.UpdateRefused: an update beyond the limits, after the report is written.
     """
-    workdir = str(files.local_path(workdir, "workdir"))
+    workdir = str(files.to_path(workdir, "workdir"))
     folder = files.writable_folder(out or workdir, "out" if out else "workdir")
     successor = freeze(workdir)
     record = _read_record(workdir)
@@ -132,7 +131,7 @@ def compare_update(
         bundle = freeze(deployed)
     elif record is not None:
         name = f"deployed-{record['num_deployed'] - 1}.safetensors"
-        bundle = graceful.read_bundle(Path(workdir) / name)
+        bundle = graceful.read_bundle(files.to_path(workdir) / name)
     else:
         raise errors.invalid(
             "from", "nothing", "the workdir of what is deployed", "this is no trained update"
@@ -189,7 +188,7 @@ def _record(
 
 
 def _read_record(workdir: str) -> dict[str, Any] | None:
-    file = Path(workdir) / UPDATE_FILE
+    file = files.to_path(workdir) / UPDATE_FILE
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -204,7 +203,7 @@ def _check_record(workdir: str, record: Mapping[str, Any]) -> None:
     """Checks that a workdir holds neither another update nor an ordinary run."""
     theirs = _read_record(workdir)
     if theirs is None:
-        if (Path(workdir) / "checkpoints").exists():
+        if (files.to_path(workdir) / "checkpoints").exists():
             raise errors.invalid(
                 "workdir",
                 f"{workdir}, which holds a run that is no update",

@@ -1,4 +1,4 @@
-"""Files and folders in a config: `~` is the home folder, URLs are refused."""
+"""Files and folders in a config: `~` is the home folder, and data are on disks."""
 
 from ml_collections import ConfigDict
 
@@ -21,8 +21,8 @@ def local_paths(config: ConfigDict) -> ConfigDict:
     """A copy of a config in which `~` is the home folder, wherever a key names a file or a folder.
 
     Raises:
-        ValueError: a URL such as `gs://bucket/x`, or `~name` of a user that is not there; the error
-            names the key.
+        ValueError: a URL such as `gs://bucket/x`, but for `init_from`; or `~name` of a user that is
+            not there; the error names the key.
 
     Example:
         >>> from mmdiffusion_jax.experiment.settings import default_config
@@ -40,15 +40,16 @@ def local_paths(config: ConfigDict) -> ConfigDict:
         value = values[key]
         with values.unlocked():
             if isinstance(value, str):
-                values[key] = _local(value, f"config.{path}")
+                values[key] = _expanded(value, f"config.{path}")
             elif isinstance(value, tuple | list):
-                values[key] = type(value)(_local(text, f"config.{path}") for text in value)
+                values[key] = type(value)(_expanded(text, f"config.{path}") for text in value)
     return config
 
 
-def _local(text: str, argument: str) -> str:
+def _expanded(text: str, argument: str) -> str:
     """As it came but for `~`, so that a run goes on with the path that it was begun with."""
     if not isinstance(text, str) or not text:
         return text
-    path = files.local_path(text, argument)
+    to_path = files.to_path if argument == "config.init_from" else files.local_path
+    path = to_path(text, argument)
     return str(path) if text.startswith("~") else text

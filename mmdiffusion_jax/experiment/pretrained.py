@@ -115,9 +115,9 @@ def open_pretrained(built: Experiment, workdir: str | Path) -> Pretrained | None
             the workdir itself, or one of which no parameter fits.
     """
     place = built.settings.init_from
-    if not place or _steps(Path(workdir)):
+    if not place or _steps(files.to_path(workdir)):
         return None
-    if Path(place).resolve() == Path(workdir).resolve():
+    if files.same_place(place, workdir):
         raise errors.invalid(_ARGUMENT, place, "another folder than the workdir", "name a new one")
     pretrained = read_pretrained(place)
     pretrained.transfer(built)
@@ -134,7 +134,7 @@ def read_pretrained(place: str | Path) -> Pretrained:
     Raises:
         ValueError: it is missing, damaged, without a checkpoint or of another version.
     """
-    path = files.local_path(place, _ARGUMENT)
+    path = files.to_path(place, _ARGUMENT)
     if path.is_dir():
         return _read_workdir(path)
     if path.is_file() and path.suffix == ".safetensors":

@@ -79,7 +79,7 @@ def hold_workdir(
         ValueError: a workdir that holds another experiment or none that can be read, that cannot be
             written to, or that another process is writing to; nothing in it is touched.
     """
-    path = Path(workdir)
+    path = files.to_path(workdir, "workdir")
     check_workdir(path, config, retuned)
     _log_changes(path, config)
     with contextlib.ExitStack() as stack:
@@ -115,7 +115,7 @@ def check_workdir(
         >>> from mmdiffusion_jax.experiment import read_config_file
         >>> check_workdir("nowhere", read_config_file("configs/smoke.py"))
     """
-    path = Path(workdir)
+    path = files.to_path(workdir, "workdir")
     ours = _flat(config)
     if (path / _FILE).exists():
         theirs = _flat(read_config(path))
@@ -161,7 +161,7 @@ def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
         ValueError: no experiment there, a damaged `config.json`, or one of another version of the
             package, whose keys or values this one does not know.
     """
-    file = Path(workdir) / _FILE
+    file = files.to_path(workdir, "workdir") / _FILE
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

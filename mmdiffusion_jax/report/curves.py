@@ -3,8 +3,9 @@
 import json
 import math
 import os
-from pathlib import Path
 from typing import Any
+
+from mmdiffusion_jax import files
 
 MOST_CURVES = 300
 """Further names of figures are left out of a page."""
@@ -87,7 +88,7 @@ class Curves:
     def __init__(
         self, file: str | os.PathLike[str], most: int = 1000, skip: str | None = None
     ) -> None:
-        self._file, self._most, self._skip = Path(file), most, skip
+        self._file, self._most, self._skip = files.to_path(file), most, skip
         self._identity: int | None = None
         self._restart()
 
@@ -101,6 +102,11 @@ class Curves:
         """
         if not self._file.exists():
             self._restart()
+            return
+        if isinstance(self._file, files.BucketPath):
+            self._restart()
+            for line in files.read_lines(self._file).splitlines(keepends=True):
+                self._add(line)
             return
         with self._file.open("rb") as stream:
             about = os.fstat(stream.fileno())

@@ -33,7 +33,7 @@ def load(
         ...
         ValueError: `path`: got 'nowhere', where there is nothing, expected the workdir of a run ...
     """
-    place = files.local_path(path, "path")
+    place = files.to_path(path, "path")
     if place.is_dir():
         with apps.quiet():
             config, built, params = apps.load(str(place), checkpoint=checkpoint)

@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import jax
@@ -15,7 +14,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 
-from mmdiffusion_jax import errors
+from mmdiffusion_jax import errors, files
 from mmdiffusion_jax.training.digests import Verdict
 from mmdiffusion_jax.training.leaves import (
     describe,
@@ -25,6 +24,7 @@ from mmdiffusion_jax.training.leaves import (
     require_same,
     storage,
 )
+from mmdiffusion_jax.training.orbax_buckets import for_orbax
 from mmdiffusion_jax.training.step_folders import StepFolders
 
 
@@ -88,7 +88,7 @@ class Checkpoints:
             raise errors.invalid("keep", keep, "at least 1", "keep one step or more on disk")
         if keep_every < 0:
             raise errors.invalid("keep_every", keep_every, "0 or more", "raise it")
-        self._folder = Path(folder).absolute()
+        self._folder = for_orbax(folder)
         self._disk = StepFolders(self._folder)
         self._keep, self._keep_every = keep, keep_every
         self._read_only = read_only
@@ -137,6 +137,7 @@ class Checkpoints:
                 steps that exist, `state` has a leaf that is no `jax.Array`, or `position` does
                 not survive JSON.
             CheckpointError: if the save before this one failed in the background.
+            files.LeaseLostError: another process has taken over this folder in a bucket.
 
         Example:
             >>> import tempfile
@@ -171,6 +172,7 @@ class Checkpoints:
         }
         arrays = leaves | {name: jax.random.key_data(key) for name, key in keys.items()}
         self.wait()
+        files.require_held(self._folder)
         if self._first and step not in self._disk.steps():
             # Left by a process that died after Orbax deleted the step of this number: it would
             # condemn the new one, should this process die before it seals.

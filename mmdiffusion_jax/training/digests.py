@@ -1,11 +1,19 @@
-"""Size and SHA-256 of every file in a folder, written beside it and compared with it later."""
+"""Size and SHA-256 of every file in a folder, written beside it and compared with it later.
+
+Of objects in a bucket it is the checksum that the store keeps: to compare them takes a listing.
+"""
 
 import enum
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmdiffusion_jax import files
+
+_KEYS = ({"bytes", "sha256"}, {"bytes", "checksum"})
+# Of Google's stores, then of S3's.
+_CHECKSUMS = ("md5Hash", "crc32c", "ETag", "etag")
 
 
 class Verdict(enum.IntEnum):
@@ -40,7 +48,7 @@ def seal(folder: Path, digest_file: Path) -> None:
 
 def verify(folder: Path, digest_file: Path) -> tuple[Verdict, str]:
     """Compares a folder with its digests: the verdict, and the reason where it is not VERIFIED."""
-    if not any(path.is_file() for path in folder.rglob("*")):
+    if not any(_files(folder)):
         return Verdict.DAMAGED, "its folder is empty"
     try:
         recorded = json.loads(digest_file.read_bytes())
@@ -52,13 +60,15 @@ def verify(folder: Path, digest_file: Path) -> tuple[Verdict, str]:
         not isinstance(recorded, dict)
         or not recorded
         or any(
-            not isinstance(digest, dict) or digest.keys() != {"bytes", "sha256"}
+            not isinstance(digest, dict) or digest.keys() not in _KEYS
             for digest in recorded.values()
         )
     ):
         return Verdict.DAMAGED, f"its digest file {digest_file} is garbled"
     present = _digests(folder)
     for name, digest in recorded.items():
+        if name not in present and (folder / name).is_file():
+            continue  # a listing of a bucket that lags
         if name not in present:
             return Verdict.DAMAGED, f"its file {name} is missing"
         if present[name]["bytes"] != digest["bytes"]:
@@ -69,9 +79,19 @@ def verify(folder: Path, digest_file: Path) -> tuple[Verdict, str]:
     return Verdict.VERIFIED, ""
 
 
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
 def _digests(folder: Path) -> dict[str, dict[str, int | str]]:
     digests: dict[str, dict[str, int | str]] = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    if isinstance(folder, files.BucketPath):
+        for item, about in folder.objects().items():
+            checksum = next(str(about[key]) for key in _CHECKSUMS if about.get(key))
+            name = item.relative_to(folder).as_posix()
+            digests[name] = {"bytes": about["size"], "checksum": checksum}
+        return digests
+    for path in sorted(_files(folder)):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         name = path.relative_to(folder).as_posix()

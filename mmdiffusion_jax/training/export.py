@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -63,7 +62,7 @@ def read_safetensors(
         ValueError: a file that is missing, damaged, or not written by `write_safetensors`.
     """
     try:
-        with safe_open(path, "numpy") as opened:
+        with files.local_copy(path) as file, safe_open(file, "numpy") as opened:
             metadata = opened.metadata() or {}
             names = list(opened.keys())
             tensors = {name: opened.get_tensor(name) for name in names}
@@ -73,7 +72,7 @@ def read_safetensors(
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise errors.invalid(
             argument,
-            f"{str(Path(path))!r}, which cannot be read ({type(error).__name__}: {error})",
+            f"{os.fspath(path)!r}, which cannot be read ({type(error).__name__}: {error})",
             "a .safetensors file of exported parameters",
             "export it anew",
         ) from error

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.training.orbax_buckets import for_orbax
 
 
 def named_leaves(
@@ -110,4 +110,4 @@ def read_leaves(folder: str | os.PathLike[str], names: Iterable[str]) -> dict[st
         partial_restore=True,
     )
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        return checkpointer.restore(Path(folder).absolute(), args=args)
+        return checkpointer.restore(for_orbax(folder), args=args)

@@ -121,7 +121,7 @@ def train(
             cost.memory_bytes / 1e6,
         )
         ahead: collections.deque[jax.Array] = collections.deque()
-        window = ProfileWindow(str(workdir / "profile"), monitor.profile)
+        window = ProfileWindow(workdir / "profile", monitor.profile)
         with (
             MetricWriter(workdir, resume_step=start) as writer,
             BestCheckpoint(workdir / "best", options, checkpoints) as best,
@@ -176,10 +176,12 @@ def train(
                         best.offer(index, state, figures, position)
                 except Exception:
                     if saving:
+                        writer.flush()
                         checkpoints.save(index, state, position)
                     raise
                 # After the evaluation, so that a run interrupted in it repeats it.
                 if saving:
+                    writer.flush()
                     checkpoints.save(index, state, position)
                 drawing = _due(index, options.sample_every, options.num_steps)
                 if drawing:

@@ -1,12 +1,15 @@
 """Measures the speed of a run, its share of the peak, and the time it waits for data."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 
+from mmdiffusion_jax import files
 from mmdiffusion_jax.training.flops import program_flops
 
 PEAK_FLOPS: Mapping[str, float] = {
@@ -179,13 +182,14 @@ class ProfileWindow:
         >>> window.after(1, jax.numpy.zeros(()))
     """
 
-    def __init__(self, folder: str, steps: tuple[int, int] | None) -> None:
+    def __init__(self, folder: str | Path, steps: tuple[int, int] | None) -> None:
         self._folder, self._steps, self._open = folder, steps, False
 
     def before(self, step: int) -> None:
         """Begins the recording where the step is the first of the window, or lies within it."""
         if self._steps and not self._open and self._steps[0] <= step <= self._steps[1]:
-            jax.profiler.start_trace(self._folder)
+            self._copied = files.Copied(files.to_path(self._folder))
+            jax.profiler.start_trace(str(self._copied.disk))
             self._open = True
 
     def after(self, step: int, result: Any) -> None:
@@ -198,4 +202,5 @@ class ProfileWindow:
         """Ends the recording if one is going on."""
         if self._open:
             self._open = False
-            jax.profiler.stop_trace()
+            with contextlib.closing(self._copied):
+                jax.profiler.stop_trace()

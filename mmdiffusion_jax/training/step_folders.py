@@ -5,12 +5,17 @@ A folder of checkpoints looks like this::
     <folder>/1000/               one committed step, written by Orbax
     <folder>/digests/1000.json   size and SHA-256 of each of its files, written after the commit
     <folder>/damaged/2000/       a step that did not verify, moved out of the way, never deleted
+
+In a bucket a step has no folder to rename: an object in it, put last, says that it is whole. There
+`<folder>.digests` and `<folder>.damaged` lie beside it, as Orbax deletes what lacks this object.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from orbax.checkpoint._src.path.atomicity_types import COMMIT_SUCCESS_FILE
+
+from mmdiffusion_jax import files
 from mmdiffusion_jax.training import digests
 
 
@@ -25,10 +30,16 @@ class StepFolders:
     folder: Path
 
     def steps(self) -> list[int]:
-        """The steps that have a folder, in rising order, even one that was deleted by half."""
+        """The steps that have a folder, in rising order, even one that was deleted by half.
+
+        In a bucket, those that were written to their end.
+        """
         if not self.folder.is_dir():
             return []
-        return sorted(int(entry.name) for entry in self.folder.iterdir() if entry.name.isdecimal())
+        names = [entry.name for entry in self.folder.iterdir() if entry.name.isdecimal()]
+        if isinstance(self.folder, files.BucketPath):
+            names = [x for x in names if (self.folder / x / COMMIT_SUCCESS_FILE).exists()]
+        return sorted(map(int, names))
 
     def committed(self) -> list[int]:
         """The steps that were written to their end, in rising order; one may be damaged."""
@@ -52,16 +63,21 @@ class StepFolders:
 
     def set_aside(self, steps: list[int]) -> None:
         """Moves steps with their digests to `damaged`, under a name that is free there."""
-        aside = self.folder / "damaged"
+        aside = self._beside("damaged")
         aside.mkdir(exist_ok=True)
         for step in steps:
             name, copies = str(step), 0
             while (aside / name).exists():
                 copies += 1
                 name = f"{step}.{copies}"
-            os.rename(self.folder / str(step), aside / name)
+            files.move(self.folder / str(step), aside / name)
             if self._digest_file(step).exists():
-                os.rename(self._digest_file(step), aside / f"{name}.json")
+                files.move(self._digest_file(step), aside / f"{name}.json")
 
     def _digest_file(self, step: int) -> Path:
-        return self.folder / "digests" / f"{step}.json"
+        return self._beside("digests") / f"{step}.json"
+
+    def _beside(self, name: str) -> Path:
+        if isinstance(self.folder, files.BucketPath):
+            return self.folder.with_name(f"{self.folder.name}.{name}")
+        return self.folder / name

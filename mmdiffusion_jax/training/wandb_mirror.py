@@ -3,6 +3,7 @@
 import importlib
 import json
 import secrets
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ class WandbMirror:
             project=self._project,
             id=kept["id"],
             resume="allow",
-            dir=str(workdir),
+            dir=tempfile.mkdtemp() if files.is_bucket(str(workdir)) else str(workdir),
             name=workdir.resolve().name,
             config=self._config,
         )

@@ -65,9 +65,9 @@ class MetricWriter:
     """Writes scalars and images of a run into its work folder; use it as a context manager.
 
     The scalars go to `<workdir>/metrics.jsonl`, one JSON object a line, and to TensorBoard in
-    `<workdir>/tensorboard`; the images go to `<workdir>/samples` and to TensorBoard, and all of it
-    to another tracker where `mirrored` names one. In a run of several processes only process 0
-    writes, and the calls of the others do nothing.
+    `<workdir>/tensorboard`, in a bucket once a minute; the images go to `<workdir>/samples` and to
+    TensorBoard, and all of it to another tracker where `mirrored` names one. In a run of several
+    processes only process 0 writes, and the calls of the others do nothing.
 
     A run that resumes from step k repeats the steps after k. Their lines of the interrupted run are
     dropped first, with a last line that is not complete.
@@ -92,15 +92,15 @@ class MetricWriter:
     def __init__(self, workdir: str | os.PathLike[str], resume_step: int = 0) -> None:
         if resume_step < 0:
             raise errors.invalid("resume_step", resume_step, "0 or more", "use 0 for a fresh run")
-        self._workdir = Path(workdir)
+        self._workdir = files.to_path(workdir, "workdir")
         self._writes = jax.process_index() == 0
         if not self._writes:
             return
         self._workdir.mkdir(parents=True, exist_ok=True)
-        path = self._workdir / "metrics.jsonl"
-        if path.exists():
-            _truncate(path, resume_step)
-        self._lines = path.open("a", encoding="utf-8")
+        file = self._workdir / "metrics.jsonl"
+        known = _whole_lines(file) if file.exists() else []
+        kept = [text + b"\n" for text, line in known if line["step"] <= resume_step]
+        self._lines = files.LineWriter(file, kept)
         self._tensorboard = _Events(self._workdir / "tensorboard", resume_step + 1)
         self._mirror = _mirror.get()
         if self._mirror is not None:
@@ -144,9 +144,7 @@ class MetricWriter:
         shown = {
             name: value if math.isfinite(value) else str(value) for name, value in values.items()
         }
-        with files.naming(self._lines.name):
-            self._lines.write(json.dumps({"step": int(step), **shown}, allow_nan=False) + "\n")
-            self._lines.flush()
+        self._lines.append(json.dumps({"step": int(step), **shown}, allow_nan=False) + "\n")
         self._tensorboard.scalars(step, values)
         if self._mirror is not None:
             self._mirror.write(step, values)
@@ -198,7 +196,12 @@ class MetricWriter:
             >>> MetricWriter.image_path("w", 7, "grid").name
             'grid_00000007.png'
         """
-        return Path(workdir) / "samples" / f"{name}_{step:08d}.png"
+        return files.to_path(workdir) / "samples" / f"{name}_{step:08d}.png"
+
+    def flush(self) -> None:
+        """Has every line written, before a checkpoint says that its steps are done."""
+        if self._writes:
+            self._lines.flush()
 
     def close(self, failed: bool = False) -> None:
         """Flushes and closes the files; the `with` block calls it.
@@ -209,7 +212,7 @@ class MetricWriter:
         if not self._writes:
             return
         try:
-            with contextlib.closing(self._tensorboard), files.naming(self._lines.name):
+            with contextlib.closing(self._tensorboard):
                 self._lines.close()
         finally:
             if self._mirror is not None:
@@ -232,8 +235,9 @@ class _Events:
         self._summary, self._event = summary, event_pb2.Event
         folder.mkdir(exist_ok=True)
         self._folder = str(folder)
+        self._copied = files.Copied(folder)
         # Its own names go by the second and the host, and would fall upon a file of before.
-        self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        self._writer = EventsWriter(str(self._copied.disk / "events"), f".{os.getpid()}")
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._append(step=purge_step, session_log=start)
 
@@ -250,7 +254,7 @@ class _Events:
 
     def close(self) -> None:
         """Flushes and closes the file."""
-        with files.naming(self._folder):
+        with contextlib.closing(self._copied), files.naming(self._folder):
             self._writer.close()
 
     def _append(self, **fields: Any) -> None:
@@ -260,6 +264,7 @@ class _Events:
     def _flush(self) -> None:
         with files.naming(self._folder):
             self._writer.flush()
+        self._copied.copy_if_due()
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -282,14 +287,14 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """
     return [
         {name: float(value) if isinstance(value, str) else value for name, value in line.items()}
-        for _, line in _whole_lines(Path(path))
+        for _, line in _whole_lines(files.to_path(path))
     ]
 
 
 def _whole_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
     # A stopped machine can leave zero bytes or half a character at the end: read bytes, and leave
     # out the last line if it does not parse, even with its line break.
-    raw = path.read_bytes().split(b"\n")[:-1]
+    raw = files.read_lines(path).split(b"\n")[:-1]
     lines = []
     for number, text in enumerate(raw, start=1):
         try:
@@ -307,12 +312,6 @@ def _whole_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
                 "mend or remove the line",
             )
     return lines
-
-
-def _truncate(path: Path, step: int) -> None:
-    kept = [text + b"\n" for text, line in _whole_lines(path) if line["step"] <= step]
-    with files.replacing(path) as stream:
-        stream.writelines(kept)
 
 
 def _number(name: str, value: Any) -> float:

@@ -60,8 +60,8 @@ def _half_of_the_folder(original, folder, *arguments, **options):
 
 
 def _half_a_line(original, writer, step, metrics):
-    writer._lines.write(f'{{"step": {step}, "train/lo')
-    writer._lines.flush()
+    writer._lines._stream.write(f'{{"step": {step}, "train/lo')
+    writer._lines._stream.flush()
 
 
 def _half_a_file(original, stream, **arrays):

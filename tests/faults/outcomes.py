@@ -5,12 +5,13 @@ import json
 import jax
 import numpy as np
 
-from mmdiffusion_jax import experiment, training
+from mmdiffusion_jax import experiment, files, training
 
 
 def outcome(workdir, template):
     """All that does not depend on the machine, to compare by ==; `template` is a state."""
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    text = files.read_lines(workdir / "metrics.jsonl").decode()
+    lines = [json.loads(line) for line in text.splitlines()]
     contents = {
         "metrics": [{k: v for k, v in x.items() if not k.startswith("speed/")} for x in lines],
         "pictures": {x.name: x.read_bytes() for x in (workdir / "samples").glob("*.png")},

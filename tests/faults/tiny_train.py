@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-from pathlib import Path
 
 import jax
 from absl import app, flags
@@ -23,7 +22,7 @@ def main(argv):
     source = data.ArraySource(tiny.examples())
     if _EXAMPLES.value:
         source = data.open_npz(_EXAMPLES.value)
-    workdir = Path(_WORKDIR.value)
+    workdir = files.to_path(_WORKDIR.value, "workdir")
     workdir.mkdir(parents=True, exist_ok=True)
     first = jax.process_index() == 0
     with files.locked(workdir, "workdir") if first else contextlib.nullcontext():

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 
 import jax
@@ -185,7 +186,7 @@ def test_a_failed_page_leaves_the_one_before(tmp_path, monkeypatch):
     folder = make_run(tmp_path / "w")
     report.write(folder)
     before = (folder / "report.html").read_bytes()
-    monkeypatch.setattr(files.os, "fsync", lambda number: 1 / 0)
+    monkeypatch.setattr(os, "fsync", lambda number: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         report.write(folder)
     assert (folder / "report.html").read_bytes() == before

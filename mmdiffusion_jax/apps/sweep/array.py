@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import shlex
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from mmdiffusion_jax import errors, files
 from mmdiffusion_jax.apps.sweep.expand import SweepRun
@@ -53,6 +54,8 @@ def write_array(
         (run.workdir / EXIT_CODE_FILE).unlink(missing_ok=True)
     text = "".join(shlex.join(run.arguments) + "\n" for run in runs)
     root = files.writable_folder(workdir, "workdir")
+    if isinstance(root, files.BucketPath):
+        root = Path.cwd()  # SLURM writes its logs, and its script reads the file, on disks alone
     root.mkdir(parents=True, exist_ok=True)
     file = root / f"runs-{hashlib.sha256(text.encode()).hexdigest()[:8]}.txt"
     files.write_text(file, text)

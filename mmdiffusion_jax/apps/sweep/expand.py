@@ -72,7 +72,7 @@ def expand_sweep(config: str, workdir: str, extra: Sequence[str] = ()) -> list[S
                 "further flags of train.py alone, as --config.x=y",
                 "leave it out or mend it",
             )
-    root = files.local_path(workdir, "workdir")
+    root = files.to_path(workdir, "workdir")
     runs: dict[str, SweepRun] = {}
     for overrides in _read_sweep(config):
         run = _make_run(config, root, overrides, extra)

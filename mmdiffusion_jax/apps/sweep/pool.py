@@ -14,7 +14,7 @@ from mmdiffusion_jax.apps.sweep.expand import SweepRun
 from mmdiffusion_jax.apps.sweep.progress import EXIT_CODE_FILE, progress_of
 from mmdiffusion_jax.training.preemption import StopSignal
 
-_POLL_SECONDS = 0.1
+_POLL_SECONDS, _LOG = 0.1, "log.txt"
 
 
 def train_sweep(
@@ -56,7 +56,7 @@ def train_sweep(
         files.writable_folder(run.workdir, "workdir")
     logging.info("%d runs, %d of them done.", len(runs), len(runs) - len(waiting))
     starts: collections.Counter[str] = collections.Counter()
-    active: dict[str, tuple[SweepRun, subprocess.Popen[bytes]]] = {}
+    active: dict[str, tuple[SweepRun, _Process]] = {}
     codes: dict[str, int] = {}
     terminated = False
     try:
@@ -66,15 +66,15 @@ def train_sweep(
                     run = waiting.popleft()
                     starts[run.name] += 1
                     logging.info("%s: start %d.", run.name, starts[run.name])
-                    active[run.name] = (run, _start(run, train))
+                    active[run.name] = (run, _Process(run, train))
                 time.sleep(_POLL_SECONDS)
                 if stop.received and not terminated:
                     logging.warning("Stopping %d runs; run again to go on.", len(active))
-                    for _, process in active.values():
-                        process.terminate()
+                    for _, started in active.values():
+                        started.process.terminate()
                     terminated = True
-                for name, (run, process) in list(active.items()):
-                    code = process.poll()
+                for name, (run, started) in list(active.items()):
+                    code = started.poll()
                     if code is None:
                         continue
                     del active[name]
@@ -87,9 +87,8 @@ def train_sweep(
                     if codes[name] not in (0, RESTART_CODE):
                         files.write_text(run.workdir / EXIT_CODE_FILE, f"{codes[name]}\n")
     finally:
-        for _, process in active.values():
-            process.kill()
-            process.wait()
+        for _, started in active.values():
+            started.kill()
     if stop.received:
         return RESTART_CODE
     if set(codes.values()) - {0, RESTART_CODE}:
@@ -113,15 +112,37 @@ def sweep_commands(runs: Sequence[SweepRun], train: Sequence[str]) -> list[str]:
     return [shlex.join([*train, *run.arguments]) for run in runs if not progress_of(run).done]
 
 
-def _start(run: SweepRun, train: Sequence[str]) -> subprocess.Popen[bytes]:
-    run.workdir.mkdir(parents=True, exist_ok=True)
-    (run.workdir / EXIT_CODE_FILE).unlink(missing_ok=True)
-    with (run.workdir / "log.txt").open("ab") as log:
-        # A session of its own: Ctrl-C reaches the sweep alone, which then ends its runs.
-        return subprocess.Popen(
-            [*train, *run.arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+class _Process:
+    """A run's process, which writes what it prints to `log.txt` in the workdir."""
+
+    def __init__(self, run: SweepRun, train: Sequence[str]) -> None:
+        run.workdir.mkdir(parents=True, exist_ok=True)
+        (run.workdir / EXIT_CODE_FILE).unlink(missing_ok=True)
+        self._copied, before = files.Copied(run.workdir), run.workdir / _LOG
+        log = self._copied.disk / _LOG
+        if log != before and before.exists():
+            log.write_bytes(before.read_bytes())
+        with log.open("ab") as stream:
+            # A session of its own: Ctrl-C reaches the sweep alone, which then ends its runs.
+            self.process = subprocess.Popen(
+                [*train, *run.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def poll(self) -> int | None:
+        """The exit status, or None while it runs."""
+        code = self.process.poll()
+        if code is None:
+            self._copied.copy_if_due()
+        else:
+            self._copied.close()
+        return code
+
+    def kill(self) -> None:
+        """Ends it at once, if it runs."""
+        self.process.kill()
+        self.process.wait()
+        self._copied.close()
