@@ -32,9 +32,10 @@
 #   --image=IMAGE    a base image with Python and the package's dependencies; the code of this
 #                    folder goes on top of it.
 #
-# --workdir is a folder that all machines share and that outlives them, such as a Filestore share;
-# files are written by their path, so gs:// is refused. Nothing is deleted in the end, and a slice
-# costs until you do:
+# --workdir is gs://BUCKET/FOLDER, for which the machines' service account needs to read, write and
+# delete objects (with gke the image needs the extra cloud), or a folder that all machines share and
+# that outlives them, such as a Filestore share. Nothing is deleted in the end, and a slice costs
+# until you do:
 #
 #   gcloud compute tpus queued-resources delete NAME --zone=ZONE --force
 
@@ -108,10 +109,10 @@ case $mode in
   *) refuse --mode "'$mode'" "queued or gke" "use one of these" ;;
 esac
 require_train_flags "$@"
+extra=train
 for argument in "$@"; do
   if [[ $argument == --workdir=gs://* || $argument == gs://* ]]; then
-    refuse --workdir "'${argument#--workdir=}'" "a folder that all machines mount" \
-      "mount a shared file system and name its folder"
+    extra=cloud
   fi
 done
 
@@ -171,7 +172,7 @@ run gcloud compute tpus tpu-vm scp "$archive" "$name:$folder.tar.gz" "${where[@]
 on_all "mkdir -p $folder && tar -xzf $folder.tar.gz -C $folder && cd $folder && \
 python3 -m pip install --quiet --user uv && \
 { [ -d .venv ] || python3 -m uv venv --quiet --python=3.12 .venv; } && \
-python3 -m uv pip install --quiet --python=.venv --constraint=constraints.txt --editable=.[train] \
+python3 -m uv pip install --quiet --python=.venv --constraint=constraints.txt --editable=.[$extra] \
 'jax[tpu]'"
 if [[ -n $prepare ]]; then
   on_all "$prepare"

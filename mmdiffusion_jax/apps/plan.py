@@ -23,7 +23,8 @@ class Plan:
         parameters: how many the model has.
         flops: of one step of all devices together, as XLA counts them before it optimises:
             products, sums and elementwise work; with `scan_layers` the products alone.
-        state_bytes: of a device: parameters, their average, the optimiser's state.
+        state_bytes: of a device: parameters, their averages, the optimiser's state.
+        checkpoint_bytes: the same of the whole run, each value once, as a checkpoint has it.
         gathered_bytes: of a device: the parameters in use, where fsdp splits the stored ones.
         gradient_bytes: of a device, before they are added up.
         activation_bytes: of a device: what the forward pass keeps for the backward pass, every
@@ -38,6 +39,7 @@ class Plan:
     parameters: int
     flops: float
     state_bytes: int
+    checkpoint_bytes: int
     gathered_bytes: int
     gradient_bytes: int
     activation_bytes: int
@@ -68,6 +70,7 @@ class Plan:
             ("batch of all devices", f"{self.batch_size:,}"),
             ("parameters", f"{self.parameters:,}"),
             ("FLOP a step, all devices", f"{self.flops:.3g}"),
+            ("a checkpoint", _size(self.checkpoint_bytes)),
             ("a device's state", _size(self.state_bytes)),
             ("  parameters gathered", _size(self.gathered_bytes)),
             ("  gradients", _size(self.gradient_bytes)),
@@ -89,6 +92,17 @@ class Plan:
             (f"{steps:,} steps", f"{hours[0]:.3g} to {hours[1]:.3g} hours"),
         )
 
+    def checkpoint_seconds(self, bandwidth: float, hosts: int = 1) -> float:
+        """How long a checkpoint is on its way to a disk or a bucket, while the run goes on.
+
+        Every host writes a part of about the same size: Orbax splits what several have alike.
+
+        Args:
+            bandwidth: bytes a second that a host writes.
+            hosts: how many write at once.
+        """
+        return self.checkpoint_bytes / (bandwidth * hosts)
+
 
 def plan(config: ConfigDict, num_devices: int) -> Plan:
     """Plans a run from shapes alone: nothing is computed, and one CPU is enough.
@@ -102,8 +116,8 @@ def plan(config: ConfigDict, num_devices: int) -> Plan:
 
     Example:
         >>> cost = plan(experiment.read_config_file("configs/smoke.py"), 8)
-        >>> cost.devices, cost.state_bytes == 16 * cost.parameters
-        ((8, 1, 1), True)
+        >>> cost.devices, round(cost.state_bytes / cost.parameters, 2)  # in float32: 4 numbers
+        ((8, 1, 1), 16.0)
     """
     built = experiment.build(config)
     options, steps = built.sharding, built.training
@@ -123,9 +137,13 @@ def plan(config: ConfigDict, num_devices: int) -> Plan:
         )
     mesh = AbstractMesh((data, options.fsdp, options.tensor), sharding.AXES)
     params = built.param_shapes
-    stored = training.state_sharding(mesh, params, options)
-    used = sharding.gathered(stored)
-    held, whole = _bytes(params, stored), _bytes(params, used)
+    used = sharding.gathered(training.state_sharding(mesh, params, options))
+    whole = _bytes(params, used)
+    # Parameters, averages and what the optimiser keeps; the key alone has bits of its own.
+    state = experiment.abstract_state(built, mesh)
+    held = [
+        x for x in jax.tree.leaves(state) if not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    ]
     part = steps.batch_size // (replicas * steps.accumulate)
     batch = _batch(built, part)
     gathered = whole if options.fsdp > 1 else 0
@@ -135,8 +153,8 @@ def plan(config: ConfigDict, num_devices: int) -> Plan:
         batch_size=steps.batch_size,
         parameters=sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)),
         flops=_flops(built, params, batch) * replicas * steps.accumulate,
-        # Parameters, average and AdamW's two moments.
-        state_bytes=4 * held,
+        state_bytes=_bytes(held, [leaf.sharding for leaf in held]),
+        checkpoint_bytes=_bytes(held),
         gathered_bytes=gathered,
         gradient_bytes=whole,
         activation_bytes=_saved_bytes(built, params, batch) // options.tensor,

@@ -34,9 +34,10 @@ class StepFolders:
 
         In a bucket, those that were written to their end.
         """
-        if not self.folder.is_dir():
+        try:
+            names = [entry.name for entry in self.folder.iterdir() if entry.name.isdecimal()]
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        names = [entry.name for entry in self.folder.iterdir() if entry.name.isdecimal()]
         if isinstance(self.folder, files.BucketPath):
             names = [x for x in names if (self.folder / x / COMMIT_SUCCESS_FILE).exists()]
         return sorted(map(int, names))

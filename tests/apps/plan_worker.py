@@ -6,20 +6,39 @@ import runpy
 import sys
 
 import jax
+from ml_collections import ConfigDict
 
 from benchmarks.collectives import collectives
 from mmdiffusion_jax import apps, experiment, training
 from mmdiffusion_jax.apps.plan import _batch
 
-MESHES = ({"data": 2, "fsdp": 4}, {"data": 1}, {"data": 2}, {"data": 4}, {"data": 8}, {"fsdp": 8})
+TWO_BY_FOUR = {"data": 2, "fsdp": 4}
+CASES = (
+    ("dit", TWO_BY_FOUR),
+    ("unet", TWO_BY_FOUR),
+    ("uvit", TWO_BY_FOUR),
+    *(("dit", mesh) for mesh in ({"data": 1}, {"data": 2}, {"data": 4}, {"data": 8}, {"fsdp": 8})),
+    ("unet", {"data": 8}),
+    ("uvit", {"data": 8}),
+)
+
+
+def config_of(name):
+    """A small experiment of each backbone; all are shown what tasks know."""
+    config = runpy.run_path("configs/digits.py")["get_config"]()
+    config.backbone.depth = 1
+    if name != "dit":
+        fields = {"unet": {"channel_mults": (1, 2), "num_res_blocks": 1}, "uvit": {"depth": 3}}
+        width = {"unet": 32, "uvit": 64}[name]
+        config.backbone = ConfigDict({"kind": name, "width": width, **fields[name]})
+    return config
 
 
 def main(numbers):
     records = []
-    for options in [MESHES[number] for number in numbers or range(len(MESHES))]:
-        config = runpy.run_path("configs/digits.py")["get_config"]()
+    for name, options in [CASES[number] for number in numbers or range(len(CASES))]:
+        config = config_of(name)
         config.training.batch_size = 256
-        config.backbone.depth = 1
         config.sharding.min_size = 64
         config.sharding.update(options)
         devices = math.prod(options.values())
@@ -31,7 +50,7 @@ def main(numbers):
         memory = compiled.memory_analysis()
         records.append(
             {
-                "options": options,
+                "case": f"{name} {options}",
                 "flops": [planned.flops, devices * compiled.cost_analysis()["flops"]],
                 "arguments": [planned.state_bytes, memory.argument_size_in_bytes],
                 "temporary": [

@@ -153,7 +153,6 @@ GKE = ("--mode=gke", "--name=n", "--type=tpu7x-16", "--zone=z", "--cluster=c", "
             "`--spot`: got '--spot', expected nothing with --mode=gke",
         ),
         ("tpu_pod.sh", QUEUED, "`--config`: got nothing, expected a flag of launch/train.py"),
-        ("tpu_pod.sh", [*QUEUED, "--", "--config=c", "--workdir=gs://b/w"], "got 'gs://b/w'"),
         ("tpu_pod.sh", [*QUEUED, "--chips=4"], "`--chips`: got '--chips=4', expected one of"),
     ],
 )

@@ -11,15 +11,17 @@ from tests.apps.small import launch, run_python
 
 @pytest.mark.long
 def test_a_plan_is_what_the_compiler_makes_of_it():
-    done = run_python("tests/apps/plan_worker.py", 0, devices=8)
+    done = run_python("tests/apps/plan_worker.py", 0, 1, 2, devices=8)
     assert done.returncode == 0, done.stderr
     for record in json.loads(done.stdout):
-        name = record["options"]
+        name = record["case"]
         for key, tolerance in (("flops", 0.05), ("arguments", 0.03), ("sent", 0.05)):
             planned, compiled = record[key]
             assert abs(planned - compiled) <= tolerance * compiled, (name, key, planned, compiled)
         planned, compiled = record["temporary"]
-        assert 0.9 * compiled <= planned <= 2.5 * compiled, (name, planned, compiled)
+        # Of a small U-Net's results between convolutions a compiler keeps few.
+        most = 3.0 if name.startswith("unet") else 2.5
+        assert 0.9 * compiled <= planned <= most * compiled, (name, planned, compiled)
 
 
 @pytest.mark.long

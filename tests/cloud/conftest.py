@@ -6,7 +6,11 @@ import os
 
 import pytest
 
+from tests.apps.conftest import finished
 from tests.cloud.stores import Store
+from tests.faults.conftest import unharmed
+
+__all__ = ["finished", "unharmed"]
 
 pytest.importorskip("gcsfs")
 pytest.importorskip("s3fs")

@@ -37,7 +37,7 @@ class Proxy:
         self._port, self.log = port, []
         self._adds_generations, self._condition = adds_generations, threading.RLock()
         self._rules, self._lag, self._old = [], None, {}
-        self._act, self._left = None, 0
+        self._act, self._left, self._loses = None, 0, False
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -82,21 +82,26 @@ class Proxy:
         finally:
             self._lag = None
 
-    def at_write(self, number, act):
-        """Calls `act` before the write of this number from now on, counted from 1, goes through."""
-        self._act, self._left = act, number
+    def at_write(self, number, act, is_lost=False):
+        """Calls `act` before the write of this number from now on, which then may be lost.
 
-    def _count_writes(self, method, path):
+        `number` counts from 1.
+        """
+        self._act, self._left, self._loses = act, number, is_lost
+
+    def _count_writes(self, method):
         if method in ("PUT", "POST", "DELETE"):
             self._left -= 1
             if self._left == 0:
                 self._act()
+                if self._loses:
+                    raise ConnectionResetError
 
     def _handle(self, handler):
         body = self._body(handler)
         request = (handler.command, urllib.parse.unquote(handler.path))
         self.log.append(request)
-        self._count_writes(*request)
+        self._count_writes(request[0])
         for rule in self._rules:
             if rule[1] > 0 and rule[2](*request):
                 rule[1], rule[3] = rule[1] - 1, rule[3] + 1
