@@ -42,7 +42,7 @@ def prepare(
     if not size and any(names.values()):
         raise errors.invalid("size", "none", "height,width", "as in --size=64,64")
     sides = parse_size(size) if size else None
-    out = str(files.writable_folder(out, "out"))
+    out = str(files.writable_folder(files.local_path(out, "out"), "out"))
     folder = data.fixed_size.prepare_tfds(dataset, out)
     if sides:
         layout = data.fixed_size.Layout(**names, size=sides)

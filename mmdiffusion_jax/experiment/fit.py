@@ -203,7 +203,9 @@ def make_step_and_state(
     return step, state
 
 
-def abstract_state(built: Experiment, mesh: jax.sharding.Mesh) -> training.TrainState:
+def abstract_state(
+    built: Experiment, mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh
+) -> training.TrainState:
     """What a checkpoint of an experiment holds, as `jax.ShapeDtypeStruct` on a mesh."""
     key = jax.random.key(built.seed)
     options = built.training

@@ -1,6 +1,6 @@
 """Files on disks and in buckets: paths, writes that are whole or not at all, and locks."""
 
-from mmdiffusion_jax.files.buckets import BucketPath, is_bucket
+from mmdiffusion_jax.files.buckets import BucketPath, Stat, is_bucket
 from mmdiffusion_jax.files.leases import LeaseLostError, require_held
 from mmdiffusion_jax.files.lines import LineWriter, read_lines
 from mmdiffusion_jax.files.locks import locked
@@ -23,6 +23,7 @@ __all__ = [
     "Copied",
     "LeaseLostError",
     "LineWriter",
+    "Stat",
     "is_bucket",
     "is_unfinished",
     "local_copy",

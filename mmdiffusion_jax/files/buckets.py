@@ -36,6 +36,10 @@ class Stat:
         st_mtime: seconds since 1970, as the store has them; 0 where it does not say.
         st_mtime_ns: the same in nanoseconds.
         is_directory: whether it is a prefix of objects; Orbax asks.
+
+    Example:
+        >>> Stat(5, 1.5).st_mtime_ns
+        1500000000
     """
 
     st_size: int
@@ -52,6 +56,11 @@ class BucketPath(PosixGPath):
 
     A folder is a prefix of names: it needs no making, and is there while it has objects. A file is
     opened to read it; `files.replacing` writes.
+
+    Example:
+        >>> place = BucketPath("gs://runs/a") / "config.json"
+        >>> str(place), place.name, str(place.parent)
+        ('gs://runs/a/config.json', 'config.json', 'gs://runs/a')
     """
 
     def mkdir(self, mode: int | None = None, parents: bool = False, exist_ok: bool = False) -> None:

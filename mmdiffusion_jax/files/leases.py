@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import tensorstore as ts
@@ -63,6 +64,9 @@ def require_held(path: str | os.PathLike[str]) -> None:
 
     Raises:
         LeaseLostError: this process had a lease on the folder and has lost it.
+
+    Example:
+        >>> require_held("gs://runs/a/config.json")  # nothing holds this folder here
     """
     place = os.fspath(path)
     for folder, lease in list(_held.items()):
@@ -80,6 +84,7 @@ class _Lease:
         self._about = {
             "process": os.getpid(),
             "host": socket.gethostname(),
+            "machine": _machine(),
             "token": self.token,
             "seconds": self._seconds,
         }
@@ -212,9 +217,23 @@ def _named(about: dict[str, Any]) -> str:
     return f"process {about['process']} on {about['host']}"
 
 
+def _machine() -> str:
+    """What says that two processes count alike: a start of the system and a space of numbers.
+
+    Containers may share the name of their host and number their processes by themselves.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
 def _has_ended(about: dict[str, Any]) -> bool:
     """Whether a lock is that of a process of this machine that is no more."""
-    if about.get("host") != socket.gethostname() or not isinstance(about.get("process"), int):
+    if not _machine() or about.get("machine") != _machine():
+        return False
+    if not isinstance(about.get("process"), int):
         return False
     try:
         os.kill(about["process"], 0)

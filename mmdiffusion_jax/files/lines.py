@@ -21,6 +21,10 @@ def read_lines(file: Path) -> bytes:
 
     Raises:
         FileNotFoundError: it is not there.
+
+    Example:
+        >>> len(read_lines(Path("setup.py"))) > 0
+        True
     """
     if not isinstance(file, BucketPath):
         return file.read_bytes()

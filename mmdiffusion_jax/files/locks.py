@@ -32,6 +32,7 @@ def locked(folder: str | os.PathLike[str], argument: str) -> Iterator[None]:
         OSError: the folder cannot be written to.
 
     Example:
+        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder, locked(folder, "workdir"):
         ...     with locked(folder, "workdir"):
         ...         pass

@@ -39,7 +39,7 @@ def local_path(path: str | os.PathLike[str], argument: str) -> Path:
         raise errors.invalid(
             argument,
             repr(text),
-            "a path of a mounted file system",
+            "a path of a mounted file system, as URLs are not supported here",
             "mount it and name its folder, such as /mnt/data",
         )
     expanded = os.path.expanduser(text)
@@ -69,10 +69,17 @@ def to_path(path: str | os.PathLike[str], argument: str = "path") -> Path:
         >>> to_path("https://host/runs", "workdir")
         Traceback (most recent call last):
         ...
-        ValueError: `workdir`: got 'https://host/runs', expected a path of a mounted file system ...
+        ValueError: `workdir`: got 'https://host/runs', expected a path of a mounted file ...
     """
     if isinstance(path, BucketPath) or is_bucket(os.fspath(path)):
         return cast(Path, bucket_path(os.fspath(path), argument))
+    if _URL.match(os.fspath(path)):
+        raise errors.invalid(
+            argument,
+            repr(os.fspath(path)),
+            "a path of a mounted file system, or one in a bucket at gs:// or s3://",
+            "mount it and name its folder, such as /mnt/runs",
+        )
     return local_path(path, argument)
 
 

@@ -163,7 +163,15 @@ def local_copy(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def move(source: Path, target: Path) -> None:
-    """Renames a file or a folder; in a bucket it is copied, then deleted."""
+    """Renames a file or a folder; in a bucket it is copied, then deleted.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_text(f"{folder}/a", "text")
+        ...     move(Path(folder, "a"), Path(folder, "b"))
+        ...     os.listdir(folder)
+        ['b']
+    """
     if isinstance(source, BucketPath):
         objects = list(source.objects())
         for item in objects:
@@ -240,7 +248,14 @@ def _try_lock(stream: IO[bytes]) -> bool:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a text file in UTF-8, as `replacing` does, in a folder that is there."""
+    """Writes a text file in UTF-8, as `replacing` does, in a folder that is there.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_text(f"{folder}/a", "λ = 0.1")
+        ...     Path(folder, "a").read_text(encoding="utf-8")
+        'λ = 0.1'
+    """
     with replacing(path) as stream:
         stream.write(text.encode())
 

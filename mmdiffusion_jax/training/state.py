@@ -7,7 +7,7 @@ from typing import Any, Concatenate
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from mmdiffusion_jax.training.guard import Guard, fresh_guard
 from mmdiffusion_jax.training.sharding import ShardingOptions, state_sharding
@@ -98,7 +98,7 @@ def abstract_state(
     key: jax.Array,
     init: Init,
     optimiser: optax.GradientTransformation,
-    mesh: Mesh,
+    mesh: Mesh | AbstractMesh,
     options: ShardingOptions | None = None,
     widths: Sequence[float] = (),
 ) -> TrainState:

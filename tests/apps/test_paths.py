@@ -1,4 +1,4 @@
-"""Where results go is tried first; `~` is the home folder, and a URL is refused, everywhere."""
+"""Where results go is tried first; `~` is the home folder; URLs are of buckets, and not of data."""
 
 import numpy as np
 import pytest
@@ -102,13 +102,18 @@ def successor():
     return graceful_update.get_config()
 
 
+# Data lie on disks.
+OF_DATA = ("prepare", "fit_features data", "fit_features test", "fit_features path")
+
+
 @pytest.mark.usefixtures("nothing_is_read")
 @pytest.mark.parametrize("name", PATHS)
-def test_a_url_is_refused_at_once(name, monkeypatch, tmp_path):
+def test_a_url_of_no_bucket_is_refused_at_once(name, monkeypatch, tmp_path):
     argument, call = PATHS[name]
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=f"^`{argument}`: got 'gs://bucket/x.*', expected a path"):
-        call("gs://bucket/x")
+    url = "gs://bucket/x" if name in OF_DATA else "hdfs://host/x"
+    with pytest.raises(ValueError, match=f"^`{argument}`: got '{url}.*', expected a path"):
+        call(url)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -137,14 +142,15 @@ def test_paths_in_a_config(key, monkeypatch, tmp_path):
     config.update_from_flattened_dict({key: "~/x.npz"})
     values = traverse_util.flatten_dict(experiment.local_paths(config).to_dict(), sep=".")
     assert values[key] == str(tmp_path / "x.npz")
-    config.update_from_flattened_dict({key: "gs://bucket/x.npz"})
+    scheme = "hdfs" if key == "init_from" else "gs"
+    config.update_from_flattened_dict({key: f"{scheme}://bucket/x.npz"})
     for read in (
         lambda: experiment.local_paths(config),
         lambda: apps.train(config, str(tmp_path / "w")),
         lambda: apps.compare_arms(config, str(tmp_path / "w"), ["multi"], 1),
-        lambda: apps.expand_sweep(SMOKE, "w", [f"--config.{key}=gs://bucket/x.npz"]),
+        lambda: apps.expand_sweep(SMOKE, "w", [f"--config.{key}={scheme}://bucket/x.npz"]),
     ):
-        with pytest.raises(ValueError, match=f"`config.{key}`: got 'gs://bucket/x.npz'"):
+        with pytest.raises(ValueError, match=f"`config.{key}`: got '{scheme}://bucket/x.npz'"):
             read()
     assert list(tmp_path.iterdir()) == []
 

@@ -82,10 +82,18 @@ def test_a_lease_that_is_not_renewed_is_taken_over_after_its_time(folder, short,
 
 def test_the_lease_of_a_process_that_has_ended_here_is_taken_over_at_once(folder):
     for process in (gone(), os.getpid()):
-        write_lock(folder, host=socket.gethostname(), process=process, seconds=60)
+        write_lock(folder, machine=leases._machine(), process=process, seconds=60)
         begun = time.monotonic()
         with files.locked(folder, "workdir"):
             assert time.monotonic() - begun < 10
+
+
+def test_a_process_of_another_container_is_not_taken_for_one_that_has_ended(folder, short):
+    """It may have the name of this host, and a number that nobody has here."""
+    write_lock(folder, host=socket.gethostname(), machine="another", process=gone())
+    begun = time.monotonic()
+    with files.locked(folder, "workdir"):
+        assert time.monotonic() - begun >= 1.2
 
 
 def test_of_many_that_take_an_expired_lease_one_has_it(folder, short):

@@ -107,7 +107,7 @@ def prepare(options: FolderOptions, out: str) -> Prepared:
         ...     open_tfds(prepared.folder, "train").columns
         {'image': ((4, 4, 3), dtype('uint8'))}
     """
-    folder = files.writable_folder(out, "out")
+    folder = files.writable_folder(files.local_path(out, "out"), "out")
     recorded = _recorded(folder)
     listing = list_folder(options, folder)
     if options.strict and listing.unreadable:
