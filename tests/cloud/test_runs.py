@@ -122,7 +122,6 @@ def test_every_command_works_in_a_bucket(finished, store, place, tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    run("train", *SMALL, f"--workdir={workdir}", data, "--config.training.num_steps=4")
     run("train", *SMALL, f"--workdir={workdir}", data)
     ours = outcomes.outcome_of_launch(files.to_path(workdir))
     assert outcomes.differences(ours, outcomes.outcome_of_launch(finished)) == []
@@ -139,7 +138,9 @@ def test_every_command_works_in_a_bucket(finished, store, place, tmp_path):
     exported = (files.to_path(place) / "model.safetensors").read_bytes()
     assert exported == (tmp_path / "model.safetensors").read_bytes()
     run("update", *SUCCESSOR, f"--workdir={place}/new", f"--from={workdir}", data)
-    run("compare_update", f"--workdir={place}/new", "--error_increase=9", "--new_mistakes=9")
+    easy = ("--error_increase=1", "--negative_flips=1", "--denoiser_ratio=99", "--retrieval_loss=1")
+    run("compare_update", f"--workdir={place}/new", *easy)
+    assert (files.to_path(place) / "new" / "report.png").stat().st_size > 10_000
     run("report", f"--workdir={place}/new")
     run("train", *SMALL, f"--workdir={place}/fine", data, f"--config.init_from={workdir}")
     assert b"step" in (files.to_path(place) / "fine" / "report.html").read_bytes()

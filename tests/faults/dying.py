@@ -186,7 +186,8 @@ def fill_the_disk_of_metrics(count):
     """Has the count-th line of metrics go to a device that is always full."""
 
     def full(original, writer, step, metrics):
-        writer._lines = open("/dev/full", "a")  # noqa: SIM115
+        writer._lines._file = Path("/dev/full")
+        writer._lines._stream = writer._lines._file.open("a")
 
     _at_call(writers.MetricWriter, "write", count, first=full, fault=lambda: None)
 
