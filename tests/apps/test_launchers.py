@@ -359,6 +359,14 @@ def test_a_sweep_is_submitted(machine, tmp_path):
 # Cloud TPUs.
 
 
+@pytest.mark.parametrize(("workdir", "extra"), [("/mnt/w", "train"), ("gs://b/w", "cloud")])
+def test_machines_of_a_slice_get_what_a_workdir_needs(machine, workdir, extra):
+    train = ("--config=c.py", f"--workdir={workdir}")
+    done = machine.run("tpu_pod.sh", *QUEUED, "--dry-run", "--", *train)
+    assert done.returncode == 0, done.stderr
+    assert f"--editable=.[{extra}]" in done.stdout.replace("\\", "")
+
+
 def test_a_queued_slice(machine):
     flags = (*QUEUED, "--project=p", "--spot", "--prepare=sudo mount x /mnt", "--poll=1")
     shown = commands(machine.run("tpu_pod.sh", *flags, "--dry-run", "--", *TRAIN))
