@@ -139,11 +139,7 @@ def plan(config: ConfigDict, num_devices: int) -> Plan:
     params = built.param_shapes
     used = sharding.gathered(training.state_sharding(mesh, params, options))
     whole = _bytes(params, used)
-    # Parameters, averages and what the optimiser keeps; the key alone has bits of its own.
-    state = experiment.abstract_state(built, mesh)
-    held = [
-        x for x in jax.tree.leaves(state) if not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
-    ]
+    state = jax.tree.leaves(experiment.abstract_state(built, mesh))
     part = steps.batch_size // (replicas * steps.accumulate)
     batch = _batch(built, part)
     gathered = whole if options.fsdp > 1 else 0
@@ -153,8 +149,8 @@ def plan(config: ConfigDict, num_devices: int) -> Plan:
         batch_size=steps.batch_size,
         parameters=sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)),
         flops=_flops(built, params, batch) * replicas * steps.accumulate,
-        state_bytes=_bytes(held, [leaf.sharding for leaf in held]),
-        checkpoint_bytes=_bytes(held),
+        state_bytes=_bytes(state, [leaf.sharding for leaf in state]),
+        checkpoint_bytes=_bytes(state),
         gathered_bytes=gathered,
         gradient_bytes=whole,
         activation_bytes=_saved_bytes(built, params, batch) // options.tensor,

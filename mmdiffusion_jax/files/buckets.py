@@ -203,12 +203,17 @@ def require_writable(folder: BucketPath, argument: str, shown: os.PathLike[str])
         store(folder).rm_file(probe)
     # What the libraries raise on a missing bucket or permission shares no type.
     except Exception as error:
-        raise errors.invalid(
-            argument,
-            f"{shown}, which cannot be written to ({reason(error)})",
-            "a folder in a bucket that exists, where these credentials may write and delete",
-            "make the bucket, or log in with others",
-        ) from error
+        raise not_writable(shown, argument, error) from error
+
+
+def not_writable(shown: os.PathLike[str], argument: str, error: Exception) -> ValueError:
+    """What to raise where a store refused to write."""
+    return errors.invalid(
+        argument,
+        f"{shown}, which cannot be written to ({reason(error)})",
+        "a folder in a bucket that exists, where these credentials may write and delete",
+        "make the bucket, or log in with others",
+    )
 
 
 def reason(error: BaseException) -> str:

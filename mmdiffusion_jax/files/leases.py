@@ -21,7 +21,7 @@ import tensorstore as ts
 from absl import logging
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.files.buckets import BucketPath, open_kvstore, reason, require_writable
+from mmdiffusion_jax.files.buckets import BucketPath, not_writable, open_kvstore, require_writable
 
 SECONDS = 60.0
 """How long a lease lasts without being renewed."""
@@ -103,19 +103,9 @@ class _Lease:
             holder = self._wait_and_put()
         # What the stores raise on a missing bucket or permission shares no type.
         except Exception as error:
-            raise errors.invalid(
-                self._argument,
-                f"{self._folder}, which cannot be written to ({reason(error)})",
-                "a folder in a bucket that exists, where these credentials may write",
-                "make the bucket, or log in with others",
-            ) from error
+            raise not_writable(self._folder, self._argument, error) from error
         if holder is not None:
-            raise errors.invalid(
-                self._argument,
-                f"{self._folder}, which {holder} is writing to",
-                "a folder of its own for every run at a time",
-                "wait for that one, stop it, or choose another folder",
-            )
+            raise in_use(self._folder, self._argument, holder)
         self._thread.start()
 
     def require(self) -> None:
@@ -192,7 +182,7 @@ class _Lease:
 
     def _holder(self) -> str:
         try:
-            return _named(_parsed(self._store.read(_NAME).result().value))
+            return holder_of(self._store.read(_NAME).result().value)
         except Exception:
             return "another process"
 
@@ -203,7 +193,22 @@ def _missing() -> bytes:
     return memory.read(_NAME).result().stamp.generation
 
 
-def _parsed(value: bytes) -> dict[str, Any]:
+def in_use(folder: str | os.PathLike[str], argument: str, holder: str) -> ValueError:
+    """What to raise where another process holds a folder."""
+    return errors.invalid(
+        argument,
+        f"{folder}, which {holder} is writing to",
+        "a folder of its own for every run at a time",
+        "wait for that one, stop it, or choose another folder",
+    )
+
+
+def holder_of(lock: str | bytes) -> str:
+    """Who has written a lock."""
+    return _named(_parsed(lock))
+
+
+def _parsed(value: str | bytes) -> dict[str, Any]:
     try:
         about = json.loads(value)
     except ValueError:
@@ -231,7 +236,8 @@ def _machine() -> str:
 
 def _has_ended(about: dict[str, Any]) -> bool:
     """Whether a lock is that of a process of this machine that is no more."""
-    if not _machine() or about.get("machine") != _machine():
+    machine = _machine()
+    if not machine or about.get("machine") != machine:
         return False
     if not isinstance(about.get("process"), int):
         return False

@@ -40,7 +40,7 @@ class LineWriter:
 
     Args:
         file: may be there.
-        kept: the lines that it is to begin with, in place of those it has; None to keep them all.
+        kept: the lines that it is to begin with, in place of those it has.
 
     Example:
         >>> import tempfile
@@ -52,15 +52,12 @@ class LineWriter:
         b'1\n'
     """
 
-    def __init__(self, file: Path, kept: Iterable[bytes] | None = None) -> None:
+    def __init__(self, file: Path, kept: Iterable[bytes] = ()) -> None:
         self._file, self._number = file, 0
         self._in_bucket = isinstance(file, BucketPath)
         self._text, self._waits, self._put = "", False, -float("inf")
-        if kept is None and self._in_bucket:
-            kept = [read_lines(file)] if file.exists() else []
-        if kept is not None:
-            with replacing(file) as stream:
-                stream.writelines(kept)
+        with replacing(file) as stream:
+            stream.writelines(kept)
         if self._in_bucket:
             for part in _parts(file):
                 part.unlink(missing_ok=True)

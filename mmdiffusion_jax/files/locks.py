@@ -11,9 +11,8 @@ from typing import IO
 import filelock
 from absl import logging
 
-from mmdiffusion_jax import errors
 from mmdiffusion_jax.files.buckets import BucketPath
-from mmdiffusion_jax.files.leases import leased
+from mmdiffusion_jax.files.leases import holder_of, in_use, leased
 from mmdiffusion_jax.files.places import to_path
 
 
@@ -58,12 +57,7 @@ def locked(folder: str | os.PathLike[str], argument: str) -> Iterator[None]:
             )
             is_ours = True
         if not is_ours:
-            raise errors.invalid(
-                argument,
-                f"{folder}, which {_holder(stream)} is writing to",
-                "a folder of its own for every run at a time",
-                "wait for that one, stop it, or choose another folder",
-            )
+            raise in_use(folder, argument, _holder(stream))
         stream.truncate(0)
         stream.write(json.dumps({"process": os.getpid(), "host": socket.gethostname()}) + "\n")
         stream.flush()
@@ -71,10 +65,9 @@ def locked(folder: str | os.PathLike[str], argument: str) -> Iterator[None]:
 
 
 def _holder(stream: IO[str]) -> str:
-    stream.seek(0)
     try:
-        holder = json.loads(stream.read())
-        return f"process {holder['process']} on {holder['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
+        stream.seek(0)
+        return holder_of(stream.read())
+    except OSError:
         # Windows does not let others read what is locked.
         return "another process"

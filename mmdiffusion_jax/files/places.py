@@ -71,7 +71,9 @@ def to_path(path: str | os.PathLike[str], argument: str = "path") -> Path:
         ...
         ValueError: `workdir`: got 'https://host/runs', expected a path of a mounted file ...
     """
-    if isinstance(path, BucketPath) or is_bucket(os.fspath(path)):
+    if isinstance(path, BucketPath):
+        return cast(Path, path)
+    if is_bucket(os.fspath(path)):
         return cast(Path, bucket_path(os.fspath(path), argument))
     if _URL.match(os.fspath(path)):
         raise errors.invalid(

@@ -154,7 +154,7 @@ def test_lines_of_a_run_that_was_killed_while_it_put_them_together_count_once(fo
     whole = files.read_lines(file)
     files.write_text(file, whole.decode())
     assert files.read_lines(file) == whole
-    files.LineWriter(file).close()
+    files.LineWriter(file, [files.read_lines(file)]).close()
     assert file.read_bytes() == whole
 
 

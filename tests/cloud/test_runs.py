@@ -9,6 +9,7 @@ import time
 import pytest
 
 from mmdiffusion_jax import files
+from mmdiffusion_jax.files import buckets
 from tests.apps.small import SMALL, launch
 from tests.cloud import lives
 from tests.faults import dying, outcomes, tiny
@@ -56,11 +57,9 @@ def lose(place):
     def take_over():
         about = {"process": 7, "host": "elsewhere", "token": "x", "seconds": 60, "turn": 1}
         (files.to_path(place) / "lock").unlink()
-        with files.whole.tempfile.NamedTemporaryFile() as stream:
-            stream.write(json.dumps(about).encode())
-            stream.flush()
-            files.whole._put(files.to_path(stream.name), files.to_path(f"{place}/lock"))
-        dying.time.sleep(4.0)
+        lock = files.to_path(f"{place}/lock")
+        buckets.store(lock).pipe_file(str(lock), json.dumps(about).encode())
+        time.sleep(4.0)
 
     lives.shorten_leases(4.0)
     dying._at_call(dying.speed.Stopwatch, "count", 5, fault=take_over)
