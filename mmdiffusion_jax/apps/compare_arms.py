@@ -1,6 +1,7 @@
 """Compares multi-task with single-task training: same backbone, budget and judges."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,9 +51,10 @@ def compare_arms(
     as the reference; under "flops" and "time" the runs of an arm together have as many operations,
     or take as long by the time of a step that the first call measured. Judges and features are
     fitted once, on training data, and serve all arms; what they make of shams stands above the
-    table, and below it how a support vector machine reads the labels. The same call again goes on
-    where it stopped. It writes `comparison.json`, `comparison.md`, `comparison.png`, `costs.json`
-    and `features.safetensors` (the network of the judges; `features.json` says what it was fitted
+    table, and below it how a support vector machine reads the labels. Likelihoods are left out, as
+    those of arms with other modalities are of other dimensions. The same call again goes on where
+    it stopped. It writes `comparison.json`, `comparison.md`, `comparison.png`, `costs.json` and
+    `features.safetensors` (the network of the judges; `features.json` says what it was fitted
     to) and a page of all, `report.html`, into `workdir`, and a folder for each run with its
     checkpoints, figures and sheets of samples.
 
@@ -104,6 +106,7 @@ def compare_arms(
     judges = evaluation.sham_test(real)
     fitted = experiment.open_data(config)[0] if config.data.kept else splits[0]
     outsiders = list(evaluation.labels_by_svm(experiment.build(config), fitted, splits[1]))
+    write = functools.partial(_write, folder, runs, costs, real, judges, outsiders)
     table = ""
     for seed in range(settings.seed, settings.seed + num_seeds):
         for budget in budgets:
@@ -113,14 +116,18 @@ def compare_arms(
                     num_steps = whole
                 figures: dict[str, float] = {}
                 counts_of: dict[str, int] = {}
+                is_new = False
                 for part, part_config in parts.items():
                     place = folder / f"{arm}-{part}-{num_steps}-seed{seed}"
-                    record = _run(part_config, str(place), num_steps, seed, real, splits)
+                    record, trained = _run(part_config, str(place), num_steps, seed, real, splits)
+                    is_new |= trained
                     figures |= record["figures"]
                     counts_of |= record.get("num_examples", {})
                 steps_of = dict.fromkeys(parts, num_steps)
                 runs.append(ArmRun(budget, arm, seed, steps_of, figures, counts_of))
-                table = _write(folder, runs, costs, real, judges, outsiders)
+                # What earlier calls trained is drawn and written with the rest.
+                table = write() if is_new else ""
+    table = table or write()
     print(table)
     return table
 
@@ -176,8 +183,8 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _run(
     config: ConfigDict, workdir: str, num_steps: int, seed: int, real: RealData, splits: Splits
-) -> dict[str, Any]:
-    """Trains and evaluates one run, or reads the figures of an earlier call."""
+) -> tuple[dict[str, Any], bool]:
+    """Trains and evaluates one run, or reads the figures of an earlier call; whether it is new."""
     config = config.copy_and_resolve_references()
     config.seed, config.training.num_steps = seed, num_steps
     # The evaluation comes after training, by the judges of all runs.
@@ -192,7 +199,7 @@ def _run(
     if file.exists():
         record = json.loads(file.read_text(encoding="utf-8"))
         if record["key"] == _plain(key):
-            return record
+            return record, False
     logging.info("%s: %d steps.", workdir, num_steps)
     train_to_the_end(config, workdir)
     _, built, params = load(workdir)
@@ -200,7 +207,7 @@ def _run(
     def draw(title: str, samples: Mapping[str, np.ndarray]) -> None:
         _draw(built.model, samples, files.to_path(workdir) / f"{title}.png")
 
-    figures = list(evaluation.evaluate(built, params, *splits, real, draw))
+    figures = list(evaluation.evaluate(built, params, *splits, real, draw, likelihoods=False))
     for figure in figures:
         if figure.value is None:
             logging.info("%s: %s is left out: %s.", workdir, figure.name, figure.reason)
@@ -210,7 +217,7 @@ def _run(
         "num_examples": evaluation.counts_of(figures),
     }
     files.write_text(file, json.dumps(record, indent=1))
-    return record
+    return record, True
 
 
 def _draw(model: MultiModalModel, samples: Mapping[str, np.ndarray], file: Path) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from absl import logging
+from ml_collections import ConfigDict
 
 from mmdiffusion_jax import data, evaluation, experiment, files, report
 from mmdiffusion_jax.apps.train import load, open_moved_data
-from mmdiffusion_jax.evaluation import Figure, ShamTest
+from mmdiffusion_jax.evaluation import Figure, RealData, ShamTest
 
 # Longer than the names of most figures, as a line is printed before the next name is known.
 _WIDTH = 40
@@ -27,6 +28,7 @@ def evaluate(
 
     Before the figures comes what their judges make of real images and of shams, with a warning for
     each that a judge takes for real.
+    Judges are fitted once for workdirs in a row whose configs differ in nothing that concerns them.
     A figure that these data do not allow is left out, and the reason is printed in its place.
     `metrics.json` has {figure: value}, and beside these `num_examples` {figure: how many examples
     it counts}, `left_out` {figure: reason} and the name of the `features`, if any. Where the
@@ -51,15 +53,19 @@ def evaluate(
     for workdir in workdirs:
         experiment.read_config(workdir)
     runs = []
+    judging: dict[str, tuple[RealData, ShamTest]] = {}
     for workdir in workdirs:
         config, built, params = load(workdir, options, checkpoint)
         train, test = open_moved_data(workdir, config, places)
         print(f"# {workdir}: {_presence(built.model.modalities, test)}", flush=True)
         real, shams = None, None
         if evaluation.RealData.serves(built):
-            real = evaluation.RealData(built, train, test)
-            real.check()
-            shams = evaluation.sham_test(real)
+            key = _judged(config)
+            if key not in judging:
+                real = evaluation.RealData(built, train, test)
+                real.check()
+                judging = {key: (real, evaluation.sham_test(real))}
+            real, shams = judging[key]
             print(shams.report(), flush=True)
             print(f"Features: {real.features_name}", flush=True)
         figures = []
@@ -72,6 +78,14 @@ def evaluate(
     if len(runs) > 1:
         print("\n".join(_spread([evaluation.values_of(figures) for figures in runs])))
     return runs
+
+
+def _judged(config: ConfigDict) -> str:
+    """What real data and their judges depend on, the same of runs that differ in their seeds."""
+    values = config.to_dict()
+    for section in ("seed", "training", "init_from", "loss", "sampling"):
+        values.pop(section, None)
+    return json.dumps(values, sort_keys=True, default=str)
 
 
 def _presence(names: Iterable[str], test: data.Source) -> str:

@@ -17,7 +17,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from mmdiffusion_jax import errors, experiment, files, shipped
-from mmdiffusion_jax.training import CheckpointError
+from mmdiffusion_jax.training import CheckpointError, rare_collections
 from mmdiffusion_jax.training.preemption import Interrupt
 
 RESTART_CODE = 75
@@ -42,7 +42,8 @@ def start(main: Callable[[list[str]], None]) -> None:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
         try:
-            main(argv)
+            with rare_collections():
+                main(argv)
             # All is done and saved, and nothing is left to be stopped while Python ends.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             return

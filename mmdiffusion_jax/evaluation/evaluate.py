@@ -24,10 +24,12 @@ def evaluate(
     test: data.Source,
     real: RealData | None = None,
     on_samples: Callable[[str, Mapping[str, np.ndarray]], None] | None = None,
+    likelihoods: bool = True,
 ) -> Iterator[Figure]:
     """Every figure about a trained model, measured on test examples and samples.
 
-    Likelihoods of test examples (`likelihood_figures`), unless `evaluation.num_scored` is 0. Where
+    Likelihoods of test examples (`likelihood_figures`), if they are wanted and
+    `evaluation.num_scored` is not 0. Where
     the primary modality is an image also figures of samples: of all modalities generated jointly,
     and of all others from each one given (`joint_figures`, `conditional_figures`), and whether an
     embedding helps images, jointly and of given labels (`embedding_figures`). Given values are test
@@ -44,6 +46,7 @@ def evaluate(
         real: real data whose judges are fitted already; left out, they are fitted.
         on_samples: is called with the samples of the figures, ("joint", "given_<name>" or
             "given_<name>_one_call", {name: x}).
+        likelihoods: whether likelihoods of test examples are wanted.
 
     Raises:
         ValueError: features or weights from files that do not take the data's images, before
@@ -53,7 +56,8 @@ def evaluate(
         real = RealData(experiment, train, test)
     if real is not None:
         real.check()
-    if experiment.evaluation.num_scored and experiment.formulation.has_bound:
+    likelihoods = likelihoods and bool(experiment.evaluation.num_scored)
+    if likelihoods and experiment.formulation.has_bound:
         yield from likelihood_figures(experiment, params, test)
     if real is None:
         primary = experiment.model.primary

@@ -32,6 +32,7 @@ class Constraint:
     frozen: Any = None
 
 
+@training.rare_collections()
 def fit(
     built: Experiment,
     source: data.Source,

@@ -4,6 +4,7 @@ from mmdiffusion_jax.training.best import BestCheckpoint
 from mmdiffusion_jax.training.checkpoints import CheckpointError, Checkpoints, Restored
 from mmdiffusion_jax.training.export import read_safetensors, tree_digest, write_safetensors
 from mmdiffusion_jax.training.flops import product_flops, program_flops
+from mmdiffusion_jax.training.garbage import rare_collections
 from mmdiffusion_jax.training.leaves import OtherStateError
 from mmdiffusion_jax.training.loop import Monitor, train
 from mmdiffusion_jax.training.options import TrainingOptions
@@ -44,6 +45,7 @@ __all__ = [
     "peak_flops",
     "product_flops",
     "program_flops",
+    "rare_collections",
     "read_metrics",
     "read_safetensors",
     "state_sharding",

@@ -136,13 +136,12 @@ def train(
                 window.before(index)
                 with jax.transfer_guard("disallow"):
                     state, report = compiled(state, batch, *constants)
-                loss = report.scalars["loss"]
-                watch.count(loss)
+                watch.count(report.numbers)
                 pending.append(report)
-                ahead.append(loss)
+                ahead.append(report.numbers)
                 if len(ahead) > _AHEAD:
                     ahead.popleft().block_until_ready()
-                window.after(index, loss)
+                window.after(index, report.numbers)
                 bar.update()
                 # Read once: a later signal ends the run after the next step, which then is saved.
                 stopping = stop.requested(index)

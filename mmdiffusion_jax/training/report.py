@@ -1,11 +1,13 @@
 """The report of a step, the means that are logged of several, and why a step was not finite."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mmdiffusion_jax.means import Mean, Scalar, Worst, join, values
@@ -15,32 +17,83 @@ WORST_T = "worst_t"
 """The scalar of a loss with the t that was drawn for its worst example; no mean."""
 
 
-@jax.tree_util.register_dataclass
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["numbers"], meta_fields=["structure"]
+)
 @dataclasses.dataclass(frozen=True)
 class StepReport:
-    """The report of a step.
+    """The report of a step, made by `StepReport.of`.
+
+    All its numbers are one array, since the host would take longer for dozens of scalars a step
+    than for all else that it does between two of them.
 
     Attributes:
-        scalars: {name: scalar}, `loss` among them.
-        verdict: whether it was left out, see `guard.watch`.
-        finite: {column: whether all its numbers are finite}, for columns of floats.
+        numbers: the scalars one after another, (count,).
+        structure: that of the three pytrees together whose scalars they are.
+
+    Example:
+        >>> report = StepReport.of({"loss": 0.5}, Verdict(0, 0, 0), {"image": True})
+        >>> float(report.scalars["loss"]), report.numbers.shape
+        (0.5, (5,))
     """
 
-    scalars: Mapping[str, Scalar]
-    verdict: Verdict
-    finite: Mapping[str, Any]
+    numbers: Any
+    structure: Any
+
+    @classmethod
+    def of(
+        cls, scalars: Mapping[str, Scalar], verdict: Verdict, finite: Mapping[str, Any]
+    ) -> "StepReport":
+        """The report of these; of arrays on devices it is one, else one of NumPy in float64.
+
+        Args:
+            scalars: {name: scalar}, `loss` among them.
+            verdict: whether it was left out, see `guard.watch`.
+            finite: {column: whether all its numbers are finite}, for columns of floats.
+        """
+        leaves, structure = jax.tree.flatten((dict(scalars), verdict, dict(finite)))
+        if any(isinstance(leaf, jax.Array) for leaf in leaves):
+            dtype = jnp.result_type(jnp.float32, *leaves)
+            return cls(jnp.stack([jnp.asarray(leaf, dtype) for leaf in leaves]), structure)
+        return cls(np.array(leaves, np.float64), structure)
+
+    @property
+    def scalars(self) -> Mapping[str, Scalar]:
+        """{name: scalar}, `loss` among them."""
+        return self._parts[0]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the step was left out, see `guard.watch`."""
+        return self._parts[1]
+
+    @property
+    def finite(self) -> Mapping[str, Any]:
+        """{column: whether all its numbers are finite}, for columns of floats."""
+        return self._parts[2]
+
+    @functools.cached_property
+    def _parts(self) -> tuple[dict[str, Scalar], Verdict, dict[str, Any]]:
+        return jax.tree.unflatten(self.structure, list(self.numbers))
 
     def to_json(self) -> dict[str, Any]:
         """Nested dictionaries of strings, as JSON has no NaN; they give back every digit."""
-        return jax.tree.map(lambda x: repr(float(x)), dataclasses.asdict(self))
+        scalars, verdict, finite = jax.tree.map(lambda x: repr(float(x)), self._parts)
+        return {
+            "scalars": {
+                name: scalar if isinstance(scalar, str) else dataclasses.asdict(scalar)
+                for name, scalar in scalars.items()
+            },
+            "verdict": dataclasses.asdict(verdict),
+            "finite": finite,
+        }
 
     @classmethod
     def from_json(cls, report: Mapping[str, Any]) -> "StepReport":
         """The report that `to_json` was called of.
 
         Example:
-            >>> verdict = Verdict(*(np.float32(0) for _ in range(3)))
-            >>> report = StepReport({"loss": Mean(np.float32(1), np.float32(2))}, verdict, {})
+            >>> report = StepReport.of({"loss": Mean(1.0, 2.0)}, Verdict(0, 0, 0), {})
             >>> float(StepReport.from_json(report.to_json()).scalars["loss"].value)
             0.5
         """
@@ -51,7 +104,7 @@ class StepReport:
             kind = Mean if "total" in value else Worst
             return kind(**{field: float(x) for field, x in value.items()})
 
-        return cls(
+        return cls.of(
             scalars={name: scalar(value) for name, value in report["scalars"].items()},
             verdict=Verdict(**{name: float(x) for name, x in report["verdict"].items()}),
             finite={column: float(x) for column, x in report["finite"].items()},
@@ -87,7 +140,7 @@ def diagnose(step: int, report: StepReport) -> str:
 
     Example:
         >>> scalars = {"loss": float("nan"), "label/loss": Mean(float("nan"), 2), "worst_t": 93.0}
-        >>> diagnose(7, StepReport(scalars, Verdict(1, 1, 0), {"image": True}))
+        >>> diagnose(7, StepReport.of(scalars, Verdict(1, 1, 0), {"image": True}))
         "loss nan at step 7; not finite: 'label/loss'; at t = 93"
     """
     scalars = {name: float(x) for name, x in values(report.scalars).items()}

@@ -182,7 +182,7 @@ def take_step(
         for column, x in batch.items()
         if jnp.issubdtype(x.dtype, jnp.floating)
     }
-    report = StepReport({**scalars, "gradient_norm": norm, **norms}, verdict, finite_columns)
+    report = StepReport.of({**scalars, "gradient_norm": norm, **norms}, verdict, finite_columns)
     return dataclasses.replace(
         state,
         step=state.step + 1,

@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from configs import smoke
-from mmdiffusion_jax import apps, evaluation, metrics, modalities
+from mmdiffusion_jax import apps, baselines, evaluation, metrics, modalities
 from mmdiffusion_jax.apps import costs
 from mmdiffusion_jax.apps.compare_arms import _draw
 from mmdiffusion_jax.apps.costs import measure_costs
@@ -25,7 +25,7 @@ def config(folder):
     config.training.warmup_steps = 1
     config.training.batch_size = 8
     config.evaluation.num_samples = 12
-    config.evaluation.num_scored = 0
+    config.evaluation.num_scored = 12
     config.sampling.batch_size = 12
     return config
 
@@ -111,12 +111,22 @@ def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
     for split in ("train", "test"):
         (tmp_path / f"{split}.npz").rename(tmp_path / f"{split}-moved.npz")
 
+    # No likelihoods, which no table of arms shows.
+    figures = json.loads((tmp_path / "w/multi-joint-4-seed0/figures.json").read_text())["figures"]
+    assert "joint/frechet" in figures
+    assert not [name for name in figures if name.startswith(("bound/", "flow/", "bits_per_dim"))]
+
     # The same call finds all done: nothing is trained or evaluated again, nor are the features,
-    # which another machine would fit a little differently.
+    # which another machine would fit a little differently; and it writes once.
     files = [*(tmp_path / "w").rglob("figures.json"), tmp_path / "w" / "features.safetensors"]
     before = {path: path.stat().st_mtime_ns for path in files}
     assert len(before) == 4
-    compare()
+    drawn = []
+    with monkeypatch.context() as patch:
+        plot = baselines.plot_arms
+        patch.setattr(baselines, "plot_arms", lambda *of: drawn.append(of) or plot(*of))
+        assert compare() == table
+    assert len(drawn) == 1
     assert {path: path.stat().st_mtime_ns for path in before} == before
     again = json.loads((tmp_path / "w" / "comparison.json").read_text())
     assert again["runs"] == results["runs"]
@@ -126,7 +136,7 @@ def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
     # Other sampling is evaluated anew, with the same parameters.
     states = []
 
-    def look_at(built, *rest):
+    def look_at(built, *rest, likelihoods):
         states.append(built.sampling.num_steps)
         return [evaluation.Figure("joint/frechet", 1.0, 12)]
 

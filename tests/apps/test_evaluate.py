@@ -89,22 +89,48 @@ def test_a_figure_that_is_infinite_is_json(workdirs):
     assert json.loads(Path(one, "metrics.json").read_text())["psnr"] == "inf"
 
 
-def test_what_the_judges_make_of_shams_is_kept_and_shown(workdirs, monkeypatch):
-    one, _ = workdirs
-    shams = evaluation.ShamTest("pixels <b>", {"judge/image_label/accuracy": 0.5})
+@pytest.fixture
+def fitted(monkeypatch):
+    """The judges that were fitted, and what they make of shams."""
+    fitted = []
 
     class Fitted:
         features_name = "pixels <b>"
         serves = staticmethod(lambda built: True)
 
         def __init__(self, *arguments):
-            pass
+            fitted.append(self)
 
         def check(self):
             pass
 
     monkeypatch.setattr(evaluation, "RealData", Fitted)
+    shams = evaluation.ShamTest("pixels <b>", {"judge/image_label/accuracy": 0.5})
     monkeypatch.setattr(evaluation, "sham_test", lambda real: shams)
+    return fitted, shams
+
+
+def test_judges_are_fitted_once_for_runs_that_differ_in_their_seeds(workdirs, fitted, monkeypatch):
+    module = sys.modules[apps.evaluate.__module__]
+    _, built, _ = module.load("", {}, "")
+
+    def load(workdir, options, checkpoint):
+        config = experiment.default_config()
+        config.seed, config.evaluation.judge_steps = configs[workdir]
+        return config, built, workdir
+
+    monkeypatch.setattr(module, "load", load)
+    configs = dict(zip(workdirs, [(0, 2), (1, 2)]))
+    apps.evaluate(list(workdirs))
+    assert len(fitted[0]) == 1
+    configs = dict(zip(workdirs, [(0, 2), (0, 3)]))
+    apps.evaluate(list(workdirs))
+    assert len(fitted[0]) == 3
+
+
+def test_what_the_judges_make_of_shams_is_kept_and_shown(workdirs, fitted):
+    one, _ = workdirs
+    _, shams = fitted
     apps.evaluate([one])
     kept = json.loads(Path(one, "metrics.json").read_text())
     assert kept["features"] == "pixels <b>"

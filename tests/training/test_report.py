@@ -14,7 +14,7 @@ from mmdiffusion_jax.training.report import StepReport, summarise
 
 def report(skipped=0, **scalars):
     verdict = Verdict(np.int32(skipped), np.int32(skipped), np.int32(0))
-    return StepReport({"loss": np.float32(1), **scalars}, verdict, {"x": np.bool_(True)})
+    return StepReport.of({"loss": np.float32(1), **scalars}, verdict, {"x": np.bool_(True)})
 
 
 def labels(*losses):
