@@ -3,6 +3,7 @@
 import collections
 import functools
 import itertools
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -14,10 +15,12 @@ from absl import flags
 
 from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.data.derived import FRESH, Derived, derive
-from mmdiffusion_jax.data.sources import Source
+from mmdiffusion_jax.data.sources import ArraySource, Source
 
 # Batches in memory; grain's default of 500 is meant for single examples.
 _READ_AHEAD = 16
+# Bytes of a batch that is gathered within some tens of microseconds.
+_SMALL = 2**20
 
 
 def train_batches(
@@ -27,7 +30,7 @@ def train_batches(
     seed: int,
     start_example: int = 0,
     rows: np.ndarray | None = None,
-    num_threads: int = 2,
+    num_threads: int | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Endless training batches from one global order of examples.
 
@@ -42,7 +45,9 @@ def train_batches(
         seed: of the order; each epoch is shuffled anew.
         start_example: how many examples were used before, a multiple of `batch_size`.
         rows: which rows of each batch this process reads, rising; left out, all.
-        num_threads: how many threads read ahead.
+        num_threads: how many threads read ahead, 0 for none. Left out, there are 2, or none where
+            the examples are in memory and batches below 1 MiB, as to wake a thread then costs more
+            than it saves.
 
     Yields:
         {column: (rows, …)}.
@@ -70,7 +75,16 @@ def train_batches(
     if not len(rows) or rows[0] < 0 or rows[-1] >= batch_size or (np.diff(rows) < 1).any():
         expected = f"some of 0 … {batch_size - 1}, rising"
         raise errors.invalid("rows", rows, expected, "correct them")
+    if num_threads is None:
+        num_threads = 0 if _are_at_hand(source, len(rows)) else 2
     return _read(source, batch_size, seed, start_example // batch_size, rows, num_threads)
+
+
+def _are_at_hand(source: Source, batch_size: int) -> bool:
+    """Whether batches take less time than to wake a thread for them."""
+    sizes = (math.prod(shape) * dtype.itemsize for shape, dtype in source.columns.values())
+    in_memory = isinstance(source, ArraySource) and source.in_memory
+    return in_memory and batch_size * sum(sizes) < _SMALL
 
 
 def _read(

@@ -39,6 +39,7 @@ class ArraySource:
 
     Attributes:
         left_out: {column: why it is no column of this source}.
+        in_memory: whether no column is in a mapped file.
 
     Raises:
         ValueError: no columns of numbers, columns of different lengths, or no examples.
@@ -57,6 +58,7 @@ class ArraySource:
     ) -> None:
         self._arrays: dict[str, np.ndarray] = {}
         self.left_out = dict(left_out or {})
+        self.in_memory = not any(isinstance(values, np.memmap) for values in arrays.values())
         for column, values in arrays.items():
             array = np.asarray(values)
             if array.dtype.kind in NUMBERS:
