@@ -23,9 +23,10 @@ from mmdiffusion_jax import (
     report,
 )
 from mmdiffusion_jax.apps.costs import kept_costs
+from mmdiffusion_jax.apps.judging import Judging, judged_data, kept_judging
 from mmdiffusion_jax.apps.train import load, train_to_the_end
 from mmdiffusion_jax.baselines import ArmRun, Cost
-from mmdiffusion_jax.evaluation import HIGHER_IS_BETTER, RealData, ShamTest, SvmAccuracy
+from mmdiffusion_jax.evaluation import HIGHER_IS_BETTER, RealData
 from mmdiffusion_jax.networks import MultiModalModel
 
 # Numbers of steps that differ by a smaller share are trained once.
@@ -53,10 +54,10 @@ def compare_arms(
     fitted once, on training data, and serve all arms; what they make of shams stands above the
     table, and below it how a support vector machine reads the labels. Likelihoods are left out, as
     those of arms with other modalities are of other dimensions. The same call again goes on where
-    it stopped. It writes `comparison.json`, `comparison.md`, `comparison.png`, `costs.json` and
-    `features.safetensors` (the network of the judges; `features.json` says what it was fitted
-    to) and a page of all, `report.html`, into `workdir`, and a folder for each run with its
-    checkpoints, figures and sheets of samples.
+    it stopped. It writes `comparison.json`, `comparison.md`, `comparison.png`, `costs.json`,
+    `judging.json` and `features.safetensors` (the network of the judges; `features.json` says what
+    it was fitted to) and a page of all, `report.html`, into `workdir`, and a folder for each run
+    with its checkpoints, figures and sheets of samples.
 
     Args:
         config: of the multi-task model.
@@ -103,10 +104,8 @@ def compare_arms(
     whole = settings.training.num_steps
     counts = {each: baselines.equal_steps(costs, arms[0], whole, each) for each in budgets}
     runs: list[ArmRun] = []
-    judges = evaluation.sham_test(real)
-    fitted = experiment.open_data(config)[0] if config.data.kept else splits[0]
-    outsiders = list(evaluation.labels_by_svm(experiment.build(config), fitted, splits[1]))
-    write = functools.partial(_write, folder, runs, costs, real, judges, outsiders)
+    judging = kept_judging(config, splits, real, folder / "judging.json")
+    write = functools.partial(_write, folder, runs, costs, judging)
     table = ""
     for seed in range(settings.seed, settings.seed + num_seeds):
         for budget in budgets:
@@ -140,13 +139,12 @@ def real_data(config: ConfigDict, splits: Splits, kept: Path) -> RealData:
     """
     config = config.copy_and_resolve_references()
     settings = experiment.read_settings(config)
-    ours = {"judge_steps": settings.evaluation.judge_steps, **dataclasses.asdict(settings.data)}
+    record = judged_data(config)
+    # Records of earlier versions have the names of files in place of their digests.
+    ours = {**record, **{n: x for n, x in dataclasses.asdict(settings.data).items() if n in record}}
     # Judges have whole data, whatever training keeps of them and repeats.
-    for place in ("path", "embedder", "folder", "kept", "portions", "mirrored"):
-        del ours[place]
-    # Digests of files, as files may move; records of earlier versions have their names.
-    digests = experiment.data_digests(config)
-    record = ours | {key.removeprefix("data."): digest for key, digest in digests.items()}
+    for name in ("kept", "portions", "mirrored"):
+        del ours[name], record[name]
     origin = kept.with_suffix(".json")
     if settings.evaluation.features == evaluation.CLASSIFIER and kept.exists():
         names = _plain(ours)
@@ -231,27 +229,18 @@ def _draw(model: MultiModalModel, samples: Mapping[str, np.ndarray], file: Path)
 
 
 def _write(
-    folder: Path,
-    runs: Sequence[ArmRun],
-    costs: Mapping[str, Mapping[str, Cost]],
-    real: RealData,
-    judges: ShamTest,
-    outsiders: Sequence[SvmAccuracy],
+    folder: Path, runs: Sequence[ArmRun], costs: Mapping[str, Mapping[str, Cost]], judging: Judging
 ) -> str:
-    arms = list(costs)
+    arms, shams = list(costs), judging.shams
     table = baselines.arms_table(runs, costs, arms[0], HIGHER_IS_BETTER)
-    table = f"{judges.report()}\n\n{table}\n\nFeatures and judges: {real.features_name}.".strip()
-    try:
-        floor: float | None = real.floor
-    except ValueError:
-        floor = None
-    judged = {n: x for n, x in judges.figures.items() if n.startswith("judge/")}
+    table = f"{shams.report()}\n\n{table}\n\nFeatures and judges: {shams.features}.".strip()
+    judged = {n: x for n, x in shams.figures.items() if n.startswith("judge/")}
     table += "".join(f" {name} {value:.3f}." for name, value in judged.items())
-    table += "".join(f"\n\n{accuracy}" for accuracy in outsiders)
+    table += "".join(f"\n\n{accuracy}" for accuracy in judging.outsiders)
     results = {
-        "features": real.features_name,
-        "frechet_floor": floor,
-        "labels_by_svm": [dataclasses.asdict(accuracy) for accuracy in outsiders],
+        "features": shams.features,
+        "frechet_floor": judging.floor,
+        "labels_by_svm": [dataclasses.asdict(accuracy) for accuracy in judging.outsiders],
         "costs": {a: {p: dataclasses.asdict(c) for p, c in ps.items()} for a, ps in costs.items()},
         "runs": [dataclasses.asdict(run) for run in runs],
     }

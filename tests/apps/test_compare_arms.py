@@ -117,7 +117,7 @@ def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
     assert not [name for name in figures if name.startswith(("bound/", "flow/", "bits_per_dim"))]
 
     # The same call finds all done: nothing is trained or evaluated again, nor are the features,
-    # which another machine would fit a little differently; and it writes once.
+    # which another machine would fit a little differently, nor judges; and it writes once.
     files = [*(tmp_path / "w").rglob("figures.json"), tmp_path / "w" / "features.safetensors"]
     before = {path: path.stat().st_mtime_ns for path in files}
     assert len(before) == 4
@@ -125,6 +125,8 @@ def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         plot = baselines.plot_arms
         patch.setattr(baselines, "plot_arms", lambda *of: drawn.append(of) or plot(*of))
+        for name in ("sham_test", "labels_by_svm"):
+            patch.delattr(evaluation, name)
         assert compare() == table
     assert len(drawn) == 1
     assert {path: path.stat().st_mtime_ns for path in before} == before
