@@ -150,7 +150,8 @@ def train(
                     reports = jax.device_get(pending)
                     means = summarise(reports)
                     writer.write(index, {**_prefixed("train", means), **watch.lap()})
-                    _require_progress(options, index, reports)
+                    if means["skipped_steps"]:
+                        _require_progress(options, index, reports)
                     bar.set_postfix(loss=f"{means['loss']:.4f}")
                     checkpoints.poll()
                     best.poll()

@@ -116,11 +116,12 @@ def summarise(reports: Sequence[StepReport]) -> dict[str, float]:
 
     A mean in which no example of these steps counts is missing. The reports are on the host.
     """
-    taken = [report for report in reports if not report.verdict.skipped] or reports[-1:]
     # In double precision, whether a value comes from a device or from a checkpoint's JSON.
-    stacked = jax.tree.map(
-        lambda *each: np.array(each, np.float64), *(report.scalars for report in taken)
-    )
+    numbers = np.stack([np.asarray(report.numbers, np.float64) for report in reports], axis=1)
+    all_steps = StepReport(numbers, reports[0].structure)
+    taken = all_steps.verdict.skipped == 0
+    taken[-1] |= not taken.any()
+    stacked: dict[str, Scalar] = jax.tree.map(lambda x: x[taken], dict(all_steps.scalars))
     stacked.pop(WORST_T, None)
     means = values(
         {
@@ -130,8 +131,8 @@ def summarise(reports: Sequence[StepReport]) -> dict[str, float]:
         }
     )
     return {name: float(mean) for name, mean in means.items()} | {
-        "skipped_steps": float(sum(report.verdict.skipped for report in reports)),
-        "loss_spikes": float(sum(report.verdict.spike for report in reports)),
+        "skipped_steps": float(all_steps.verdict.skipped.sum()),
+        "loss_spikes": float(all_steps.verdict.spike.sum()),
     }
 
 
