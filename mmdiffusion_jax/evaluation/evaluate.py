@@ -29,14 +29,13 @@ def evaluate(
     """Every figure about a trained model, measured on test examples and samples.
 
     Likelihoods of test examples (`likelihood_figures`), if they are wanted and
-    `evaluation.num_scored` is not 0. Where
-    the primary modality is an image also figures of samples: of all modalities generated jointly,
-    and of all others from each one given (`joint_figures`, `conditional_figures`), and whether an
-    embedding helps images, jointly and of given labels (`embedding_figures`). Given values are test
-    examples, for labels each class in turn. What is restored from a part of it is also
-    restored by one call, which answers with a mean; a draw is farther from the truth. An example
-    counts where all modalities that a figure needs are present. Figures are yielded as they are
-    computed; one without a value has a reason.
+    `evaluation.num_scored` is not 0. Where the primary modality is an image also figures of
+    samples: of all modalities generated jointly, and of all others from each one given
+    (`joint_figures`, `conditional_figures`), and whether an embedding helps images, jointly and of
+    given labels (`embedding_figures`). Given values are test examples, for labels each class in
+    turn. What is restored from a part of it is also restored by one call, which answers with a
+    mean; a draw is farther from the truth. An example counts where all modalities that a figure
+    needs are present. Figures are yielded as they are computed; one without a value has a reason.
 
     Args:
         experiment: the experiment.

@@ -53,7 +53,8 @@ class StepReport:
         """
         leaves, structure = jax.tree.flatten((dict(scalars), verdict, dict(finite)))
         if any(isinstance(leaf, jax.Array) for leaf in leaves):
-            dtype = jnp.result_type(jnp.float32, *leaves)
+            wide = any(getattr(leaf, "dtype", None) == np.float64 for leaf in leaves)
+            dtype = np.float64 if wide else np.float32
             return cls(jnp.stack([jnp.asarray(leaf, dtype) for leaf in leaves]), structure)
         return cls(np.array(leaves, np.float64), structure)
 

@@ -56,3 +56,15 @@ def test_a_report_comes_back_from_json_to_the_last_digit():
     one = report(label=Mean(np.float32(0.1), np.float32(3)), bad=np.float32(np.nan))
     back = StepReport.from_json(json.loads(json.dumps(one.to_json())))
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(one), back)
+
+
+def test_a_report_is_one_array_whatever_its_scalars_are():
+    """Also where JAX is told to refuse mixed dtypes."""
+    verdict = Verdict(jnp.int32(1), jnp.int32(2), jnp.int32(0))
+    scalars = {"loss": jnp.bfloat16(0.5), "label": Mean(jnp.float32(6), jnp.float32(3))}
+    with jax.numpy_dtype_promotion("strict"):
+        one = jax.jit(StepReport.of)(scalars, verdict, {"x": jnp.bool_(True)})
+    assert [leaf.shape for leaf in jax.tree.leaves(one)] == [(7,)]
+    assert float(one.scalars["loss"]) == 0.5
+    assert (float(one.scalars["label"].value), float(one.verdict.in_row)) == (2, 2)
+    assert bool(one.finite["x"])
