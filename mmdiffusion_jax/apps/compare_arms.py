@@ -139,15 +139,14 @@ def real_data(config: ConfigDict, splits: Splits, kept: Path) -> RealData:
     """
     config = config.copy_and_resolve_references()
     settings = experiment.read_settings(config)
-    record = judged_data(config)
-    # Records of earlier versions have the names of files in place of their digests.
-    ours = {**record, **{n: x for n, x in dataclasses.asdict(settings.data).items() if n in record}}
     # Judges have whole data, whatever training keeps of them and repeats.
-    for name in ("kept", "portions", "mirrored"):
-        del ours[name], record[name]
+    of_training = ("kept", "portions", "mirrored")
+    record = {n: x for n, x in judged_data(config).items() if n not in of_training}
     origin = kept.with_suffix(".json")
     if settings.evaluation.features == evaluation.CLASSIFIER and kept.exists():
-        names = _plain(ours)
+        # Records of earlier versions have the names of files in place of their digests.
+        values = dataclasses.asdict(settings.data)
+        names = _plain(record | {n: x for n, x in values.items() if n in record})
         # A network that was put there by hand has no record.
         theirs = json.loads(origin.read_text(encoding="utf-8")) if origin.exists() else names
         different = [

@@ -60,7 +60,7 @@ def evaluate(
         print(f"# {workdir}: {_presence(built.model.modalities, test)}", flush=True)
         real, shams = None, None
         if evaluation.RealData.serves(built):
-            key = _judged(config)
+            key = _judged(config, test)
             if key not in judging:
                 real = evaluation.RealData(built, train, test)
                 real.check()
@@ -80,11 +80,16 @@ def evaluate(
     return runs
 
 
-def _judged(config: ConfigDict) -> str:
-    """What real data and their judges depend on, the same of runs that differ in their seeds."""
+def _judged(config: ConfigDict, test: data.Source) -> str:
+    """What real data and their judges depend on, the same of runs that differ in their seeds.
+
+    Where columns are derived, such as hidden squares, the seed says what test examples have.
+    """
     values = config.to_dict()
-    for section in ("seed", "training", "init_from", "loss", "sampling"):
+    for section in ("training", "init_from", "loss", "sampling"):
         values.pop(section, None)
+    if not isinstance(test, data.Derived):
+        del values["seed"]
     return json.dumps(values, sort_keys=True, default=str)
 
 

@@ -55,8 +55,7 @@ def evaluate(
         real = RealData(experiment, train, test)
     if real is not None:
         real.check()
-    likelihoods = likelihoods and bool(experiment.evaluation.num_scored)
-    if likelihoods and experiment.formulation.has_bound:
+    if likelihoods and experiment.evaluation.num_scored and experiment.formulation.has_bound:
         yield from likelihood_figures(experiment, params, test)
     if real is None:
         primary = experiment.model.primary

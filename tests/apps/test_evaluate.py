@@ -126,6 +126,12 @@ def test_judges_are_fitted_once_for_runs_that_differ_in_their_seeds(workdirs, fi
     configs = dict(zip(workdirs, [(0, 2), (0, 3)]))
     apps.evaluate(list(workdirs))
     assert len(fitted[0]) == 3
+    # The squares that are hidden in test examples depend on the seed.
+    split = data.Derived(data.ArraySource({"label": np.arange(4)}), {}, seed=0)
+    monkeypatch.setattr(experiment, "open_data", lambda config, whole: (split, split))
+    configs = dict(zip(workdirs, [(0, 2), (1, 2)]))
+    apps.evaluate(list(workdirs))
+    assert len(fitted[0]) == 5
 
 
 def test_what_the_judges_make_of_shams_is_kept_and_shown(workdirs, fitted):
