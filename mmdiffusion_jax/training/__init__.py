@@ -7,6 +7,7 @@ from mmdiffusion_jax.training.flops import product_flops, program_flops
 from mmdiffusion_jax.training.garbage import rare_collections
 from mmdiffusion_jax.training.leaves import OtherStateError
 from mmdiffusion_jax.training.loop import Monitor, train
+from mmdiffusion_jax.training.optimiser import make_optimiser
 from mmdiffusion_jax.training.options import TrainingOptions
 from mmdiffusion_jax.training.sharding import (
     ShardingOptions,
@@ -17,7 +18,7 @@ from mmdiffusion_jax.training.sharding import (
 )
 from mmdiffusion_jax.training.speed import compile_step, peak_flops
 from mmdiffusion_jax.training.state import TrainState, abstract_state, create_state
-from mmdiffusion_jax.training.step import make_optimiser, make_step, take_step
+from mmdiffusion_jax.training.step import make_step, take_step
 from mmdiffusion_jax.training.wandb_mirror import WandbMirror
 from mmdiffusion_jax.training.writers import MetricWriter, mirrored, read_metrics
 

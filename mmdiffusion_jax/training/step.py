@@ -14,7 +14,6 @@ from mmdiffusion_jax import errors
 from mmdiffusion_jax.means import Scalar, join
 from mmdiffusion_jax.training.averages import power_decay
 from mmdiffusion_jax.training.guard import watch
-from mmdiffusion_jax.training.options import TrainingOptions
 from mmdiffusion_jax.training.report import StepReport
 from mmdiffusion_jax.training.sharding import gathered
 from mmdiffusion_jax.training.state import TrainState
@@ -25,14 +24,6 @@ Batch = Mapping[str, jax.Array]
 
 Loss = Callable[Concatenate[Any, jax.Array, Batch, ...], tuple[jax.Array, Scalars]]
 """(parameters, key, batch, *constants) → (loss, scalars by name, `loss` among them)."""
-
-_MUON_RMS = 0.2
-# Layers of backbones that are not within: their inputs and outputs, and what modulates norms.
-_OUTER = frozenset(
-    {"patches", "input", "time_1", "time_2", "condition", "context", "context_tokens", "shown"}
-    | {"shown_summary", "shown_places", "modulation", "bottleneck", "prediction", "final"}
-    | {"skip_filters", "skip_weights"}
-)
 
 # Parameters, their averages and the optimiser's state.
 _Trees = tuple[Any, Any, Any]
@@ -45,76 +36,6 @@ class Step(Protocol):
         self, state: TrainState, batch: Batch, /, *constants: Any
     ) -> tuple[TrainState, StepReport]:
         """The state after the step, and a report; the state passed in is given up."""
-
-
-def make_optimiser(options: TrainingOptions, frozen: Any = None) -> optax.GradientTransformation:
-    """AdamW behind a clip of the global gradient norm, or Muon beside it.
-
-    The learning rate rises linearly over `warmup_steps` and falls along a cosine to zero at
-    `num_steps`. The decay of weights is decoupled, and of matrices alone: biases and norms are left
-    out.
-
-    Muon (Jordan et al. 2024) makes the momentum of a matrix orthogonal. It is for the matrices
-    within the backbone: what comes in or goes out (patches, times, contexts, predictions), what
-    modulates norms, encoders and heads stay with AdamW. Its steps have the size of AdamW's, RMS
-    0.2 (Liu et al. 2025), so that both have one learning rate. A convolution is the matrix of its
-    taps and channels; of blocks in a scan each has its own.
-
-    Args:
-        options: the kind, the learning rate's peak, warm-up, number of steps, weight decay and
-            clip.
-        frozen: a pytree of booleans like the parameters, which of them stay as they are; the state
-            is the same with it and without.
-
-    Example:
-        >>> optimiser = make_optimiser(TrainingOptions(learning_rate=1e-3, num_steps=100))
-        >>> state = optimiser.init({"w": jnp.zeros((2, 2))})
-    """
-    warmup_steps = min(options.warmup_steps, options.num_steps - 1)
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, options.learning_rate, warmup_steps, options.num_steps
-    )
-    inner = optax.adamw(schedule, weight_decay=options.weight_decay, mask=_matrices)
-    if options.optimiser == "muon":
-        muon = optax.contrib.muon(
-            schedule,
-            weight_decay=options.weight_decay,
-            muon_weight_dimension_numbers=lambda params: jax.tree.map(_as_matrix, params),
-            consistent_rms=_MUON_RMS,
-        )
-        inner = optax.partition({True: muon, False: inner}, _within)
-    optimiser = optax.chain(optax.clip_by_global_norm(options.gradient_clip), inner)
-    if frozen is None:
-        return optimiser
-
-    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        updates, state = optimiser.update(gradients, state, params)
-        kept = jax.tree.map(lambda u, stays: jnp.zeros_like(u) if stays else u, updates, frozen)
-        return kept, state
-
-    return optax.GradientTransformation(optimiser.init, update)
-
-
-def _matrices(params: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
-
-
-def _within(params: Any) -> Any:
-    """Which parameters are matrices within a backbone."""
-
-    def one(path: Any, leaf: jax.Array) -> bool:
-        names = [str(getattr(part, "key", part)) for part in path]
-        outer = names[0].startswith("modalities_") or not _OUTER.isdisjoint(names)
-        return names[-1] == "kernel" and leaf.ndim > 1 and not outer
-
-    return jax.tree_util.tree_map_with_path(one, params)
-
-
-def _as_matrix(leaf: jax.Array) -> optax.contrib.MuonDimensionNumbers:
-    """Of three axes, the first counts the blocks of a scan; of four, three are inputs."""
-    first = 1 if leaf.ndim == 3 else 0
-    ins = tuple(range(first, leaf.ndim - 1))
-    return optax.contrib.MuonDimensionNumbers(reduction_axis=ins, output_axis=leaf.ndim - 1)
 
 
 def take_step(

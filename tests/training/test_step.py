@@ -9,8 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import torch
-from flax import traverse_util
 
 from mmdiffusion_jax import training
 
@@ -107,50 +105,6 @@ def test_the_other_averages_have_the_width_they_are_named_by(width):
     np.testing.assert_allclose(state.params["square"], 1, rtol=1e-3)
     deviation = np.sqrt(average["square"] - average["k"] ** 2)
     np.testing.assert_allclose(deviation, width, rtol=0.01)
-
-
-def test_muon_is_pytorchs_for_matrices_within_and_adamw_elsewhere():
-    """A linear layer, two blocks of a scan, a convolution of 3 × 3; biases, inputs and heads."""
-    shapes = {
-        ("backbone", "blocks_0", "hidden", "kernel"): (6, 4),
-        ("backbone", "blocks", "hidden", "kernel"): (2, 4, 6),
-        ("backbone", "down_0", "conv", "kernel"): (3, 3, 2, 5),
-        ("backbone", "blocks_0", "hidden", "bias"): (4,),
-        ("backbone", "patches", "kernel"): (4, 6),
-        ("backbone", "blocks_0", "modulation", "kernel"): (4, 6),
-        ("modalities_label", "head", "kernel"): (4, 6),
-    }
-    draw = np.random.default_rng(1).normal
-    params, gradient = (
-        traverse_util.unflatten_dict({n: np.float32(draw(size=x)) for n, x in shapes.items()})
-        for _ in range(2)
-    )
-    options = dataclasses.replace(OPTIONS, optimiser="muon", gradient_clip=math.inf)
-    optimiser = training.make_optimiser(options)
-    updates, _ = optimiser.update(gradient, optimiser.init(params), params)
-    updates, value, g = map(traverse_util.flatten_dict, (updates, params, gradient))
-    matrices = [*shapes][:3]
-    for name in shapes:
-        if name not in matrices:
-            want = -RATE * (np.sign(g[name]) + DECAY * value[name] * (value[name].ndim > 1))
-            np.testing.assert_allclose(updates[name], want, atol=1e-4 * RATE)
-
-    def by_torch(value, gradient):
-        """One step of a matrix (in, out), which PyTorch has as (out, in)."""
-        weight = torch.nn.Parameter(torch.tensor(value.T))
-        weight.grad = torch.tensor(gradient.T)
-        torch.optim.Muon([weight], RATE, weight_decay=DECAY, adjust_lr_fn="match_rms_adamw").step()
-        return weight.detach().numpy().T - value
-
-    close = {"rtol": 0.1, "atol": 0.02 * RATE}  # PyTorch orthogonalises in bfloat16
-    one, stack, conv = matrices
-    np.testing.assert_allclose(updates[one], by_torch(value[one], g[one]), **close)
-    for block in range(2):
-        want = by_torch(value[stack][block], g[stack][block])
-        np.testing.assert_allclose(updates[stack][block], want, **close)
-    flat = lambda x: x.reshape(-1, 5)  # noqa: E731
-    want = by_torch(flat(value[conv]), flat(g[conv]))
-    np.testing.assert_allclose(flat(updates[conv]), want, **close)
 
 
 def test_parts_of_a_batch_are_rows_a_stride_apart_with_keys_of_their_own():
