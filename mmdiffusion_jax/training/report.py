@@ -115,8 +115,11 @@ class StepReport:
 def summarise(reports: Sequence[StepReport]) -> dict[str, float]:
     """Means over the steps that were not left out, and how many were left out or spikes.
 
-    A mean in which no example of these steps counts is missing. The reports are on the host.
+    A mean in which no example of these steps counts is missing. The reports are on the host. Where
+    the first come from a checkpoint of an earlier version, whose scalars had other names, the means
+    are of those after them.
     """
+    reports = [report for report in reports if report.structure == reports[-1].structure]
     # In double precision, whether a value comes from a device or from a checkpoint's JSON.
     numbers = np.stack([np.asarray(report.numbers, np.float64) for report in reports], axis=1)
     all_steps = StepReport(numbers, reports[0].structure)

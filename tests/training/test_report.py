@@ -36,6 +36,13 @@ def test_steps_that_were_left_out_do_not_count_unless_all_were():
     assert np.isnan(summarise([bad])["label"])
 
 
+def test_reports_of_an_earlier_version_with_other_scalars_do_not_count():
+    """Two come out of a checkpoint as a version wrote them that had no label."""
+    old = [StepReport.from_json(report(loss=np.float32(9)).to_json()) for _ in range(2)]
+    means = summarise([*old, report(label=labels(4)), report(label=labels(6))])
+    assert (means["loss"], means["label"]) == (1, 5)
+
+
 def test_parts_of_a_batch_are_joined_as_if_they_were_one():
     """The worst example of all is the worst of the parts'; one that is not finite is worse."""
     rng = np.random.default_rng(0)
