@@ -20,7 +20,7 @@ from mmdiffusion_jax.data.presence import (
     rows_with,
     select,
 )
-from mmdiffusion_jax.data.sizes import resize_images, resize_masks
+from mmdiffusion_jax.data.sizes import resize_images, resize_masks, resized
 from mmdiffusion_jax.data.small_sets import (
     SMALL_SETS,
     open_camvid,
@@ -65,6 +65,7 @@ __all__ = [
     "repeated",
     "resize_images",
     "resize_masks",
+    "resized",
     "rows_with",
     "select",
     "split_off",

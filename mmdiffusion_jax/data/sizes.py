@@ -1,10 +1,61 @@
 """Bringing images and masks of one size to another: zero padding, area means, nearest pixels."""
 
+from collections.abc import Collection, Mapping
+
 import numpy as np
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.data.sources import ArraySource, Source
 
 _CHUNK = 4096
+
+
+def resized(
+    source: Source, size: tuple[int, int], images: Collection[str], masks: Mapping[str, int]
+) -> ArraySource:
+    """A source whose images and masks have another size; all of it is held in memory.
+
+    Args:
+        source: the examples.
+        size: (height, width), as of `resize_images`.
+        images: columns (height, width, channels) of integers 0 … 255; a grey one may lack its
+            channel axis, and gets it.
+        masks: {column (height, width) of integers: the class of the padding}.
+
+    Raises:
+        ValueError: as `resize_images`, or numbers that are no pixels.
+
+    Example:
+        >>> source = ArraySource({"image": np.full((5, 28, 28), 200, np.uint8)})
+        >>> resized(source, (16, 16), ["image"], {}).columns["image"][0]
+        (16, 16, 1)
+    """
+
+    def change(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        for name in images:
+            x = batch[name] if batch[name].ndim == 4 else batch[name][..., None]
+            batch[name] = resize_images(_pixels(name, x), size)
+        for name, fill in masks.items():
+            batch[name] = resize_masks(batch[name], size, fill)
+        return batch
+
+    rows = np.arange(len(source))
+    parts = [change(source.take(rows[i : i + _CHUNK])) for i in range(0, len(rows), _CHUNK)]
+    return ArraySource(
+        {name: np.concatenate([part[name] for part in parts]) for name in parts[0]},
+        left_out=getattr(source, "left_out", None),
+    )
+
+
+def _pixels(name: str, x: np.ndarray) -> np.ndarray:
+    if x.min() < 0 or x.max() > 255:
+        raise errors.invalid(
+            "size",
+            f"a size for {name!r}, whose numbers are {x.min()} … {x.max()}",
+            "pixels in 0 … 255",
+            "scale them first",
+        )
+    return x.astype(np.uint8, copy=False)
 
 
 def resize_images(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:

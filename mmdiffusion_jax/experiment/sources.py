@@ -40,6 +40,8 @@ def open_data(config: ConfigDict, whole: bool = False) -> tuple[data.Source, dat
     for split in ("train", "test"):
         source = _open(section, section[split], digits)
         check_opened(source, modalities, split)
+        if section.source not in data.SMALL_SETS:
+            source = _sized(source, tuple(section.size), modalities, split)
         for name, modality in modalities.items():
             if name not in source.columns:
                 continue
@@ -85,6 +87,41 @@ def _open(section: ConfigDict, split: str, digits: Mapping[str, data.Source]) ->
         options = {"spectrogram": section.spectrogram} if section.source == "spoken_digits" else {}
         return data.SMALL_SETS[section.source](section.path, split, tuple(section.size), **options)
     return data.open_tfds(section.folder, split)
+
+
+def _sized(
+    source: data.Source, size: tuple[int, int], modalities: Mapping[str, Modality], split: str
+) -> data.Source:
+    """Brings the images and the masks of arrays to a size, if they have another."""
+    origins = {modality.derived_from for modality in modalities.values()}
+    images, masks = [], {}
+    for name, (shape, dtype) in source.columns.items():
+        modality = modalities.get(name)
+        if not any(size) or (shape[:2] == size and len(shape) == 3) or dtype.kind not in "iu":
+            continue
+        if modality is not None and modality.mask_fill is not None:
+            if len(shape) == 2 and shape != size:
+                masks[name] = modality.mask_fill
+        elif len(shape) in (2, 3) and (name in origins or _is_picture(modality, dtype)):
+            images.append(name)
+    if not images and not masks:
+        return source
+    if not isinstance(source, data.ArraySource):
+        raise errors.invalid(
+            "config.data.size",
+            size,
+            f"(0, 0), or the size of {split} data that are not held in memory",
+            "prepare them again with launch/prepare.py --size",
+        )
+    with under("config.data"):
+        return data.resized(source, size, images, masks)
+
+
+def _is_picture(modality: Modality | None, dtype: np.dtype) -> bool:
+    """Whether a column of a modality is images, that are diffused or encoded first."""
+    if modality is None or modality.is_partial_view:
+        return False
+    return modality.is_image or modality.column_encoder(dtype) is not None
 
 
 def _add_embeddings(

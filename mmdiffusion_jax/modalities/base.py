@@ -101,6 +101,11 @@ class Modality(nn.Module):
         return False
 
     @property
+    def mask_fill(self) -> int | None:
+        """The class of the pixels that pad a mask which is made larger; None where x is no mask."""
+        return None
+
+    @property
     def derived_from(self) -> str | None:
         """The modality whose column it can be made from where the data lack its own, or None."""
         return None

@@ -87,7 +87,18 @@ class MaskedImage(Image):
         return self.source
 
     def derive(self, rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-        """Images (n, height, width, channels) → x with random squares marked as hidden."""
+        """Images (n, height, width, channels) → x with random squares marked as hidden.
+
+        Raises:
+            ValueError: images without a channel axis.
+        """
+        if x.ndim != 4:
+            raise errors.invalid(
+                self.source,
+                f"examples of shape {x.shape[1:]}",
+                "images of shape (height, width, channels)",
+                "give grey images a channel axis by images[..., None]",
+            )
         count, height, width, _ = x.shape
         visible = random_squares(rng, count, height, width, self.num_squares, self.square_size)
         validity = np.where(visible[..., None], x.dtype.type(255), x.dtype.type(0))

@@ -76,6 +76,11 @@ class Segmentation(Categorical):
         """The integer of void."""
         return self.void
 
+    @property
+    def mask_fill(self) -> int:
+        """Void, or class 0 where there is none."""
+        return self.void or 0
+
     def classes_in(self, x: np.ndarray) -> np.ndarray | None:
         """Which classes have a pixel, (n, num_classes) booleans."""
         pixels = x.reshape(len(x), -1)

@@ -46,3 +46,29 @@ def test_other_sizes_are_refused(size):
     for resize, values in ((data.resize_images, IMAGES), (data.resize_masks, MASKS)):
         with pytest.raises(ValueError, match=r"`size`: got .*choose another size"):
             resize(values, size)
+
+
+def test_a_source_of_another_size_keeps_its_other_columns_and_their_order():
+    """5,000 examples, so that they are gone through in parts; grey images get a channel axis."""
+    rng = np.random.default_rng(3)
+    columns = {
+        "grey": rng.integers(0, 256, (5000, 14, 14)),
+        "colour": rng.integers(0, 256, (5000, 16, 8, 3), np.uint8),
+        "mask": rng.integers(0, 3, (5000, 14, 14)),
+        "label": rng.integers(0, 10, 5000),
+        "label_present": rng.integers(0, 2, 5000).astype(bool),
+    }
+    source = data.resized(data.ArraySource(columns), (8, 8), ["grey"], {"mask": 7})
+    got = source.take(np.arange(5000))
+    want = data.resize_images(columns["grey"][..., None].astype(np.uint8), (8, 8))
+    np.testing.assert_array_equal(got["grey"], want)
+    np.testing.assert_array_equal(got["mask"], data.resize_masks(columns["mask"], (8, 8), 7))
+    assert (got["mask"] == 7).any()
+    for name in ("colour", "label", "label_present"):
+        np.testing.assert_array_equal(got[name], columns[name])
+
+
+def test_numbers_that_are_no_pixels_are_not_brought_to_another_size():
+    source = data.ArraySource({"image": np.full((2, 16, 16), 256)})
+    with pytest.raises(ValueError, match=r"`size`: .* for 'image', whose numbers are 256 … 256"):
+        data.resized(source, (8, 8), ["image"], {})

@@ -1,5 +1,6 @@
 """The data section of a config: small sets, derived modalities, and what does not fit."""
 
+import functools
 import json
 import shutil
 
@@ -164,6 +165,46 @@ def of_files(config, tmp_path):
     return config, arrays
 
 
+@pytest.fixture
+def of_larger_files(of_files):
+    """The same with grey images of 28 × 28 without a channel axis, and masks."""
+    config, arrays = of_files
+    images = small_files.pixels(0, 9, 28, 28, 1)[..., 0]
+    arrays = {**arrays, "image": images, "mask": images % 2}
+    for split in ("train", "test"):
+        np.savez(config.data[split], **arrays)
+    config.primary = "hidden"
+    config.modalities = ConfigDict(
+        {
+            "hidden": {"kind": "masked_image", "square_size": 4},
+            "mask": {"kind": "segmentation", "num_classes": 2, "void": 3},
+        }
+    )
+    config.process.weights = ConfigDict({"mask": {"rule": "bump", "scale": 1.0}})
+    return config, arrays
+
+
+def test_images_and_masks_of_files_are_brought_to_the_size(of_larger_files):
+    """As those of the small sets are; the image is no modality, but one is derived from it."""
+    config, arrays = of_larger_files
+    got = experiment.open_data(config)[0].take(np.arange(9))
+    images = data.resize_images(arrays["image"][..., None], (16, 16))
+    np.testing.assert_array_equal(got["image"], images)
+    np.testing.assert_array_equal(got["hidden"][..., :1], images)
+    np.testing.assert_array_equal(got["mask"], data.resize_masks(arrays["mask"], (16, 16), 3))
+    assert (got["mask"] == 3).any()
+
+
+def test_images_of_another_size_and_none_asked_for(of_larger_files):
+    config, _ = of_larger_files
+    config.data.size = (0, 0)
+    with pytest.raises(ValueError, match=r"`image`: got examples of shape \(28, 28\), .*None\]"):
+        experiment.open_data(config)
+    config.data.size = (9, 9)
+    with pytest.raises(ValueError, match=r"`config\.data\.size`: got \(9, 9\)"):
+        experiment.open_data(config)
+
+
 def test_files_may_move_and_contents_may_not_change(of_files, tmp_path):
     config, arrays = of_files
     workdir = tmp_path / "w"
@@ -204,6 +245,21 @@ def test_a_workdir_without_digests_compares_names_once_and_keeps_digests_from_th
         hold(workdir, moved)
     hold(workdir, config)
     hold(workdir, moved)
+
+
+def test_records_are_brought_to_another_size_where_they_are_held_in_memory(
+    config, tmp_path, monkeypatch
+):
+    data.digits.prepare(tmp_path)
+    config.data.source, config.data.folder = "tfds", str(tmp_path / "digits" / "1.0.0")
+    stored = experiment.open_data(config)[0].take(np.arange(3))["image"]
+    assert stored.shape == (3, 16, 16, 1)
+    monkeypatch.setattr(data, "open_tfds", functools.partial(data.open_tfds, max_in_memory_bytes=0))
+    with pytest.raises(ValueError, match=r"`config\.data\.size`: got \(16, 16\), .* in memory"):
+        experiment.open_data(config)
+    config.data.size, config.latent = (8, 8), (8, 8, 1)
+    plain = experiment.open_data(config)[0].take(np.arange(3))["image"]
+    np.testing.assert_array_equal(stored[:, 4:12, 4:12], plain)
 
 
 def test_a_prepared_set_in_the_same_place_may_be_another(config, tmp_path):

@@ -20,7 +20,7 @@ class DataOptions:
         train: the training split, or its `.npz` file.
         test: the test split, or its `.npz` file.
         path: the folder of the small sets.
-        size: (height, width) that images of the small sets are brought to; zeros leave them.
+        size: (height, width) that images and masks of arrays are brought to; zeros leave them.
         spectrogram: (frames, mels) of sound.
         embedder: what makes the embeddings that the data lack, of the primary: the file of a small
             classifier, or "efficientnet", a network of natural images with 1,280 features, which
