@@ -1,7 +1,10 @@
 """Images and labels of scikit-learn's handwritten digits, generated jointly.
 
 1,437 training and 360 test examples of 8×8 pixels; `make quickstart` runs this config. Form
-`few_labels`: the labels of 50 training images alone are known, five a class.
+`few_labels`: the labels of 50 training images alone are known, five a class. A classifier of them:
+
+    python launch/compare.py --config=configs/digits.py:few_labels --workdir=W --arms=predict \
+        --budgets=steps
 """
 
 from ml_collections import ConfigDict

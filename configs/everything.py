@@ -4,10 +4,10 @@ Published form: pets with their breed, their segmentation mask, and the image wi
 64 × 64 with the U-Net of ADM, on a cluster. It was never run by us. Prepare the data with
 
     python launch/prepare.py --dataset=oxford_iiit_pet --size=64,64 --images=image:image \
-        --masks=mask:segmentation_mask --values=label:label --out=data/pets_64x64
+        --masks=mask:segmentation_mask --values=label:label --out=data
 
-Form `small`: an MNIST digit, the same digit spoken, and its label, two cores, minutes a run;
-docs/results.md has what came out.
+Form `small`: an MNIST digit, the same digit spoken, and its label, two cores, a quarter of an hour
+and more; docs/results.md has what came out.
 
     python launch/train.py --config=configs/everything.py:small --config.data.path=DATA --workdir=W
 
@@ -39,7 +39,7 @@ def get_config(form: str = "published") -> ConfigDict:
 
 def _published() -> ConfigDict:
     config = common.published()
-    config.data.folder = "data/pets_64x64"
+    config.data.folder = "data/oxford_iiit_pet_64x64/1.0.0"
     config.training.num_steps = 100_000
     config.training.batch_size = 256
     config.evaluation.num_samples = 5000

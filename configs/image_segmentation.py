@@ -4,7 +4,7 @@ Published form: Cityscapes at 64 × 128, its 34 classes, unlabelled among them, 
 of ADM on a cluster. It was never run by us. Prepare the data with
 
     python launch/prepare.py --dataset=cityscapes/semantic_segmentation --size=64,128 \
-        --images=image:image_left --masks=mask:segmentation_label --out=data/cityscapes_64x128
+        --images=image:image_left --masks=mask:segmentation_label --out=data
 
 Form `small`: CamVid at 48 × 64, two cores, minutes a run, tested on the frames of a sequence that
 is not in the training split; docs/results.md has what came out.
@@ -34,7 +34,7 @@ def get_config(form: str = "published") -> ConfigDict:
 
 def _published() -> ConfigDict:
     config = common.published()
-    config.data.folder = "data/cityscapes_64x128"
+    config.data.folder = "data/cityscapes_64x128/1.0.0"
     config.data.test = "validation"
     config.latent = (64, 128, 3)
     config.training.num_steps = 100_000

@@ -8,8 +8,8 @@ Form `small`: Fashion-MNIST at 32 × 32, two cores, minutes a run; docs/results.
     python launch/train.py --config=configs/masked_image.py:small --config.data.path=DATA \
         --workdir=W
 
-Form `long`: the same for half an hour and more. Form `cifar`: CIFAR-10 at 32 × 32, a quarter of
-an hour.
+Form `long`: the same for half an hour and more. Form `cifar`: CIFAR-10 at 32 × 32, half an hour on
+a core. Form `cifar_gpu`: the same with a larger network, for one GPU.
 """
 
 from ml_collections import ConfigDict
