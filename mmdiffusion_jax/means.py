@@ -23,7 +23,7 @@ class Mean:
         count: how many they are, a scalar of the same dtype.
 
     Example:
-        >>> float(Mean(6.0, 3.0).value), float(Mean(0.0, 0.0).value)
+        >>> float(Mean(6.0, 3.0)), float(Mean(0.0, 0.0))
         (2.0, 0.0)
     """
 
@@ -36,6 +36,10 @@ class Mean:
         # On the host in double precision where its numbers are.
         maximum = jnp.maximum if isinstance(self.count, jax.Array) else np.maximum
         return self.total / maximum(self.count, 1)
+
+    def __float__(self) -> float:
+        """The mean as a number of Python."""
+        return float(self.value)
 
 
 @jax.tree_util.register_dataclass
@@ -50,6 +54,10 @@ class Worst:
 
     score: Any
     value: Any
+
+    def __float__(self) -> float:
+        """What is said about the example as a number of Python."""
+        return float(self.value)
 
 
 Scalar = Any

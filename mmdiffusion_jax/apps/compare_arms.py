@@ -73,8 +73,8 @@ def compare_arms(
         The table.
 
     Raises:
-        ValueError: unknown names, fewer than one seed, a bad config, bad data, or a workdir of a
-            comparison on other data.
+        ValueError: unknown names, fewer than one seed, a bad config, bad data, or a workdir with
+            runs of another config or on other data.
         KeyboardInterrupt: a signal stopped a run; it has a checkpoint, and no figures yet.
     """
     if num_seeds < 1:
@@ -86,6 +86,8 @@ def compare_arms(
     if steps is not None:
         config.training.num_steps = steps
     settings = experiment.check_config(config)
+    # A modality may be written as its name and fields in one string.
+    config.modalities = ConfigDict(settings.to_dict()["modalities"])
     variants = variants or {}
     for arm in arms:
         ranges.check_one_of("arms", arm, {*baselines.ARMS, *variants})
@@ -196,6 +198,7 @@ def _run(
     if file.exists():
         record = json.loads(file.read_text(encoding="utf-8"))
         if record["key"] == _plain(key):
+            experiment.check_workdir(workdir, config)
             return record, False
     logging.info("%s: %d steps.", workdir, num_steps)
     train_to_the_end(config, workdir)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def judge_by_use(
             as many are used, or all where there are fewer.
         steps: of training each predictor; left out, as many as the model has taken.
         num_seeds: how often all is done, with the seeds 0, 1, …
-        out: the folder for the results; left out, `judged_by_use` in the workdir.
+        out: the folder for the results, on a disk; left out, `judged_by_use` in the workdir.
         places: {key of `config.data`: where the data are now}, if they have moved.
         **options: fields of `SamplingOptions`, in place of the experiment's own.
 
@@ -70,7 +71,9 @@ def judge_by_use(
         if value is not None:
             ranges.check_whole(name, value, 1)
     workdir = str(files.to_path(workdir, "workdir"))
-    folder = files.writable_folder(out or files.to_path(workdir) / _FOLDER, "out")
+    # Predictors are trained from files, which are mapped.
+    place = files.local_path(out or os.path.join(workdir, _FOLDER), "out")
+    folder = files.writable_folder(place, "out")
     config, built, _ = load(workdir, options)
     target = _target_of(workdir, built, target)
     names = (built.model.primary, target)
@@ -161,6 +164,7 @@ def _run(
     config = config.copy_and_resolve_references()
     config.data.source, config.data.train = "npz", f"{place}.npz"
     config.data.kept = config.data.portions = ConfigDict()
+    config.data.mirrored = tuple(name for name in config.data.mirrored if name in columns)
     config.seed = seed
     config.training.eval_every = config.training.sample_every = 0
     data.write_npz(config.data.train, columns)

@@ -189,7 +189,8 @@ def _whole(file: Path, size: int) -> bool:
     if not file.exists():
         return False
     try:
-        return len(data.open_npz(file)) == size
+        with files.local_copy(file) as copy:
+            return len(data.open_npz(copy)) == size
     except ValueError as error:
         logging.warning("%s is damaged and made anew: %s", file, error)
         return False

@@ -177,6 +177,8 @@ def _among(config: ConfigDict, names: Collection[str]) -> ConfigDict:
     for section, key in (("process", "weights"), ("process", "shares"), ("loss", "scales")):
         part[section][key] = _only(config[section][key], names)
     part.loss.dropout = _only(config.loss.dropout, names)
+    for key in ("kept", "portions"):
+        part.data[key] = _only(config.data[key], names)
     return part
 
 

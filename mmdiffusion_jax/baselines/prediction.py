@@ -210,4 +210,5 @@ def prediction_loss_terms(
     nats = nll()
     if target in names:
         nats = nats - nll(wanted="condition_log_prob")
-    return LossTerms({f"{target}/loss": LossTerm(nats / model.modalities[target].num_dims, whole)})
+    per_dim = nats / model.modalities[target].dims_of(column(batch, target))
+    return LossTerms({f"{target}/loss": LossTerm(per_dim, whole)})

@@ -87,7 +87,8 @@ def cache_latents(
 
     The cache of one network and one data set lies in a folder of its own, named by a digest of
     `identity`, the column's shape and dtype, the number of examples, and the bytes of 1,024
-    evenly spread ones: latents of another network or of other data are never taken for these.
+    evenly spread ones: latents of another network or of other data are never taken for these. Where
+    a few examples may be corrected, `identity` is to name their contents too.
     A shard is there whole or not at all; a run that was cut off goes on after the last one. Opening
     a cache reads it once to check every checksum, and a shard that does not match is encoded again.
     Shards are mapped into memory, not loaded.

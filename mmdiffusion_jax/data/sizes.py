@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from mmdiffusion_jax import errors
+from mmdiffusion_jax.data.presence import present
 from mmdiffusion_jax.data.sources import ArraySource, Source
 
 _CHUNK = 4096
@@ -34,7 +35,7 @@ def resized(
     def change(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         for name in images:
             x = batch[name] if batch[name].ndim == 4 else batch[name][..., None]
-            batch[name] = resize_images(_pixels(name, x), size)
+            batch[name] = resize_images(_pixels(name, x, present(batch, [name])), size)
         for name, fill in masks.items():
             batch[name] = resize_masks(batch[name], size, fill)
         return batch
@@ -47,7 +48,9 @@ def resized(
     )
 
 
-def _pixels(name: str, x: np.ndarray) -> np.ndarray:
+def _pixels(name: str, x: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """The images as pixels; those that are absent may hold anything."""
+    x = x if present.all() else np.where(present.reshape(-1, 1, 1, 1), x, 0)
     if x.min() < 0 or x.max() > 255:
         raise errors.invalid(
             "size",

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeGuard
 
 import numpy as np
+from absl import logging
 
 from mmdiffusion_jax import data, errors, metrics
 from mmdiffusion_jax.experiment import Experiment
@@ -24,6 +25,8 @@ _MOST = 5000
 
 # A distance of two splits below this share of the features' variance is rounding.
 _SAME = 1e-6
+# Of test examples whose class none of the first has: above it these are no fair part.
+_MISSED_SHARE = 0.1
 
 
 class RealData:
@@ -66,6 +69,7 @@ class RealData:
         names = {*self.modalities, *self.labels}
         self._train, self.test = (self._columns(split, names) for split in (train, test))
         self._kind = experiment.evaluation.features
+        self._num_samples = experiment.evaluation.num_samples
         self._judge_steps = experiment.evaluation.judge_steps
         self._lpips_files = experiment.evaluation.lpips
         self._embedder = experiment.settings.data.embedder
@@ -89,9 +93,13 @@ class RealData:
     def check(self) -> None:
         """Tries networks from files on one image, before samples are drawn for them.
 
+        Test data that are sorted by class, so that the first of them have a part of the classes
+        alone, are a warning.
+
         Raises:
             ValueError: files that are missing or damaged, or networks that do not take the images.
         """
+        self._warn_of_order()
         kinds = self.modalities.values()
         images = self.test_of(self.primary)[0][:1]
         if self._kind not in (PIXELS, CLASSIFIER):
@@ -109,6 +117,20 @@ class RealData:
                 embedder = self.embedder
                 if len(images):
                     embedder.features(images)
+
+    def _warn_of_order(self) -> None:
+        for label in self.labels:
+            (classes,) = self.test_of(label)
+            first = classes[: self._num_samples]
+            share = float(np.mean(~np.isin(classes, first))) if len(classes) else 0.0
+            if share > _MISSED_SHARE:
+                logging.warning(
+                    "Of all test examples %.0f %% have a %r that the first %d, which are judged, "
+                    "have not: shuffle the test data.",
+                    100 * share,
+                    label,
+                    len(first),
+                )
 
     @functools.cached_property
     def network(self) -> FeatureNetwork | None:

@@ -1,6 +1,6 @@
 """Generating in batches with a trained model."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -30,8 +30,7 @@ class Generator:
         model: the Flax model.
         draw: generates one batch, from a key for each example.
         options: how samples are drawn.
-        prior: the forward process, where generation starts from noise at t = T in one shared space;
-            then there is a warning where z_T is not pure noise in this process.
+        prior: the forward process, where generation starts from noise at t = T in one shared space.
         weaker: the parameters of a weaker model that guides; None for none.
     """
 
@@ -70,8 +69,8 @@ class Generator:
     ) -> dict[str, np.ndarray]:
         """Generates what is not given, in batches of one compiled shape.
 
-        Warns where z_T of the process is not the pure noise that generation starts from, and where
-        guidance has no effect because the primary is given.
+        Warns where guidance has no effect because the primary is given. `sampling.sample`, when it
+        is traced, warns where z_T of the process is not the pure noise that generation starts from.
 
         Args:
             key: a typed key; example k uses `example_key(key, first + k)`, so that its samples do
@@ -95,9 +94,7 @@ class Generator:
         extras = {argument: parts for argument, parts in extras.items() if parts}
         given = {name: np.asarray(x) for name, x in (given or {}).items()}
         self.check(num_samples, given, **extras)
-        if self._prior is not None and self._model.primary not in given:
-            _warn_of_the_prior(self._model, self._prior, given, self._options.order)
-        elif self._model.primary in given and self._options.guidance and not self._model.diffuses:
+        if self._model.primary in given and self._options.guidance and not self._model.diffuses:
             logging.warning(
                 "Guidance has no effect: %r is given, so no state is denoised, and the heads "
                 "predict the other modalities.",
@@ -233,28 +230,3 @@ def _words(numbers: np.ndarray) -> np.ndarray:
     """(n,) whole numbers → (n, 2) uint32, high and low."""
     high, low = np.divmod(numbers, 2**32)
     return np.stack([high, low], axis=-1).astype(np.uint32)
-
-
-def _warn_of_the_prior(
-    model: MultiModalModel,
-    forward: process.Process,
-    given: Mapping[str, np.ndarray],
-    order: Sequence[str],
-) -> None:
-    """Warns of modalities whose part of L0, ½ w̄_T² ‖E‖² with ‖E‖² = dims, is above 1 nat.
-
-    Only those count that the states carry: what is generated together with the primary.
-    """
-    stages = sampling.stages_of(model, given, order or None)
-    together = {name for stage in stages if model.primary in stage for name in stage}
-    dims = int(np.prod(model.modalities[model.primary].latent))
-    for name, table in forward.weights.marginal.items():
-        nats = 0.5 * dims * float(table[-1]) ** 2
-        if name in together and nats > 1:
-            logging.warning(
-                "The weights of %r leave about %.1f nats in the last state (L0): generating it "
-                "from pure noise will be poor. Let its marginal weight fall to 0 at t = T "
-                "(rule 'bump' or 'decay').",
-                name,
-                nats,
-            )

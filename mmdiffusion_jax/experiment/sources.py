@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from mmdiffusion_jax import data, errors, metrics, ranges
 from mmdiffusion_jax.experiment.build import build
 from mmdiffusion_jax.experiment.checks import check_opened, check_source, present_values
+from mmdiffusion_jax.experiment.contents import data_digests
 from mmdiffusion_jax.experiment.sections.reading import under
 from mmdiffusion_jax.modalities import Modality
 
@@ -49,7 +50,8 @@ def open_data(config: ConfigDict, whole: bool = False) -> tuple[data.Source, dat
                 for _, values in present_values(source, {name: modality}):
                     encoder.validate(f"{split} data, {name}", values)
                 caches = Path(section.folder) / "latents"
-                source = data.cache_latents(source, name, encoder.encode, encoder.identity, caches)
+                identity = encoder.identity + _contents(config, split)
+                source = data.cache_latents(source, name, encoder.encode, identity, caches)
         source = _add_embeddings(source, config, modalities, split)
         plain = source
         source = add_derived(source, modalities, split, config.seed)
@@ -66,10 +68,19 @@ def open_data(config: ConfigDict, whole: bool = False) -> tuple[data.Source, dat
 
 
 def _keep(source: data.Source, name: str, count: int) -> data.Source:
-    """Hides a modality in all examples but `count`; what is derived is still drawn anew."""
-    if isinstance(source, data.Derived) and name not in source.derivations:
-        return data.beneath(source, lambda plain: data.Kept(plain, name, count))
-    return data.Kept(source, name, count)
+    """Hides a modality in all examples but `count`; what is derived is still drawn anew.
+
+    Raises:
+        ValueError: a modality that is derived from another.
+    """
+    if isinstance(source, data.Derived) and name in source.derivations:
+        raise errors.invalid(
+            f"kept.{name}",
+            f"a modality that is drawn from {source.derivations[name][0]!r}, and never scarce",
+            "a modality that the data hold",
+            "leave it out",
+        )
+    return data.beneath(source, lambda plain: data.Kept(plain, name, count))
 
 
 def _open(section: ConfigDict, split: str, digits: Mapping[str, data.Source]) -> data.Source:
@@ -145,7 +156,8 @@ def _add_embeddings(
     if isinstance(network, metrics.EfficientNetFeatures):
         # Bad images are noticed before, not after, the minutes that this takes.
         check_source(source, {config.primary: modalities[config.primary]}, split)
-        caches, identity = Path(config.data.folder) / "embeddings", f"unit {network.identity}"
+        caches = Path(config.data.folder) / "embeddings"
+        identity = f"unit {network.identity}{_contents(config, split)}"
         encode = functools.partial(_unit_features, network)
         for name in missing:
             source = data.cache_latents(source, config.primary, encode, identity, caches, into=name)
@@ -166,6 +178,13 @@ def _add_embeddings(
     return data.ArraySource(
         {**columns, **dict.fromkeys(missing, unit), **masks}, name=f"{split} data"
     )
+
+
+def _contents(config: ConfigDict, split: str) -> str:
+    """What tells a user's own data from a corrected version of them, in an identity."""
+    digests = data_digests(config)
+    digest = digests.get(f"data.{split}") or digests.get("data.folder")
+    return f" of {digest}" if digest else ""
 
 
 def _unit_features(network: metrics.Embedder, images: np.ndarray) -> np.ndarray:

@@ -14,7 +14,10 @@ from ml_collections import ConfigDict
 from mmdiffusion_jax import errors, files
 from mmdiffusion_jax.experiment import contents
 from mmdiffusion_jax.experiment.contents import data_digests
+from mmdiffusion_jax.experiment.sections.choices import complete
+from mmdiffusion_jax.experiment.sections.reading import under
 from mmdiffusion_jax.experiment.settings import read_settings
+from mmdiffusion_jax.sampling import SAMPLERS
 
 _FILE = "config.json"
 
@@ -224,10 +227,12 @@ def config_of(values: Mapping[str, Any]) -> ConfigDict:
     values = dict(values)
     section = dict(values.get("sampling", {}))
     # Earlier versions wrote this field of one sampler beside the samplers.
-    if eta := section.pop("eta", 0.0):
-        sampler = section.get("sampler", "ancestral")
-        sampler = {"kind": sampler} if isinstance(sampler, str) else sampler
-        section["sampler"] = {**sampler, "eta": eta}
+    if (eta := section.pop("eta", None)) is not None:
+        with under("config"):
+            sampler = complete("sampling.sampler", section.get("sampler", "ancestral"), SAMPLERS)
+        # They wrote a 0 beside samplers that have no such field, too.
+        if eta or "eta" in sampler:
+            section["sampler"] = {**sampler, "eta": eta}
     values["sampling"] = section
     # Earlier versions had one task, that of all modalities together.
     loss = dict(values.get("loss", {}))

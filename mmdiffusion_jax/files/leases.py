@@ -163,7 +163,12 @@ class _Lease:
                     logging.warning("The lease on %s was not renewed: %s", self._folder, error)
 
     def _renew(self) -> None:
-        if not self._put(self._generation):
+        if self._put(self._generation):
+            return
+        # An own write may have come through although its answer was lost.
+        read = self._store.read(_NAME).result()
+        is_own = _parsed(read.value).get("token") == self.token
+        if not is_own or not self._put(read.stamp.generation):
             self._lost = True
             logging.error("The lease on %s is lost to %s.", self._folder, self._holder())
 

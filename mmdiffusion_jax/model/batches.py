@@ -73,10 +73,16 @@ def column(batch: Batch, name: str, names: Iterable[str] = ()) -> jax.Array:
 def presence_masks(
     names: tuple[str, ...], batch: Batch, presence: Presence | None
 ) -> dict[str, jax.Array]:
-    """{name: (batch,) booleans}, the examples that have each modality."""
+    """{name: (batch,) booleans}, the examples that have each modality.
+
+    Raises:
+        ValueError: columns that are missing, or of different lengths; masks among the columns, of
+            an unknown modality, of the wrong shape, or of other values than 0 and 1.
+    """
     for name in names:
         expect("names", name, str, "pass model.modalities")
     counts = {name: column(batch, name, names).shape[0] for name in names}
+    _refuse_masks(names, batch)
     size = next(iter(counts.values()), 0)
     for name, count in counts.items():
         if count != size:
@@ -108,3 +114,16 @@ def presence_masks(
             )
         masks[name] = mask.astype(bool)
     return masks
+
+
+def _refuse_masks(names: tuple[str, ...], batch: Batch) -> None:
+    """Refuses a column that is the mask of a modality: it would be ignored in silence."""
+    for name in names:
+        mask = f"{name}_present"
+        if mask in batch and mask not in names:
+            raise errors.invalid(
+                "batch",
+                f"a column {mask!r}",
+                "modalities alone, and their masks as the argument `presence`",
+                "part them by values, presence = model.split_presence(batch)",
+            )

@@ -11,7 +11,7 @@ from mmdiffusion_jax.process import Process
 from mmdiffusion_jax.process.checks import expect, expect_name
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Diffusion:
     """A forward process and the model of its reversal: what losses, bounds and samplers take.
 

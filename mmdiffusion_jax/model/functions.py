@@ -4,10 +4,12 @@ Any framework can fill this in; the parameters are whatever the functions close 
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
+import numpy as np
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.model.roles import Roles, all_carried
@@ -74,7 +76,10 @@ class ModalityFunctions:
             the primary modality, whose encoding the process itself estimates.
         pool: head parameters with a leading axis of several t → one set of parameters, the
             normalised geometric mean of their distributions; left out, the last t counts alone.
-        num_dims: how many dimensions one x has; for bits per dimension and loss means.
+        num_dims: how many dimensions one x has; losses are means over them. Left out, a loss counts
+            the numbers in one x of the batch, of which a label has 1, see `dims_of`; and where no x
+            is at hand, as in the order of sampling, it counts as 1. Give it where x has another
+            number of degrees of freedom, such as d − 1 for unit vectors of d numbers.
         condition_log_prob: the `log_prob` that guidance takes where x is given; left out,
             `log_prob`. An x with a part that its encoder never reads, such as the target of a
             restoration, says less about z_t than its `log_prob`.
@@ -100,7 +105,7 @@ class ModalityFunctions:
     most_likely: Callable[[Any], jax.Array] | None = None
     reconstruct: Callable[[jax.Array, Any], Any] = _as_it_is
     pool: Callable[[Any], Any] | None = None
-    num_dims: int = 1
+    num_dims: int | None = None
     condition_log_prob: Callable[[Any, jax.Array], jax.Array] | None = None
     certain: Callable[[jax.Array], tuple[jax.Array, jax.Array]] | None = None
     latent_mask: Callable[[jax.Array], jax.Array] = _as_it_is
@@ -112,8 +117,20 @@ class ModalityFunctions:
             optional = field.default is None and value is None
             if field.name not in ("num_dims", "drawn") and not optional:
                 expect_callable(field.name, value, "as the documentation of this class says")
-        expect_whole("num_dims", self.num_dims, 1)
+        if self.num_dims is not None:
+            expect_whole("num_dims", self.num_dims, 1)
         expect_name("drawn", self.drawn, DRAWN)
+
+    def dims_of(self, x: jax.Array) -> int:
+        """How many dimensions one example of x (batch, …) has: `num_dims`, or its numbers.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> functions = ModalityFunctions(encode=lambda x: x, log_prob=lambda mean, x: x)
+            >>> functions.dims_of(jnp.zeros((5, 8, 8, 3))), functions.dims_of(jnp.zeros(5))
+            (192, 1)
+        """
+        return self.num_dims or max(1, math.prod(np.shape(x)[1:]))
 
 
 class Denoise(Protocol):
@@ -126,7 +143,10 @@ class Denoise(Protocol):
     """
 
     def __call__(self, z_t: jax.Array, t: jax.Array, roles: Roles, /) -> Prediction:
-        """The prediction from z_t (batch, *latent) at t (batch,); see `ModelFunctions`."""
+        """The prediction from z_t (batch, *latent) at t (batch,) int32 in 1 … T.
+
+        See `ModelFunctions`.
+        """
 
 
 class Modal(Protocol):
@@ -161,6 +181,7 @@ class ModelFunctions:
     Attributes:
         denoise: (z_t (batch, *latent), t (batch,)) → Prediction; `Roles` are its third argument
             where `sees_roles` is set. They say what z_t carries, and show what is known beside it.
+            All t are int32 in 1 … T; a network that counts 0 … T − 1 gets t − 1.
         modalities: {name: its functions}.
         primary: the modality that z_0 encodes; the others drive the process.
         target: what `Prediction.value` is: "noise", "z_0" or "v" of the shifted state.

@@ -5,7 +5,13 @@ import jax.numpy as jnp
 from jax.scipy.special import log_ndtr
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.process.checks import as_array, check_same_shape, expect_whole, widest
+from mmdiffusion_jax.process.checks import (
+    as_array,
+    check_same_shape,
+    described,
+    expect_whole,
+    widest,
+)
 from mmdiffusion_jax.process.gaussian import sum_per_example
 
 
@@ -26,7 +32,8 @@ def categorical_log_prob(
 
     Raises:
         ValueError: shapes that do not agree, or classes that are not integers; the range of the
-            classes is not checked, and a class out of it makes the result not a number.
+            classes is not checked, and a class out of it, below or above, makes the result not a
+            number where it is counted.
 
     Example:
         >>> import jax.numpy as jnp
@@ -47,6 +54,8 @@ def categorical_log_prob(
         )
     log_probs = jax.nn.log_softmax(logits)
     chosen = jnp.take_along_axis(log_probs, classes[..., None], axis=-1)[..., 0]
+    # An index below 0 would count from the end.
+    chosen = jnp.where(classes < 0, jnp.nan, chosen)
     return sum_per_example(_counted(counted, chosen))
 
 
@@ -104,7 +113,8 @@ def discretised_gaussian_log_prob(
         (batch,), nats.
 
     Raises:
-        ValueError: fewer than two levels, shapes that do not agree.
+        ValueError: fewer than two levels, shapes that do not agree, or unsigned integers as x: the
+            numbers of levels, such as 8-bit pixels, are not their values.
 
     Example:
         >>> import jax.numpy as jnp
@@ -113,6 +123,7 @@ def discretised_gaussian_log_prob(
         -0.6931
     """
     expect_whole("num_levels", num_levels, 2)
+    x = _levels(x, num_levels)
     mean, log_std, x = _agreeing(mean, log_std, x)
     half = 1.0 / (num_levels - 1)
     inverse = jnp.exp(-log_std)
@@ -130,6 +141,20 @@ def discretised_gaussian_log_prob(
     gap = jnp.maximum(log_high - log_ndtr(low), jnp.finfo(high.dtype).tiny)
     log_inside = log_high + jnp.log(-jnp.expm1(-gap))
     return sum_per_example(_counted(counted, jnp.where(open_ended, log_high, log_inside)))
+
+
+def _levels(x: jax.Array, num_levels: int) -> jax.Array:
+    """x as an array, refused where its dtype says that it numbers the levels."""
+    x = as_array("x", x)
+    if jnp.issubdtype(x.dtype, jnp.unsignedinteger):
+        raise errors.invalid(
+            "x",
+            described(x),
+            "values on the levels in [−1, 1]",
+            f"turn numbers 0 … {num_levels - 1} of levels into them by "
+            f"x.astype(jnp.float32) / {(num_levels - 1) / 2:g} - 1",
+        )
+    return x
 
 
 def _agreeing(

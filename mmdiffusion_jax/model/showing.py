@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from mmdiffusion_jax.model.roles import Roles
 from mmdiffusion_jax.process import Schedule
 from mmdiffusion_jax.process.checks import expect_name, expect_number
-from mmdiffusion_jax.process.forward import at
+from mmdiffusion_jax.process.forward import root_at
 
 
 def shown_at(
@@ -40,8 +40,8 @@ def shown_at(
         if name in levels:
             clean, s = encodings[name], levels[name]
             noise = jax.vmap(functools.partial(_noise, index, clean[0]))(keys)
-            signal = jnp.sqrt(at(schedule.alpha_bar, s, clean)) * clean
-            encodings[name] = signal + jnp.sqrt(at(schedule.noise_variance, s, clean)) * noise
+            signal = root_at(schedule.alpha_bar, s, clean) * clean
+            encodings[name] = signal + root_at(schedule.noise_variance, s, clean) * noise
             shares[name] = (s / schedule.num_steps).astype(clean.dtype)
     return dataclasses.replace(roles, encodings=encodings, levels=shares)
 

@@ -183,8 +183,8 @@ def denoise(
         -4.392
     """
     model = expect_diffusion(diffusion).model
-    z_t = as_array("z_t", z_t, "(batch, *latent)")
-    expect_roles(roles, model.modalities, z_t.shape[0] if z_t.ndim else 0)
+    t, z_t = check_state(diffusion.process.schedule, t, z_t, "z_t")
+    expect_roles(roles, model.modalities, len(z_t))
     if model.self_conditioned:
         roles = _with_own_estimates(diffusion, t, z_t, roles, keys, training)
     return _estimate(diffusion, t, z_t, roles, keys)

@@ -105,6 +105,13 @@ def parse_tasks(tasks: Mapping[str, float], names: Iterable[str]) -> dict[Task, 
             raise errors.invalid("tasks", f"{text!r} twice", "each task once", "leave one out")
         expect_number(f"tasks[{text!r}]", rate, "0 or more", lambda x: 0 <= x < math.inf)
         rates[task] = float(rate)
+    if not rates:
+        raise errors.invalid(
+            "tasks",
+            "no task",
+            "a rate above 0",
+            "leave `tasks` out, and all modalities are asked for together, as where there is one",
+        )
     total = sum(rates.values())
     if not total > 0:
         raise errors.invalid("tasks", described(dict(tasks)), "a rate above 0", "raise one")
@@ -134,7 +141,8 @@ def default_tasks(
         before: those that joint samples draw before the primary (`ModalityFunctions.drawn`).
 
     Returns:
-        {task: rate}; empty where there is nothing to condition on.
+        {task: rate}; empty where there is nothing to condition on, where a loss goes without tasks:
+        `LossOptions(tasks=default_tasks(…) or None)`.
 
     Example:
         >>> default_tasks(["image", "label"], "image", before=["label"])
@@ -197,9 +205,9 @@ def training_roles(
 
     Raises:
         ValueError: a modality missing from the batch, a batch without examples, modalities of
-            different batch sizes; a mask for an unknown modality, of the wrong shape or with other
-            values than 0 and 1 (outside jit); a rate for an unknown modality, or outside [0, 1];
-            tasks that `parse_tasks` rejects.
+            different batch sizes; a mask that is a column of the batch, for an unknown modality, of
+            the wrong shape or with other values than 0 and 1 (outside jit); a rate for an unknown
+            modality, or outside [0, 1]; tasks that `parse_tasks` rejects.
 
     Example:
         >>> import types

@@ -7,24 +7,35 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from mmdiffusion_jax import errors
 from mmdiffusion_jax.means import Scalar
 from mmdiffusion_jax.model import (
     Batch,
     Diffusion,
     Modal,
+    ModelFunctions,
     Presence,
     encode,
     observe,
     parse_tasks,
     training_roles,
 )
+from mmdiffusion_jax.model.batches import column
 from mmdiffusion_jax.model.believing import with_beliefs
 from mmdiffusion_jax.model.diffusion import expect_diffusion
 from mmdiffusion_jax.model.showing import shown_at_random
+from mmdiffusion_jax.model.tasks import Task
 from mmdiffusion_jax.objective.bound import bound_estimate, draw_t_and_noise
 from mmdiffusion_jax.objective.loss_terms import LossTerm, LossTerms
 from mmdiffusion_jax.objective.terms import posterior_term, reconstruction_term, recovery_terms
-from mmdiffusion_jax.objective.weightings import Weighting, no_weighting
+from mmdiffusion_jax.objective.weightings import (
+    Weighting,
+    min_snr_weighting,
+    no_weighting,
+    p2_weighting,
+    sigmoid_weighting,
+    v_weighting,
+)
 from mmdiffusion_jax.process import (
     TIMESTEP_DRAWS,
     Pivot,
@@ -37,6 +48,7 @@ from mmdiffusion_jax.process.checks import (
     as_array,
     as_key,
     checked_result,
+    described,
     expect,
     expect_callable,
     expect_name,
@@ -55,7 +67,9 @@ class LossOptions:
         dropout: {name: probability} of dropping a modality from the state, or a known one from
             what the network sees.
         tasks: {"asked, … | known, …": rate}, see `model.parse_tasks`; left out, all modalities are
-            asked for together.
+            asked for together. The model shows (`ModelFunctions.shows`) what they know. Without
+            them no example knows anything, and `believed`, `shown_noise` and `pure_noise` go with
+            them alone.
         believed: the names of what the network is shown as the model itself draws it from what an
             example has, where the example lacks it and its task knows it: p(image | label) then
             learns from images without labels too. Such a draw costs a call without gradient.
@@ -72,8 +86,10 @@ class LossOptions:
             model of learned variance (Nichol & Dhariwal 2021, section 3.1); otherwise unused.
 
     Raises:
-        ValueError: an unknown draw, a weighting that is no function, a scale that is no number, or
-            a share outside [0, 1].
+        ValueError: an unknown draw, a weighting that is no function or was not called, such as
+            `v_weighting` in place of `v_weighting()`, a scale that is no number, a share outside
+            [0, 1], anything but a dictionary of names, or `logit_normal` that is no mean and
+            standard deviation.
 
     Example:
         >>> from mmdiffusion_jax import objective
@@ -98,13 +114,43 @@ class LossOptions:
     logit_normal: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        does = "of the signal-to-noise ratio, such as p2_weighting()"
-        expect_callable("weighting", self.weighting, does)
+        _check_weighting(self.weighting)
+        for name, holds in (("modality_scales", "λ"), ("dropout", "probability")):
+            expect_names(name, getattr(self, name), holds)
+        expect_names("shown_noise", self.shown_noise, "share of the examples that know it")
+        if self.tasks is not None:
+            expect_names("tasks", self.tasks, "rate")
+        if self.logit_normal is not None:
+            _check_logit_normal(self.logit_normal)
         expect_name("timesteps", self.timesteps, TIMESTEP_DRAWS)
         expect_number("variance_scale", self.variance_scale)
         share = "a share in [0, 1]"
         for name in ("pure_noise", "self_conditioning"):
             expect_number(name, getattr(self, name), share, lambda x: 0 <= x <= 1)
+
+
+def _check_weighting(weighting: Weighting) -> None:
+    does = "of the signal-to-noise ratio, such as p2_weighting()"
+    expect_callable("weighting", weighting, does)
+    for factory in (min_snr_weighting, p2_weighting, sigmoid_weighting, v_weighting):
+        if weighting is factory:
+            name = factory.__name__
+            raise errors.invalid(
+                "weighting", f"{name} itself", "the weighting that it returns", f"write {name}()"
+            )
+
+
+def _check_logit_normal(pair: tuple[float, float]) -> None:
+    try:
+        mean, std = pair
+    except (TypeError, ValueError) as error:
+        raise errors.invalid(
+            "logit_normal", described(pair), "(mean, standard deviation)", "give these two numbers"
+        ) from error
+    expect_number("logit_normal[0]", mean)
+    expect_number(
+        "logit_normal[1]", std, "a number above 0", lambda x: 0 < x < math.inf, "raise it"
+    )
 
 
 def simple_loss(
@@ -138,11 +184,13 @@ def simple_loss(
         The loss, a scalar, and scalars by name: `loss`; a `Mean` of what counts for
         `<name>/squared_error` of what is diffused, `<name>/loss` of every modality, `tasks/<task>`
         of each task, and `variance/loss` where the variance is learned; and `worst_t`, the t of the
-        example that is not finite or else has the largest loss. `means.values` makes plain scalars
-        of them.
+        example that is not finite or else has the largest loss. `float` makes a number of any of
+        them; inside of jit a `Mean` has its `value`, and its `count` of examples.
 
     Raises:
-        ValueError: bad masks, batches, scales or rates.
+        ValueError: bad masks, batches, scales or rates; a task that knows what the model does not
+            show, as no network could learn its conditional; `believed`, `shown_noise` or
+            `pure_noise` without tasks.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -157,8 +205,10 @@ def simple_loss(
         ... )
         >>> diffusion = model.Diffusion(process.Process(process.cosine_schedule(10)), functions)
         >>> loss, scalars = simple_loss(jax.random.key(0), diffusion, {"x": jnp.ones((3, 2))})
-        >>> bool(loss < 1e-6), float(scalars["x/squared_error"].count)
-        (True, 3.0)
+        >>> bool(loss < 1e-6), float(scalars["x/squared_error"]) < 1e-6
+        (True, True)
+        >>> float(scalars["x/squared_error"].count)
+        3.0
     """
     return simple_loss_terms(key, diffusion, batch, presence, options).reduce(axis_name)
 
@@ -192,6 +242,7 @@ def simple_loss_terms(
     process, model = expect_diffusion(diffusion).process, diffusion.model
     options = expect("options", LossOptions() if options is None else options, LossOptions)
     scales = modality_scales_of(model, options.modality_scales)
+    parsed = _tasks_of(model, options)
     drop_key, draw_key = jax.random.split(key)
     tasks, believed = options.tasks, options.believed
     roles = training_roles(model, batch, presence, options.dropout, drop_key, tasks, believed)
@@ -199,7 +250,6 @@ def simple_loss_terms(
     belief_key = jax.random.fold_in(drop_key, 2 + len(model.modalities))
     roles = with_beliefs(belief_key, diffusion, roles, believed)
     blur_key = jax.random.fold_in(drop_key, 1 + len(model.modalities))
-    parsed = parse_tasks(tasks, model.modalities) if tasks else {}
     views = {name for task in parsed for name in task.viewed}
     roles = shown_at_random(blur_key, process.schedule, roles, options.shown_noise, views)
     t, noise = draw_t_and_noise(draw_key, process.schedule, clean, options.timesteps)
@@ -228,7 +278,7 @@ def simple_loss_terms(
     losses = recovery_terms(model, batch, roles, state)
     losses[model.primary] = reconstruction_term(model, batch, roles, state, train_mean=False)
     for name, nats in losses.items():
-        per_dim = nats / model.modalities[name].num_dims
+        per_dim = nats / model.modalities[name].dims_of(column(batch, name))
         terms[f"{name}/loss"] = LossTerm(per_dim, roles.asked(name), scales[name])
     if model.variance == "learned":
         divergence = process.num_steps * posterior_term(diffusion, clean, state, train_mean=False)
@@ -241,6 +291,38 @@ def simple_loss_terms(
     return LossTerms(terms, t)
 
 
+def _tasks_of(model: ModelFunctions, options: LossOptions) -> dict[Task, float]:
+    """{task: share} of the options, without tasks empty.
+
+    Raises:
+        ValueError: a task that knows what the model does not show; options that act on what is
+            known, without tasks, as then nothing is.
+    """
+    if options.tasks is None:
+        for argument in ("believed", "shown_noise", "pure_noise"):
+            value = getattr(options, argument)
+            if value:
+                raise errors.invalid(
+                    argument,
+                    dict(value) if argument == "shown_noise" else value,
+                    "nothing, as no example knows anything without `tasks`",
+                    'set tasks, such as {"image | label": 1.0}, or leave it out',
+                )
+        return {}
+    tasks = parse_tasks(options.tasks, model.modalities)
+    for task in tasks:
+        for name in task.known:
+            if name not in model.shows:
+                raise errors.invalid(
+                    "tasks",
+                    f"{str(task)!r}, which knows {name!r}",
+                    f"known modalities among those that the model shows, {sorted(model.shows)}",
+                    f"set sees_roles=True and shows={(*model.shows, name)} of ModelFunctions, and "
+                    f"read roles.shown({name!r}, z_t) in `denoise`",
+                )
+    return tasks
+
+
 def bound_loss(
     key: jax.Array,
     diffusion: Diffusion,
@@ -250,6 +332,11 @@ def bound_loss(
     timesteps: str = "uniform",
 ) -> tuple[jax.Array, dict[str, Scalar]]:
     """The bound itself as a loss: the mean of the one-t estimate, in nats per dimension of X.
+
+    All modalities are asked for together, nothing is known, and so the network is never shown
+    anything, whatever the model `shows`. Samples and conditional bounds of such a model do show
+    what is known, which it has not learned to read: train it by `simple_loss` with tasks, or leave
+    `shows` out of a model that is trained by this loss alone.
 
     Arguments and errors are those of `bound_estimate`. Returns the loss, a scalar, and scalars by
     name: `loss` and, in nats per example, a `Mean` for `bound/prior`, `bound/posterior`,
@@ -300,7 +387,8 @@ def bound_loss_terms(
         ['bound/posterior', 'bound/prior', 'bound/reconstruction', 'bound/recovery']
     """
     terms = bound_estimate(key, diffusion, batch, presence, timesteps=timesteps)
-    num_dims = sum(functions.num_dims for functions in diffusion.model.modalities.values())
+    modalities = diffusion.model.modalities
+    num_dims = sum(each.dims_of(column(batch, name)) for name, each in modalities.items())
     everywhere = jnp.ones_like(terms.prior)
     return LossTerms(
         {

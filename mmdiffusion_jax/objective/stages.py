@@ -46,7 +46,8 @@ class BoundTerms:
     def bits_per_dim(self, num_dims: int) -> jax.Array:
         """The total in bits per dimension, nats / (ln 2 · num_dims), (batch,).
 
-        X has `num_dims` dimensions, all modalities together; below 1 is a `ValueError`.
+        X has `num_dims` dimensions, all modalities together, of which `ModalityFunctions.dims_of`
+        counts those of one; anything but a number of at least 1 is a `ValueError`.
         """
         expect_number("num_dims", num_dims, "1 or more", lambda x: x >= 1, "count X's values")
         return self.total / (math.log(2) * num_dims)

@@ -68,6 +68,9 @@ def v_weighting() -> Weighting:
     so that at high noise, where conditions decide everything, it weighs ẑ_0 by nothing; the error
     of v is 1 + SNR times that of ẑ_0.
 
+    It is for networks that predict v or z_0. Of one that predicts the noise itself it weighs the
+    error near t = T, where the SNR is almost 0, by a factor of thousands and more.
+
     Example:
         >>> import jax.numpy as jnp
         >>> v_weighting()(jnp.array([1.0, 0.25])).tolist()
@@ -80,7 +83,9 @@ def sigmoid_weighting(bias: float = 0.0) -> Weighting:
     """(1 + SNR) / SNR · sigmoid(b − log SNR), as a weight of the noise error.
 
     A sigmoid of the log-SNR (Kingma & Gao 2023; Hoogeboom et al. 2024) on the error of v: fine
-    detail, above e^b, weighs less than in `v_weighting`, and high noise as much.
+    detail, above e^b, weighs less than in `v_weighting`, and high noise as much. So it, too, is for
+    networks that predict v or z_0: of one that predicts the noise it weighs the error near t = T by
+    a factor of thousands and more.
 
     Raises:
         ValueError: when the bias is no finite number.

@@ -24,6 +24,7 @@ from mmdiffusion_jax.process.checks import (
     expect,
     expect_name,
     expect_names,
+    widest,
 )
 from mmdiffusion_jax.process.gaussian import Gaussian
 from mmdiffusion_jax.process.schedules import Schedule
@@ -123,7 +124,7 @@ def transition(
         >>> import jax.numpy as jnp
         >>> from mmdiffusion_jax import process
         >>> schedule = process.schedule_from_betas([0.75])
-        >>> weights = process.modality_weights(schedule, {"label": [0.0, 2.0]})
+        >>> weights = process.modality_weights(schedule, {"label": [0.0, 2.0]}, given="transition")
         >>> forward = process.Process(schedule, weights)
         >>> t, ones = jnp.array([1]), jnp.ones((1, 2))
         >>> step = process.transition(forward, t, ones, {"label": ones})
@@ -134,7 +135,7 @@ def transition(
     t, z_prev = check_state(schedule, t, z_prev, "z_prev")
     drift = weighted_sum(process.weights.transition, t, z_prev, encodings)
     return Gaussian(
-        mean=jnp.sqrt(at(schedule.retention, t, z_prev)) * (z_prev + drift),
+        mean=root_at(schedule.retention, t, z_prev) * (z_prev + drift),
         variance=at(schedule.beta, t, z_prev),
     )
 
@@ -162,7 +163,7 @@ def marginal(
     t, z_0 = check_state(schedule, t, z_0, "z_0")
     drift = weighted_sum(process.weights.marginal, t, z_0, encodings)
     return Gaussian(
-        mean=jnp.sqrt(at(schedule.alpha_bar, t, z_0)) * z_0 + drift,
+        mean=root_at(schedule.alpha_bar, t, z_0) * z_0 + drift,
         variance=at(schedule.noise_variance, t, z_0),
     )
 
@@ -201,14 +202,14 @@ def posterior(
     _, z_0 = check_state(schedule, t, z_0, "z_0")
     check_same_shape("z_0", z_0, "z_t", z_t)
     z_0 = z_0.astype(z_t.dtype)
-    retention, beta = at(schedule.retention, t, z_t), at(schedule.beta, t, z_t)
+    root, beta = root_at(schedule.retention, t, z_t), at(schedule.beta, t, z_t)
     noise, noise_before = (at(schedule.noise_variance, s, z_t) for s in (t, t - 1))
     weights = process.weights
-    unshifted = z_t - jnp.sqrt(retention) * weighted_sum(weights.transition, t, z_t, encodings)
-    before = jnp.sqrt(at(schedule.alpha_bar, t - 1, z_t)) * z_0
+    unshifted = z_t - root * weighted_sum(weights.transition, t, z_t, encodings)
+    before = root_at(schedule.alpha_bar, t - 1, z_t) * z_0
     before = before + weighted_sum(weights.marginal, t - 1, z_t, encodings)
     return Gaussian(
-        mean=jnp.sqrt(retention) * (noise_before / noise) * unshifted + (beta / noise) * before,
+        mean=root * (noise_before / noise) * unshifted + (beta / noise) * before,
         variance=beta * (noise_before / noise),
     )
 
@@ -311,6 +312,22 @@ def at(table: jax.Array, t: jax.Array, like: jax.Array) -> jax.Array:
     """
     values = jnp.asarray(table)[t].astype(like.dtype)
     return values.reshape(values.shape + (1,) * (like.ndim - values.ndim))
+
+
+def root_at(table: jax.Array, t: jax.Array, like: jax.Array) -> jax.Array:
+    """sqrt(table[t]), in the dtype and with the axes of `at`.
+
+    The root is taken before the cast: float16 ends near 6e-8, and ᾱ_T of long schedules is below
+    that, though its root is not.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> root_at(jnp.array([1e-8]), jnp.array([0]), jnp.zeros((1, 2), jnp.float16)).tolist()
+        [[0.00010001659393310547]]
+    """
+    values = jnp.asarray(table)
+    wide = jnp.zeros((0,) * like.ndim, widest(values, like))
+    return jnp.sqrt(at(values, t, wide)).astype(like.dtype)
 
 
 def weighted_sum(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from mmdiffusion_jax.process.checks import as_array, check_same_shape, expect, expect_name
-from mmdiffusion_jax.process.forward import at, check_state
+from mmdiffusion_jax.process.forward import check_state, root_at
 from mmdiffusion_jax.process.schedules import Schedule
 
 TARGETS = ("noise", "z_0", "v")
@@ -124,7 +124,4 @@ def noise_error_factor(schedule: Schedule, t: jax.Array, target: str) -> jax.Arr
 
 
 def _amplitudes(schedule: Schedule, t: jax.Array, like: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return (
-        jnp.sqrt(at(schedule.alpha_bar, t, like)),
-        jnp.sqrt(at(schedule.noise_variance, t, like)),
-    )
+    return root_at(schedule.alpha_bar, t, like), root_at(schedule.noise_variance, t, like)

@@ -13,13 +13,13 @@ from mmdiffusion_jax.process.checks import as_table, expect, expect_name, expect
 from mmdiffusion_jax.process.schedules import Schedule
 
 Rule = Callable[[Schedule], ArrayLike]
-"""Schedule → T + 1 weights, the first 0."""
+"""Schedule → T + 1 weights, the first 0; marginal ones unless `given` says otherwise."""
 _ANEW = "make the weights from this schedule"
 
 
 @dataclasses.dataclass(frozen=True)
 class Constant:
-    """The rule w_t = scale for t = 1 … T.
+    """The rule w̄_t = scale for t = 1 … T.
 
     Example:
         >>> from mmdiffusion_jax.process import linear_schedule
@@ -36,7 +36,7 @@ class Constant:
 
 @dataclasses.dataclass(frozen=True)
 class Decay:
-    """The rule w_t = scale · sqrt(ᾱ_t) for t = 1 … T: strongest where the state is clean.
+    """The rule w̄_t = scale · sqrt(ᾱ_t) for t = 1 … T: strongest where the state is clean.
 
     Example:
         >>> from mmdiffusion_jax.process import schedule_from_betas
@@ -53,7 +53,7 @@ class Decay:
 
 @dataclasses.dataclass(frozen=True)
 class Bump:
-    """The rule w_t = 2 · scale · sqrt(ᾱ_t (1 − ᾱ_t)): it peaks at `scale` where ᾱ_t = ½.
+    """The rule w̄_t = 2 · scale · sqrt(ᾱ_t (1 − ᾱ_t)): it peaks at `scale` where ᾱ_t = ½.
 
     Near zero at both ends, so that the last state is pure noise and the first the data.
 
@@ -87,7 +87,7 @@ class ModalityWeights:
     Example:
         >>> from mmdiffusion_jax import process
         >>> schedule = process.cosine_schedule(3)
-        >>> weights = process.modality_weights(schedule, {"label": "bump"}, given="marginal")
+        >>> weights = process.modality_weights(schedule, {"label": "bump"})
         >>> weights.transition["label"].shape, weights.marginal["label"].shape
         ((4,), (4,))
     """
@@ -97,32 +97,38 @@ class ModalityWeights:
 
 
 def modality_weights(
-    schedule: Schedule, weights: Mapping[str, str | Rule | ArrayLike], given: str = "transition"
+    schedule: Schedule, weights: Mapping[str, str | Rule | ArrayLike], given: str | None = None
 ) -> ModalityWeights:
     """Builds both kinds of weights from one: each is derived from the other.
 
     w̄_t = sqrt(r_t) (w̄_{t−1} + w_t)   and so   w_t = w̄_t / sqrt(r_t) − w̄_{t−1},   w_0 = w̄_0 = 0.
 
-    Derived in float64 on the host, stored in JAX's default float type.
+    Derived in float64 on the host, stored in JAX's default float type. A rule bounds the marginal
+    weights, of which w_t is a small part: taken for w_t, a bump of scale 1 adds up to marginal
+    weights in the hundreds over 1,000 steps.
 
     Args:
-        schedule: the noise schedule the weights go with.
+        schedule: the noise schedule the weights go with, its tables known outside jit.
         weights: for each modality the name of a rule ("constant", "decay", "bump"; scale 1), a
             rule such as `Bump(2.0)` or any function of the schedule, or T + 1 values, first 0.
-        given: what `weights` means: "transition" (w_t) or "marginal" (w̄_t).
+        given: what all of `weights` are: "transition" (w_t) or "marginal" (w̄_t). Left out, rules
+            are marginal, and T + 1 values are those of the transition.
 
     Raises:
-        ValueError: no schedule, an unknown rule or `given`, values that are not T + 1 finite
-            numbers that start with 0.
+        ValueError: no schedule, or a traced one, an unknown rule or `given`, values that are not
+            T + 1 finite numbers that start with 0.
 
     Example:
         >>> from mmdiffusion_jax.process import schedule_from_betas
         >>> schedule = schedule_from_betas([0.75, 0.75])
-        >>> built = modality_weights(schedule, {"label": [0.0, 1.0, 1.0]})
+        >>> built = modality_weights(schedule, {"label": [0.0, 1.0, 1.0]}, given="transition")
         >>> built.marginal["label"].tolist()
         [0.0, 0.5, 0.75]
+        >>> modality_weights(schedule, {"label": "constant"}).marginal["label"].tolist()
+        [0.0, 1.0, 1.0]
     """
-    expect_name("given", given, ("transition", "marginal"))
+    if given is not None:
+        expect_name("given", given, ("transition", "marginal"))
     expect("schedule", schedule, Schedule)
     expect_names("weights", weights, "a rule or T + 1 values")
     root = np.sqrt(_table(schedule.retention))
@@ -130,7 +136,7 @@ def modality_weights(
     for name, rule in weights.items():
         values = _values(schedule, name, rule)
         other = np.zeros_like(values)
-        if given == "transition":
+        if (given or _usual(rule)) == "transition":
             for t in range(1, len(values)):
                 other[t] = root[t] * (other[t - 1] + values[t])
             pair = values, other
@@ -181,6 +187,11 @@ def check_weights(schedule: Schedule, weights: ModalityWeights) -> None:
             )
 
 
+def _usual(rule: str | Rule | ArrayLike) -> str:
+    """What weights are where nobody says it; see `modality_weights`."""
+    return "marginal" if isinstance(rule, str) or callable(rule) else "transition"
+
+
 def _values(schedule: Schedule, name: str, rule: str | Rule | ArrayLike) -> np.ndarray:
     argument = f"weights[{name!r}]"
     if isinstance(rule, str):
@@ -203,7 +214,7 @@ def _values(schedule: Schedule, name: str, rule: str | Rule | ArrayLike) -> np.n
 
 
 def _table(values: jax.Array) -> np.ndarray:
-    return np.asarray(values, dtype=np.float64)
+    return as_table("schedule", values)
 
 
 def _from_first_step(values: np.ndarray) -> np.ndarray:

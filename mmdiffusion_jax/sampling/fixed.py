@@ -1,7 +1,7 @@
 """What a query gives of the diffused modality itself: a part that stays, or where to begin."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -88,14 +88,39 @@ class Noised:
     def noised(
         self, diffusion: Diffusion, grid: Plan, encodings: Mapping[str, jax.Array], noise: jax.Array
     ) -> jax.Array:
-        """z_t at the first t of the grid, (batch, *latent), with these encodings in its drift."""
+        """z_t at the first t of the grid, (batch, *latent).
+
+        `encodings` are those of what is given, in its drift and in the shares of z_0.
+        """
         model = diffusion.model
-        z_0 = call_modality(model, model.primary, "encode", self.values, shape=noise.shape)
+        primary = call_modality(model, model.primary, "encode", self.values, shape=noise.shape)
         t = jnp.full(noise.shape[:1], grid.times[0], jnp.int32)
-        carried = {name: x for name, x in encodings.items() if name in diffusion.process.names}
-        clean = dict.fromkeys(diffusion.process.names, jnp.zeros_like(noise)) | carried
-        state = marginal(diffusion.process, t, z_0.astype(noise.dtype), clean)
+        parts = dict.fromkeys(model.modalities, jnp.zeros_like(noise)) | dict(encodings)
+        z_0 = model.clean_state({**parts, model.primary: primary.astype(noise.dtype)})
+        drift = {name: parts[name] for name in diffusion.process.names}
+        state = marginal(diffusion.process, t, z_0, drift)
         return state.mean + jnp.sqrt(state.variance) * noise
+
+
+def check_shares(model: ModelFunctions, unknown: Collection[str]) -> None:
+    """Checks that z_0 is known where states begin from given values of the primary.
+
+    Args:
+        model: whose z_0 may have shares of several modalities.
+        unknown: the modalities that the states carry and that nobody gives.
+
+    Raises:
+        ValueError: one of them has a share in z_0.
+    """
+    shares = model.normalised_shares()
+    missing = sorted(name for name in unknown if name in shares)
+    if missing:
+        raise errors.invalid(
+            "begin",
+            f"values of {model.primary!r} alone, where z_0 has shares of {sorted(shares)}",
+            f"{missing} to be given too",
+            "give them, or leave them out of the states by Method(unknown='absent')",
+        )
 
 
 def certain_part(
@@ -137,7 +162,9 @@ def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
 def with_fixed(
     denoiser: Denoiser, model: ModelFunctions, fixed: Fixed, shape: tuple[int, ...]
 ) -> Denoiser:
-    """The denoiser with the entries of ẑ_0 that are certain in the place of its own.
+    """The denoiser with the certain entries of the primary's encoding in the place of its own.
+
+    Where z_0 = Σ_i a_i E_i has shares of several modalities, their estimates keep theirs.
 
     Raises:
         ValueError: a primary that cannot say which entries of z_0 a part of it determines.
@@ -147,7 +174,9 @@ def with_fixed(
 
     def estimate(t: jax.Array, z_t: jax.Array, roles: Roles) -> NoisyState:
         state = denoiser(t, z_t, roles)
-        z_0 = state.clean.z_0
-        return state.with_z_0(jnp.where(certain, encoding.astype(z_0.dtype), z_0))
+        z_0, encodings = state.clean.z_0, state.clean.encodings
+        estimated = model.primary_encoding(z_0, encodings)
+        primary = jnp.where(certain, encoding.astype(z_0.dtype), estimated)
+        return state.with_z_0(model.clean_state({**encodings, model.primary: primary}))
 
     return estimate

@@ -69,7 +69,8 @@ def log_snr_grid(schedule: Schedule, num_steps: int, sigma_max: float = NOISIEST
         where so many states do not fit below.
 
     Raises:
-        ValueError: `num_steps` out of range, or no t with σ up to `sigma_max`.
+        ValueError: `num_steps` out of range, no t with σ up to `sigma_max`, or a schedule that is
+            traced.
 
     Example:
         >>> from mmdiffusion_jax.process import schedule_from_betas
@@ -185,9 +186,8 @@ def _through_noise(
     """Evenly spaced in forth(σ), from σ_max or what the schedule has below it."""
     expect("schedule", schedule, Schedule)
     expect_number("sigma_max", sigma_max, "a σ", lambda x: x == x)
-    kept, noise = (
-        np.asarray(table, np.float64)[1:] for table in (schedule.alpha_bar, schedule.noise_variance)
-    )
+    tables = schedule.alpha_bar, schedule.noise_variance
+    kept, noise = (as_table("schedule", table)[1:] for table in tables)
     sigma = np.sqrt(noise / kept)
     steps = np.arange(1, schedule.num_steps + 1, dtype=np.float64)
     if not sigma_max >= sigma[0]:

@@ -32,15 +32,20 @@ READS = ("most_likely", "draw")
 """How the returned values follow from the heads."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Method:
     """How to sample.
+
+    It is hashed by its identity, so it may be a static argument of `jax.jit`, which compiles once
+    for each `Method` that is made.
 
     Attributes:
         stepper: how to go from state to state, or a name of `SAMPLERS`; left out, `Ancestral()`.
         times: the visited t's, strictly decreasing; left out, T, T − 1, …, 1.
-        decorators: guidance and thresholding, the first innermost. Left out, `decoder_guidance` of
-            scale 1 by every given secondary that the network is not shown.
+        decorators: guidance and thresholding, the first innermost. Left out, `decoder_guidance()`:
+            Bayes' rule by the head of every given secondary that the network is not shown. Any list
+            takes the place of that, also one of a threshold alone: to keep it, put it in front, as
+            in [decoder_guidance(), static_threshold()].
         order: what is generated, stage after stage, such as ["label", "image"], where the label is
             known to the image, or ["image, label"], both together. Left out, by
             `ModalityFunctions.drawn`; see `stages_of`.

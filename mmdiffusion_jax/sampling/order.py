@@ -15,7 +15,7 @@ class Ordered(Protocol):
 
     @property
     def modalities(self) -> Mapping[str, Any]:
-        """{name: what has `drawn` and `num_dims`}."""
+        """{name: what has `drawn` and `num_dims`, which may be None}."""
 
     @property
     def primary(self) -> str:
@@ -57,9 +57,9 @@ def stages_of(model: Ordered, given: Collection[str], order: Sequence[str] | Non
     """The stages in which what is not given is generated; with an order, what it names alone.
 
     Left out, the order is: modalities that are `drawn` "before" the primary, those of the fewest
-    dimensions first, then the primary, then those drawn "after" it. That needs a model that shows
-    what is known; of any other, all are generated together. So is what is drawn "never", once all
-    the rest is given.
+    dimensions first, then the primary, then those drawn "after" it. One that leaves `num_dims` out
+    counts as of 1. That needs a model that shows what is known; of any other, all are generated
+    together. So is what is drawn "never", once all the rest is given.
 
     Raises:
         ValueError: an order that names an unknown modality, or nothing that is not given; or of
@@ -110,7 +110,7 @@ def stages_of(model: Ordered, given: Collection[str], order: Sequence[str] | Non
 def _default(model: Ordered) -> list[Stage]:
     modalities = model.modalities
     secondaries = set(modalities) - {model.primary}
-    names = sorted(secondaries, key=lambda name: (modalities[name].num_dims, name))
+    names = sorted(secondaries, key=lambda name: (modalities[name].num_dims or 1, name))
     before, after = (
         [(name,) for name in names if modalities[name].drawn == when]
         for when in ("before", "after")

@@ -46,6 +46,10 @@ def sample(
     marginal of its z_0 at every visited t, the heads at all these t are pooled,
     Σ_t log p(x_i | z_t) / n, as in L2 of the bound, and steppers and decorators are not used.
 
+    Warns where states begin in pure noise that the process has not at that t: where the weights of
+    a modality that is generated together with the primary leave more than 1 nat of it in z_T (L0),
+    and where `Method.times` begin at a signal-to-noise ratio that is above 0.01, far below T.
+
     Args:
         key: a typed key, example k then uses `fold_in(key, k)`; or (num_samples,) typed keys, one
             an example. An example does not depend on the others in its batch.
@@ -55,7 +59,8 @@ def sample(
         method: how to sample; left out, all steps of ancestral sampling.
         fixed: {name: a part that every sample keeps} of what is diffused: inpainting.
         begin: {name: given values, noised} of what is diffused, from which its states start in the
-            place of noise: image to image (Meng et al. 2022, "SDEdit").
+            place of noise: image to image (Meng et al. 2022, "SDEdit"). Where z_0 has shares of
+            several modalities, the others of them have to be given, or absent from the states.
 
     Returns:
         {name: x} for every modality that is given, as it came, or generated.

@@ -1,6 +1,7 @@
 """One stage of sampling: modalities that are generated together, all else known or absent."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,13 +21,14 @@ from mmdiffusion_jax.model import (
 from mmdiffusion_jax.model.showing import shown_at
 from mmdiffusion_jax.model.tasks import diffused_of
 from mmdiffusion_jax.process.checks import expect_callable
-from mmdiffusion_jax.sampling.fixed import Fixed, Noised, certain_part, with_fixed
+from mmdiffusion_jax.sampling.fixed import Fixed, Noised, certain_part, check_shares, with_fixed
 from mmdiffusion_jax.sampling.guidance.decoder import decoder_guidance
 from mmdiffusion_jax.sampling.heads import alone, heads_given_known, heads_given_primary, value_of
 from mmdiffusion_jax.sampling.loop import DRAW, READ, SHOWN, STAGE, START, fold, normal, run_stepper
 from mmdiffusion_jax.sampling.method import Method
 from mmdiffusion_jax.sampling.order import Stage, parse_order
 from mmdiffusion_jax.sampling.plan import Plan, plan
+from mmdiffusion_jax.sampling.prior import warn_of_the_start
 from mmdiffusion_jax.sampling.query import Query, make_query, plain_denoiser, with_given
 
 Values = Mapping[str, jax.Array]
@@ -142,7 +144,7 @@ class Run:
         carried -= set(model.only_known)
         roles = query_roles(model.modalities, len(self.keys), given, carried, shown)
         roles = self._shown(query, roles)[0]
-        denoiser = self._denoiser(query, set(given) - shown)
+        denoiser = self._denoiser(query)
         if fixed is not None:
             denoiser = with_fixed(denoiser, model, fixed, self.shape)
         read_keys = self._read_keys()
@@ -164,7 +166,11 @@ class Run:
             return z_0, values
 
         start, grid = normal(fold(self.keys, START), self.shape), self.grid
-        if begin is not None:
+        unknown = carried - set(given) - {model.primary}
+        if begin is None:
+            warn_of_the_start(grid, unknown, math.prod(self.shape[1:]))
+        else:
+            check_shares(model, unknown)
             grid = begin.rest_of(grid, self.diffusion.process)
             drift = roles.mask(query.encodings)
             start = begin.noised(self.diffusion, grid, drift, start)
@@ -176,15 +182,12 @@ class Run:
         last = {name: x[-1] for name, x in values.items()}
         return last, Trajectory(visited, states, clean, values)
 
-    def _denoiser(self, query: Query, carried: set[str]) -> Denoiser:
+    def _denoiser(self, query: Query) -> Denoiser:
         """The model's, guided, and with the given values of what states carry in their place."""
         method = self.method
         denoiser = plain_denoiser(query, self._draw_keys())
         decorators = method.decorators
-        if decorators is None:
-            by_heads = dict.fromkeys(sorted(carried), 1.0)
-            decorators = [decoder_guidance(by_heads)] if by_heads else []
-        for decorate in decorators:
+        for decorate in [decoder_guidance()] if decorators is None else decorators:
             denoiser = decorate(denoiser, query)
             expect_callable("decorators", denoiser, "from a decorator")
         return with_given(denoiser, query, moments=method.estimate == "moments")

@@ -23,7 +23,7 @@ from mmdiffusion_jax.training.sharding import on_this_process
 from mmdiffusion_jax.training.speed import ProfileWindow, Stopwatch, compile_step
 from mmdiffusion_jax.training.state import TrainState
 from mmdiffusion_jax.training.step import Step
-from mmdiffusion_jax.training.writers import MetricWriter
+from mmdiffusion_jax.training.writers import MetricWriter, read_metrics
 
 # Steps that the host may be ahead of the devices: more would only hold more batches in memory.
 _AHEAD = 4
@@ -61,9 +61,11 @@ def train(
     Between two log intervals reports stay on the devices; a checkpoint holds those that are not
     logged yet, so that a resumed run logs the same means. SIGTERM or Ctrl-C ends the run after a
     step, with a checkpoint. A step whose loss or gradient is not finite is left out. An evaluation
-    that fails ends the run after the checkpoint of its step; a picture that cannot be drawn is a
-    warning. A picture that is due and missing is drawn when the run is resumed. A run that is
-    resumed with batches of another size goes on with the first whole one of examples not yet taken.
+    that fails ends the run after the checkpoint of its step; where it was to choose between
+    averages, there is none, and the steps since the last are taken again. A picture that cannot be
+    drawn is a warning. An evaluation or a picture that is due and missing is made up for when the
+    run is resumed. A run that is resumed with batches of another size goes on with the first whole
+    one of examples not yet taken.
 
     Args:
         options: how long, and at which intervals.
@@ -95,21 +97,35 @@ def train(
         checkpoints.trim()  # what a process that was killed had no time to delete
         start, first_example = 0, 0
         pending: list[StepReport] = []
+        resumed: Mapping[str, Any] = {}
         averaged = state.ema
         if restored is not None:
-            start, state = restored.step, restored.state
-            averaged = state.averaged(restored.position)
-            first_example = _next_batch(restored.position["next_example"], options.batch_size)
-            unlogged = restored.position.get("unlogged", [])
+            start, state, resumed = restored.step, restored.state, restored.position
+            averaged = state.averaged(resumed)
+            first_example = _next_batch(resumed["next_example"], options.batch_size)
+            unlogged = resumed.get("unlogged", [])
             # An earlier version wrote them otherwise; then the next means are of fewer steps.
             pending = [StepReport.from_json(report) for report in unlogged if "scalars" in report]
             logging.info("Resuming from step %d.", start)
         lacks_picture = _lacks_picture(options, workdir, start)
+        lacks_evaluation = _lacks_evaluation(options, workdir, start)
+
+        def catch_up(writer: MetricWriter, best: BestCheckpoint) -> None:
+            if lacks_evaluation:
+                figures = monitor.evaluate(on_this_process(state.ema))
+                writer.write(start, _prefixed("eval", figures))
+                best.offer(start, state, figures, resumed)
+            if lacks_picture:
+                _draw(writer, start, averaged, monitor.picture)
+
         if start >= options.num_steps:
             logging.info("Nothing to do: the run is at step %d of %d.", start, options.num_steps)
-            if lacks_picture:
-                with MetricWriter(workdir, resume_step=start) as writer:
-                    _draw(writer, start, averaged, monitor.picture)
+            if lacks_picture or lacks_evaluation:
+                with (
+                    MetricWriter(workdir, resume_step=start) as writer,
+                    BestCheckpoint(workdir / "best", options, checkpoints) as best,
+                ):
+                    catch_up(writer, best)
             return state
         batches = open_batches(first_example)
         batch = next(batches)
@@ -127,8 +143,7 @@ def train(
             BestCheckpoint(workdir / "best", options, checkpoints) as best,
             tqdm(total=options.num_steps, initial=start, unit="step", mininterval=1.0) as bar,
         ):
-            if lacks_picture:
-                _draw(writer, start, averaged, monitor.picture)
+            catch_up(writer, best)
             watch = Stopwatch(cost, options.batch_size)
             for index in range(start + 1, options.num_steps + 1):
                 if index > start + 1:
@@ -175,7 +190,7 @@ def train(
                         writer.write(index, _prefixed("eval", figures))
                         best.offer(index, state, figures, position)
                 except Exception:
-                    if saving:
+                    if saving and not (state.averages and index == options.num_steps):
                         writer.flush()
                         checkpoints.save(index, state, position)
                     raise
@@ -208,14 +223,25 @@ def _due(index: int, interval: int, num_steps: int) -> bool:
 
 def _lacks_picture(options: TrainingOptions, workdir: Path, start: int) -> bool:
     """Whether the picture of the step that a run resumes from is due and missing."""
-    lacks = (
-        start > 0
-        and _due(start, options.sample_every, options.num_steps)
-        and not MetricWriter.image_path(workdir, start, "samples").exists()
-    )
+    due = start > 0 and _due(start, options.sample_every, options.num_steps)
+    return _by_the_first(due and not MetricWriter.image_path(workdir, start, "samples").exists())
+
+
+def _lacks_evaluation(options: TrainingOptions, workdir: Path, start: int) -> bool:
+    """Whether the evaluation of the step that a run resumes from is due and missing."""
+    file = workdir / "metrics.jsonl"
+    if start == 0 or not _due(start, options.eval_every, options.num_steps):
+        return _by_the_first(False)
+    lines = read_metrics(file) if file.exists() else []
+    names = {name for line in lines if line["step"] == start for name in line}
+    return _by_the_first(not any(name.startswith("eval/") for name in names))
+
+
+def _by_the_first(answer: bool) -> bool:
+    """The answer of process 0, which alone writes what the question is about."""
     if jax.process_count() > 1:
-        lacks = bool(multihost_utils.broadcast_one_to_all(np.asarray(lacks)))
-    return lacks
+        answer = bool(multihost_utils.broadcast_one_to_all(np.asarray(answer)))
+    return answer
 
 
 def _choose_average(

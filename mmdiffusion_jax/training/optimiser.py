@@ -89,18 +89,27 @@ def _looped(muon: optax.GradientTransformation) -> optax.GradientTransformation:
 
 
 def _matrices(params: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    """All but biases and norms, of which a scan has one more axis."""
+
+    def one(path: Any, leaf: jax.Array) -> bool:
+        return leaf.ndim > 1 and _names(path)[-1] not in ("bias", "scale")
+
+    return jax.tree_util.tree_map_with_path(one, params)
 
 
 def _within(params: Any) -> Any:
     """Which parameters are matrices within a backbone."""
 
     def one(path: Any, leaf: jax.Array) -> bool:
-        names = [str(getattr(part, "key", part)) for part in path]
+        names = _names(path)
         outer = names[0].startswith("modalities_") or not _OUTER.isdisjoint(names)
         return names[-1] == "kernel" and leaf.ndim > 1 and not outer
 
     return jax.tree_util.tree_map_with_path(one, params)
+
+
+def _names(path: Any) -> list[str]:
+    return [str(getattr(part, "key", part)) for part in path]
 
 
 def _as_matrix(leaf: jax.Array) -> optax.contrib.MuonDimensionNumbers:

@@ -6,6 +6,7 @@ import types
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -149,6 +150,24 @@ def test_two_arms_with_equal_operations(tmp_path, capsys, monkeypatch):
 
     with pytest.raises(ValueError, match="features were fitted with another judge_steps, 2"):
         compare(judge_steps=3)
+
+
+@pytest.mark.long
+def test_runs_of_another_config_are_refused(tmp_path):
+    """Modalities may be written as strings; sampling and evaluation may differ."""
+    asked = config(tmp_path)
+    asked.modalities = ConfigDict(
+        {"image": "image(num_levels=17)", "label": "label(num_classes=10)"}
+    )
+    workdir, arms = str(tmp_path / "w"), ["predict"]
+    apps.compare_arms(asked, workdir, arms, 1, 2, ["steps"])
+    asked.evaluation.num_samples = 10
+    apps.compare_arms(asked, workdir, arms, 1, 2, ["steps"])
+    asked.backbone.depth = 2
+    with pytest.raises(
+        ValueError, match=r"predict_label-2-seed0, which .* differs in backbone\.dep"
+    ):
+        apps.compare_arms(asked, workdir, arms, 1, 2, ["steps"])
 
 
 @pytest.mark.parametrize(

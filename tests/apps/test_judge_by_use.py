@@ -114,6 +114,11 @@ def test_bad_requests_leave_nothing_behind(finished, tmp_path, options, words):
     assert not (tmp_path / "out").exists()
 
 
+def test_predictors_are_not_trained_in_a_bucket(finished):
+    with pytest.raises(ValueError, match=r"`out`: got 'gs://runs/a', expected a path of a mounted"):
+        apps.judge_by_use(str(finished), out="gs://runs/a")
+
+
 @pytest.mark.parametrize(
     ("others", "predicts", "words"),
     [

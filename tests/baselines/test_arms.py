@@ -83,6 +83,15 @@ def test_the_same_blocks_in_every_part(arms):
             assert part.training == config().training
 
 
+def test_what_training_keeps_of_a_modality_is_asked_of_models_that_have_it():
+    base = config()
+    base.data.kept = ConfigDict({"label": 50})
+    base.data.portions = ConfigDict({"label": 0.4})
+    parts = baselines.make_arm(base, "single")
+    assert parts["generate"].data.kept == parts["generate"].data.portions == ConfigDict()
+    assert parts["predict_label"].data.kept == base.data.kept
+
+
 def test_the_config_is_left_alone():
     before = config()
     for name in baselines.ARMS:

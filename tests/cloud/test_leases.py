@@ -158,6 +158,24 @@ def test_a_process_that_stood_still_asks_before_it_writes(folder, short, monkeyp
     assert (folder / "a").read_text() == "nobody else came"
 
 
+def test_an_own_write_whose_answer_was_lost_does_not_cost_the_lease(folder):
+    """The lock then has a turn of ours that we do not know of."""
+
+    def renew(about):
+        lock = json.dumps({**about, "turn": 99}).encode()
+        with lease._busy:
+            lease._store.write("lock", lock).result()
+            lease._renew()
+
+    with files.locked(folder, "workdir"):
+        (lease,) = leases._held.values()
+        renew(lease._about)
+        files.write_text(folder / "a", "")
+        renew({**lease._about, "token": "x"})
+        with pytest.raises(files.LeaseLostError):
+            files.write_text(folder / "a", "")
+
+
 def test_a_store_that_fails_for_a_while_does_not_cost_the_lease(folder, store, monkeypatch):
     monkeypatch.setattr(leases, "SECONDS", 6.0)
     with files.locked(folder, "workdir"):

@@ -132,6 +132,11 @@ def test_every_command_works_in_a_bucket(finished, store, place, tmp_path):
         assert (files.to_path(f"{place}/out") / name).read_bytes() == (
             tmp_path / "out" / name
         ).read_bytes()
+    # What is there is not drawn again.
+    before = len(store.proxy.log)
+    run("sample", f"--workdir={workdir}", f"--out={place}/out", "--num_samples=6", "--shard_size=4")
+    requests = store.proxy.log[before:]
+    assert not [path for method, path in requests if method != "GET" and "samples-0" in path]
     run("export", f"--workdir={workdir}", f"--out={place}/model.safetensors")
     run("export", f"--workdir={finished}", f"--out={tmp_path}/model.safetensors")
     exported = (files.to_path(place) / "model.safetensors").read_bytes()

@@ -68,6 +68,13 @@ def test_a_source_of_another_size_keeps_its_other_columns_and_their_order():
         np.testing.assert_array_equal(got[name], columns[name])
 
 
+def test_absent_images_may_hold_anything():
+    images = np.stack([np.full((16, 16), 7), np.full((16, 16), -1)])
+    columns = {"image": images, "image_present": np.array([True, False])}
+    source = data.resized(data.ArraySource(columns), (8, 8), ["image"], {})
+    assert source.take(np.array([0]))["image"].max() == 7
+
+
 def test_numbers_that_are_no_pixels_are_not_brought_to_another_size():
     source = data.ArraySource({"image": np.full((2, 16, 16), 256)})
     with pytest.raises(ValueError, match=r"`size`: .* for 'image', whose numbers are 256 … 256"):

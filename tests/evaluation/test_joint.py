@@ -9,7 +9,7 @@ from mmdiffusion_jax import data
 from mmdiffusion_jax.evaluation import RealData, values_of
 from mmdiffusion_jax.evaluation import joint_figures as joint_figures_of
 from mmdiffusion_jax.modalities import Label
-from tests.evaluation.conftest import LATENT
+from tests.evaluation.conftest import LATENT, real_data
 
 
 def joint_figures(*arguments):
@@ -40,6 +40,15 @@ def test_noise_is_far_from_the_data(real):
     figures = joint_figures(real, {"image": noise})
     assert figures["joint/frechet_ratio"] > 5
     assert figures["joint/precision"] < 0.2
+
+
+@pytest.mark.parametrize("is_sorted", [True, False])
+def test_test_data_that_are_sorted_by_class_are_a_warning(digits, is_sorted, caplog):
+    columns, modalities = digits
+    order = np.argsort(columns["label"][400:], kind="stable") if is_sorted else np.arange(200)
+    columns = {name: np.concatenate([x[:400], x[400:][order]]) for name, x in columns.items()}
+    real_data(columns, modalities, num_samples=60).check()
+    assert ("shuffle the test data" in caplog.text) == is_sorted
 
 
 def test_no_image_to_judge():

@@ -3,13 +3,14 @@
 import contextlib
 import dataclasses
 import logging
+import warnings
 
 import jax
 import numpy as np
 import pytest
 
 from configs import smoke
-from mmdiffusion_jax import experiment, sampling
+from mmdiffusion_jax import experiment, process, sampling
 from mmdiffusion_jax.experiment import SamplingOptions
 
 
@@ -136,6 +137,23 @@ def test_states_of_a_known_image_are_read_at_low_noise_alone(small, monkeypatch)
     assert visited == [[2, 1], [8, 7, 6, 5, 4, 3, 2, 1], [8, 7, 6, 5, 4, 3, 2, 1]]
     with pytest.raises(ValueError, match=r"`sampling.read_noise`: got 0.01, expected 0.2\d*, the"):
         built.generator(SamplingOptions(read_noise=0.01))
+
+
+def test_weights_that_do_not_end_are_warned_of_once(small, caplog):
+    """By the sampling floor alone, however many batches there are: ½ w̄² dims, of 64 dims."""
+    built, params = small
+    weights = process.modality_weights(built.process.schedule, {"label": "constant"})
+    forward = process.Process(built.process.schedule, weights)
+    options = SamplingOptions(batch_size=2, num_steps=2, order=("image, label",))
+    generate = dataclasses.replace(built, process=forward).generator(options)
+    with warnings.catch_warnings(record=True) as caught, caplog.at_level(logging.WARNING):
+        warnings.simplefilter("always")
+        generate(jax.random.key(0), params, 4)
+        generate(jax.random.key(1), params, 2)
+    assert [str(x.message)[:57] for x in caught] == [
+        "The weights of 'label' leave about 32.0 nats in the last "
+    ]
+    assert "nats" not in caplog.text
 
 
 def test_guidance_with_a_given_image_is_said_to_have_no_effect(draw, caplog):

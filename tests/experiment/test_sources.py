@@ -94,6 +94,14 @@ def test_derived_modalities_are_fixed_on_a_source_and_fresh_in_training(flipped)
     assert (one != two).any()
 
 
+def test_what_is_derived_is_never_scarce(flipped):
+    with flipped.unlocked():
+        flipped.data.kept = ConfigDict({"flipped": 3})
+    words = r"`config\.data\.kept\.flipped`: got a modality that is drawn from 'image'"
+    with pytest.raises(ValueError, match=words):
+        experiment.open_data(flipped)
+
+
 def test_a_stored_column_is_not_derived(flipped, tmp_path):
     arrays = {
         "image": small_files.pixels(0, 3, 16, 16, 1),

@@ -97,6 +97,8 @@ def test_what_a_run_may_not_go_on_with(workdir, path, value):
         ("ancestral", 0.0, {"kind": "ancestral"}),
         ("ddim", 0.0, {"kind": "ddim", "eta": 0.0}),
         ({"kind": "ddim", "eta": 0.2}, 0.7, {"kind": "ddim", "eta": 0.7}),
+        ({"kind": "ddim", "eta": 0.2}, 0.0, {"kind": "ddim", "eta": 0.0}),
+        ("ddim(eta=0.5)", 0.0, {"kind": "ddim", "eta": 0.0}),
     ],
 )
 def test_eta_beside_a_sampler_is_its_field(sampler, eta, kept):

@@ -69,3 +69,49 @@ def test_discretised_gaussian_is_finite_in_float32():
 def test_classes_are_integers():
     with pytest.raises(ValueError, match=r"`classes`: got .* of float32"):
         categorical_log_prob(jnp.ones((1, 3)), jnp.ones((1,)))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.uint8])
+def test_a_class_out_of_range_makes_the_result_not_a_number(dtype):
+    """−1 is not the last class; a variable that is not counted may hold anything."""
+    rng = np.random.default_rng(2)
+    logits = jnp.asarray(rng.normal(size=(4, 3, 5)), jnp.float32)
+    classes = np.array([[0, 4, 2], [0, 5, 2], [1, 2, 3], [4, 4, 4]], dtype)
+    if np.issubdtype(dtype, np.signedinteger):
+        classes[2, 0], classes[3, 2] = -1, -5
+    right = ((classes >= 0) & (classes < 5)).all(axis=1)
+    got = jax.jit(categorical_log_prob)(logits, classes)
+    np.testing.assert_array_equal(np.isfinite(got), right)
+    assert np.isnan(np.asarray(got)[~right]).all()
+
+    known = (classes >= 0) & (classes < 5)
+
+    def total(logits):
+        return categorical_log_prob(logits, classes, known).sum()
+
+    log_probs = np.asarray(jax.nn.log_softmax(logits))
+    want = sum(log_probs[*place, classes[place]] for place in zip(*np.nonzero(known), strict=True))
+    value, gradient = jax.value_and_grad(total)(logits)
+    np.testing.assert_allclose(value, want, rtol=1e-5)
+    assert np.isfinite(np.asarray(gradient)).all()
+    assert not np.asarray(gradient)[~known].any()
+
+
+@pytest.mark.parametrize("num_levels", [2, 17, 256])
+def test_numbers_of_levels_are_refused_with_the_line_that_turns_them_into_values(num_levels):
+    numbers = jnp.arange(num_levels, dtype=jnp.uint8).reshape(1, -1)
+    mean = jnp.full(numbers.shape, 0.3)
+    with pytest.raises(ValueError, match=r"`x`: got an array .* uint8, expected .*\[−1, 1\]") as e:
+        discretised_gaussian_log_prob(mean, mean - 1, numbers, num_levels)
+    line = str(e.value).rpartition(" by ")[2].rstrip(".")
+    x = eval(line, {"x": numbers, "jnp": jnp})
+    np.testing.assert_allclose(x[0], np.linspace(-1, 1, num_levels), atol=1e-6)
+    assert np.isfinite(discretised_gaussian_log_prob(mean, mean - 1, x, num_levels)).all()
+
+
+def test_signed_whole_numbers_may_be_levels():
+    """−1 and 1 are the two levels, and −1, 0 and 1 the three."""
+    mean, x = jnp.zeros((1, 3)), jnp.array([[-1, 0, 1]])
+    got = discretised_gaussian_log_prob(mean, mean, x, 3)
+    half = stats.norm.cdf(-0.5)
+    np.testing.assert_allclose(got[0], np.log([half, 1 - 2 * half, half]).sum(), rtol=1e-5)

@@ -52,12 +52,12 @@ def test_a_denoiser_that_sees_roles_gets_those_of_its_query():
     guide = sampling.classifier_free_guidance("y", 2.0)
     with jax.disable_jit():
         given = {"y": jnp.ones((1, 2))}
-        method = sampling.Method("ddim", [3, 1], [guide])
+        method = sampling.Method("ddim", [6, 1], [guide])
         sampling.sample(jax.random.key(0), diffusion, (1, 2), given, method)
         assert set(seen) == {True, False}
         seen.clear()
         given = {"x": jnp.ones((1, 2))}
-        method = sampling.Method("ddim", [3, 1])
+        method = sampling.Method("ddim", [6, 1])
         sampling.sample(jax.random.key(0), diffusion, (1, 2), given, method)
         assert set(seen) == {False}
 

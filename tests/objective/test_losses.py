@@ -17,6 +17,7 @@ from mmdiffusion_jax.model import (
     gaussian_log_prob,
 )
 from mmdiffusion_jax.process import Process
+from tests import plain_model
 from tests.linear_world import LinearWorld
 from tests.shown_world import ShownWorld
 
@@ -162,6 +163,64 @@ def test_weightings():
     plain = loss_of(world, batch)[1]["p/squared_error"].value
     doubled = loss_of(world, batch, weighting=lambda snr: 2 * jnp.ones_like(snr))[1]
     np.testing.assert_allclose(2 * plain, doubled["p/squared_error"].value, rtol=1e-6)
+
+
+def test_every_scalar_of_a_loss_is_a_number():
+    world = LinearWorld(1, 6)
+    batch, _ = world.draw(8)
+    for scalars in (loss_of(world, batch)[1], objective.bound_loss(
+        jax.random.key(0), world.diffusion(), batch
+    )[1]):  # fmt: skip
+        plain = {name: float(each) for name, each in scalars.items()}
+        for name, each in scalars.items():
+            assert plain[name] == float(getattr(each, "value", each))
+    term = objective.LossTerm(jnp.array([1.0, 5.0, 9.0]), jnp.array([1, 1, 0]))
+    assert float(objective.LossTerms({"x": term}).reduce()[1]["x"]) == (1 + 5) / 2
+
+
+def test_the_loss_of_the_bound_shows_nothing():
+    """Also of a model that shows what is known, as its docstring says."""
+    world = ShownWorld(1, 6)
+    batch, _ = world.draw(8)
+    plain, seen = world.model(), []
+
+    def denoise(z_t, t, roles):
+        seen.extend(bool(roles.seen(name).any()) for name in world.everyone)
+        return plain.denoise(z_t, t, roles)
+
+    diffusion = world.diffusion(dataclasses.replace(plain, denoise=denoise))
+    objective.bound_loss(jax.random.key(0), diffusion, batch)
+    assert seen == [False, False]
+    options = objective.LossOptions(tasks={"p | x0": 1.0})
+    objective.simple_loss(jax.random.key(0), diffusion, batch, options=options)
+    assert seen[2:] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"timesteps": draw} for draw in process.TIMESTEP_DRAWS]
+    + [{"logit_normal": (0.0, 3.0)}, {"tasks": {"x | y": 1.0, "y | x": 1.0}, "pure_noise": 0.5}],
+    ids=str,
+)
+@pytest.mark.parametrize("x64", [False, True], ids=["", "x64"])
+def test_a_network_gets_whole_t_from_1_to_the_last(options, x64):
+    batch, seen = plain_model.batch(200), []
+
+    def denoise(z_t, t, roles):
+        seen.append(t)
+        return Prediction(0.5 * z_t, {"y": jnp.tanh(z_t)})
+
+    model = plain_model.shared(denoise, sees_roles=True, shows=("x", "y"))
+    with jax.enable_x64(x64):
+        objective.simple_loss(
+            jax.random.key(0),
+            Diffusion(plain_model.PROCESS, model),
+            batch,
+            options=objective.LossOptions(**options),
+        )
+    (t,) = seen
+    assert t.dtype == jnp.int32
+    assert (int(t.min()), int(t.max())) == (1, plain_model.SCHEDULE.num_steps)
 
 
 def test_scales_add_up():

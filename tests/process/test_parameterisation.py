@@ -40,3 +40,25 @@ def test_bad_input(prediction, target, words):
     schedule, t, y_t = process.cosine_schedule(3), jnp.ones(1, int), jnp.ones((1, 2))
     with pytest.raises(ValueError, match=words):
         process.to_pivot(schedule, t, y_t, prediction, target)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+@pytest.mark.parametrize("target", process.TARGETS)
+def test_few_bits_at_the_end_of_a_long_schedule(target, dtype):
+    """There ᾱ_T is less than float16 can hold, though its root is not."""
+    schedule, t = process.cosine_schedule(1000), jnp.array([1000])
+    y, value = jnp.array([[1.5]], dtype), jnp.array([[0.5]], dtype)
+    bar = float(schedule.alpha_bar[1000])
+    assert float(jnp.asarray(bar, jnp.float16)) == 0
+    signal, noise = np.sqrt(bar), np.sqrt(1 - bar)
+    want = {
+        "noise": ((1.5 - noise * 0.5) / signal, 0.5),
+        "z_0": (0.5, (1.5 - signal * 0.5) / noise),
+        "v": (signal * 1.5 - noise * 0.5, noise * 1.5 + signal * 0.5),
+    }[target]
+    got = process.to_pivot(schedule, t, y, value, target)
+    assert got.z_0.dtype == dtype
+    for ours, exact in zip(got, want, strict=True):
+        np.testing.assert_allclose(float(ours[0, 0]), exact, rtol=0.01)
+    state = process.marginal(process.Process(schedule), t, y, {})
+    np.testing.assert_allclose(float(state.mean[0, 0]), signal * 1.5, rtol=0.01)

@@ -70,6 +70,39 @@ def test_each_weight_gives_the_other(rule, given):
         assert float(built.transition["x"][0]) == float(built.marginal["x"][0]) == 0
 
 
+def test_rules_are_marginal_and_values_are_the_transitions_where_nobody_says_it():
+    schedule = process.cosine_schedule(1000)
+    values = process.Bump()(schedule)
+    built = process.modality_weights(
+        schedule,
+        {"name": "bump", "rule": process.Bump(), "function": lambda _: values, "values": values},
+    )
+    bar = np.asarray(schedule.alpha_bar, np.float64)
+    want = 2 * np.sqrt(bar * np.asarray(schedule.noise_variance, np.float64))
+    for name in ("name", "rule", "function"):
+        np.testing.assert_allclose(built.marginal[name], want, rtol=1e-6)
+        assert 0.999 < float(built.marginal[name].max()) < 1.001
+    np.testing.assert_allclose(built.transition["values"], want, rtol=1e-6)
+    sums = [0.0]
+    for root, w in zip(np.sqrt(np.asarray(schedule.retention, np.float64))[1:], want[1:]):
+        sums.append(root * (sums[-1] + w))
+    np.testing.assert_allclose(built.marginal["values"], sums, rtol=1e-4)
+    assert max(sums) > 300
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda schedule: process.modality_weights(schedule, {"a": "bump"}),
+        lambda schedule: process.modality_weights(schedule, {"a": jnp.zeros(5)}),
+        process.Decay(),
+    ],
+)
+def test_a_traced_schedule(use):
+    with pytest.raises(ValueError, match=r"`schedule`: got traced values.*; close over them"):
+        jax.jit(use)(process.cosine_schedule(4))
+
+
 @pytest.mark.parametrize("name", process.TIMESTEP_DRAWS)
 def test_draws_are_uniform(name):
     draw = process.TIMESTEP_DRAWS[name]

@@ -124,6 +124,24 @@ def test_names_lists_and_old_keys_give_the_same_samples():
     np.testing.assert_array_equal(*several)
 
 
+def test_a_method_is_a_static_argument_of_jit():
+    """Though it has lists and arrays; another of the same values is another."""
+    methods = [dataclasses.replace(METHOD, times=np.array([6, 3, 1])) for _ in range(2)]
+    assert methods[0] != methods[1]
+
+    traced = []
+
+    def draw(key, method):
+        traced.append(method)
+        return sampling.sample(key, DIFFUSION, SHAPE, {"y": Y}, method)
+
+    compiled = jax.jit(draw, static_argnums=1)
+    got = [compiled(KEY, method)["x"] for method in (methods[0], methods[0], methods[1])]
+    assert traced == methods
+    for x in got:
+        np.testing.assert_allclose(x, sampling.sample(**CALLS["sample"])["x"], rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["sample", "plan"])
 def test_a_process_on_the_host(name):
     """As `jax.device_get` leaves it, or a file that it was read from."""

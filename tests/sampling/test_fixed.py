@@ -1,5 +1,7 @@
 """What is certain of the primary stays in every sample, bit for bit."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from scipy import stats
 
 from configs import smoke
 from mmdiffusion_jax import experiment, sampling
+from tests.linear_world import LinearWorld
 from tests.shown_world import DIMS, ShownWorld
 
 NUM = 2000
@@ -113,3 +116,70 @@ def test_parts_of_what_is_not_diffused_and_levels_below_all(part, words):
     world = ShownWorld(1, 4)
     with pytest.raises(ValueError, match=words):
         sampling.sample(jax.random.key(0), world.diffusion(), (3, DIMS), **part)
+
+
+SHARES = {"p": 3.0, "x0": 1.0}
+
+
+def states_of(method, given=("x0",), **part):
+    """The states that a network with shares in z_0 is called on, its world, p, and E(x0)."""
+    world = LinearWorld(1, 20)
+    inner, seen = world.model(shares=SHARES), []
+
+    def denoise(z_t, t, roles):
+        seen.append((int(t[0]), np.asarray(z_t)))
+        return inner.denoise(z_t, t, roles)
+
+    batch, _ = world.draw(3)
+    model = dataclasses.replace(inner, denoise=denoise)
+    with jax.disable_jit():
+        sampling.sample(
+            jax.random.key(0), world.diffusion(model), (3, DIMS),
+            {name: batch[name] for name in given}, method,
+            **{argument: {"p": of_p(batch["p"])} for argument, of_p in part.items()},
+        )  # fmt: skip
+    return seen, world, np.asarray(batch["p"]), np.asarray(batch["x0"]) @ world.encoders[0].T
+
+
+def test_a_fixed_part_has_its_share_of_the_clean_state():
+    """All of p is fixed and x0 is given, so that the last state is known but for the noise."""
+    method = sampling.Method("ddim", decorators=())
+    seen, world, p, code = states_of(method, fixed=lambda x: sampling.Fixed(x, jnp.ones(x.shape)))
+    (t, first), (_, last) = seen[0], seen[-1]
+    assert (t, seen[-1][0]) == (20, 1)
+    bar = np.asarray(world.schedule.alpha_bar, np.float64)[[1, 20]]
+    drift = np.asarray(world.process.weights.marginal["x0"], np.float64)[[1, 20]]
+    z_0 = 0.75 * p + 0.25 * code
+    # DDIM keeps the noise that it started from.
+    noise = (first - bar[1] ** 0.5 * z_0 - drift[1] * code) / (1 - bar[1]) ** 0.5
+    want = bar[0] ** 0.5 * z_0 + drift[0] * code + (1 - bar[0]) ** 0.5 * noise
+    np.testing.assert_allclose(last, want, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("given", "unknown"), [(("x0",), "auto"), ((), "absent")])
+def test_states_begin_with_all_shares_of_the_clean_state(given, unknown):
+    """What the states do not carry has no share in them, as in training."""
+    method = sampling.Method("ddim", decorators=(), unknown=unknown)
+    options = {"method": method, "given": given, "begin": lambda x: sampling.Noised(x, 0.1)}
+    seen, world, p, code = states_of(**options)
+    code = code * len(given)
+    t, state = seen[0]
+    assert t == 2
+    bar = float(world.schedule.alpha_bar[2])
+    mean = bar**0.5 * (0.75 * p + 0.25 * code)
+    mean += float(world.process.weights.marginal["x0"][2]) * code
+    noise = (state - mean) / (1 - bar) ** 0.5
+    # The same draws as of a model whose z_0 is the primary's encoding.
+    plain = jax.vmap(lambda key: jax.random.normal(key, (DIMS,)))(start_keys(3))
+    np.testing.assert_allclose(noise, plain, rtol=1e-3, atol=1e-3)
+
+
+def start_keys(num_samples):
+    """The keys of the noise that example k starts from, by the keys' own rule."""
+    keys = (jax.random.fold_in(jax.random.key(0), k) for k in range(num_samples))
+    return jnp.stack([jax.random.fold_in(key, 0) for key in keys])
+
+
+def test_nothing_begins_where_an_unknown_modality_has_a_share():
+    with pytest.raises(ValueError, match=r"`begin`: got values of 'p' alone.*\['x0'\] to be given"):
+        states_of(sampling.Method(), given=(), begin=lambda x: sampling.Noised(x, 0.5))

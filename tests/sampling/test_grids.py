@@ -128,6 +128,12 @@ def test_a_bad_grid(times, words):
         sampling.check_grid(LONG, times)
 
 
+@pytest.mark.parametrize("name", ["log_snr", "karras"])
+def test_a_traced_schedule(name):
+    with pytest.raises(ValueError, match=r"`schedule`: got traced values.*; close over them"):
+        jax.jit(lambda schedule: sampling.GRIDS[name](schedule, 5))(LONG)
+
+
 def test_a_traced_grid():
     with pytest.raises(ValueError, match="`times`: got traced values"):
         jax.jit(lambda times: sampling.check_grid(LONG, times))(np.array([2, 1]))

@@ -247,3 +247,59 @@ def test_bad_modalities(decorate, words):
     query, plain = query_of(world, model, x0=states())
     with pytest.raises(ValueError, match=words):
         decorate(plain, query)
+
+
+def test_heads_of_all_that_is_given_guide_where_no_scale_is_named():
+    """Of what the network is not shown; in a list it is what `Method` has without one."""
+    query, plain = query_of(LinearWorld(2, STEPS), x0=states(1))
+    roles = roles_of(query, x0=1, x1=1)
+    bare, named = (
+        sampling.decoder_guidance(*scales)(plain, query)(TIMES, states(), roles)
+        for scales in ((), ({"x0": 1.0},))
+    )
+    np.testing.assert_array_equal(bare.clean.z_0, named.clean.z_0)
+    shown = dataclasses.replace(query.diffusion.model, shows=("x0",))
+    query = dataclasses.replace(query, diffusion=LinearWorld(2, STEPS).diffusion(shown))
+    assert sampling.decoder_guidance()(plain, query) is plain
+
+
+def test_a_list_of_decorators_takes_the_place_of_the_default():
+    world, threshold = LinearWorld(1, 5), sampling.static_threshold(-1e9, 1e9)
+    default, alone, kept = (
+        sampling.sample(
+            jax.random.key(0), world.diffusion(), (3, 2), {"x0": jnp.ones((3, 2))},
+            sampling.Method(decorators=decorators),
+        )["p"]
+        for decorators in (None, [threshold], [sampling.decoder_guidance(), threshold])
+    )  # fmt: skip
+    np.testing.assert_array_equal(default, kept)
+    assert np.abs(default - alone).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (LinearWorld(1, STEPS - 1), f"of {STEPS - 1} steps, expected one of {STEPS}"),
+        (LinearWorld(2, STEPS), r"that \['x0', 'x1'\] drive, expected one that \['x0'\] drive"),
+        (LinearWorld(1, STEPS, log_snr=(5.0, -7.0)), "with another noise schedule"),
+        (LinearWorld(1, STEPS, scale=0.8), "with other weights of 'x0'"),
+    ],
+)
+def test_a_weaker_model_of_another_process(other, words):
+    query, plain = query_of(LinearWorld(1, STEPS))
+    decorate = sampling.autoguidance(other.diffusion(), 2.0)
+    with pytest.raises(ValueError, match=f"`weaker`: got a process {words}"):
+        decorate(plain, query)
+    with pytest.raises(ValueError, match=f"`weaker`: got a process {words}"):
+        jax.jit(lambda z: decorate(plain, query)(TIMES, z, roles_of(query)).clean.z_0)(states())
+
+
+def test_a_weaker_model_whose_process_is_read_from_a_file():
+    """Its tables are in another precision and of NumPy."""
+    world = LinearWorld(1, STEPS)
+    query, plain = query_of(world)
+    single = jax.tree.map(lambda x: np.asarray(x, np.float32), world.process)
+    weaker = dataclasses.replace(world.diffusion(), process=single)
+    state = sampling.autoguidance(weaker, 2.0)(plain, query)(TIMES, states(), roles_of(query))
+    before = plain(TIMES, states(), roles_of(query)).clean.z_0
+    np.testing.assert_allclose(state.clean.z_0, before, rtol=1e-3, atol=1e-3)

@@ -105,6 +105,51 @@ def test_an_evaluation_that_fails_ends_the_run_after_its_checkpoint(tmp_path):
     assert kept(tmp_path) == [2]
 
 
+@pytest.mark.parametrize("failing", [2, 4])
+def test_an_evaluation_that_failed_is_made_up_for(tmp_path, failing):
+    """The run ends as one whose evaluations went well, also where the last step's failed."""
+
+    def evaluate(params):
+        return {"loss": float(jnp.abs(params["w"]).sum())}
+
+    options = {"best_metric": "loss", "best_mode": "max"}
+    train(tmp_path / "well", evaluate, **options)
+    calls = []
+
+    def fails_once(params):
+        calls.append(params)
+        if len(calls) == failing // 2:
+            raise MemoryError
+        return evaluate(params)
+
+    with pytest.raises(MemoryError):
+        train(tmp_path / "failed", fails_once, **options)
+    train(tmp_path / "failed", fails_once, **options)
+    assert len(calls) == 3
+    train(tmp_path / "failed", fails_once, **options)
+    assert len(calls) == 3
+    for folder in ("well", "failed"):
+        lines = training.read_metrics(tmp_path / folder / "metrics.jsonl")
+        losses = {line["step"]: line["eval/loss"] for line in lines if "eval/loss" in line}
+        assert sorted(losses) == [2, 4]
+        with training.Checkpoints(tmp_path / folder / "best", read_only=True) as best:
+            assert best.steps() == [max(losses, key=losses.__getitem__)]
+
+
+def test_an_evaluation_that_was_to_choose_an_average_is_repeated_with_its_steps(tmp_path):
+    def fail(params):
+        raise MemoryError
+
+    options = {"ema_widths": (0.1,), "eval_every": 4}
+    with pytest.raises(MemoryError):
+        train(tmp_path, fail, **options)
+    assert kept(tmp_path) == [2]
+    train(tmp_path, **options)
+    with training.Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
+        step, position = checkpoints.newest_position()
+    assert (step, position["average"]) == (4, "")
+
+
 def test_an_interval_of_zero_is_off_at_the_end_too(tmp_path):
     def never(params):
         raise AssertionError

@@ -1,11 +1,13 @@
 """The optimisers, against PyTorch's and Optax's own."""
 
+import dataclasses
 import math
 
 import chex
 import jax
 import numpy as np
 import optax
+import pytest
 import torch
 from flax import traverse_util
 
@@ -63,6 +65,19 @@ def test_muon_is_pytorchs_for_matrices_within_and_adamw_elsewhere():
     flat = lambda x: x.reshape(-1, 5)  # noqa: E731
     want = by_torch(flat(value[conv]), flat(g[conv]))
     np.testing.assert_allclose(flat(updates[conv]), want, **close)
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_biases_and_norms_of_a_scan_do_not_decay(optimiser):
+    """Without a gradient a parameter changes by its decay alone."""
+    names = ("kernel", "bias", "scale")
+    params = {"backbone": {"blocks": {name: np.ones((2, 4, 6), np.float32) for name in names}}}
+    gradient = jax.tree.map(np.zeros_like, params)
+    options = dataclasses.replace(MUON, optimiser=optimiser)
+    ours = training.make_optimiser(options)
+    updates, _ = ours.update(gradient, ours.init(params), params)
+    decayed = {name: bool(np.any(x)) for name, x in updates["backbone"]["blocks"].items()}
+    assert decayed == {"kernel": True, "bias": False, "scale": False}
 
 
 def test_muon_in_a_loop_takes_optaxs_steps_and_has_its_state():

@@ -12,7 +12,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 import jax
-import jax.numpy as jnp
 
 from mmdiffusion_jax.model.functions import (
     ModalityFunctions,
@@ -21,7 +20,7 @@ from mmdiffusion_jax.model.functions import (
     checked_prediction,
 )
 from mmdiffusion_jax.process.checks import as_array, check_same_shape
-from mmdiffusion_jax.process.forward import at, check_state
+from mmdiffusion_jax.process.forward import check_state, root_at
 from mmdiffusion_jax.process.schedules import Schedule
 
 
@@ -95,5 +94,5 @@ def separate_state(
     t, encoding = check_state(schedule, t, encoding, "encoding", first=0)
     noise = as_array("noise", noise).astype(encoding.dtype)
     check_same_shape("noise", noise, "the encoding", encoding)
-    signal = jnp.sqrt(at(schedule.alpha_bar, t, encoding))
-    return signal * encoding + jnp.sqrt(at(schedule.noise_variance, t, encoding)) * noise
+    signal = root_at(schedule.alpha_bar, t, encoding)
+    return signal * encoding + root_at(schedule.noise_variance, t, encoding) * noise

@@ -102,6 +102,6 @@ def separate_loss_terms(
     )
     for name, head in heads.items():
         nats = nll_present(model, name, head, columns[name], roles.present(name), dtype)
-        per_dim = nats / model.modalities[name].num_dims
+        per_dim = nats / model.modalities[name].dims_of(columns[name])
         terms[f"{name}/loss"] = LossTerm(per_dim, counts[name], scales[name])
     return LossTerms(terms)

@@ -68,7 +68,7 @@ def compatible_loss(
 
     Args:
         embeddings: (…, d_new), φ_new.
-        labels: (…), classes that the head has.
+        labels: (…), classes that the head has; any other makes the result not a number.
         prototypes: (classes, d_old), w_old.
         scale: that the head was trained with.
 
@@ -78,7 +78,9 @@ def compatible_loss(
         8.0
     """
     logits = cosine_logits(embeddings, jax.lax.stop_gradient(prototypes), scale)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    nats = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    # A label below 0 would count from the last class.
+    return jnp.where(labels < 0, jnp.nan, nats)
 
 
 def class_prototypes(
@@ -152,11 +154,21 @@ def mix_stored(key: jax.Array, new: jax.Array, stored: jax.Array, share: float =
     Returns:
         (n, …); no gradient flows into stored rows.
 
+    Raises:
+        ValueError: new and stored embeddings of two shapes.
+
     Example:
         >>> mixed = mix_stored(jax.random.key(0), jnp.zeros((4, 1)), jnp.ones((4, 1)), share=1.0)
         >>> mixed[:, 0].tolist()
         [1.0, 1.0, 1.0, 1.0]
     """
+    if stored.shape != new.shape:
+        raise errors.invalid(
+            "stored",
+            f"shape {stored.shape}",
+            f"{new.shape}, as the new ones",
+            "pass the stored embedding of each example",
+        )
     old = jax.random.bernoulli(key, share, new.shape[:1])
     old = old.reshape(-1, *[1] * (new.ndim - 1))
     return jnp.where(old, jax.lax.stop_gradient(stored), new)

@@ -99,11 +99,22 @@ def focal_weights(
 ) -> jax.Array:
     """α + β · 1(ŷ_old = y), equation 4 of Yan et al.: logits (…, classes), labels (…) → (…).
 
+    Raises:
+        ValueError: labels of another shape than the logits without their last axis.
+
     Example:
         >>> logits = jnp.array([[2.0, 0.0], [2.0, 0.0]])
         >>> focal_weights(logits, jnp.array([0, 1]), alpha=1.0, beta=5.0).tolist()
         [6.0, 1.0]
     """
+    shape = jnp.shape(labels)
+    if shape != old_logits.shape[:-1]:
+        raise errors.invalid(
+            "labels",
+            f"shape {shape}",
+            f"{old_logits.shape[:-1]}, as the logits without their last axis",
+            "give one class for each row of logits",
+        )
     right = jnp.argmax(old_logits, axis=-1) == labels
     return alpha + beta * right.astype(old_logits.dtype)
 

@@ -161,7 +161,10 @@ class SmallClassifier:
         import safetensors
 
         try:
-            with safetensors.safe_open(path, framework="numpy") as file:
+            with (
+                files.local_copy(path) as copy,
+                safetensors.safe_open(copy, framework="numpy") as file,
+            ):
                 metadata = file.metadata() or {}
                 if metadata.get("kind") != _KIND:
                     raise ValueError("a file of something else")

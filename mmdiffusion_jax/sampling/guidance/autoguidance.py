@@ -4,9 +4,12 @@ import dataclasses
 import math
 
 import jax
+import numpy as np
 
+from mmdiffusion_jax import errors
 from mmdiffusion_jax.model import Denoiser, Diffusion, NoisyState, Roles
 from mmdiffusion_jax.model.diffusion import expect_diffusion
+from mmdiffusion_jax.process import Process
 from mmdiffusion_jax.process.checks import expect_number
 from mmdiffusion_jax.sampling.guidance.options import EVERYWHERE, GuidanceOptions
 from mmdiffusion_jax.sampling.query import Decorator, Query, make_query, plain_denoiser
@@ -37,7 +40,8 @@ def autoguidance(
     Raises:
         ValueError: no diffusion, a scale that is no finite number, an interval that is empty, φ or
             a limit out of range; when sampling, a weaker model that lacks what is given or
-            diffused.
+            diffused, or whose process has another number of steps, other modalities or, outside
+            jit, other tables.
 
     Example:
         >>> from mmdiffusion_jax import model, process
@@ -57,6 +61,7 @@ def autoguidance(
             return denoiser
         shape = next((x.shape for x in query.encodings.values()), ())
         theirs = make_query(weaker.of(query.diffusion.model.primary), query.given, shape)
+        _check_process(theirs.diffusion.process, query.diffusion.process)
         weak = plain_denoiser(theirs)
 
         def guide(t: jax.Array, z_t: jax.Array, roles: Roles) -> NoisyState:
@@ -68,3 +73,33 @@ def autoguidance(
         return guide
 
     return decorate
+
+
+def _check_process(weaker: Process, sampled: Process) -> None:
+    """Checks that the weaker model's process is the one that is sampled.
+
+    Raises:
+        ValueError: another number of steps or other modalities; outside jit, other tables.
+    """
+
+    def differ(got: str, expected: str) -> ValueError:
+        mend = "guide by a model that was trained with the same process"
+        return errors.invalid("weaker", f"a process {got}", f"{expected}, as is sampled", mend)
+
+    if weaker.num_steps != sampled.num_steps:
+        raise differ(f"of {weaker.num_steps} steps", f"one of {sampled.num_steps}")
+    if weaker.names != sampled.names:
+        raise differ(f"that {list(weaker.names)} drive", f"one that {list(sampled.names)} drive")
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((weaker, sampled))):
+        return
+    if not _are_near(weaker.schedule.alpha_bar, sampled.schedule.alpha_bar):
+        raise differ("with another noise schedule", "one with the same ᾱ_t")
+    for name in sampled.names:
+        if not _are_near(weaker.weights.marginal[name], sampled.weights.marginal[name]):
+            raise differ(f"with other weights of {name!r}", "one with the same w̄_t")
+
+
+def _are_near(table: jax.Array, other: jax.Array) -> bool:
+    """Whether tables are the same but for their precision, float32 at least."""
+    one, two = (np.asarray(x, np.float64) for x in (table, other))
+    return np.allclose(one, two, rtol=1e-4, atol=1e-6 * float(np.abs(two).max()))

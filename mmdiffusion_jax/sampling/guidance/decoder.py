@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.model import Denoiser, NoisyState, Roles, call_modality, head_of
 from mmdiffusion_jax.process.checks import at_least, expect_names, expect_number
-from mmdiffusion_jax.process.forward import at, weighted_sum
+from mmdiffusion_jax.process.forward import at, root_at, weighted_sum
 from mmdiffusion_jax.sampling.guidance.options import EVERYWHERE, GuidanceOptions, check_modality
 from mmdiffusion_jax.sampling.query import Decorator, Query
 
 
 def decoder_guidance(
-    scales: Mapping[str, float],
+    scales: Mapping[str, float] | None = None,
     interval: tuple[float, float] = EVERYWHERE,
     rescale: float = 0.0,
     limit: float = math.inf,
@@ -33,7 +33,8 @@ def decoder_guidance(
 
     Args:
         scales: {secondary modality whose value is given: scale}; 0 is no guidance, 1 is Bayes'
-            rule, above 1 amplifies the modality.
+            rule, above 1 amplifies the modality. Left out, 1 for every secondary that is given and
+            that the network is not shown: what `Method` has where its `decorators` are left out.
         interval: the noise levels σ = sqrt((1 − ᾱ_t) / ᾱ_t) at which to guide.
         rescale: φ in [0, 1]; as in `classifier_free_guidance`.
         limit: as in `classifier_free_guidance`. The gradients of a modality of many dimensions,
@@ -47,26 +48,18 @@ def decoder_guidance(
 
     Example:
         >>> decorate = decoder_guidance({"label": 1.0})
+        >>> from mmdiffusion_jax import sampling
+        >>> method = sampling.Method(
+        ...     decorators=[decoder_guidance(), sampling.static_threshold()]
+        ... )
     """
     options = GuidanceOptions(interval, rescale, limit)
-    for name, scale in expect_names("scales", scales, "scale").items():
-        expect_number(f"scales[{name!r}]", scale)
-    used = {
-        name: scale
-        for name, scale in scales.items()
-        if isinstance(scale, jax.core.Tracer) or scale != 0
-    }
+    if scales is not None:
+        for name, scale in expect_names("scales", scales, "scale").items():
+            expect_number(f"scales[{name!r}]", scale)
 
     def decorate(denoiser: Denoiser, query: Query) -> Denoiser:
-        for name in scales:
-            check_modality(query, name)
-            if name not in query.given:
-                raise errors.invalid(
-                    "guidance",
-                    f"the decoder head of {name!r}, whose value is not given",
-                    f"one of the given modalities {sorted(query.given)}",
-                    "give it, or use the classifier-free form",
-                )
+        used = _scales_of(query, scales)
         if not used:
             return denoiser
         process, model = query.diffusion.process, query.diffusion.model
@@ -100,9 +93,33 @@ def decoder_guidance(
             }
             shift = at(schedule.noise_variance, t, z_t) * gradient
             shift = shift - weighted_sum(tables, t, z_t, innovation)
-            guided = plain.clean.z_0 + shift / jnp.sqrt(at(schedule.alpha_bar, t, z_t))
+            guided = plain.clean.z_0 + shift / root_at(schedule.alpha_bar, t, z_t)
             return options.replace(schedule, plain, guided)
 
         return guide
 
     return decorate
+
+
+def _scales_of(query: Query, scales: Mapping[str, float] | None) -> dict[str, float]:
+    """{given secondary: its scale that is not 0}; see `decoder_guidance`.
+
+    Raises:
+        ValueError: a modality that the model lacks, that is the primary, or that is not given.
+    """
+    if scales is None:
+        scales = dict.fromkeys(sorted(set(query.given) - set(query.diffusion.model.shows)), 1.0)
+    for name in scales:
+        check_modality(query, name)
+        if name not in query.given:
+            raise errors.invalid(
+                "guidance",
+                f"the decoder head of {name!r}, whose value is not given",
+                f"one of the given modalities {sorted(query.given)}",
+                "give it, or use the classifier-free form",
+            )
+    return {
+        name: scale
+        for name, scale in scales.items()
+        if isinstance(scale, jax.core.Tracer) or scale != 0
+    }

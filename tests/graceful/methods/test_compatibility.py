@@ -87,3 +87,21 @@ def test_fewer_coordinates_than_the_old_encoder_has(stored):
     rows, labels, head = stored
     with pytest.raises(ValueError, match="`embeddings`: got 3 coordinates, expected 4 or more"):
         graceful.compatible_loss(rows[:, :3], labels, head)
+
+
+def test_a_label_that_is_no_class_makes_the_loss_not_a_number(stored):
+    """−1 is not the last class, as an index of NumPy is."""
+    rows, labels, head = stored
+    wrong = labels.copy()
+    wrong[[3, 7]] = -1, 3
+    nats = np.asarray(graceful.compatible_loss(rows, jnp.asarray(wrong), head))
+    assert np.flatnonzero(np.isnan(nats)).tolist() == [3, 7]
+    np.testing.assert_array_equal(
+        np.delete(nats, [3, 7]), np.delete(graceful.compatible_loss(rows, labels, head), [3, 7])
+    )
+
+
+def test_one_stored_row_stands_for_no_others(stored):
+    rows = jnp.asarray(stored[0])
+    with pytest.raises(ValueError, match=r"`stored`: got shape \(1, 4\), expected \(30, 4\)"):
+        graceful.mix_stored(jax.random.key(0), rows, rows[:1])

@@ -129,6 +129,14 @@ def test_an_ensemble_is_the_geometric_mean_of_its_members(logits):
             lambda: graceful.focal_distillation(jnp.ones((2, 3)), jnp.ones((2, 4)), jnp.ones(2)),
             r"`old_logits`: got shape \(2, 4\)",
         ),
+        (  # they would be compared with every example's decision
+            lambda: graceful.focal_distillation(*jnp.ones((2, 2, 3)), jnp.ones((2, 1))),
+            r"`labels`: got shape \(2, 1\), expected \(2,\)",
+        ),
+        (
+            lambda: graceful.focal_weights(jnp.ones((2, 5, 3)), jnp.ones(5)),
+            r"`labels`: got shape \(5,\), expected \(2, 5\)",
+        ),
         (
             lambda: graceful.focal_distillation(*jnp.ones((2, 2, 3)), jnp.ones(2), distance="ki"),
             "did you mean 'kl'",
