@@ -92,7 +92,7 @@ def _matrices(params: Any) -> Any:
     """All but biases and norms, of which a scan has one more axis."""
 
     def one(path: Any, leaf: jax.Array) -> bool:
-        return leaf.ndim > 1 and _names(path)[-1] not in ("bias", "scale")
+        return leaf.ndim > 1 and _names(path)[-1:] not in (["bias"], ["scale"])
 
     return jax.tree_util.tree_map_with_path(one, params)
 

@@ -78,6 +78,9 @@ def test_biases_and_norms_of_a_scan_do_not_decay(optimiser):
     updates, _ = ours.update(gradient, ours.init(params), params)
     decayed = {name: bool(np.any(x)) for name, x in updates["backbone"]["blocks"].items()}
     assert decayed == {"kernel": True, "bias": False, "scale": False}
+    if optimiser == "adamw":  # a pytree may be one array
+        matrix = np.ones((2, 2), np.float32)
+        assert ours.update(0 * matrix, ours.init(matrix), matrix)[0].all()
 
 
 def test_muon_in_a_loop_takes_optaxs_steps_and_has_its_state():
