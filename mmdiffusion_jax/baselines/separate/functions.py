@@ -87,6 +87,7 @@ def separate_state(
     Example:
         >>> from mmdiffusion_jax import process
         >>> schedule = process.schedule_from_betas([0.75])
+        >>> import jax.numpy as jnp
         >>> one, two = jnp.ones((2, 1)), jnp.full((2, 1), 2.0)
         >>> separate_state(schedule, jnp.array([0, 1]), two, 0 * one)[:, 0].tolist()
         [2.0, 1.0]
