@@ -1,7 +1,7 @@
 """What networks and training are made of: variants of a small model, compared.
 
     python launch/compare.py --config=configs/recipe.py --config.data.path=DATA --workdir=W \
-        --arms=multi,rotary,qk_norm,rms,swiglu,context_tokens --budgets=time
+        --arms=multi,sincos,rotary,qk_norm,rms,swiglu,context_tokens --budgets=time
 
 Form `fashion`, which is the default, is images of Fashion-MNIST at 16 × 16 and their labels,
 `cifar` those of CIFAR-10 at 32 × 32, both with a diffusion transformer of 64 tokens. `fashion_unet`
@@ -31,6 +31,7 @@ def get_config(form: str = "fashion") -> ConfigDict:
 def get_variants() -> dict[str, Mapping[str, Any]]:
     """What each arm has that the config has not."""
     return {
+        "sincos": {"backbone.positions": "sincos"},
         "rotary": {"backbone.rotary": True},
         "qk_norm": {"backbone.qk_norm": True},
         "rms": {"backbone.norm": "rms"},
