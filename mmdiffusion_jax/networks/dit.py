@@ -57,7 +57,8 @@ class DiT(nn.Module):
         num_heads: attention heads.
         mlp_ratio: hidden width of the feed-forward layer over `width`.
         frequencies: how many sines and cosines of t there are; 0 is as many as `width`.
-        positions: "learned", or "sincos" for fixed ones, which need a width divisible by 4.
+        positions: "learned", or "sincos" for fixed ones, which need a width divisible by 4. Learned
+            ones begin small, and take thousands of steps until they matter.
         rotary: whether queries and keys are also turned by their positions (Su et al. 2021), which
             needs a depth of a head divisible by 4.
         qk_norm: whether queries and keys are divided by their root mean square first (Henry et al.
