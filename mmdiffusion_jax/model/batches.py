@@ -16,6 +16,8 @@ Batch = Mapping[str, jax.Array]
 Presence = Mapping[str, jax.Array]
 """{name: (batch,) of 0 or 1}, which examples have a modality; a name left out is in all of them."""
 
+_SUFFIX = "_present"
+
 
 def split_presence(batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Splits columns `<name>_present` off a batch: (values, presence masks).
@@ -31,14 +33,15 @@ def split_presence(batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
         ({'label': 1}, {'label': 2})
     """
     expect_names("batch", batch, "x (batch, …)")
-    suffix = "_present"
-    masks = {name for name in batch if name.endswith(suffix) and name.removesuffix(suffix) in batch}
+    masks = {
+        name for name in batch if name.endswith(_SUFFIX) and name.removesuffix(_SUFFIX) in batch
+    }
     values = {name: x for name, x in batch.items() if name not in masks}
     for name, x in values.items():
-        if name.endswith(suffix) and getattr(x, "dtype", None) == jnp.bool_:
-            masks_of = [f"{other}{suffix}" for other in values if other != name]
+        if name.endswith(_SUFFIX) and getattr(x, "dtype", None) == jnp.bool_:
+            masks_of = [f"{other}{_SUFFIX}" for other in values if other != name]
             raise errors.unknown("batch", name, masks_of, none="the batch has no other column")
-    return values, {name.removesuffix(suffix): batch[name] for name in masks}
+    return values, {name.removesuffix(_SUFFIX): batch[name] for name in masks}
 
 
 def column(batch: Batch, name: str, names: Iterable[str] = ()) -> jax.Array:
@@ -119,7 +122,7 @@ def presence_masks(
 def _refuse_masks(names: tuple[str, ...], batch: Batch) -> None:
     """Refuses a column that is the mask of a modality: it would be ignored in silence."""
     for name in names:
-        mask = f"{name}_present"
+        mask = name + _SUFFIX
         if mask in batch and mask not in names:
             raise errors.invalid(
                 "batch",

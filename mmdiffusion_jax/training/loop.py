@@ -231,7 +231,7 @@ def _lacks_evaluation(options: TrainingOptions, workdir: Path, start: int) -> bo
     """Whether the evaluation of the step that a run resumes from is due and missing."""
     file = workdir / "metrics.jsonl"
     if start == 0 or not _due(start, options.eval_every, options.num_steps):
-        return _by_the_first(False)
+        return False  # on all processes, which are at the same step
     lines = read_metrics(file) if file.exists() else []
     names = {name for line in lines if line["step"] == start for name in line}
     return _by_the_first(not any(name.startswith("eval/") for name in names))
