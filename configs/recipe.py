@@ -33,6 +33,7 @@ def get_variants() -> dict[str, Mapping[str, Any]]:
     return {
         "sincos": {"backbone.positions": "sincos"},
         "rotary": {"backbone.rotary": True},
+        "sincos_rotary": {"backbone.positions": "sincos", "backbone.rotary": True},
         "qk_norm": {"backbone.qk_norm": True},
         "rms": {"backbone.norm": "rms"},
         "swiglu": {"backbone.feed_forward": "swiglu"},
