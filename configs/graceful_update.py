@@ -33,9 +33,16 @@ def get_config(form: str = "successor") -> ConfigDict:
     return common.choose(forms, form)
 
 
-def _digits() -> ConfigDict:
-    """The digits in the form in which docs/graceful_updates.md measured them: nothing is shown."""
+def _shown_digits() -> ConfigDict:
+    """The digits in the form in which docs/graceful_updates.md measured them."""
     config = digits.get_config()
+    config.backbone.positions = "learned"
+    return config
+
+
+def _digits() -> ConfigDict:
+    """As measured there too, where nothing is shown."""
+    config = _shown_digits()
     config.loss.tasks = ConfigDict({"image, label": 1.0})
     config.loss.dropout = ConfigDict({"label": 0.1})
     config.sampling.sampler, config.sampling.num_steps = "ancestral", None
@@ -61,11 +68,11 @@ def _successor() -> ConfigDict:
 
 
 def _shown_deployed() -> ConfigDict:
-    return _coarse(digits.get_config())
+    return _coarse(_shown_digits())
 
 
 def _shown() -> ConfigDict:
-    return _finer(digits.get_config())
+    return _finer(_shown_digits())
 
 
 def _coarse(config: ConfigDict) -> ConfigDict:

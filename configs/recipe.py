@@ -67,5 +67,6 @@ def _transformer(config: ConfigDict, patch_size: int) -> ConfigDict:
     backbone = experiment.default_config().backbone
     backbone.patch_size = patch_size
     backbone.width, backbone.depth, backbone.num_heads = 96, 4, 4
+    backbone.positions = "learned"  # an arm adds fixed ones
     config.backbone = backbone
     return config

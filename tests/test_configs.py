@@ -129,8 +129,8 @@ def test_of_the_real_data_so_many_keep_it(form):
         assert np.bincount(labels).tolist() == [count // 10] * 10
 
 
-# The first six are of transformers.
-@pytest.mark.parametrize(("form", "first"), [("fashion", 0), ("cifar", 0), ("fashion_unet", 6)])
+# The first seven are of transformers.
+@pytest.mark.parametrize(("form", "first"), [("fashion", 0), ("cifar", 0), ("fashion_unet", 7)])
 def test_every_variant_of_the_recipe_is_another_model_or_training(form, first):
     config = get_config("recipe", form)
     settings = experiment.check_config(config)

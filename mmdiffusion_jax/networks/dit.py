@@ -57,8 +57,9 @@ class DiT(nn.Module):
         num_heads: attention heads.
         mlp_ratio: hidden width of the feed-forward layer over `width`.
         frequencies: how many sines and cosines of t there are; 0 is as many as `width`.
-        positions: "learned", or "sincos" for fixed ones, which need a width divisible by 4. Learned
-            ones begin small, and take thousands of steps until they matter.
+        positions: "sincos" for fixed ones, which need a width divisible by 4, or "learned". Learned
+            ones begin small and take thousands of steps until they matter; pictures are mosaics of
+            unrelated patches until then.
         rotary: whether queries and keys are also turned by their positions (Su et al. 2021), which
             needs a depth of a head divisible by 4.
         qk_norm: whether queries and keys are divided by their root mean square first (Henry et al.
@@ -97,7 +98,7 @@ class DiT(nn.Module):
     num_heads: int = 4
     mlp_ratio: int = 4
     frequencies: int = 0
-    positions: str = "learned"
+    positions: str = "sincos"
     rotary: bool = False
     qk_norm: bool = False
     norm: str = "layer"
@@ -203,7 +204,8 @@ class DiT(nn.Module):
         if self.frequencies == 1:
             raise errors.invalid("frequencies", self.frequencies, "0, or 2 and more", "raise it")
         if self.positions == "sincos" and self.width % 4:
-            raise errors.invalid("width", self.width, "a multiple of 4", "change it for 'sincos'")
+            mend = "change it, or set positions='learned'"
+            raise errors.invalid("width", self.width, "a multiple of 4 for 'sincos'", mend)
         if self.rotary and self.width % (4 * self.num_heads):
             expected = f"a multiple of {4 * self.num_heads}, 4 for each head"
             raise errors.invalid("width", self.width, expected, "change it for `rotary`")

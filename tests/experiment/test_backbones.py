@@ -104,7 +104,7 @@ def test_a_run_from_before_a_field_goes_on(tmp_path):
     hold(tmp_path, digits())
     file = tmp_path / "config.json"
     values = json.loads(file.read_text())
-    del values["backbone"]["positions"]
+    del values["backbone"]["norm"]
     file.write_text(json.dumps(values))
-    assert experiment.read_config(tmp_path).backbone.positions == "learned"
+    assert experiment.read_config(tmp_path).backbone.norm == "layer"
     hold(tmp_path, digits())

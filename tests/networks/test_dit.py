@@ -99,7 +99,7 @@ def test_context_tokens_are_read_and_left_out_of_the_map():
         ({"num_heads": 5}, "`num_heads`: got 5"),
         ({"frequencies": 1}, "`frequencies`: got 1, expected 0, or 2 and more"),
         ({"positions": "sincoss"}, "`positions`: got 'sincoss'.*did you mean 'sincos'"),
-        ({"positions": "sincos", "width": 18, "num_heads": 1}, "`width`: got 18"),
+        ({"width": 18, "num_heads": 1}, "`width`: got 18, expected a multiple of 4 for 'sincos'"),
         (
             {"rotary": True, "width": 12, "num_heads": 2},
             "`width`: got 12, expected a multiple of 8",
