@@ -19,6 +19,8 @@ from mmdiffusion_jax.data.sources import ArraySource, Source
 
 # Batches in memory; grain's default of 500 is meant for single examples.
 _READ_AHEAD = 16
+# Sets the order of an epoch apart from other draws, such as what `Kept` keeps.
+_ORDER = 1
 # Bytes of a batch that is gathered within some tens of microseconds.
 _SMALL = 2**20
 
@@ -126,7 +128,7 @@ class _Batches:
     def __init__(self, num_examples: int, batch_size: int, seed: int, rows: np.ndarray) -> None:
         self._num_examples, self._batch_size, self._rows = num_examples, batch_size, rows
         self._order = functools.lru_cache(maxsize=2)(
-            lambda epoch: np.random.default_rng((seed, epoch)).permutation(num_examples)
+            lambda epoch: np.random.default_rng((seed, epoch, _ORDER)).permutation(num_examples)
         )
 
     def __len__(self) -> int:

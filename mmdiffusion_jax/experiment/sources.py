@@ -61,14 +61,16 @@ def open_data(config: ConfigDict, whole: bool = False) -> tuple[data.Source, dat
                 ranges.check_one_of("config.data.portions", name, source.columns)
             with under("config.data"):
                 data.Mirrored(plain, section.mirrored)
-                for name in sorted(kept):
-                    source = _keep(source, name, kept[name])
+                for seed, name in enumerate(sorted(kept)):
+                    source = _keep(source, name, kept[name], seed)
         opened.append(source)
     return opened[0], opened[1]
 
 
-def _keep(source: data.Source, name: str, count: int) -> data.Source:
+def _keep(source: data.Source, name: str, count: int, seed: int) -> data.Source:
     """Hides a modality in all examples but `count`; what is derived is still drawn anew.
+
+    Each modality has a seed of its own, so that two of them are not kept by the same examples.
 
     Raises:
         ValueError: a modality that is derived from another.
@@ -80,7 +82,7 @@ def _keep(source: data.Source, name: str, count: int) -> data.Source:
             "a modality that the data hold",
             "leave it out",
         )
-    return data.beneath(source, lambda plain: data.Kept(plain, name, count))
+    return data.beneath(source, lambda plain: data.Kept(plain, name, count, seed))
 
 
 def _open(section: ConfigDict, split: str, digits: Mapping[str, data.Source]) -> data.Source:
