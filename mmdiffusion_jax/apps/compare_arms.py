@@ -23,7 +23,7 @@ from mmdiffusion_jax import (
     report,
 )
 from mmdiffusion_jax.apps.costs import kept_costs
-from mmdiffusion_jax.apps.judging import Judging, judged_data, kept_judging
+from mmdiffusion_jax.apps.judging import RULES, Judging, judged_data, kept_judging
 from mmdiffusion_jax.apps.train import load, train_to_the_end
 from mmdiffusion_jax.baselines import ArmRun, Cost
 from mmdiffusion_jax.evaluation import HIGHER_IS_BETTER, RealData
@@ -191,6 +191,7 @@ def _run(
     # Features have their name in the key, not the file that they may have come from.
     settings = experiment.read_settings(config)
     key = {
+        "rules": RULES,
         "evaluation": dataclasses.asdict(settings.evaluation) | {"features": real.features_name},
         "sampling": dataclasses.asdict(settings.sampling),
     }

@@ -36,7 +36,7 @@ def evaluate(
 
     Args:
         workdirs: trained experiments; of several, mean and standard deviation are printed over
-            those that have the figure.
+            those that have the figure, if all have the same features and numbers of samples.
         checkpoint: "newest" or "best".
         places: {key of `config.data`: where the data are now}, if they have moved.
         **options: fields of `SamplingOptions`, in place of the experiments' own; figures with
@@ -52,7 +52,7 @@ def evaluate(
     workdirs = [str(files.to_path(path, "workdir")) for path in workdirs]
     for workdir in workdirs:
         experiment.read_config(workdir)
-    runs = []
+    runs, judged_by = [], {}
     judging: dict[str, tuple[RealData, ShamTest]] = {}
     for workdir in workdirs:
         config, built, params = load(workdir, options, checkpoint)
@@ -68,6 +68,7 @@ def evaluate(
             real, shams = judging[key]
             print(shams.report(), flush=True)
             print(f"Features: {real.features_name}", flush=True)
+            judged_by[workdir] = f"{real.features_name} and {real.num_samples} samples"
         figures = []
         for figure in evaluation.evaluate(built, params, train, test, real):
             print(figure.line(_WIDTH), flush=True)
@@ -75,9 +76,15 @@ def evaluate(
         if not options and checkpoint == "newest":
             _write(files.to_path(workdir), figures, shams)
         runs.append(figures)
-    if len(runs) > 1:
+    if len(runs) > 1 and len({*judged_by.values()}) > 1:
+        print(f"# no means over runs that are judged by different {_listed(judged_by)}")
+    elif len(runs) > 1:
         print("\n".join(_spread([evaluation.values_of(figures) for figures in runs])))
     return runs
+
+
+def _listed(judged_by: Mapping[str, str]) -> str:
+    return ", ".join(f"{judges} ({workdir})" for workdir, judges in judged_by.items())
 
 
 def _judged(config: ConfigDict, test: data.Source) -> str:

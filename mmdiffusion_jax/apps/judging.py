@@ -13,6 +13,9 @@ from mmdiffusion_jax.evaluation import RealData, ShamTest, SvmAccuracy
 
 _PLACES = ("path", "embedder", "folder")
 
+RULES = 2
+"""Counts the changes of what figures of a name are; figures of other rules are made anew."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Judging:
@@ -20,7 +23,8 @@ class Judging:
 
     Attributes:
         shams: what its features and judges make of shams.
-        floor: the Fréchet distance of training images to test images; None where there is none.
+        floor: the Fréchet distance to test images of as many training images as samples are drawn,
+            or as there are; None where there is none.
         outsiders: how a support vector machine reads the labels.
     """
 
@@ -55,6 +59,7 @@ def kept_judging(
     """
     values = config.to_dict()
     key = judged_data(config) | {
+        "rules": RULES,
         "features": real.features_name,
         "evaluation": {**values["evaluation"], "features": real.features_name},
         **{name: values[name] for name in ("latent", "modalities", "primary", "seed")},
@@ -81,6 +86,6 @@ def kept_judging(
 
 def _floor(real: RealData) -> float | None:
     try:
-        return real.floor
+        return real.floor(min(real.num_samples, real.most_for_floor))
     except ValueError:
         return None

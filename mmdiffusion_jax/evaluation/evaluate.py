@@ -72,6 +72,9 @@ def evaluate(
         yield from joint_figures(real, samples)
         joint = Drawn("joint", jax.random.fold_in(key, 0), samples)
         yield from embedding_figures(real, experiment, params, joint)
+    if len(sources := experiment.formulation.predicts_from) > 1:
+        name = f"{experiment.settings.predict.target}_given_{'_'.join(sources)}"
+        yield from left_out([name], "evaluations give one modality at a time")
     for index, name in enumerate(modalities, start=1):
         if not _may_be_given_alone(experiment, name):
             continue

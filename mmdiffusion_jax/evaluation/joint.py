@@ -27,10 +27,10 @@ def joint_figures(real: RealData, samples: Mapping[str, np.ndarray]) -> Iterator
     """Figures of samples {name: (n, …)} whose modalities were all generated together.
 
     Yields:
-        `frechet` and `frechet_ratio` (over that of training images), `precision` and `recall` of
-        the images, for each generated label the agreement of the judges of the other modalities
-        with it, and `Modality.measures_of_primary` of each modality, such as an embedding's cosine
-        with the image's own. All are named `joint/…`.
+        `frechet` and `frechet_ratio` (over that of as many training images), `precision` and
+        `recall` of the images, for each generated label the agreement of the judges of the other
+        modalities with it, and `Modality.measures_of_primary` of each modality, such as an
+        embedding's cosine with the image's own. All are named `joint/…`.
     """
     images = samples[real.primary]
     count = len(images)
@@ -49,8 +49,8 @@ def image_figures(real: RealData, prefix: str, images: np.ndarray) -> Iterator[F
     """Figures of generated images (n, …) beside the real ones.
 
     Yields:
-        `<prefix>/frechet` and `…/frechet_ratio` (over that of training images), `…/precision` and
-        `…/recall`.
+        `<prefix>/frechet` and `…/frechet_ratio` (over that of as many training images),
+        `…/precision` and `…/recall`.
     """
     frechet_name, ratio_name, *pair = (
         f"{prefix}/{name}" for name in ("frechet", "frechet_ratio", "precision", "recall")
@@ -66,7 +66,7 @@ def image_figures(real: RealData, prefix: str, images: np.ndarray) -> Iterator[F
     if frechet.value is None:
         yield from left_out([ratio_name], frechet.reason)
     else:
-        ratio = functools.partial(real.frechet_ratio, frechet.value)
-        yield from figures_of([ratio_name], count, ratio)
+        ratio = functools.partial(real.frechet_ratio, features)
+        yield from figures_of([ratio_name], min(count, real.most_for_floor), ratio)
     compared = len(real.comparable(features))
     yield from figures_of(pair, compared, lambda: real.precision_recall(features))

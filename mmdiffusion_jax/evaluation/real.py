@@ -22,9 +22,9 @@ _LABEL = "label"
 
 # Of so many training images at most, and test images, the features of a large network are computed.
 _MOST = 5000
+# The floor is a mean over so many sets of training images at most.
+_SETS = 4
 
-# A distance of two splits below this share of the features' variance is rounding.
-_SAME = 1e-6
 # Of test examples whose class none of the first has: above it these are no fair part.
 _MISSED_SHARE = 0.1
 
@@ -47,6 +47,7 @@ class RealData:
         modalities: {name: modality} of the experiment.
         labels: the names of the columns with class indices that judges predict.
         test: {column: (examples, …)}, the test split with its masks.
+        num_samples: how many samples are drawn.
 
     Raises:
         ValueError: a primary modality that is no image.
@@ -69,11 +70,12 @@ class RealData:
         names = {*self.modalities, *self.labels}
         self._train, self.test = (self._columns(split, names) for split in (train, test))
         self._kind = experiment.evaluation.features
-        self._num_samples = experiment.evaluation.num_samples
+        self.num_samples = experiment.evaluation.num_samples
         self._judge_steps = experiment.evaluation.judge_steps
         self._lpips_files = experiment.evaluation.lpips
         self._embedder = experiment.settings.data.embedder
         self._last: tuple[np.ndarray, np.ndarray] | None = None
+        self._floors: dict[int, float] = {}
         self._accuracies: dict[tuple[str, str], float] = {}
         self._judges: dict[tuple[str, str], metrics.Judge | metrics.SmallClassifier] = {}
 
@@ -117,11 +119,17 @@ class RealData:
                 embedder = self.embedder
                 if len(images):
                     embedder.features(images)
+            if self.network is not None and self.features_name == embedder.identity:
+                logging.warning(
+                    "The embeddings and the features of the evaluation are of one network, %s: "
+                    "images that follow their embedding are near to real ones by these features.",
+                    self.features_name,
+                )
 
     def _warn_of_order(self) -> None:
         for label in self.labels:
             (classes,) = self.test_of(label)
-            first = classes[: self._num_samples]
+            first = classes[: self.num_samples]
             share = float(np.mean(~np.isin(classes, first))) if len(classes) else 0.0
             if share > _MISSED_SHARE:
                 logging.warning(
@@ -175,12 +183,48 @@ class RealData:
         """LPIPS by the weights of `evaluation.lpips`; None without."""
         return metrics.LPIPS.from_files(*self._lpips_files) if self._lpips_files else None
 
-    @functools.cached_property
-    def floor(self) -> float:
-        """The Fréchet distance of training images to test images."""
+    def floor(self, count: int) -> float:
+        """The Fréchet distance of `count` training images to the test images.
+
+        It is the mean over as many disjoint sets of so many as there are, four at most. The fewer
+        images there are in a set, the larger its distance, so that samples can only be held
+        against as many real ones.
+
+        Raises:
+            ValueError: fewer training images than that, or both splits hold the same images.
+        """
+        if count not in self._floors:
+            if self._splits_are_one:
+                raise errors.invalid(
+                    "test data",
+                    "the images of the training data",
+                    "others, whose distance to the training images is the floor",
+                    "hold out a test split",
+                )
+            sets = self._train_sets(count)
+            self._floors[count] = float(np.mean([self.frechet(each) for each in sets]))
+        return self._floors[count]
+
+    @property
+    def _splits_are_one(self) -> bool:
+        (train,), (test,) = self.train_of(self.primary), self.test_of(self.primary)
+        if len(train) != len(test):
+            return False
+        train, test = (sorted(x.tobytes() for x in images) for images in (train, test))
+        return train == test
+
+    def _train_sets(self, count: int) -> Iterator[np.ndarray]:
+        """The features of disjoint sets of so many training images."""
+        (images,) = self.train_of(self.primary)
+        if not 1 <= count <= len(images):
+            raise errors.invalid("count", count, f"1 … {len(images)} training images", "change it")
         if self._kind == EFFICIENTNET:
-            return self.frechet(self._train_features)
-        return self.frechet(self.features(*self.train_of(self.primary)))
+            x = self._train_features
+        else:
+            order = np.random.default_rng(0).permutation(len(images))
+            x = self.features(images[order[: _SETS * count]])
+        for start in range(0, len(x) - count + 1, count)[:_SETS]:
+            yield x[start : start + count]
 
     @functools.cached_property
     def _train_features(self) -> np.ndarray:
@@ -194,20 +238,23 @@ class RealData:
         count = int(data.present(self.test, [self.primary]).sum())
         return self._kind == EFFICIENTNET and count > _MOST
 
-    def frechet_ratio(self, distance: float) -> float:
-        """A Fréchet distance over the floor.
+    def frechet_ratio(self, features: np.ndarray) -> float:
+        """The Fréchet distance of features (n, …) over the floor of as many training images.
+
+        Of more samples than there are training images, those of the floor, the first count.
 
         Raises:
             ValueError: both splits hold the same images, so that there is no floor.
         """
-        if self.floor <= _SAME * float(self._test_features.var(axis=0).sum()):
-            raise errors.invalid(
-                "test data",
-                "the images of the training data",
-                "others, whose distance to the training images is the floor",
-                "hold out a test split",
-            )
-        return distance / self.floor
+        count = min(len(features), self.most_for_floor)
+        floor = self.floor(count)
+        return self.frechet(features[:count]) / floor
+
+    @property
+    def most_for_floor(self) -> int:
+        """How many training images a floor can be of."""
+        count = int(data.present(self._train, [self.primary]).sum())
+        return min(count, _MOST) if self._kind == EFFICIENTNET else count
 
     @functools.cached_property
     def _test_features(self) -> np.ndarray:

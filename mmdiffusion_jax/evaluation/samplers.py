@@ -64,7 +64,8 @@ def compare_samplers(
     """
     real = RealData(experiment, train, test)
     real.check()
-    real.frechet_ratio(0.0)  # refuses data without a floor before anything is drawn
+    # Refuses data without a floor before anything is drawn.
+    real.floor(min(experiment.evaluation.num_samples, real.most_for_floor))
     every = experiment.process.num_steps
 
     def choose(sampler: str, num_steps: int | None) -> SamplingOptions:
@@ -87,7 +88,7 @@ def compare_samplers(
         yield Figures(
             name,
             options.num_steps or every,
-            real.frechet_ratio(real.frechet(real.features(images))),
+            real.frechet_ratio(real.features(images)),
             float(np.mean(agreements)) if agreements else None,
             seconds,
             seconds / reference,

@@ -63,8 +63,8 @@ def sham_figures(real: RealData) -> Iterator[Figure]:
     """Fréchet ratio, precision and recall of shams, and of the real images that they are made of.
 
     As many training images as there are test images, at most 1,000, are judged as samples are: as
-    they are (`real`), as each of `SHAMS`, and as many images of one class (`one_class`). The ratio
-    is the Fréchet distance over that of `real`.
+    they are (`real`), as each of `SHAMS`, and at most as many images of one class (`one_class`).
+    The ratio is the Fréchet distance over that of as many of `real`.
 
     Yields:
         `sham/<name>/frechet_ratio`, `…/precision` and `…/recall`.
@@ -85,14 +85,14 @@ def sham_figures(real: RealData) -> Iterator[Figure]:
         labelled, labels = real.train_of(real.primary, label)
         if labels.ndim == 1 and len(labels):
             shams["one_class"] = labelled[labels == np.argmax(np.bincount(labels))][:count]
-    distances: dict[str, float] = {}
+    of_real = functools.cache(lambda: real.features(images))
+    floor = functools.cache(lambda num_images: real.frechet(of_real()[:num_images]))
 
     def values(name: str) -> tuple[float, float, float]:
-        features = real.features(shams[name])
-        distances[name] = real.frechet(features)
-        if not distances.get("real"):
+        features = of_real() if name == "real" else real.features(shams[name])
+        if not floor(count):
             raise ValueError("there are no real images, or none but those of the test split")
-        return (distances[name] / distances["real"], *real.precision_recall(features))
+        return (real.frechet(features) / floor(len(features)), *real.precision_recall(features))
 
     for name, x in shams.items():
         names = [f"sham/{name}/{figure}" for figure in _FIGURES]

@@ -39,7 +39,9 @@ def psnr(x: jax.Array, y: jax.Array, *, data_range: float | None = None) -> jax.
     return -10 * jnp.log10(error)
 
 
-def ssim(x: jax.Array, y: jax.Array, *, data_range: float | None = None) -> jax.Array:
+def ssim(
+    x: jax.Array, y: jax.Array, *, data_range: float | None = None, lowest: float = 0.0
+) -> jax.Array:
     """Structural similarity (Wang et al. 2004, eq. 13), a figure an example.
 
     A Gaussian window of 11 × 11 pixels and a standard deviation of 1.5 that sums to one gives local
@@ -50,12 +52,13 @@ def ssim(x: jax.Array, y: jax.Array, *, data_range: float | None = None) -> jax.
         x: (n, height, width, channels), sides of 11 or more, integers or floats.
         y: what they are compared with, of the same shape.
         data_range: as of `psnr`.
+        lowest: the smallest possible value, −1 of images in [−1, 1]; luminance is counted from it.
 
     Returns:
         (n,), at most 1.
 
     Raises:
-        ValueError: as `psnr`, or smaller images.
+        ValueError: as `psnr`, smaller images, or values below the lowest (outside of jit).
 
     Example:
         >>> x = jax.random.uniform(jax.random.key(0), (1, 12, 12, 3))
@@ -69,6 +72,13 @@ def ssim(x: jax.Array, y: jax.Array, *, data_range: float | None = None) -> jax.
             f"(n, height, width, channels) with sides of {_WINDOW} or more",
             "reshape it, or use `psnr`",
         )
+    for name, values in (("x", x), ("y", y)):
+        if not isinstance(values, jax.core.Tracer) and np.min(values, initial=lowest) < lowest:
+            came = f"the value {np.min(values)}"
+            mend = "say lowest=-1.0 with data_range=2.0 of images in [−1, 1]"
+            raise errors.invalid(name, came, f"none below `lowest`, {lowest}", mend)
+    if lowest:
+        x, y = jnp.asarray(x) - lowest, jnp.asarray(y) - lowest
     return _ssim(*_scaled(x, y, data_range))
 
 

@@ -3,8 +3,9 @@
 Every accumulating metric follows one convention. A frozen dataclass holds sums over examples in
 float64 or int64 on the host; `Class.empty(…)` starts it, `update(batch)` returns a new one with
 more examples in it, `merge(other)` adds the sums of another shard or device, `compute()` gives the
-figure. Any split into batches and shards gives the same figure. Each is a pytree, so that the sums
-of several processes can be gathered leaf by leaf and added.
+figure. Any split into batches and shards gives the same figure. Each is a pytree of numbers of 64
+bits, which JAX makes 32 of unless `jax_enable_x64` is set: gather the sums of several processes as
+bytes or by files, not by collectives. Sums of 32 bits are refused.
 """
 
 import dataclasses
@@ -25,7 +26,7 @@ class Sums:
         """The sums of both.
 
         Raises:
-            ValueError: the other holds sums of other shapes, or is of another kind.
+            ValueError: the other holds sums of other shapes or of 32 bits, or is of another kind.
 
         Example:
             >>> one, two = (MeanStatistics.empty().update([x]) for x in (1.0, 4.0))
@@ -40,6 +41,12 @@ class Sums:
                 f"{type(self).__name__} of shapes {shapes[0]}",
                 "merge statistics of one metric and one feature network",
             )
+        for leaf in jax.tree.leaves((self, other)):
+            dtype = np.asarray(leaf).dtype
+            if dtype.itemsize < 8:
+                expected = "float64 or int64, in which sums stay exact"
+                mend = "gather statistics as bytes, as JAX's collectives make 32 bits of them"
+                raise errors.invalid("other", f"sums of {dtype}", expected, mend)
         return jax.tree.map(operator.add, self, other)
 
 

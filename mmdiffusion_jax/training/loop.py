@@ -251,7 +251,8 @@ def _choose_average(
     averages = {"": state.ema, **state.averages}
     figures = {w: monitor.evaluate(on_this_process(average)) for w, average in averages.items()}
     writer.write(index, {f"average/{w or 'ema'}/loss": x["loss"] for w, x in figures.items()})
-    best = min(figures, key=lambda width: figures[width]["loss"])
+    # A loss that is not a number is no better than any.
+    best = min(figures, key=lambda width: np.nan_to_num(figures[width]["loss"], nan=np.inf))
     return best, figures[best]
 
 

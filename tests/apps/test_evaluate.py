@@ -95,7 +95,7 @@ def fitted(monkeypatch):
     fitted = []
 
     class Fitted:
-        features_name = "pixels <b>"
+        features_name, num_samples = "pixels <b>", 5
         serves = staticmethod(lambda built: True)
 
         def __init__(self, *arguments):
@@ -145,3 +145,18 @@ def test_what_the_judges_make_of_shams_is_kept_and_shown(workdirs, fitted):
     assert f"Warning: {shams.warnings[0]}." in page.text
     assert "Features: pixels <b>." in page.text
     assert ["loss", "0.5", "", "3"] in page.rows
+
+
+def test_no_means_over_figures_of_different_judges(workdirs, fitted, capsys):
+    judges, _ = fitted
+    alike = apps.evaluate([*workdirs])
+    assert len(alike) == 2
+    assert "# mean and standard deviation over 2 runs" in capsys.readouterr().out
+    type(judges[0]).features_name = property(lambda self: f"network {len(judges)}")
+    # Each workdir has judges of its own.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(apps.evaluate.__globals__, "_judged", lambda config, test: len(judges))
+        apps.evaluate([*workdirs])
+    said = capsys.readouterr().out
+    assert "# mean and standard deviation" not in said
+    assert "# no means over runs that are judged by different network" in said

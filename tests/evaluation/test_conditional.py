@@ -87,6 +87,17 @@ def test_a_restored_image_is_looked_at_whole(real):
     assert figures["image_given_masked_image/distance"] == pytest.approx(0, abs=1e-6)
 
 
+def test_a_predictor_from_two_modalities_is_left_out_with_a_reason(real):
+    stub = types.SimpleNamespace(
+        formulation=types.SimpleNamespace(has_bound=False, predicts_from=("image", "audio")),
+        settings=types.SimpleNamespace(predict=types.SimpleNamespace(target="label")),
+        model=types.SimpleNamespace(modalities=real.modalities),
+        evaluation=EvaluationOptions(num_samples=20),
+    )
+    reasons = {x.name: x.reason for x in evaluate(stub, None, None, None, real) if x.reason}
+    assert reasons["label_given_image_audio"] == "evaluations give one modality at a time"
+
+
 def test_what_is_restored_is_also_restored_by_one_call(real):
     """Where the network is shown the part, beside the draw in as many states as the config says."""
     whole = real.test["image"]

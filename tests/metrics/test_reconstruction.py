@@ -38,8 +38,10 @@ def test_ssim_against_windows():
     ]
     np.testing.assert_allclose(metrics.ssim(X, Y), want, atol=2e-5)
     signed = (X / 127.5 - 1, Y / 127.5 - 1)
-    want = np.mean([ssim_by_windows(*(z[0, ..., c] for z in signed), 2) for c in range(3)])
-    np.testing.assert_allclose(metrics.ssim(*signed, data_range=2.0)[0], want, atol=2e-5)
+    from_lowest = metrics.ssim(*signed, data_range=2.0, lowest=-1.0)
+    np.testing.assert_allclose(from_lowest, want, atol=2e-5)
+    with pytest.raises(ValueError, match=r"`x`: got the value -1\.0, expected none below `lowest`"):
+        metrics.ssim(*signed, data_range=2.0)
 
 
 def test_psnr_against_its_definition():

@@ -4,6 +4,7 @@ import functools
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -79,3 +80,11 @@ def test_means_and_moments_against_numpy():
 def test_bad_statistics(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_sums_of_32_bits_are_refused():
+    """As JAX's collectives make of them: a count of 3 · 10⁹ came back below 0."""
+    one = metrics.ConfusionStatistics.empty(2).update(np.array([0, 1]), np.array([0, 1]))
+    gathered = jax.tree.map(jnp.asarray, one)
+    with pytest.raises(ValueError, match="`other`: got sums of int32, expected float64 or int64"):
+        one.merge(gathered)
