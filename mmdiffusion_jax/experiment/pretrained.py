@@ -6,13 +6,14 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from absl import logging
 from flax import traverse_util
 from ml_collections import ConfigDict
 
 from mmdiffusion_jax import errors, files, training
 from mmdiffusion_jax.experiment.build import Experiment, build
 from mmdiffusion_jax.experiment.settings import Settings
-from mmdiffusion_jax.experiment.transfer import Transfer, match, table
+from mmdiffusion_jax.experiment.transfer import Transfer, match, table, with_layers
 from mmdiffusion_jax.experiment.workdir import config_of, read_config
 
 FILE = "init_from.md"
@@ -25,6 +26,9 @@ _ARGUMENT = "config.init_from"
 _EXPECTED = "a workdir with a checkpoint, or a .safetensors file that launch/export.py wrote"
 # What decides, beside parameters, what a model's numbers mean.
 _MEANING = ("latent", "modalities", "primary", "formulation", "process", "backbone")
+# Of these, what changes the numbers by their rounding at most.
+_ROUNDING = ("backbone.dtype", "backbone.remat", "backbone.scan_layers")
+_NOTHING = "–"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Pretrained:
         """
         model = shapes_of(built)
         inputs = (each.model.input_names() for each in (built, self.built))
-        transfer = match(model, self.params, *inputs)
+        transfer = match(model, self._params_for(built), *inputs)
         if not transfer.taken:
             ours, theirs = next(iter(sorted(model))), next(iter(sorted(self.params)), "nothing")
             raise errors.invalid(
@@ -67,7 +71,28 @@ class Pretrained:
         Raises:
             ValueError: as `transfer`.
         """
-        return self.transfer(built).apply(shapes_of(built), self.params)
+        return self.transfer(built).apply(shapes_of(built), self._params_for(built))
+
+    def warning(self, built: Experiment) -> str:
+        """What of the source does not come over though parameters do, in a line; "" for nothing.
+
+        These are settings by which the taken parameters may compute something else, and parameters
+        that are left unused.
+        """
+        # What one alone has is of modalities that the other lacks, or of another kind that differs.
+        changes = [
+            f"{key} {here} ({there} there)"
+            for key, there, here in _differences(self.built.settings, built.settings)
+            if key not in _ROUNDING
+            and (_NOTHING not in (there, here) or key.startswith("process.shares."))
+        ]
+        parts = []
+        if changes:
+            words = "what is taken may compute something else than in the source"
+            parts.append(f"{words}, by {', '.join(changes)}")
+        if left := self.transfer(built).left():
+            parts.append(f"left unused: {', '.join(left)}")
+        return f"{self.about}: {'; '.join(parts)}." if parts else ""
 
     def report(self, built: Experiment) -> str:
         """What an experiment takes and what not, in Markdown."""
@@ -81,6 +106,13 @@ class Pretrained:
         words = f"{self.about}: {transfer.count()}. The optimiser, the averages and the step began "
         words += "anew, from these parameters."
         return "\n\n".join(part for part in ("# What this run began with", words, *tables) if part)
+
+    def _params_for(self, built: Experiment) -> Mapping[str, np.ndarray]:
+        """Its parameters, with the blocks stacked where the experiment's are, and else not."""
+        ours, theirs = (
+            getattr(each.model.backbone, "scan_layers", False) for each in (built, self.built)
+        )
+        return self.params if ours == theirs else with_layers(self.params, ours)
 
     def _encodings(self, built: Experiment, transfer: Transfer) -> list[tuple[str, str]]:
         sources = dict(self.built.model.modalities)
@@ -104,7 +136,8 @@ class Pretrained:
 def open_pretrained(built: Experiment, workdir: str | Path) -> Pretrained | None:
     """The model that `config.init_from` names, or None where a run needs none.
 
-    A run that has a checkpoint needs none: it went on from there, and the source may be gone.
+    A run that has a checkpoint needs none: it went on from there, and the source may be gone. What
+    does not come over from the source is a warning (`Pretrained.warning`).
 
     Args:
         built: the experiment.
@@ -120,7 +153,8 @@ def open_pretrained(built: Experiment, workdir: str | Path) -> Pretrained | None
     if files.same_place(place, workdir):
         raise errors.invalid(_ARGUMENT, place, "another folder than the workdir", "name a new one")
     pretrained = read_pretrained(place)
-    pretrained.transfer(built)
+    if words := pretrained.warning(built):
+        logging.warning("%s", words)
     return pretrained
 
 
@@ -218,14 +252,12 @@ def _differences(source: Settings, ours: Settings) -> list[tuple[str, str, str]]
     """(key, value of the source, value here) of what gives parameters their meaning."""
     theirs, here = (
         traverse_util.flatten_dict(
-            {key: value for key, value in settings.to_dict().items() if key in _MEANING},
-            sep=".",
-            keep_empty_nodes=True,
+            {key: value for key, value in settings.to_dict().items() if key in _MEANING}, sep="."
         )
         for settings in (source, ours)
     )
     return [
-        (key, str(theirs.get(key, "–")), str(here.get(key, "–")))
+        (key, str(theirs.get(key, _NOTHING)), str(here.get(key, _NOTHING)))
         for key in sorted({*theirs, *here})
         if theirs.get(key) != here.get(key)
     ]

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from flax import traverse_util
 
+from mmdiffusion_jax.networks import stack_layers, unstack_layers
 from mmdiffusion_jax.training.leaves import describe
 
 Inputs = Mapping[str, Sequence[str]]
@@ -101,6 +103,18 @@ class Transfer:
             for label, names in _grouped("", sorted(fates), fates)
         ]
 
+    def left(self) -> list[str]:
+        """The source's parameters of which nothing is taken; a module of them is one name.
+
+        Example:
+            >>> source = {"net/a": np.ones(2), "head/a": np.ones(3), "head/b": np.ones(9)}
+            >>> match({"net/a": np.ones(2), "head/b": np.ones(2)}, source).left()
+            ['head/…']
+        """
+        unused = set(self.unused)
+        fates = {name: "unused" if name in unused else "" for name in self.sizes}
+        return [label for label, names in _grouped("", sorted(fates), fates) if names[0] in unused]
+
 
 def match(
     model: Mapping[str, Any],
@@ -150,6 +164,36 @@ def match(
         tuple(name for name in sorted(theirs) if name not in some),
         {name: math.prod(x.shape) for name, x in {**source, **model}.items()},
     )
+
+
+def with_layers(params: Mapping[str, np.ndarray], scan: bool) -> dict[str, np.ndarray]:
+    """The parameters of a model, on the host, for its backbone with `scan_layers` or without.
+
+    Args:
+        params: {name: array}; a name is keys joined by "/".
+        scan: whether the blocks of the backbone are stacked, or each by itself.
+
+    Example:
+        >>> single = {"backbone/blocks_0/bias": np.zeros(2), "backbone/blocks_1/bias": np.ones(2)}
+        >>> stacked = with_layers(single, scan=True)
+        >>> {name: x.tolist() for name, x in stacked.items()}
+        {'backbone/blocks/bias': [[0.0, 0.0], [1.0, 1.0]]}
+        >>> sorted(with_layers(stacked, scan=False)) == sorted(single)
+        True
+    """
+    inside = {name: x for name, x in params.items() if name.startswith("backbone/")}
+    others = {name: x for name, x in params.items() if name not in inside}
+    if not scan:
+        tree = unstack_layers(traverse_util.unflatten_dict(inside, sep="/"))
+        return others | traverse_util.flatten_dict(tree, sep="/")
+    # `stack_layers` fills the memory of a device, so it stacks the places of arrays in a list.
+    arrays = list(inside.values())
+    places = {name: np.int32(place) for place, name in enumerate(inside)}
+    tree = stack_layers(traverse_util.unflatten_dict(places, sep="/"))
+    for name, rows in traverse_util.flatten_dict(tree, sep="/").items():
+        blocks = [arrays[row] for row in np.ravel(rows)]
+        others[name] = np.stack(blocks) if np.ndim(rows) else blocks[0]
+    return others
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -36,6 +36,7 @@ def test_a_run_begins_from_another_and_goes_on_without_it(finished, tmp_path):
     assert done.returncode == 0, done.stderr
     table = (workdir / "init_from.md").read_text()
     assert table.strip() in done.stderr
+    assert done.stderr.count("else than in the source, by backbone.depth 2 (1 there).") == 1
     assert f"The averaged parameters (ema) of step 8 of {place}" in table
     assert "| backbone/blocks_0/… | " in table
     for line in table.splitlines():

@@ -351,6 +351,48 @@ def test_the_table(tmp_path, write_config):
         apps.collect_sweep(runs, str(tmp_path), ["eval/los"])
 
 
+def test_what_is_done_by_other_settings_is_said(tmp_path, write_config, train, caplog):
+    config, root = write_config(SEEDS), str(tmp_path)
+
+    def calls(runs):
+        """The warnings of the table, the commands and the array, which leave out what is done."""
+        caplog.clear()
+        table = apps.collect_sweep(runs, root)
+        assert len(apps.sweep_commands(runs, train)) == 2
+        assert "--array=3-4" in apps.write_array(runs, root, "launch/slurm.sbatch")
+        lines = [x.getMessage() for x in caplog.records if x.levelname == "WARNING"]
+        return states_of(table, tmp_path), lines
+
+    runs = apps.expand_sweep(config, root)
+    for a_run in runs[:2]:
+        with experiment.hold_workdir(a_run.workdir, a_run.config):
+            finish(a_run, 100, **{"eval/loss": 1.0})
+    states, lines = calls(runs)
+    assert list(states.values()) == ["done", "done", "not started", "not started"]
+    assert lines == []
+
+    states, lines = calls(apps.expand_sweep(config, root, ["--config.evaluation.seed=7"]))
+    assert list(states.values())[:2] == ["done", "done"]
+    assert len(lines) == 3
+    for line in lines:
+        assert "done 2 keep steps and figures of other settings: evaluation.seed 7 (0 th" in line
+
+    fewer = apps.expand_sweep(config, root, ["--config.training.num_steps=40"])
+    states, lines = calls(fewer)
+    assert list(states.values())[:2] == ["step 100, beyond num_steps 40"] * 2
+    assert len(lines) == 3
+    for line in lines:
+        assert "other settings: training.num_steps 40 (100 there). " in line
+    # Said before the others are trained, and not where the table follows at once.
+    caplog.clear()
+    assert apps.train_sweep(fewer, train, max_parallel=2) == 0
+    assert caplog.text.count("training.num_steps 40 (100 there)") == 1
+    caplog.clear()
+    assert apps.train_sweep(fewer, train) == 0
+    assert "training.num_steps" not in caplog.text
+    assert len(starts(tmp_path)) == 2
+
+
 # The launch script.
 
 

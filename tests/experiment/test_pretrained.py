@@ -69,6 +69,27 @@ def begun(place, config, workdir):
     return built, pretrained, experiment.first_state(built, training.make_mesh(), pretrained)
 
 
+def predicted(built, params, known):
+    """The answer of a model to drawn states, of which it is shown drawn encodings."""
+    rng = np.random.default_rng(0)
+    z_t, shown = (jnp.asarray(rng.normal(size=(3, 8, 8, 1)), "float32") for _ in range(2))
+    roles = query_roles(built.model.modalities, 3, known, ["image"], known)
+    roles = dataclasses.replace(roles, encodings=dict.fromkeys(known, shown))
+    t = jnp.array([1, 4, 8])
+    return jax.jit(built.model.functions(params).denoise)(z_t, t, roles)
+
+
+def same_answers(place, new, state, known):
+    """Asserts that a beginning answers as the source in `place` does."""
+    old = experiment.build(experiment.read_config(place))
+    theirs = traverse_util.unflatten_dict(under(stored(place), "ema"), sep="/")
+    theirs, ours = predicted(old, theirs, known), predicted(new, state.params, known)
+    np.testing.assert_allclose(ours.value, theirs.value, rtol=1e-4, atol=1e-5)
+    for name, head in theirs.heads.items():
+        chex.assert_trees_all_close(ours.heads[name], head, rtol=1e-4, atol=1e-5)
+    assert float(jnp.abs(theirs.value).mean()) > 0.01
+
+
 def fitted(config, workdir):
     """Trains in a folder that is held, on random images."""
     built = experiment.build(config)
@@ -161,26 +182,84 @@ def test_a_name_in_the_place_of_another_does_not_get_its_inputs(trained, tmp_pat
 def test_at_first_it_does_what_the_source_does(tmp_path, kind, without):
     """Where what is new is absent."""
     known = [name for name in ("label",) if name not in without]
-    old = small_config(BACKBONES[kind], without=without)
-    place = leave_trained(tmp_path / "source", old)
-    old = experiment.build(old)
+    place = leave_trained(tmp_path / "source", small_config(BACKBONES[kind], without=without))
     config = small_config(BACKBONES[kind], {"other": EMBEDDING}, without)
     new, _, state = begun(place, config, tmp_path)
-    old_params = traverse_util.unflatten_dict(under(stored(place), "ema"), sep="/")
-    rng = np.random.default_rng(0)
-    z_t, shown = (jnp.asarray(rng.normal(size=(3, 8, 8, 1)), "float32") for _ in range(2))
+    same_answers(place, new, state, known)
 
-    def predicted(built, params):
-        roles = query_roles(built.model.modalities, 3, known, ["image"], known)
-        roles = dataclasses.replace(roles, encodings=dict.fromkeys(known, shown))
-        t = jnp.array([1, 4, 8])
-        return jax.jit(built.model.functions(params).denoise)(z_t, t, roles)
 
-    ours, theirs = predicted(new, state.params), predicted(old, old_params)
-    np.testing.assert_allclose(ours.value, theirs.value, rtol=1e-4, atol=1e-5)
-    for name, head in theirs.heads.items():
-        chex.assert_trees_all_close(ours.heads[name], head, rtol=1e-4, atol=1e-5)
-    assert float(jnp.abs(theirs.value).mean()) > 0.01
+@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize(("kind", "depth"), [("dit", 2), ("uvit", 5)])
+def test_blocks_are_taken_into_a_scan_and_out_of_one(tmp_path, kind, depth, scan):
+    spec = {**BACKBONES[kind], "depth": depth}
+    source = small_config({**spec, "scan_layers": not scan})
+    place = leave_trained(tmp_path / "source", source)
+    new, pretrained, state = begun(place, small_config({**spec, "scan_layers": scan}), tmp_path)
+    transfer = pretrained.transfer(new)
+    assert set(transfer.taken) == set(shapes_of(new))
+    assert transfer.unused == ()
+    assert not pretrained.warning(new)
+    same_answers(place, new, state, ["label"])
+
+
+def test_a_scan_of_another_depth_does_not_fit(trained, tmp_path):
+    config = small_config({**DIT, "depth": 2, "scan_layers": True})
+    built, pretrained, _ = begun(trained, config, tmp_path)
+    transfer = pretrained.transfer(built)
+    blocks = {name for name in shapes_of(built) if name.startswith("backbone/blocks/")}
+    assert blocks
+    assert set(transfer.new) == set(transfer.unused) == blocks
+    assert all(words.startswith("float32[1, ") for words in transfer.new.values())
+
+
+LEARNED = {**DIT, "positions": "learned"}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "process", "words"),
+    [
+        ({"norm": "rms"}, {}, "source, by backbone.norm rms (layer there)."),
+        ({"num_heads": 4}, {}, "source, by backbone.num_heads 4 (2 there)."),
+        ({}, {"target": "z_0"}, "source, by process.target z_0 (v there)."),
+        ({}, {"shares": {"image": 0.5}}, "source, by process.shares.image 0.5 (– there)."),
+        (
+            {"positions": "sincos"},
+            {},
+            "source, by backbone.positions sincos (learned there); left unused: backbone/position.",
+        ),
+        ({"dtype": "bfloat16", "remat": "nothing_saveable"}, {}, ""),
+    ],
+)
+def test_what_does_not_come_over_is_a_warning(tmp_path, caplog, backbone, process, words):
+    """Also where every number of the model is taken."""
+    place = leave_trained(tmp_path / "source", small_config(LEARNED))
+    config = small_config({**LEARNED, **backbone})
+    config.process.update(process)
+    config.init_from = str(place)
+    built = experiment.build(config)
+    pretrained = experiment.open_pretrained(built, tmp_path / "w")
+    assert not pretrained.transfer(built).new
+    assert "EmptyNode" not in pretrained.report(built)
+    warnings = [x.getMessage() for x in caplog.records if x.filename == "pretrained.py"]
+    assert len(warnings) == bool(words)
+    for line in warnings:
+        assert f"step {STEP} of {place}: " in line
+        assert words in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"modalities": {"other": EMBEDDING}}, ""),
+        ({"without": ["label"]}, "left unused: backbone/context/"),
+    ],
+)
+def test_another_modality_is_no_warning_and_a_dropped_one_is(trained, tmp_path, changes, words):
+    built, pretrained, _ = begun(trained, small_config(**changes), tmp_path)
+    line = pretrained.warning(built)
+    assert words in line
+    assert bool(line) == bool(words)
+    assert "compute" not in line
 
 
 def test_encodings_are_those_of_the_source_bit_for_bit(trained, tmp_path):
@@ -349,7 +428,8 @@ def test_a_workdir_that_does_not_serve(trained, tmp_path, harm, words):
 def test_a_file_that_does_not_serve(trained, tmp_path):
     file = apps.export(str(trained), tmp_path / "model.safetensors")
     content = file.read_bytes()
-    for harmed in (content[:-1], content[:100], b"", content[:-9] + b"?" + content[-8:]):
+    flipped = content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+    for harmed in (content[:-1], content[:100], b"", flipped):
         file.write_bytes(harmed)
         with pytest.raises(ValueError, match=r"^`config\.init_from`: got .*which cannot be read"):
             begun(file, small_config(), tmp_path / "w")

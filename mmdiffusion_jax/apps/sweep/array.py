@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmdiffusion_jax import errors, files
 from mmdiffusion_jax.apps.sweep.expand import SweepRun
-from mmdiffusion_jax.apps.sweep.progress import EXIT_CODE_FILE, progress_of
+from mmdiffusion_jax.apps.sweep.progress import EXIT_CODE_FILE, progress_of, warn_of_changes
 
 
 def write_array(
@@ -47,7 +47,9 @@ def write_array(
     """
     if max_parallel is not None and max_parallel < 1:
         raise errors.invalid("max_parallel", max_parallel, "1 or more", "raise it")
-    undone = [number for number, run in enumerate(runs, 1) if not progress_of(run).done]
+    progresses = [progress_of(run) for run in runs]
+    warn_of_changes(progresses)
+    undone = [number for number, progress in enumerate(progresses, 1) if not progress.done]
     if not undone:
         return []
     for run in runs:

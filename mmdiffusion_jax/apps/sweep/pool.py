@@ -11,7 +11,7 @@ from absl import logging
 from mmdiffusion_jax import errors, files
 from mmdiffusion_jax.apps.start import RESTART_CODE
 from mmdiffusion_jax.apps.sweep.expand import SweepRun
-from mmdiffusion_jax.apps.sweep.progress import EXIT_CODE_FILE, progress_of
+from mmdiffusion_jax.apps.sweep.progress import EXIT_CODE_FILE, progress_of, warn_of_changes
 from mmdiffusion_jax.training.preemption import StopSignal
 
 _POLL_SECONDS, _LOG = 0.1, "log.txt"
@@ -51,7 +51,10 @@ def train_sweep(
     for argument, got, least in (("max_parallel", max_parallel, 1), ("restarts", restarts, 0)):
         if got < least:
             raise errors.invalid(argument, got, f"{least} or more", "raise it")
-    waiting = collections.deque(run for run in runs if not progress_of(run).done)
+    progresses = [progress_of(run) for run in runs]
+    waiting = collections.deque(run for run, at in zip(runs, progresses) if not at.done)
+    if waiting:  # else the table follows at once, which says it too
+        warn_of_changes(progresses)
     for run in waiting:
         files.writable_folder(run.workdir, "workdir")
     logging.info("%d runs, %d of them done.", len(runs), len(runs) - len(waiting))
@@ -109,7 +112,9 @@ def sweep_commands(runs: Sequence[SweepRun], train: Sequence[str]) -> list[str]:
         >>> sweep_commands(runs, ["python", "launch/train.py"])[0].split(" --workdir")[0]
         'python launch/train.py --config=configs/smoke.py --config.seed=0 ...'
     """
-    return [shlex.join([*train, *run.arguments]) for run in runs if not progress_of(run).done]
+    progresses = [progress_of(run) for run in runs]
+    warn_of_changes(progresses)
+    return [shlex.join([*train, *x.arguments]) for x, at in zip(runs, progresses) if not at.done]
 
 
 class _Process:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmdiffusion_jax import errors, files
 from mmdiffusion_jax.apps.sweep.expand import SweepRun
-from mmdiffusion_jax.apps.sweep.progress import Progress, progress_of
+from mmdiffusion_jax.apps.sweep.progress import Progress, progress_of, warn_of_changes
 
 _FIRST = "eval/loss"
 
@@ -18,7 +18,8 @@ def collect_sweep(
     """The table of a sweep: a row a run, with overrides, step, state and metrics.
 
     Rows are sorted by the first metric, the least first; runs without it come last, in the sweep's
-    order. Also written as `sweep.csv`, with all digits, and `sweep.md` into `workdir`.
+    order. A warning says where runs that are done have figures by other settings than these. Also
+    written as `sweep.csv`, with all digits, and `sweep.md` into `workdir`.
 
     Args:
         runs: from `expand_sweep`.
@@ -43,6 +44,7 @@ def collect_sweep(
         | seed=0,training.learning_rate=0.001 | 0 | 0.001 | 0 | not started |
     """
     progresses = [progress_of(run) for run in runs]
+    warn_of_changes(progresses)
     known = {name for progress in progresses for name in progress.metrics}
     if metrics is None:
         metrics = sorted(
