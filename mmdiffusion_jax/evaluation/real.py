@@ -210,8 +210,7 @@ class RealData:
         (train,), (test,) = self.train_of(self.primary), self.test_of(self.primary)
         if len(train) != len(test):
             return False
-        train, test = (sorted(x.tobytes() for x in images) for images in (train, test))
-        return train == test
+        return sorted(x.tobytes() for x in train) == sorted(x.tobytes() for x in test)
 
     def _train_sets(self, count: int) -> Iterator[np.ndarray]:
         """The features of disjoint sets of so many training images."""
