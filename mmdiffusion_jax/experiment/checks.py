@@ -81,15 +81,22 @@ def check_source(source: data.Source, modalities: Mapping[str, Modality], split:
                 modality.conversion(_some_rows(source, name)),
             )
     highest: dict[str, float] = {}
+    squares: dict[str, float] = {}
+    counts: dict[str, int] = {}
     for name, x in present_values(source, modalities):
         modalities[name].validate(f"{split} data, {name}", x)
         highest[name] = max(highest.get(name, -np.inf), float(x.max()))
+        if x.dtype.kind == "f":
+            squares[name] = squares.get(name, 0.0) + float(np.linalg.norm(x)) ** 2
+            counts[name] = counts.get(name, 0) + x.size
     if split != "train":
         return
     stored = _stored(source)
     for name, modality in modalities.items():
-        if name in highest and (suspicion := modality.suspicion(highest[name])):
-            logging.warning("%s data, %s: %s", split, name, suspicion)
+        if name in highest:
+            rms = (squares[name] / counts[name]) ** 0.5 if name in squares else 1.0
+            if suspicion := modality.suspicion(highest[name], rms):
+                logging.warning("%s data, %s: %s", split, name, suspicion)
         # A derived column is read in part only, and is absent where its origin is.
         if isinstance(stored, data.ArraySource) and name in stored.columns and name not in highest:
             raise errors.invalid(

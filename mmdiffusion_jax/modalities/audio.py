@@ -9,7 +9,7 @@ import numpy as np
 
 from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.modalities.base import Features
-from mmdiffusion_jax.modalities.encoders import coarse_shape, unit_rms, unit_rms_moments
+from mmdiffusion_jax.modalities.encoders import check_grid, coarse_shape, unit_rms, unit_rms_moments
 from mmdiffusion_jax.modalities.gaussian import Gaussian
 from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel
 from mmdiffusion_jax.modalities.palettes import value_colours
@@ -53,8 +53,8 @@ class Audio(Gaussian):
         encoder: a name in `ENCODERS`.
 
     Raises:
-        ValueError: no frame, no band, or a grid larger than the latent; an unknown encoder, or
-            "values" with a grid, or of another number than the latent has.
+        ValueError: no frame, no band, or a grid larger than the latent or of one number; an unknown
+            encoder, or "values" with a grid, or of another number than the latent has.
 
     Example:
         >>> audio = Audio(latent=(8, 8, 1), frames=32, mels=16)
@@ -73,7 +73,7 @@ class Audio(Gaussian):
         super().__post_init__()
         ranges.check_whole("frames", self.frames, 1)
         ranges.check_whole("mels", self.mels, 1)
-        coarse_shape(self.grid, self.latent)
+        check_grid(self.grid, self.latent, least=1 if self.holds else 2)
         ranges.check_one_of("encoder", self.encoder, ENCODERS)
         rows, columns, channels = self.latent
         fits = (rows, columns * channels) == (self.frames, self.mels)

@@ -131,9 +131,12 @@ class Modality(nn.Module):
         del dtype
         return None
 
-    def suspicion(self, highest: float) -> str | None:
-        """The warning for data that are valid and yet odd, by their highest value, or None."""
-        del highest
+    def suspicion(self, highest: float, rms: float = 1.0) -> str | None:
+        """The warning for data that are valid and yet odd, or None.
+
+        It is told by their highest value and their root mean square.
+        """
+        del highest, rms
         return None
 
     def validate(self, name: str, x: np.ndarray) -> None:

@@ -11,7 +11,13 @@ import numpy as np
 
 from mmdiffusion_jax import errors, metrics, ranges
 from mmdiffusion_jax.modalities.base import Features, Modality
-from mmdiffusion_jax.modalities.encoders import coarse_shape, enlarge, unit_rms, unit_rms_moments
+from mmdiffusion_jax.modalities.encoders import (
+    check_grid,
+    coarse_shape,
+    enlarge,
+    unit_rms,
+    unit_rms_moments,
+)
 from mmdiffusion_jax.modalities.heads import bounded_log_std, draw_gaussian, pool_gaussians
 from mmdiffusion_jax.modalities.judging import Measure
 from mmdiffusion_jax.model import (
@@ -22,6 +28,8 @@ from mmdiffusion_jax.model import (
 )
 
 _LOG_KAPPA_RANGE = (-3.0, 11.0)
+# The bias, of standard deviation 0.3 at first, is most of the encoding of smaller data.
+_SMALL = 0.3
 Head = dict[str, jax.Array]
 
 
@@ -130,9 +138,10 @@ class Embedding(Modality):
     E(x) = u / rms(u), u = Wᵀx + b learned, of unit RMS over the latent, so that the modality weight
     alone sets its strength. The bias b keeps the length of x in E(x).
 
-    `head_kind` "gaussian" is a diagonal Gaussian of x; the data should be of order one. "cosine" is
-    the von Mises–Fisher distribution of x / ‖x‖, p ∝ exp(κ cos(μ, x)): the length of x counts
-    nothing, b is left out, draws are unit vectors.
+    `head_kind` "gaussian" is a diagonal Gaussian of x. Scale the data to a root mean square of
+    about one, as smaller values change E(x) little beside b. Those of unit vectors are small,
+    dims^(−1/2); they want "cosine", the von Mises–Fisher distribution of x / ‖x‖,
+    p ∝ exp(κ cos(μ, x)): the length of x counts nothing, b is left out, draws are unit vectors.
 
     The mean and the variance of E(x) have no closed form behind the division by rms(u): they are
     those of u, which are exact, over the root mean square of u (`encoders.unit_rms_moments`).
@@ -146,7 +155,7 @@ class Embedding(Modality):
 
     Raises:
         ValueError: an unknown `head_kind`, no dimension, or one alone for "cosine", or a grid
-            larger than the latent.
+            larger than the latent or of one number.
 
     Example:
         >>> embedding = Embedding(latent=(8, 8, 1), dims=3, head_kind="cosine")
@@ -167,7 +176,7 @@ class Embedding(Modality):
         super().__post_init__()
         ranges.check_one_of("head_kind", self.head_kind, DISTRIBUTIONS)
         ranges.check_whole("dims", self.dims, 2 if self.head_kind == "cosine" else 1)
-        coarse_shape(self.grid, self.latent)
+        check_grid(self.grid, self.latent)
 
     def setup(self) -> None:
         """The projection."""
@@ -186,8 +195,12 @@ class Embedding(Modality):
 
     @property
     def holds(self) -> bool:
-        """Whether the projection has at least as many dimensions as the vector."""
-        return int(np.prod(coarse_shape(self.grid, self.latent))) >= self.dims
+        """Whether the projection has as many dimensions as the vector, and one more for its length.
+
+        The division by rms(u) leaves the direction of u = Wᵀx + b; "cosine" has no length to tell.
+        """
+        needed = self.dims + (self.head_kind == "gaussian")
+        return int(np.prod(coarse_shape(self.grid, self.latent))) >= needed
 
     @property
     def columns(self) -> tuple[tuple[int, ...], str]:
@@ -214,6 +227,17 @@ class Embedding(Modality):
                 "vectors that have a direction",
                 'leave them out, or use head_kind="gaussian"',
             )
+
+    def suspicion(self, highest: float, rms: float = 1.0) -> str | None:
+        """Values so small that the bias is most of a Gaussian embedding's encoding."""
+        del highest
+        if self.head_kind != "gaussian" or rms >= _SMALL:
+            return None
+        return (
+            f"the values have a root mean square of {rms:.2g}, so that all examples have nearly "
+            'the same encoding. For unit vectors set head_kind="cosine"; scale others to a root '
+            "mean square of 1."
+        )
 
     def measures(self, given: Modality) -> Sequence[Measure]:
         """The mean cosine with the truth, beside that of rows that are no pair ("strangers")."""

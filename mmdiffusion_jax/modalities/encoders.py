@@ -1,5 +1,6 @@
 """What the learned encoders share: coarse grids, unit root mean square, and its moments."""
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -36,6 +37,47 @@ def coarse_shape(grid: Sequence[int] | None, latent: Sequence[int]) -> tuple[int
             "change it, or leave it out for the latent's own",
         )
     return (*sides, latent[2])
+
+
+def check_grid(
+    grid: Sequence[int] | None, latent: Sequence[int], least: int = 2
+) -> tuple[int, ...]:
+    """As `coarse_shape`, and that an encoding of unit RMS has so many numbers to tell x by.
+
+    Of a single number the unit RMS leaves the sign, which has no gradient.
+
+    Raises:
+        ValueError: a grid that `coarse_shape` refuses, or one of fewer numbers.
+
+    Example:
+        >>> check_grid((1, 1), (16, 16, 1))
+        Traceback (most recent call last):
+        ValueError: `grid`: got (1, 1) in a latent of 1 channel, expected at least 2 numbers, ...
+    """
+    shape = coarse_shape(grid, latent)
+    if math.prod(shape) < least:
+        raise errors.invalid(
+            "grid",
+            f"{shape[:2]} in a latent of {shape[2]} channel",
+            f"at least {least} numbers, as unit root mean square leaves one its sign alone",
+            "name a larger grid, or give the latent more channels",
+        )
+    return shape
+
+
+def initial_codes(key: jax.Array, shape: Sequence[int]) -> jax.Array:
+    """Codes of classes (num_classes, …) to begin with: N(0, 1), or −1 and 1 of one number each.
+
+    Unit RMS leaves one number its sign, so that two draws would be one code for half of all seeds,
+    and would stay so.
+
+    Example:
+        >>> initial_codes(jax.random.key(0), (2, 1)).tolist()
+        [[-1.0], [1.0]]
+    """
+    if math.prod(shape[1:]) == 1:
+        return jnp.linspace(-1.0, 1.0, shape[0]).reshape(shape)
+    return jax.nn.initializers.normal(1.0)(key, shape)
 
 
 def enlarge(rows: jax.Array, latent: Sequence[int]) -> jax.Array:

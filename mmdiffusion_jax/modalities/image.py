@@ -90,8 +90,9 @@ class Image(Gaussian):
         """Whether it is the primary, the only image that is judged so."""
         return self.is_primary
 
-    def suspicion(self, highest: float) -> str | None:
+    def suspicion(self, highest: float, rms: float = 1.0) -> str | None:
         """Pixels on a smaller scale than 0 … 255."""
+        del rms
         if highest >= _DARK:
             return None
         return (
@@ -164,8 +165,10 @@ class Image(Gaussian):
 
     def in_data_units(self, value: jax.Array) -> jax.Array:
         """The nearest level, uint8."""
-        level = self._level((value + 1) / 2)
-        return jnp.round(level * (255 / (self.num_levels - 1))).astype(jnp.uint8)
+        # In float32 the product would round some levels to another pixel than on the host.
+        pixels = _level_pixels(self.num_levels).astype(np.uint8)
+        level = self._level((value + 1) / 2).astype(jnp.int32)
+        return jnp.take(pixels, level, mode="clip")
 
 
 def _perceptual_distance(x: np.ndarray, y: np.ndarray, networks: Networks) -> np.ndarray:
@@ -199,6 +202,11 @@ def _mean_distance(
     return float(np.mean(distance(x, y, networks)))
 
 
+def _level_pixels(num_levels: int) -> np.ndarray:
+    """The pixel of each level, (num_levels,) integers in 0 … 255."""
+    return np.round(np.arange(num_levels) * (255 / (num_levels - 1))).astype(int)
+
+
 def check_pixels(name: str, x: np.ndarray, num_levels: int = 256) -> None:
     """Checks that integer pixels x are among the levels round(i · 255 / (num_levels − 1)).
 
@@ -220,8 +228,7 @@ def check_pixels(name: str, x: np.ndarray, num_levels: int = 256) -> None:
         # Large sets are looked through much faster without a look-up.
         if num_levels == 256:
             return
-        levels = np.round(np.arange(num_levels) * (255 / (num_levels - 1))).astype(int)
-        off = ~np.isin(x, levels, kind="table")
+        off = ~np.isin(x, _level_pixels(num_levels), kind="table")
         if not off.any():
             return
         got = f"the pixel {x[off][0]} of {low} … {high}"

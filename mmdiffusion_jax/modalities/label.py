@@ -10,7 +10,13 @@ import numpy as np
 from mmdiffusion_jax import errors, metrics
 from mmdiffusion_jax.modalities.base import Features, Modality
 from mmdiffusion_jax.modalities.categorical import Categorical
-from mmdiffusion_jax.modalities.encoders import coarse_shape, enlarge, unit_rms
+from mmdiffusion_jax.modalities.encoders import (
+    check_grid,
+    coarse_shape,
+    enlarge,
+    initial_codes,
+    unit_rms,
+)
 from mmdiffusion_jax.modalities.judging import Measure
 
 
@@ -18,7 +24,8 @@ class Label(Categorical):
     """A class index in 0 … num_classes − 1.
 
     E(k) is row k of a learned table, normalised to unit root mean square over the latent, so that
-    the modality weight alone sets its strength.
+    the modality weight alone sets its strength. Of a row of one number that is the sign: two
+    classes begin at −1 and 1, and more need a larger grid or more channels.
 
     Attributes:
         num_classes: how many classes, at least 2.
@@ -28,7 +35,8 @@ class Label(Categorical):
             out, numbers stand for themselves.
 
     Raises:
-        ValueError: a grid larger than the latent, or another number of names than of classes.
+        ValueError: a grid larger than the latent, or of one number for more than two classes;
+            another number of names than of classes.
 
     Example:
         >>> import jax.numpy as jnp
@@ -49,7 +57,7 @@ class Label(Categorical):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        coarse_shape(self.grid, self.latent)
+        check_grid(self.grid, self.latent, least=1 if self.num_classes == 2 else 2)
         names = self.class_names
         if names and not len(set(names)) == len(names) == self.num_classes:
             raise errors.invalid(
@@ -62,7 +70,7 @@ class Label(Categorical):
     def setup(self) -> None:
         """The table and the head's layers."""
         shape = (self.num_classes, *coarse_shape(self.grid, self.latent))
-        self.table = self.param("table", nn.initializers.normal(1.0), shape)
+        self.table = self.param("table", initial_codes, shape)
         self.norm = nn.LayerNorm()
         self.logits = nn.Dense(self.num_classes)
 

@@ -11,7 +11,7 @@ import numpy as np
 from mmdiffusion_jax import errors, metrics, ranges
 from mmdiffusion_jax.modalities.base import Features, Modality
 from mmdiffusion_jax.modalities.categorical import Categorical, check_unknown
-from mmdiffusion_jax.modalities.encoders import unit_rms
+from mmdiffusion_jax.modalities.encoders import initial_codes, unit_rms
 from mmdiffusion_jax.modalities.heads import per_pixel
 from mmdiffusion_jax.modalities.judging import Measure, Networks
 from mmdiffusion_jax.modalities.palettes import PALETTES, class_colours
@@ -22,7 +22,8 @@ class Segmentation(Categorical):
 
     E(x)[i, j] is the learned code of class x[i, j], the latent's channels long and of unit root
     mean square, so that every whole mask has unit RMS and the modality weight alone sets its
-    strength. A void pixel is not known: it is encoded to zero and counts nothing in log p.
+    strength. A void pixel is not known: it is encoded to zero and counts nothing in log p. In a
+    latent of one channel the codes of two classes are −1 and 1.
 
     Attributes:
         num_classes: how many classes, without void.
@@ -62,9 +63,7 @@ class Segmentation(Categorical):
 
     def setup(self) -> None:
         """The codes."""
-        self.codes = self.param(
-            "codes", nn.initializers.normal(1.0), (self.num_classes, self.latent[2])
-        )
+        self.codes = self.param("codes", initial_codes, (self.num_classes, self.latent[2]))
 
     @property
     def holds(self) -> bool:
@@ -106,6 +105,14 @@ class Segmentation(Categorical):
         """Masks (batch, height, width) → (batch, *latent)."""
         known, classes = self.split_unknown(x)
         return jnp.where(known[..., None], self.class_codes()[classes], 0)
+
+    def latent_mask(self, mask: jax.Array) -> jax.Array:
+        """Mask (batch, height, width) → (batch, *latent): all channels of the pixels.
+
+        What is void in the values that it comes with stays void, encoded to zero as in training;
+        to have it drawn, leave it out of the mask by `mask & (values != void)`.
+        """
+        return jnp.broadcast_to(mask[..., None], (len(mask), *self.latent))
 
     def class_codes(self) -> jax.Array:
         """The colours, with unit RMS each: (num_classes, channels)."""

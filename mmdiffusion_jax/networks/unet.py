@@ -9,6 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from absl import logging
 
 from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.model import Features, Shown
@@ -54,7 +55,8 @@ class UNet(nn.Module):
         channel_mults: channels of each level over `width`, the highest resolution first.
         num_res_blocks: residual blocks of a level on the way down; one more on the way up.
         attention_resolutions: heights of the maps that have attention; the lowest map has it once
-            in any case.
+            in any case. A height that no map has is warned of, once, but for the default, which
+            the maps of latents of 8 rows have and those of larger ones with few levels do not.
         num_head_channels: channels of one attention head.
         num_groups: of the group norms, divides all channels.
         patch_size: side of a square patch; 1, as published, is a pixel. The map of patches is what
@@ -259,6 +261,10 @@ class UNet(nn.Module):
                 raise errors.invalid(
                     argument, divisor, f"a divisor of the {odd[0]} channels", "change either"
                 )
+        heights = tuple(self.map_sides[0] >> level for level in range(len(channels)))
+        idle = tuple(side for side in self.attention_resolutions if side not in heights)
+        if idle and self.attention_resolutions != UNet.attention_resolutions:
+            _warn_of_idle(idle, heights)
 
 
 class ResidualBlock(nn.Module):
@@ -358,6 +364,17 @@ class GroupNorm(nn.Module):
         member = jnp.arange(grid.shape[-1])[:, None] // size == jnp.arange(self.num_groups)
         by_group = jnp.where(member, by_channel[:, :, None], 0).sum(axis=1) / size
         return jnp.where(member, by_group[:, None, :], 0).sum(axis=2)
+
+
+@functools.cache
+def _warn_of_idle(idle: tuple[int, ...], heights: tuple[int, ...]) -> None:
+    """Once, as a network is traced many times."""
+    logging.warning(
+        "`attention_resolutions` names the heights %s, which no map has: the maps of this U-Net "
+        "have %s rows. Name some of these, or leave it empty for attention in the middle alone.",
+        ", ".join(map(str, idle)),
+        ", ".join(map(str, heights)),
+    )
 
 
 def _halve(grid: jax.Array) -> jax.Array:

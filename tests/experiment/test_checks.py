@@ -396,3 +396,16 @@ def test_vectors_say_how_they_get_the_shape_of_the_latent(tmp_path):
     config.modalities.image = ConfigDict({"kind": "latent_image"})
     with pytest.raises(ValueError, match=r"x\.reshape\(-1, 8, 8, 1\)\.astype\(np\.float32\)"):
         experiment.open_data(config)
+
+
+@pytest.mark.parametrize(("head_kind", "is_spoken_of"), [("gaussian", True), ("cosine", False)])
+def test_unit_vectors_of_a_gaussian_embedding_are_spoken_of(caplog, head_kind, is_spoken_of):
+    """By their root mean square, though one value of the last chunk is large."""
+    vectors = np.random.default_rng(0).normal(size=(1100, 100))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[-1] = np.eye(100)[0]
+    kind = modalities.Embedding(latent=(8, 8, 2), dims=100, head_kind=head_kind)
+    with caplog.at_level("WARNING", "absl"):
+        experiment.checks.check_source(data.ArraySource({"e": vectors}), {"e": kind}, "train")
+    words = 'train data, e: the values have a root mean square of 0.1, .* head_kind="cosine"'
+    assert bool(re.search(words, caplog.text)) == is_spoken_of

@@ -64,6 +64,35 @@ def test_cosine_depends_on_the_angle_alone():
     assert embedding.show(X)[0].endswith("…")
 
 
+@pytest.mark.parametrize("head_kind", ["gaussian", "cosine"])
+@pytest.mark.parametrize("dims", [3, 4, 5])
+def test_an_encoding_holds_what_it_is_one_to_one_of(head_kind, dims):
+    """By the rank of its derivative: as many directions of x change it as the density has."""
+    embedding = Embedding(latent=(2, 2, 1), dims=dims, head_kind=head_kind)
+    x = jnp.asarray(X[:1, :dims])
+    variables = embedding.init(jax.random.key(0), x, method="encode")
+    derivative = jax.jacobian(lambda x: embedding.apply(variables, x, method="encode"))(x)
+    singular = np.linalg.svd(np.asarray(derivative).reshape(4, dims), compute_uv=False)
+    assert embedding.holds == (np.sum(singular > 1e-4) == embedding.num_dims)
+
+
+@pytest.mark.parametrize("head_kind", ["gaussian", "cosine"])
+@pytest.mark.parametrize("rms", [1280**-0.5, 0.2, 0.4, 1.0])
+def test_vectors_whose_encodings_are_nearly_equal_are_suspicious(head_kind, rms):
+    """Less than half of E(x) then differs from example to example."""
+    x = rms * np.random.default_rng(0).normal(size=(64, 1280)).astype(np.float32)
+    embedding = Embedding(latent=LATENT, dims=1280, head_kind=head_kind)
+    codes, _ = jax.jit(lambda x: embedding.init_with_output(jax.random.key(0), x, method="encode"))(
+        x
+    )
+    differs = float(np.var(codes, axis=0).mean())
+    suspicion = embedding.suspicion(highest=float(x.max()), rms=float(np.sqrt((x**2).mean())))
+    assert (suspicion is not None) == (differs < 0.5)
+    if suspicion:
+        assert f"mean square of {rms:.2g}," in suspicion
+        assert 'head_kind="cosine"' in suspicion
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [

@@ -1,11 +1,12 @@
 """Learned encodings: coarse grids, and the mean over classes."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmdiffusion_jax.modalities import Embedding, Label
+from mmdiffusion_jax.modalities import Audio, Embedding, Label, Segmentation
 
 LATENT = (4, 4, 1)
 
@@ -56,3 +57,57 @@ def test_a_coarse_grid_is_enlarged_linearly(modality, values, table):
 def test_a_grid_must_fit_into_the_latent(kind, grid):
     with pytest.raises(ValueError, match=r"`grid`: got .* from \(1, 1\) to \(4, 4\)"):
         kind(latent=LATENT, grid=grid)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (Label, {"num_classes": 3}),
+        (Embedding, {}),
+        (Embedding, {"head_kind": "cosine"}),
+        (Audio, {}),
+    ],
+)
+@pytest.mark.parametrize("place", [{"latent": LATENT, "grid": (1, 1)}, {"latent": (1, 1, 1)}])
+def test_an_encoding_of_one_number_is_refused(kind, fields, place):
+    """Unit RMS would leave its sign."""
+    with pytest.raises(
+        ValueError, match=r"`grid`: got \(1, 1\) in a latent of 1 channel, .* 2 num"
+    ):
+        kind(**place, **fields)
+    kind(**{**place, "latent": (*place["latent"][:2], 2)}, **fields)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_one_number_tells_two_labels_apart_by_every_seed(seed):
+    label = Label(latent=LATENT, num_classes=2, grid=(1, 1))
+    codes, _ = label.init_with_output(jax.random.key(seed), jnp.arange(2), method="encode")
+    np.testing.assert_array_equal(codes, np.array([-1, 1]).reshape(2, 1, 1, 1) * np.ones(LATENT))
+
+
+class Drawn(nn.Module):
+    """The parameters of before: normal draws of any shape."""
+
+    field: str
+    shape: tuple[int, ...]
+
+    def setup(self):
+        self.param(self.field, nn.initializers.normal(1.0), self.shape)
+
+    def __call__(self):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("modality", "x", "field", "shape"),
+    [
+        (Label(latent=LATENT, num_classes=5), np.arange(5), "table", (5, *LATENT)),
+        (Label(latent=LATENT, num_classes=2, grid=(1, 2)), np.arange(2), "table", (2, 1, 2, 1)),
+        (Segmentation(latent=(2, 2, 3)), np.zeros((1, 2, 2), int), "codes", (2, 3)),
+    ],
+)
+def test_codes_of_more_numbers_are_drawn_as_ever(modality, x, field, shape):
+    """So that a seed gives the model that it gave."""
+    codes = modality.init(jax.random.key(3), x, method="encode")["params"][field]
+    want = Drawn(field, shape).init(jax.random.key(3))["params"][field]
+    np.testing.assert_array_equal(codes, want)

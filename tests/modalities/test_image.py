@@ -25,6 +25,22 @@ def test_image_levels_survive_the_round_trip_and_their_probabilities_sum_to_one(
     np.testing.assert_allclose(mass.sum(), 1.0, rtol=1e-4)
 
 
+def test_every_level_is_the_pixel_that_the_data_may_have():
+    """Of NumPy in float64, for all numbers of levels."""
+    levels = {n: np.round(np.arange(n) * (255 / (n - 1))) for n in range(2, 257)}
+    means = [(pixels / 127.5 - 1).astype(np.float32) for pixels in levels.values()]
+
+    @jax.jit
+    def run(means):
+        images = (Image(latent=(1, 1, 1), num_levels=n) for n in levels)
+        return [image.in_data_units(mean) for image, mean in zip(images, means, strict=True)]
+
+    for (num_levels, pixels), read in zip(levels.items(), run(means), strict=True):
+        assert read.dtype == np.uint8
+        np.testing.assert_array_equal(read, pixels)
+        Image(latent=(1, 1, 1), num_levels=num_levels).validate("image", np.asarray(read))
+
+
 def drawn_by_pillow(pixels, mode):
     """Over white, by another library."""
     picture = PillowImage.fromarray(pixels, mode).convert("RGBA")

@@ -6,7 +6,10 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from ml_collections import ConfigDict
 
+from configs import smoke
+from mmdiffusion_jax import experiment, sampling
 from mmdiffusion_jax.modalities import Segmentation
 from mmdiffusion_jax.modalities.palettes import PALETTES, class_colours, value_colours
 
@@ -34,6 +37,43 @@ def test_equal_classes_have_equal_codes_wherever_they_are():
     for value in range(6):
         codes = np.unique(encoding[value == X], axis=0)
         assert len(codes) == 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_two_classes_in_one_channel_are_told_apart_by_every_seed(seed):
+    mask = Segmentation(latent=(1, 2, 1), num_classes=2)
+    code, _ = mask.init_with_output(jax.random.key(seed), jnp.array([[[0, 1]]]), method="encode")
+    assert code.ravel().tolist() == [-1, 1]
+
+
+def test_a_mask_of_pixels_is_one_of_all_their_channels():
+    """The encoding of another mask differs in no entry that equal pixels determine."""
+    variables = MASK.init(jax.random.key(0), X, method="encode")
+    other = np.where(X == 2, 3, X)
+    code, changed = (np.asarray(MASK.apply(variables, x, method="encode")) for x in (X, other))
+    kept = np.asarray(MASK.latent_mask(jnp.asarray(other == X)))
+    assert kept.shape == code.shape
+    np.testing.assert_array_equal(code == changed, kept)
+
+
+def test_a_part_of_a_diffused_mask_stays():
+    """With its void, which is the value that the part has there."""
+    config = smoke.get_config()
+    config.process.num_steps = 4
+    config.backbone.width, config.backbone.depth = 16, 1
+    config.latent, config.primary = (8, 8, 2), "mask"
+    mask = {"kind": "segmentation", "num_classes": 3, "void": 3}
+    config.modalities = ConfigDict({"mask": mask})
+    config.process.weights = config.loss.scales = config.loss.dropout = ConfigDict({})
+    built = experiment.build(config)
+    params = jax.jit(built.init)(jax.random.key(0))
+    x = np.random.default_rng(0).integers(0, 4, (3, 8, 8))
+    left = np.broadcast_to(np.arange(8) < 4, x.shape)
+    fixed = {"mask": sampling.Fixed(x, left)}
+    samples = built.generate(jax.random.key(1), params, 3, fixed=fixed)["mask"]
+    np.testing.assert_array_equal(samples[left], x[left])
+    assert (samples[~left] != x[~left]).any()
+    assert set(np.unique(samples[~left])) <= {0, 1, 2}
 
 
 def test_colours():

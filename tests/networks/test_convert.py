@@ -84,6 +84,17 @@ def test_dit(label, row):
     assert want.std() > 0.1
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("norm", "rms"), ("rotary", True), ("qk_norm", True), ("feed_forward", "swiglu")],
+)
+def test_another_dit_than_the_published_one_is_refused(field, value):
+    """Some have the same parameters, and answer otherwise."""
+    _, tensors, net = dit()
+    with pytest.raises(ValueError, match=rf"`net\.{field}`: got {value!r}, expected .* published"):
+        from_dit(tensors, net.clone(**{field: value}))
+
+
 def test_learned_positions_of_a_dit():
     _, tensors, net = dit()
     moved = {**tensors, "pos_embed": tensors["pos_embed"] + 1}

@@ -7,6 +7,7 @@ import pytest
 import scipy.ndimage
 import torch
 
+from configs import common
 from mmdiffusion_jax.networks import UNet
 from mmdiffusion_jax.networks.unet import GroupNorm
 
@@ -124,6 +125,35 @@ def test_filters_of_the_state_are_added_to_the_prediction():
     params["skip_weights"]["kernel"] = draw(size=params["skip_weights"]["kernel"].shape)
     by_t = np.asarray(run({"params": params}, np.repeat(z[:1], 2, axis=0), t)[1])
     assert np.abs(by_t[0] - by_t[1]).max() > 0.1
+
+
+def test_heights_of_no_map_are_warned_of_once(caplog):
+    net = UNet((8, 8, 1), 1, attention_resolutions=(8, 3), **SMALL)
+    with caplog.at_level("WARNING", "absl"):
+        for _ in range(2):
+            jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)), jnp.array([1]))
+    assert (
+        caplog.text.count("heights 3, which no map has: the maps of this U-Net have 8, 4 ro") == 1
+    )
+    caplog.clear()
+    with caplog.at_level("WARNING", "absl"):
+        for options in ({}, {"attention_resolutions": ()}, {"attention_resolutions": (32, 16)}):
+            UNet((32, 32, 1), 1, **SMALL, **options).check()
+    assert not caplog.text
+
+
+def test_the_network_of_camvid_is_the_one_that_named_a_height_of_no_map():
+    """The shipped config named 8 before, and its runs go on with it."""
+    config = common.small_camvid()
+    fields = config.backbone.to_dict()
+    assert (fields.pop("kind"), fields["attention_resolutions"]) == ("unet", ())
+    nets = (
+        UNet(config.latent, 3, 100, **{**fields, **more})
+        for more in ({}, {"attention_resolutions": (8,)})
+    )
+    inputs = jnp.zeros((1, *config.latent)), jnp.array([1])
+    now, before = (jax.eval_shape(net.init, jax.random.key(0), *inputs) for net in nets)
+    assert now == before
 
 
 @pytest.mark.parametrize(

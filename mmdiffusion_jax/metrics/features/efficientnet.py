@@ -91,11 +91,12 @@ class EfficientNetFeatures:
         """As `from_file`, of named arrays.
 
         Raises:
-            ValueError: arrays of another network.
+            ValueError: arrays of another network, such as EfficientNet-B0, which has all of these
+                and more.
         """
         x = jnp.zeros((1, 32, 32, 3))
         shapes = jax.eval_shape(EfficientNetLite0().init, jax.random.key(0), x)
-        return cls(from_torch(shapes, weights), side)
+        return cls(from_torch(shapes, weights, takes_all=True), side)
 
     @functools.cached_property
     def identity(self) -> str:

@@ -38,6 +38,8 @@ def fit_classifier(
 
     Args:
         images: (n, height, width[, channels]), uint8 or floats in [−1, 1], sides of 4 or more.
+            Floats of which none is negative are refused, as they are images in [0, 1]: uint8 ones,
+            which are scaled to [−1, 1], would look otherwise to the network.
         labels: (n,) class indices, or (n, labels) of 0 and 1 for what is present.
         seed: of the first weights and of the order.
         num_steps: how many batches the network is trained on.
@@ -60,6 +62,13 @@ def fit_classifier(
         (8, 4)
     """
     images = as_images(images)
+    if images.dtype != np.uint8 and images.min() >= 0:
+        raise errors.invalid(
+            "images",
+            f"floats in {images.min():g} … {images.max():g}",
+            "uint8, or floats in [−1, 1], some of them negative",
+            "scale images in [0, 1] by np.round(images * 255).astype(np.uint8)",
+        )
     labels = _checked_labels(np.asarray(labels), len(images))
     ranges.check_whole("num_steps", num_steps, 1)
     ranges.check_whole("batch_size", batch_size, 1)

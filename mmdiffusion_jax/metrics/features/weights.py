@@ -21,7 +21,9 @@ _TORCH_NAMES = {
 }
 
 
-def from_torch(shapes: Mapping[str, Any], tensors: Tensors) -> dict[str, Any]:
+def from_torch(
+    shapes: Mapping[str, Any], tensors: Tensors, *, takes_all: bool = False
+) -> dict[str, Any]:
     """Flax variables from tensors that PyTorch's modules of the same names have saved.
 
     The variable `{"params": {"a": {"b": {"kernel": …}}}}` is the tensor `a.b.weight`, with its axes
@@ -29,10 +31,13 @@ def from_torch(shapes: Mapping[str, Any], tensors: Tensors) -> dict[str, Any]:
 
     Args:
         shapes: the variables of the module, or their shapes.
-        tensors: {name: array}; those that the network lacks are ignored.
+        tensors: {name: array}.
+        takes_all: whether tensors that the network lacks are refused, for a network whose names and
+            shapes a larger one has too; else they are ignored. Counts of batches, which
+            normalisations keep while they are trained, are ignored in any case.
 
     Raises:
-        ValueError: a tensor that is missing, or has another shape.
+        ValueError: a tensor that is missing, too many, or of another shape.
 
     Example:
         >>> shapes = {"params": {"conv": {"kernel": np.zeros((3, 5, 2, 4))}}}
@@ -41,6 +46,7 @@ def from_torch(shapes: Mapping[str, Any], tensors: Tensors) -> dict[str, Any]:
         (3, 5, 2, 4)
     """
     variables = {}
+    unused = {name for name in tensors if not name.endswith(".num_batches_tracked")}
     for (kind, *place, leaf), wanted in traverse_util.flatten_dict(shapes).items():
         name = ".".join([*place, _TORCH_NAMES[leaf]])
         if name not in tensors:
@@ -57,6 +63,14 @@ def from_torch(shapes: Mapping[str, Any], tensors: Tensors) -> dict[str, Any]:
         if leaf == "kernel":
             tensor = np.moveaxis(tensor, (0, 1), (-1, -2))
         variables[kind, *place, leaf] = np.ascontiguousarray(tensor)
+        unused.discard(name)
+    if takes_all and unused:
+        raise errors.invalid(
+            "weights",
+            f"{min(unused)!r}, which this network lacks",
+            "the tensors of this network alone",
+            "use its own file",
+        )
     return traverse_util.unflatten_dict(variables)
 
 

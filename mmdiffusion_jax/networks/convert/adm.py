@@ -25,6 +25,9 @@ def from_adm(
     starts at zero. Models with a fixed number of heads (128 × 128 pixels) and those that enlarge
     images are not covered.
 
+    The tensors tell neither `num_groups` nor `num_head_channels`: both have to be the published
+    ones, or the network answers otherwise without an error.
+
     Args:
         tensors: the checkpoint, by the published names.
         net: a network of the published fields, as `ADM_IMAGENET_64`.

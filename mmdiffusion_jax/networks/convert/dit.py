@@ -5,9 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from mmdiffusion_jax import errors
 from mmdiffusion_jax.networks.convert.conversion import Conversion
 from mmdiffusion_jax.networks.dit import DiT
 from mmdiffusion_jax.networks.embeddings import grid_embedding
+
+# Others would take the same tensors, and answer otherwise.
+_PUBLISHED = {"norm": "layer", "feed_forward": "gelu", "rotary": False, "qk_norm": False}
 
 
 def from_dit(
@@ -19,17 +23,29 @@ def from_dit(
     called 0. The published network adds the embedding of the class to that of t in any state, so
     that of one class goes into a bias.
 
+    The tensors do not tell `num_heads`: it has to be the published one, or the network answers
+    otherwise without an error.
+
     Args:
         tensors: the checkpoint, by the published names.
-        net: a network of the published fields (`DIT_SIZES`) and 8 channels out for 4 in.
+        net: a network of the published fields (`DIT_SIZES`), with 8 channels out for 4 in.
         label: the class that the network keeps; left out, the last row of the table, which the
             published models learned for states without a class.
         context_features: how many features the context has; they start without effect.
 
     Raises:
-        ValueError: naming a tensor that is missing, too many or of the wrong shape, or a label
-            that is not in the table.
+        ValueError: a network with another norm or feed-forward layer than the published one, rotary
+            positions or norms of queries and keys; a tensor that is missing, too many or of the
+            wrong shape; a label that is not in the table.
     """
+    for name, value in _PUBLISHED.items():
+        if getattr(net, name) != value:
+            raise errors.invalid(
+                f"net.{name}",
+                repr(getattr(net, name)),
+                f"{value!r}, as in the published network",
+                "set it so, or train this network from the start",
+            )
     conversion = Conversion(tensors, net)
     conversion.time("time_1", "t_embedder.mlp.0")
     conversion.linear("time_2", "t_embedder.mlp.2")

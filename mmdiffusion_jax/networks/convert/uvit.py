@@ -22,6 +22,9 @@ def from_uvit(
     embedding of one class becomes its bias, and the context starts without effect. So such a model
     must be given a context, and a model without classes none.
 
+    The tensors tell neither `num_heads` nor `time_scale`: both have to be the published ones, or
+    the network answers otherwise without an error.
+
     Args:
         tensors: the checkpoint, by the published names.
         net: a network of the published fields (`UVIT_SIZES`).

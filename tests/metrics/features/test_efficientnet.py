@@ -159,6 +159,19 @@ def test_bad_images(network, images, words):
         network.features(images)
 
 
+def test_a_larger_network_of_the_same_names_is_refused():
+    """EfficientNet-B0 has all of Lite0's tensors, and squeeze-and-excitation between them."""
+    theirs = EfficientNet.from_name("efficientnet-b0")
+    tensors = {name: value.numpy() for name, value in theirs.state_dict().items()}
+    with pytest.raises(
+        ValueError, match=r"`weights`: got '_blocks\.\d+\._se_.*which this network la"
+    ):
+        EfficientNetFeatures.from_tensors(tensors)
+    lite = {name: value for name, value in tensors.items() if "._se_" not in name}
+    assert any(name.endswith("num_batches_tracked") for name in lite)
+    EfficientNetFeatures.from_tensors(lite)
+
+
 def test_a_package_that_is_missing(monkeypatch):
     monkeypatch.setattr(efficientnet, "_PACKAGE", "no_such_package")
     with pytest.raises(ValueError, match=r"no package 'no_such_package'.*\[features\]"):

@@ -114,6 +114,12 @@ def test_the_same_seed_gives_the_same_weights():
         (np.zeros((0, 8, 8), np.uint8), [], {}, r"got shape \(0, 8, 8\)"),
         (np.zeros((4, 8, 8), np.int64), [0, 1, 0, 1], {}, "got int64 values in 0 … 0"),
         (np.full((4, 8, 8), 2.0), [0, 1, 0, 1], {}, "got float64 values in 2.0 … 2.0"),
+        (
+            np.full((4, 8, 8), 0.5),
+            [0, 1, 0, 1],
+            {},
+            r"got floats in 0.5 … 0.5, .*np\.round\(images \* 255\)\.astype\(np\.uint8\)",
+        ),
         (np.full((4, 8, 8), np.nan), [0, 1, 0, 1], {}, "got float64 values in nan … nan"),
         (np.zeros((4, 3, 8), np.uint8), [0, 1, 0, 1], {}, "got sides of 3 × 8"),
         (np.zeros((4, 8, 8), np.uint8), [0, 1, 0], {}, r"`labels`: got int64 of shape \(3,\)"),
