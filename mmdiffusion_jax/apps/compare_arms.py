@@ -154,7 +154,7 @@ def real_data(config: ConfigDict, splits: Splits, kept: Path) -> RealData:
         different = [
             key
             for key, value in _plain(record).items()
-            if theirs.get(key) not in (value, names.get(key, value))
+            if theirs.get(key, value) not in (value, names.get(key, value))
         ]
         if different:
             raise errors.invalid(

@@ -15,6 +15,7 @@ from mmdiffusion_jax.data.prepared import RecordSource, open_tfds, tfds_digest
 from mmdiffusion_jax.data.presence import (
     count_present,
     having,
+    in_portions,
     present,
     repeated,
     rows_with,
@@ -28,6 +29,7 @@ from mmdiffusion_jax.data.small_sets import (
     open_fashion_mnist,
     open_mnist,
     open_spoken_digits,
+    small_set_digest,
 )
 from mmdiffusion_jax.data.sources import ArraySource, Source, Subset, split_off
 
@@ -52,6 +54,7 @@ __all__ = [
     "eval_batches",
     "fixed_size",
     "having",
+    "in_portions",
     "log_mel",
     "npz_digest",
     "open_camvid",
@@ -68,6 +71,7 @@ __all__ = [
     "resized",
     "rows_with",
     "select",
+    "small_set_digest",
     "split_off",
     "tfds_digest",
     "to_device",

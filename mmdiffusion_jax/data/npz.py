@@ -132,9 +132,15 @@ def npz_digest(path: str | os.PathLike[str]) -> str:
         True
     """
     file = _existing(path)
-    with _readable(file), zipfile.ZipFile(file) as archive:
-        listing = sorted((info.filename, info.file_size, info.CRC) for info in archive.infolist())
+    with _readable(file):
+        listing = listing_of(file)
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+
+
+def listing_of(archive: Path | IO[bytes]) -> list[tuple[str, int, int]]:
+    """The sorted (name, size, checksum) of what a ZIP archive holds, by its directory alone."""
+    with zipfile.ZipFile(archive) as opened:
+        return sorted((info.filename, info.file_size, info.CRC) for info in opened.infolist())
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:

@@ -1,5 +1,7 @@
 """Which examples have which modalities, by the booleans `<name>_present` beside them."""
 
+import contextlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -11,6 +13,7 @@ from mmdiffusion_jax.data.sources import Source, Subset
 SUFFIX = "_present"
 
 _CHUNK = 4096
+_ROUNDING = 1e-9
 
 
 def present(columns: Mapping[str, np.ndarray], names: Iterable[str]) -> np.ndarray:
@@ -108,13 +111,49 @@ def repeated(source: Source, name: str, portion: float) -> Source:
         [0, 1, 2, 3, 2, 2]
     """
     ranges.check_real("portion", portion, 0, 1, "()")
-    rows = rows_with(source, [name])
-    rest = len(source) - len(rows)
-    times = round(portion / (1 - portion) * rest / max(1, len(rows)))
-    if times < 2:
+    return in_portions(source, {name: portion})
+
+
+def in_portions(source: Source, portions: Mapping[str, float]) -> Source:
+    """A source in which several modalities are portions of all examples, by repeated examples.
+
+    Examples that have a modality are repeated for it equally often, a whole number of times; those
+    that have two, for both. The numbers of times are those by which all portions are met together,
+    each as nearly as whole numbers allow. A modality that then has more than its portion without
+    being repeated keeps it, and so does one that no example has.
+
+    Args:
+        source: all examples.
+        portions: {modality: portion}, above 0 and below 1.
+
+    Raises:
+        ValueError: a portion outside that range, or portions that cannot be met together.
+
+    Example:
+        >>> from mmdiffusion_jax.data import ArraySource
+        >>> there = {"label_present": np.arange(9) == 2, "mask_present": np.arange(9) == 5}
+        >>> plain = ArraySource({"label": np.arange(9), "mask": np.arange(9), **there})
+        >>> source = in_portions(plain, {"label": 0.25, "mask": 0.25})
+        >>> count_present(source, ["label", "mask"]), len(source)
+        ({'label': 4, 'mask': 4}, 15)
+    """
+    for name, portion in portions.items():
+        ranges.check_real(f"portions.{name}", portion, 0, 1, "()")
+    rows = {name: rows_with(source, [name]) for name in portions}
+    rows = {name: those for name, those in rows.items() if len(those)}
+    times = _times(len(source), list(rows.values()), [portions[name] for name in rows])
+    if times is None:
+        raise errors.invalid(
+            "portions",
+            dict(portions),
+            "portions that repeated examples meet together, of a sum below 1 where none has two",
+            "lower one of them",
+        )
+    again = [np.tile(those, each - 1) for those, each in zip(rows.values(), times) if each > 1]
+    if not again:
         return source
-    rows = np.concatenate([np.arange(len(source)), np.tile(rows, times - 1)])
-    return beneath(source, lambda plain: Subset(plain, rows))
+    every = np.concatenate([np.arange(len(source)), *again])
+    return beneath(source, lambda plain: Subset(plain, every))
 
 
 def count_present(source: Source, names: Iterable[str]) -> dict[str, int]:
@@ -146,6 +185,39 @@ def select(columns: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str,
     """
     wanted = {column for name in names for column in (name, name + SUFFIX)}
     return {column: x for column, x in columns.items() if column in wanted}
+
+
+def _times(total: int, rows: list[np.ndarray], portions: list[float]) -> list[int] | None:
+    """How often examples of each modality are there for its sake; None where nothing meets all.
+
+    Of so many examples n_i have modality i and n_ij both. Where each is there e_i times more, all
+    portions are met if n_i + Σ_j e_j n_ij ≥ p_i (total + Σ_j e_j n_j). Those that are repeated have
+    no more than that: the first of all choices of them that does it is taken, smaller ones first.
+    """
+    shared = np.zeros((len(rows), len(rows)))
+    for i, j in np.ndindex(shared.shape):
+        shared[i, j] = len(np.intersect1d(rows[i], rows[j], assume_unique=True))
+    counts, wanted = shared.diagonal(), np.array(portions)
+    gain, lack = shared - np.outer(wanted, counts), wanted * total - counts
+    sizes = range(len(rows) + 1)
+    for chosen in itertools.chain(*(itertools.combinations(range(len(rows)), n) for n in sizes)):
+        more, part = np.zeros(len(rows)), list(chosen)
+        with contextlib.suppress(np.linalg.LinAlgError):
+            more[part] = np.linalg.solve(gain[np.ix_(part, part)], lack[part])
+        size = total + counts @ more
+        is_met = (gain @ more >= lack - _ROUNDING * size).all()
+        if is_met and more.min(initial=0) >= 0 and size < total / _ROUNDING:
+            break
+    else:
+        return None
+    # Rounded from the most frequent on, each by what those before it came to: the scarcest, whose
+    # whole numbers are the finest, make up for the others. Of one it is p / (1 − p) · rest / n.
+    for place in np.argsort(-counts, kind="stable"):
+        more[place] = 0
+        rest = total - counts[place] + (counts - shared[place]) @ more
+        ideal = wanted[place] / (1 - wanted[place]) * rest / counts[place]
+        more[place] = max(0, round(ideal - shared[place] @ more / counts[place]) - 1)
+    return [1 + int(each) for each in more]
 
 
 def _parts(source: Source) -> Iterator[dict[str, np.ndarray]]:

@@ -7,7 +7,9 @@ a file that is missing or damaged.
 """
 
 import gzip
+import hashlib
 import io
+import json
 import os
 import zipfile
 from collections.abc import Callable, Mapping
@@ -18,7 +20,7 @@ import numpy as np
 
 from mmdiffusion_jax import errors, ranges
 from mmdiffusion_jax.data.audio import log_mel
-from mmdiffusion_jax.data.npz import UNREADABLE
+from mmdiffusion_jax.data.npz import UNREADABLE, listing_of
 from mmdiffusion_jax.data.sizes import resize_images, resize_masks
 from mmdiffusion_jax.data.sources import ArraySource
 
@@ -28,6 +30,22 @@ _CAMVID_UNSEEN = b"Seq05VD_"
 _CIFAR10_TRAIN = 4
 _SPEECH_RATE = 8000
 _NO_SIZE = (0, 0)
+_FILES = {
+    "camvid": ("camvid/camvid_128x96.npz",),
+    "cifar10": tuple(
+        f"cifar10/cifar10_{part}.npz"
+        for part in (*(f"train_{part}" for part in range(_CIFAR10_TRAIN)), "test")
+    ),
+    "fashion_mnist": tuple(
+        f"fashion_mnist/{stem}-{kind}-ubyte.gz"
+        for stem in ("train", "t10k")
+        for kind in ("images-idx3", "labels-idx1")
+    ),
+    "mnist": ("mnist/mnist.npz",),
+    "spoken_digits": ("fsdd/fsdd_8k.npz", "mnist/mnist.npz"),
+}
+# A gzip file ends in the checksum and the size of what it holds, four bytes each.
+_GZIP_END = 8
 
 Folder = str | os.PathLike[str]
 
@@ -145,6 +163,43 @@ SMALL_SETS: Mapping[str, Callable[..., ArraySource]] = {
     "spoken_digits": open_spoken_digits,
 }
 """The openers by the names that configs know them by: (path, split, size) → source."""
+
+
+def small_set_digest(name: str, path: Folder) -> str:
+    """A digest of what the files of a small set hold, wherever they lie.
+
+    It depends on the sizes and the checksums (CRC-32) that the files themselves state, so it costs
+    milliseconds; the openers check the contents against those checksums.
+
+    Args:
+        name: in `SMALL_SETS`.
+        path: the folder that holds the sets' folders.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        ValueError: an unknown name, or a file that is missing or is no archive.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     (Path(folder) / "mnist").mkdir()
+        ...     np.savez(f"{folder}/mnist/mnist.npz", train_label=np.zeros(9))
+        ...     len(small_set_digest("mnist", folder))
+        64
+    """
+    ranges.check_one_of("name", name, _FILES)
+    stated = {file: _read(Path(path) / file, _stated) for file in _FILES[name]}
+    return hashlib.sha256(json.dumps(stated).encode()).hexdigest()
+
+
+def _stated(stream: io.BufferedReader) -> object:
+    """What an archive says that it holds."""
+    if not stream.name.endswith(".gz"):
+        return listing_of(stream)
+    stream.seek(-_GZIP_END, os.SEEK_END)
+    return stream.read().hex()
 
 
 def _read_mnist(path: Folder, split: str) -> tuple[np.ndarray, np.ndarray, Path]:

@@ -15,11 +15,12 @@ FILE = "data.json"
 def data_digests(config: ConfigDict) -> dict[str, str]:
     """Digests of the files that the data section of a config names.
 
-    They cost little: of an `.npz` file and of a prepared data set only the directory is read
-    (`data.npz_digest`, `data.tfds_digest`), of the weights of `data.embedder` all.
+    They cost little: of an `.npz` file, of a small set and of a prepared data set only the
+    directory is read (`data.npz_digest`, `data.small_set_digest`, `data.tfds_digest`), of the
+    weights of `data.embedder` all.
 
     Returns:
-        {key in the config: digest}; other sources name no files.
+        {key in the config: digest}; the digits are made anew and name no files.
 
     Raises:
         ValueError: a file that is missing or cannot be read.
@@ -36,6 +37,8 @@ def data_digests(config: ConfigDict) -> dict[str, str]:
             digests[f"data.{split}"] = data.npz_digest(section[split])
     if section.source == "tfds":
         digests["data.folder"] = data.tfds_digest(section.folder, (section.train, section.test))
+    if section.source in data.SMALL_SETS:
+        digests["data.path"] = data.small_set_digest(section.source, section.path)
     # One that is missing is missed where its features are wanted.
     if section.embedder and (file := metrics.embedder_file(section.embedder)) is not None:
         digests["data.embedder"] = hashlib.sha256(file.read_bytes()).hexdigest()

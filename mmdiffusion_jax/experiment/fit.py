@@ -13,6 +13,13 @@ from flax import traverse_util
 from mmdiffusion_jax import data, errors, files, training
 from mmdiffusion_jax.experiment.build import Experiment
 from mmdiffusion_jax.experiment.pretrained import CHECKPOINTS, FILE, Pretrained, open_pretrained
+from mmdiffusion_jax.experiment.sections.reading import under
+from mmdiffusion_jax.experiment.sources import mirror
+
+# Examples of a modality in a part of a batch, below which parts without any are frequent.
+_FEW = 3
+# Examples that are looked at, evenly spread.
+_SAMPLE = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,11 +67,13 @@ def fit(
 
     Raises:
         ValueError: no training example has what the formulation needs, `init_from` with a
-            constraint, or as `open_pretrained`.
+            constraint, portions that cannot be met together, a column that is mirrored without
+            what is derived from it, or as `open_pretrained`.
     """
     mesh, split, rows = share_batch(built)
     size = built.training.batch_size
     source = _training_examples(built, source)
+    _warn_of_small_parts(built, source)
     if constraint and built.settings.init_from:
         raise errors.invalid(
             "config.init_from",
@@ -147,15 +156,41 @@ def first_state(
 
 def _training_examples(built: Experiment, source: data.Source) -> data.Source:
     """The examples that batches are drawn from, some of them several times or mirrored."""
-    wanted = built.settings.data.mirrored
-    if mirrored := [name for name in wanted if name in built.model.modalities]:
-        source = data.beneath(source, lambda plain: data.Mirrored(plain, mirrored))
+    options, modalities = built.settings.data, built.model.modalities
+    # An image may be no modality itself, and yet be what one is drawn from.
+    used = {*modalities, *(modality.derived_from for modality in modalities.values())}
+    if mirrored := [name for name in options.mirrored if name in used]:
+        with under("config.data"):
+            source = data.beneath(source, lambda plain: mirror(plain, modalities, mirrored))
     if needs := built.formulation.needs:
         return data.having(source, needs)
-    for name, portion in sorted(built.settings.data.portions.items()):
-        if name in built.model.modalities:
-            source = data.repeated(source, name, portion)
-    return source
+    portions = {name: x for name, x in sorted(options.portions.items()) if name in modalities}
+    with under("config.data"):
+        return data.in_portions(source, portions)
+
+
+def _warn_of_small_parts(built: Experiment, source: data.Source) -> None:
+    """Says which modalities parts of a batch often lack, where batches are gone through in parts.
+
+    A part without any example of a modality adds nothing to its loss, which then weighs less.
+    """
+    options = built.training
+    if options.accumulate == 1:
+        return
+    rows = np.linspace(0, len(source) - 1, min(_SAMPLE, len(source))).astype(np.int64)
+    counts = data.count_present(data.Subset(source, rows), built.model.modalities)
+    size = options.batch_size / options.accumulate
+    for name, count in sorted(counts.items()):
+        if count < len(rows) and (expected := count / len(rows) * size) < _FEW:
+            logging.warning(
+                "training.accumulate = %d: of the %d examples of a part %.2g have %r on average. "
+                "Parts without any add 0 to its loss, which so weighs less than in a whole batch: "
+                "take fewer parts, or raise its portion by config.data.portions.",
+                options.accumulate,
+                size,
+                expected,
+                name,
+            )
 
 
 def share_batch(

@@ -1,7 +1,7 @@
 """The data of an experiment, checked against its modalities."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,11 +60,37 @@ def open_data(config: ConfigDict, whole: bool = False) -> tuple[data.Source, dat
             for name in section.portions:
                 ranges.check_one_of("config.data.portions", name, source.columns)
             with under("config.data"):
-                data.Mirrored(plain, section.mirrored)
+                mirror(plain, modalities, section.mirrored)
                 for seed, name in enumerate(sorted(kept)):
                     source = _keep(source, name, kept[name], seed)
         opened.append(source)
     return opened[0], opened[1]
+
+
+def mirror(
+    source: data.Source, modalities: Mapping[str, Modality], names: Sequence[str]
+) -> data.Source:
+    """Adds the mirror images of all examples, see `data.Mirrored`.
+
+    Args:
+        source: the examples, without what is drawn from their columns.
+        modalities: {name: modality}.
+        names: of the columns that are mirrored.
+
+    Raises:
+        ValueError: a column that cannot be mirrored, or one without another that the data hold and
+            that is derived from it.
+    """
+    for name, modality in modalities.items():
+        if name in source.columns and name not in names and modality.derived_from in names:
+            raise errors.invalid(
+                "mirrored",
+                f"{modality.derived_from!r} without {name!r}, a column of the data that is derived "
+                "from it",
+                "both, which are then mirrored together",
+                f"add {name!r}, or leave the column out of the data to have it drawn",
+            )
+    return data.Mirrored(source, names)
 
 
 def _keep(source: data.Source, name: str, count: int, seed: int) -> data.Source:

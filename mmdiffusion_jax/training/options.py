@@ -15,7 +15,9 @@ class TrainingOptions:
         num_steps: steps of the whole run.
         batch_size: examples a step, of all devices together.
         accumulate: parts of the batch whose gradients are computed one after another and averaged,
-            to save memory; divides the batch. The step is the same but for the draws of noise.
+            to save memory; divides the batch. Each part has other draws of noise and means of its
+            own: where parts have other numbers of examples of a modality or a task, these weigh
+            otherwise than in a whole batch, and less where a part has none (`take_step`).
         optimiser: "adamw", or "muon", which is AdamW for what is no matrix within the backbone.
         learning_rate: the peak.
         warmup_steps: from zero to the peak.

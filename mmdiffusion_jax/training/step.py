@@ -61,7 +61,9 @@ def take_step(
             the decay of `power_decay`.
         accumulate: parts of the batch that are gone through one after another, to save memory;
             the gradient is the mean of theirs. Part i has the rows i, i + accumulate, …, and the
-            key `fold_in(key, i)`.
+            key `fold_in(key, i)`. A loss that takes a mean over the examples that have a modality
+            takes it over those of a part, and is 0 in a part without any: with few examples a
+            part the scarce modality weighs less than in a whole batch.
 
     Returns:
         The state after, and a report. Its scalars are the loss's own (of the parts of a batch they
@@ -134,7 +136,7 @@ def make_step(
         ema_decay: of the moving average.
         state_layout: from `state_sharding`.
         batch_layout: from `batch_sharding`.
-        accumulate: parts of the batch.
+        accumulate: parts of the batch, see `take_step`.
         num_constants: how many pytrees the loss takes beside parameters, key and batch, such as the
             parameters of other networks; each device has a copy of them.
 

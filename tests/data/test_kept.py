@@ -39,6 +39,14 @@ def test_rows_do_not_depend_on_how_they_are_taken_and_other_seeds_take_others():
     assert len(one) == 200
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_order_of_training_does_not_begin_with_what_is_kept(seed):
+    """Both are drawn by numbers, which are often 0."""
+    source = data.Kept(SOURCE, "image", 20, seed)
+    batch = next(data.train_batches(source, batch_size=20, seed=seed))
+    assert batch["image_present"].sum() < 10
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -67,6 +67,63 @@ def test_few_are_repeated_to_be_a_portion(portion, count):
     assert times[0] == 1 or fewer < portion
 
 
+def columns_with(**rows):
+    """10,000 examples of which those in `rows` have the modality of this name."""
+    there = {f"{name}_present": np.isin(np.arange(10_000), each) for name, each in rows.items()}
+    return data.ArraySource(
+        {"row": np.arange(10_000), **dict.fromkeys(rows, np.ones(10_000)), **there}
+    )
+
+
+def rows_of(source):
+    return source.take(np.arange(len(source)))["row"]
+
+
+def test_the_rows_for_one_portion_are_all_and_then_those_that_have_it_again():
+    got = data.repeated(columns_with(label=[7, 9]), "label", 0.0008)
+    np.testing.assert_array_equal(rows_of(got), [*range(10_000), *[7, 9] * 3])
+
+
+@pytest.mark.parametrize(
+    ("rows", "portions"),
+    [
+        ({"label": range(100), "mask": range(100, 200)}, {"label": 0.4, "mask": 0.4}),
+        ({"label": range(100), "mask": range(90, 190)}, {"label": 0.3, "mask": 0.5}),
+        ({"label": range(10), "mask": range(1000)}, {"label": 0.8, "mask": 0.9}),
+        (
+            {"label": range(100), "mask": range(50, 300), "audio": range(9000, 9090)},
+            {"label": 0.3, "mask": 0.2, "audio": 0.3},
+        ),
+        # This many have it already, until the others are repeated.
+        ({"label": range(100), "mask": range(900, 1500)}, {"label": 0.6, "mask": 0.06}),
+    ],
+)
+def test_several_portions_hold_together(rows, portions):
+    source = columns_with(**{name: list(each) for name, each in rows.items()})
+    for asked in (portions, dict(reversed(portions.items()))):
+        got = data.in_portions(source, asked)
+        counts = data.count_present(got, portions)
+        for name, portion in portions.items():
+            assert counts[name] / len(got) == pytest.approx(portion, abs=0.01)
+        assert set(rows_of(got)) == set(range(10_000))
+
+
+def test_what_has_its_portion_through_another_is_not_repeated_itself():
+    """All that have a label have a mask."""
+    source = columns_with(label=range(100), mask=range(200))
+    got = data.in_portions(source, {"label": 0.5, "mask": 0.1})
+    np.testing.assert_array_equal(rows_of(got), rows_of(data.repeated(source, "label", 0.5)))
+
+
+@pytest.mark.parametrize("portions", [(0.6, 0.5), (0.5, 0.5), (0.3, 0.7), (0.9, 0.9)])
+def test_portions_that_cannot_hold_together(portions):
+    source = columns_with(label=range(100), mask=range(100, 200))
+    with pytest.raises(
+        ValueError, match=r"`portions`: got \{'label': .*meet together.*sum below 1"
+    ):
+        data.in_portions(source, dict(zip(("label", "mask"), portions)))
+
+
 @pytest.mark.parametrize("portion", [0, 1, 1.5])
 def test_portions_that_cannot_be(source, portion):
     with pytest.raises(ValueError, match="`portion`: got"):

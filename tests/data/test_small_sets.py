@@ -1,7 +1,9 @@
 """The small data sets: what was written is what is read; damage, and the real files if there."""
 
 import gzip
+import io
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +113,51 @@ def test_a_flipped_byte_is_seen(tmp_path):
     for open_set in (data.open_mnist, data.open_fashion_mnist):
         with pytest.raises(ValueError, match="cannot be read"):
             open_set(tmp_path, "test")
+
+
+@pytest.mark.parametrize(
+    ("name", "folders"),
+    [(name, [name]) for name in ("camvid", "cifar10", "fashion_mnist", "mnist")]
+    + [("spoken_digits", ["fsdd", "mnist"])],
+)
+def test_a_digest_is_of_every_file_and_of_what_is_in_it(tmp_path, name, folders):
+    place = tmp_path / "sets"
+    small_files.write_all(place)
+    digest = data.small_set_digest(name, place)
+    other = shutil.copytree(place, tmp_path / "other")
+    assert data.small_set_digest(name, other) == digest
+    for file in sorted(path for folder in folders for path in (place / folder).iterdir()):
+        whole = file.read_bytes()
+        packed_anew, changed = (gzips if file.suffix == ".gz" else archives)(file)
+        file.write_bytes(packed_anew)
+        assert data.small_set_digest(name, place) == digest
+        file.write_bytes(changed)
+        assert data.small_set_digest(name, place) != digest
+        file.write_bytes(whole[:5])
+        with pytest.raises(ValueError, match=r"`path`: got .*cannot be read.*restore that file"):
+            data.small_set_digest(name, place)
+        file.unlink()
+        with pytest.raises(ValueError, match=r"`path`: .*where there is no .*set config.data.path"):
+            data.small_set_digest(name, place)
+        file.write_bytes(whole)
+
+
+def gzips(file):
+    """(the same contents packed otherwise, others of the same size), as bytes of files."""
+    content = gzip.decompress(file.read_bytes())
+    return gzip.compress(content, 9), gzip.compress(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def archives(file):
+    with np.load(file) as archive:
+        arrays = dict(archive)
+    key = next(key for key in arrays if key.endswith(("image", "audio")))
+    packed = []
+    for each in (arrays, {**arrays, key: arrays[key] ^ 1}):
+        stream = io.BytesIO()
+        np.savez(stream, **each)
+        packed.append(stream.getvalue())
+    return packed
 
 
 @pytest.mark.parametrize(

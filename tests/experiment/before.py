@@ -41,6 +41,7 @@ CONFIG = json.loads(
 def config_today():
     """The same experiment as a config says it now."""
     config = smoke.get_config()
+    config.backbone.positions = "learned"
     config.process.schedule = "linear"
     config.sampling.sampler = {"kind": "ddim", "eta": 0.5}
     config.loss.tasks = {"image, label": 1.0}

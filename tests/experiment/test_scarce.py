@@ -95,6 +95,41 @@ def test_portions_of_a_batch(batches_of, portion):
     assert set(counts.tolist()) == {len(images) // 40}
 
 
+def test_two_portions_of_a_batch_hold_together(batches_of):
+    config = smoke.get_config()
+    config.modalities.mask = ConfigDict({"kind": "segmentation", "num_classes": 2})
+    config.process.weights.mask = ConfigDict({"rule": "bump", "scale": 1.0})
+    config.data.portions = ConfigDict({"label": 0.4, "mask": 0.4})
+    columns = source_with(1).take(np.arange(40)) | {"mask": np.zeros((40, 8, 8), int)}
+    columns["label_present"], columns["mask_present"] = np.arange(40) < 3, np.arange(40) > 36
+    source = data.ArraySource(columns)
+    seen = batches_of(config, source)
+    for name in ("label", "mask"):
+        share = np.mean(np.concatenate([batch[f"{name}_present"] for batch in seen]))
+        assert share == pytest.approx(0.4, abs=0.03)
+    config.data.portions.mask = 0.6
+    with pytest.raises(ValueError, match=r"`config\.data\.portions`: got .*below 1 where none"):
+        batches_of(config, source)
+
+
+@pytest.mark.parametrize(
+    ("parts", "share", "said"),
+    [(1, 0.1, 0), (8, 0.1, 1), (8, 0.9, 0), (16, 0.9, 0), (32, 0.9, 1), (64, 1, 0)],
+)
+def test_parts_of_a_batch_that_lack_a_modality_are_spoken_of(
+    batches_of, caplog, parts, share, said
+):
+    config = smoke.get_config()
+    config.training.batch_size, config.training.accumulate = 64, parts
+    batches_of(config, source_with(share))
+    lines = [text for text in caplog.messages if "accumulate" in text]
+    assert len(lines) == said
+    if said:
+        expected = f"of the {64 // parts} examples of a part {share * 64 / parts:.2g} have 'label'"
+        assert expected in lines[0]
+        assert "fewer parts" in lines[0]
+
+
 def on_files(config, folder):
     """The config on four images with labels, in two files."""
     config.data.source, config.modalities.image.num_levels = "npz", 256
@@ -128,6 +163,55 @@ def test_training_sees_mirror_images_and_the_test_split_has_none(tmp_path, batch
     # A model without the modality trains on the rest as it is.
     arm = baselines.make_arm(config, "single")["predict_label"]
     assert len(np.unique(np.concatenate([b["image"] for b in batches_of(arm, train)]), axis=0)) == 8
+
+
+@pytest.fixture
+def masked(tmp_path):
+    """A config of masked images and masks, whose images are no modality, and its arrays."""
+    config = on_files(smoke.get_config(), tmp_path)
+    config.primary = "masked_image"
+    config.modalities = ConfigDict(
+        {
+            "masked_image": {"kind": "masked_image", "num_squares": 1, "square_size": 3},
+            "mask": {"kind": "segmentation", "num_classes": 2},
+        }
+    )
+    config.process.weights = ConfigDict({"mask": {"rule": "bump", "scale": 1.0}})
+    config.loss.tasks = ConfigDict({"masked_image, mask": 1.0})
+    config.loss.scales = ConfigDict()
+    config.data.mirrored = ("image", "mask")
+    mask = np.random.default_rng(0).integers(0, 2, (4, 8, 8))
+    arrays = {"image": (255 * mask[..., None]).astype(np.uint8), "mask": mask}
+    for split in ("train", "test"):
+        np.savez(config.data[split], **arrays)
+    return config, arrays
+
+
+def test_an_image_is_mirrored_where_it_is_no_modality_but_one_is_drawn_from_it(masked, batches_of):
+    config, _ = masked
+    seen = batches_of(config, experiment.open_data(config)[0])
+    assert len({mask.tobytes() for batch in seen for mask in batch["mask"]}) == 8
+    for batch in seen:
+        np.testing.assert_array_equal(batch["masked_image"][..., 0], 255 * batch["mask"])
+
+
+def test_a_masked_image_that_the_data_hold_is_mirrored_with_its_image_or_refused(
+    masked, batches_of
+):
+    config, arrays = masked
+    hidden = np.concatenate([arrays["image"], np.full_like(arrays["image"], 255)], axis=-1)
+    for split in ("train", "test"):
+        np.savez(config.data[split], **arrays, masked_image=hidden)
+    words = r"`config\.data\.mirrored`: got 'image' without 'masked_image'.*add 'masked_image'"
+    with pytest.raises(ValueError, match=words):
+        experiment.open_data(config)
+    with pytest.raises(ValueError, match=words):
+        batches_of(config, data.open_npz(config.data.train))
+    config.data.mirrored = ("image", "mask", "masked_image")
+    seen = batches_of(config, experiment.open_data(config)[0])
+    assert len({mask.tobytes() for batch in seen for mask in batch["mask"]}) == 8
+    for batch in seen:
+        np.testing.assert_array_equal(batch["masked_image"][..., 0], 255 * batch["mask"])
 
 
 def test_masked_images_are_drawn_anew_where_few_have_a_label(tmp_path):

@@ -146,9 +146,9 @@ def test_data_that_do_not_fit(config, changes, words):
         experiment.open_data(config)
 
 
-def test_the_folder_of_the_data_may_move_and_old_workdirs_go_on(config, tmp_path):
+def test_the_folder_of_the_data_may_move_and_old_workdirs_go_on(config, folder, tmp_path):
     hold(tmp_path, config)
-    config.data.path = "elsewhere"
+    config.data.path = str(shutil.copytree(folder, tmp_path / "elsewhere"))
     hold(tmp_path, config)
     config.data.size = (32, 32)
     with pytest.raises(ValueError, match=r"differs in data\.size"):
@@ -160,6 +160,38 @@ def test_the_folder_of_the_data_may_move_and_old_workdirs_go_on(config, tmp_path
     file.write_text(ConfigDict(old).to_json())
     defaults = experiment.default_config().data
     assert experiment.read_config(tmp_path).data.size == defaults.size
+
+
+def test_a_small_set_in_the_same_place_may_be_another(config, folder, tmp_path):
+    workdir = tmp_path / "w"
+    config.data.path = str(shutil.copytree(folder, tmp_path / "sets"))
+    hold(workdir, config)
+    kept = (workdir / "data.json").read_text()
+    labels = small_files.fashion_mnist()["t10k-labels-idx1-ubyte.gz"]
+    file = tmp_path / "sets" / "fashion_mnist" / "t10k-labels-idx1-ubyte.gz"
+    small_files.write_idx(file, labels[::-1])
+    words = r"on other contents of data\.path \(digest [0-9a-f]{12} there, .*/sets'\)"
+    with pytest.raises(ValueError, match=words):
+        hold(workdir, config)
+    assert (workdir / "data.json").read_text() == kept
+    # Of another set nothing is read.
+    small_files.write_idx(file, labels)
+    shutil.rmtree(tmp_path / "sets" / "cifar10")
+    hold(workdir, config)
+
+
+def test_a_workdir_of_before_goes_on_with_its_small_set_and_keeps_a_digest(
+    config, folder, tmp_path
+):
+    workdir = tmp_path / "w"
+    hold(workdir, config)
+    (workdir / "data.json").unlink()
+    config.data.path = str(shutil.copytree(folder, tmp_path / "sets"))
+    hold(workdir, config)
+    assert json.loads((workdir / "data.json").read_text()) == experiment.data_digests(config)
+    (tmp_path / "sets" / "fashion_mnist" / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(ValueError, match=r"`path`: got .*where there is no fashion_mnist/t10k-lab"):
+        hold(workdir, config)
 
 
 @pytest.fixture
@@ -201,6 +233,27 @@ def test_images_and_masks_of_files_are_brought_to_the_size(of_larger_files):
     np.testing.assert_array_equal(got["hidden"][..., :1], images)
     np.testing.assert_array_equal(got["mask"], data.resize_masks(arrays["mask"], (16, 16), 3))
     assert (got["mask"] == 3).any()
+
+
+def test_two_kept_modalities_are_not_kept_by_the_same_examples(of_files):
+    config, _ = of_files
+    count, each = 200, 20
+    masks = {name: np.zeros((count, 16, 16), int) for name in ("mask", "other")}
+    images = small_files.pixels(0, count, 16, 16, 1)
+    for split in ("train", "test"):
+        np.savez(config.data[split], image=images, **masks)
+    kinds = {name: {"kind": "segmentation", "num_classes": 2} for name in masks}
+    config.modalities = ConfigDict({"image": {"kind": "image"}, **kinds})
+    config.process.weights = ConfigDict({name: {"rule": "bump"} for name in masks})
+    config.data.kept = ConfigDict(dict.fromkeys(masks, each))
+    draws = []
+    for config.seed in (0, 1):
+        columns = experiment.open_data(config)[0].take(np.arange(count))
+        draws.append(np.stack([columns[f"{name}_present"] for name in masks]))
+    assert (draws[0].sum(axis=1) == each).all()
+    # Of independent draws two in twenty coincide on average.
+    assert draws[0].all(axis=0).sum() < 7
+    np.testing.assert_array_equal(*draws)
 
 
 def test_images_of_another_size_and_none_asked_for(of_larger_files):

@@ -16,6 +16,7 @@ from mmdiffusion_jax.data.folder.pixels import (
     VOID,
     Refused,
     Unreadable,
+    bit_depth,
     box_of,
     classes_of,
     flatten,
@@ -134,7 +135,8 @@ class ExampleMaker:
                 "draw the mask on the picture as it is seen, and store it at that size",
             )
         options = self._options
-        pixels = mask_pixels(mask, as_colours=bool(options.palette))
+        bits = bit_depth(self._masks / entry.mask)
+        pixels = mask_pixels(mask, as_colours=bool(options.palette), bits=bits)
         box = box_of(size, options.size, options.crop)
         pixels = nearest(pixels, box, options.size)
         return classes_of(pixels, options.palette) if options.palette else pixels

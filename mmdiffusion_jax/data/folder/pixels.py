@@ -16,6 +16,8 @@ VOID = 255
 
 _PICTURES = ("JPEG", "PNG", "WEBP")
 _ORIENTATION = 0x0112
+# Behind the signature, the length and the name of the head, the width and the height.
+_PNG_DEPTH = 24
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -164,11 +166,22 @@ def nearest(pixels: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
     return pixels[np.ix_(rows, columns)]
 
 
-def mask_pixels(image: Image.Image, as_colours: bool) -> np.ndarray:
+def bit_depth(path: str | os.PathLike[str]) -> int:
+    """The bits of one number in a PNG file, as its head states them."""
+    with open(path, "rb") as file:
+        return file.read(_PNG_DEPTH + 1)[_PNG_DEPTH]
+
+
+def mask_pixels(image: Image.Image, as_colours: bool, bits: int = 8) -> np.ndarray:
     """The pixels of a mask: (height, width) numbers, or (height, width, 3) of colours.
 
-    Numbers are grey levels, places in the file's own palette, or what the channels of a colour have
-    in common.
+    Numbers are grey levels as the file has them, places in the file's own palette, or what the
+    channels of a colour have in common.
+
+    Args:
+        image: from `read_upright`.
+        as_colours: whether colours are wanted.
+        bits: of one number in its file; Pillow stretches grey levels of 2 and 4 bits over 0 … 255.
 
     Raises:
         Refused: transparent pixels, of which nobody knows what they are; colours for numbers; or a
@@ -177,6 +190,8 @@ def mask_pixels(image: Image.Image, as_colours: bool) -> np.ndarray:
     Example:
         >>> mask_pixels(Image.new("RGB", (2, 1), (7, 7, 7)), as_colours=False).tolist()
         [[7, 7]]
+        >>> mask_pixels(Image.new("L", (2, 1), 170), as_colours=False, bits=2).tolist()
+        [[2, 2]]
     """
     if image.mode != "P" and _may_be_transparent(image):
         alpha = image.convert("RGBA").getchannel("A")
@@ -193,7 +208,8 @@ def mask_pixels(image: Image.Image, as_colours: bool) -> np.ndarray:
     if as_colours:
         return np.asarray(image.convert("RGB"))
     if image.mode in ("1", "L", "P"):
-        return np.asarray(image).astype(np.uint8)
+        step = VOID // (2**bits - 1) if image.mode == "L" and bits in (2, 4) else 1
+        return np.asarray(image).astype(np.uint8) // np.uint8(step)
     colours = np.asarray(image.convert("RGB"))
     differs = (colours != colours[..., :1]).any(axis=-1)
     if differs.any():

@@ -30,7 +30,8 @@ class DataOptions:
         portions: {modality: the portion of training examples that are to have it}. Those that have
             it are repeated as often as that takes. A predictor trains on these alone anyway.
         mirrored: the modalities that are mirrored left to right, together, in a second copy of the
-            training examples, such as images and their masks; none that are derived from others.
+            training examples, such as images and their masks; one that is derived from another
+            only where the data hold it.
 
     Raises:
         ValueError: an unknown source, a bad size, or a portion that is not between 0 and 1.

@@ -1,5 +1,8 @@
 """Pictures that are drawn for tests, and what NumPy and Pillow make of them."""
 
+import struct
+import zlib
+
 import numpy as np
 from PIL import Image
 
@@ -20,6 +23,19 @@ def save(pixels, path, mode=None, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, **options)
     return image
+
+
+def grey_png(numbers, bits):
+    """The bytes of a PNG file of grey levels (height, width) of so many bits, by its definition."""
+    digits = np.unpackbits(numbers[..., None].astype(np.uint8), axis=-1)[..., -bits:]
+    lines = np.packbits(digits.reshape(len(numbers), -1), axis=-1)
+    head = struct.pack(">IIBBBBB", *numbers.shape[::-1], bits, 0, 0, 0, 0)
+    pixels = zlib.compress(np.pad(lines, ((0, 0), (1, 0))).tobytes())
+    parts = ((b"IHDR", head), (b"IDAT", pixels), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(part)) + name + part + struct.pack(">I", zlib.crc32(name + part))
+        for name, part in parts
+    )
 
 
 def photos(place, names=range(12), size=(6, 8)):

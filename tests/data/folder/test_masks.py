@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.folder.pictures import noise, photos, prepare, save
+from tests.data.folder.pictures import grey_png, noise, photos, prepare, save
 
 SIZE = (6, 8)
 COLOURS = np.array([(0, 0, 0), (200, 10, 10), (10, 200, 10), (255, 255, 255)], np.uint8)
@@ -54,6 +54,31 @@ def test_one_bit(tmp_path):
     _, masks = prepared(tmp_path, lambda drawn: drawn == 1)
     for row, drawn in masks.values():
         np.testing.assert_array_equal(row["mask"], drawn == 1)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_grey_levels_of_few_bits(tmp_path, bits):
+    """Numbers are those of the file, which Pillow stretches over 0 … 255 where they have 2 or 4."""
+    numbers = {name: noise(*SIZE, most=min(2**bits, 200)) for name in photos(tmp_path / "photos")}
+    (tmp_path / "masks").mkdir()
+    for name, drawn in numbers.items():
+        (tmp_path / "masks" / f"{name}.png").write_bytes(grey_png(drawn, bits))
+    _, rows = prepare(tmp_path / "photos", tmp_path / "out", masks=str(tmp_path / "masks"))
+    for name, drawn in numbers.items():
+        np.testing.assert_array_equal(rows[name]["mask"], drawn)
+
+
+def test_grey_levels_of_few_bits_are_colours_as_they_are_seen(tmp_path):
+    photos(tmp_path / "photos")
+    (tmp_path / "masks").mkdir()
+    drawn = noise(*SIZE, most=4)
+    for name in range(12):
+        (tmp_path / "masks" / f"{name}.png").write_bytes(grey_png(drawn, 2))
+    palette = tuple((level,) * 3 for level in (255, 170, 85, 0))
+    masks = str(tmp_path / "masks")
+    _, rows = prepare(tmp_path / "photos", tmp_path / "out", masks=masks, palette=palette)
+    for row in rows.values():
+        np.testing.assert_array_equal(row["mask"], 3 - drawn)
 
 
 def test_255_is_void_and_no_class(tmp_path):
