@@ -18,6 +18,7 @@ from mmdiffusion_jax.apps.train import (
     open_moved_data,
     require_writable,
 )
+from mmdiffusion_jax.experiment.contents import read_digests
 
 
 def update(
@@ -86,15 +87,24 @@ def update(
 def freeze(workdir: str, checkpoint: str = "newest") -> graceful.Bundle:
     """The bundle of a trained experiment; a successor's names the encoders it is compatible with.
 
+    No training makes an encoder without parameters compatible with another: it is so if equal.
+
     Raises:
         ValueError: no trained experiment in `workdir`, or a damaged `update.json`.
     """
     workdir = str(files.to_path(workdir, "workdir"))
     _, built, params = load(workdir, checkpoint=checkpoint)
-    record = _read_record(workdir)
-    return graceful.freeze(
-        built, params, compatible_with={} if record is None else record["compatible_with"]
-    )
+    record = _read_record(workdir) or {"compatible_with": {}}
+    compatible = {
+        name: prints
+        for name, prints in record["compatible_with"].items()
+        if experiment.encoder_paths(built, name)
+    }
+    bundle = graceful.freeze(built, params, compatible_with=compatible)
+    # The weights that made the embeddings of training may be elsewhere by now, or replaced.
+    kept = read_digests(files.to_path(workdir)).get("data.embedder")
+    embeds = any(kind.is_embedding for kind in built.model.modalities.values())
+    return dataclasses.replace(bundle, embedder=kept) if kept and embeds else bundle
 
 
 def compare_update(
@@ -137,9 +147,9 @@ def compare_update(
             "from", "nothing", "the workdir of what is deployed", "this is no trained update"
         )
     _, test = open_moved_data(workdir, ConfigDict(successor.built.settings.to_dict()), places)
-    report = graceful.compare(
-        bundle, successor, test, num_examples, seed=successor.built.evaluation.seed
-    )
+    seed = successor.built.evaluation.seed
+    options = None if record is None else graceful.UpdateOptions(**record["options"])
+    report = graceful.compare(bundle, successor, test, num_examples, seed=seed, options=options)
     folder.mkdir(parents=True, exist_ok=True)
     files.write_text(folder / "report.json", json.dumps(report.to_dict(), indent=2) + "\n")
     graceful.plot_report(report, folder / "report.png")

@@ -113,10 +113,11 @@ class Categorical(Modality):
         return jnp.where(fits, x, jnp.zeros_like(x)), fits.reshape(len(x), -1).all(axis=1)
 
     def check_successor(self, name: str, successor: Modality) -> None:
-        """As of any modality, and that no class is gone.
+        """As of any modality, and that no class is gone and no known value becomes unknown.
 
         Raises:
-            ValueError: fewer classes, one of another kind, or of other columns.
+            ValueError: fewer classes, another integer for "not known", one of another kind, or of
+                other columns.
         """
         if isinstance(successor, Categorical) and successor.num_classes < self.num_classes:
             raise errors.invalid(
@@ -126,6 +127,14 @@ class Categorical(Modality):
                 "add classes at the end and keep the others",
             )
         super().check_successor(name, successor)
+        theirs = successor.unknown if isinstance(successor, Categorical) else None
+        if self.unknown is not None and theirs != self.unknown:
+            raise errors.invalid(
+                f"config.modalities.{name}",
+                f"{theirs} for {self.nouns[1]} that are not known",
+                f"{self.unknown}, as deployed",
+                "mark what is not known by the same integer in the data and in both models",
+            )
 
 
 def check_unknown(argument: str, unknown: int | None, num_classes: int) -> None:

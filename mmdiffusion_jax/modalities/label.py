@@ -84,6 +84,25 @@ class Label(Categorical):
         """All classes."""
         return self.num_classes
 
+    def check_successor(self, name: str, successor: Modality) -> None:
+        """As of any classes, and that classes keep their numbers where both have names.
+
+        Raises:
+            ValueError: as of any classes, or another name in the place of a deployed one.
+        """
+        super().check_successor(name, successor)
+        if not successor.class_names:
+            return
+        pairs = zip(self.class_names, successor.class_names, strict=False)
+        for number, (old, new) in enumerate(pairs):
+            if new != old:
+                raise errors.invalid(
+                    f"config.modalities.{name}.class_names",
+                    f"{new!r} for class {number}",
+                    f"{old!r}, as deployed",
+                    "add classes at the end, and keep the numbers and names of the others",
+                )
+
     def measures(self, given: Modality) -> Sequence[Measure]:
         """The share of right labels."""
         del given

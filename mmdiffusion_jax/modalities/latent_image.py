@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdiffusion_jax import errors, ranges
-from mmdiffusion_jax.modalities.base import ColumnEncoder, Features
+from mmdiffusion_jax.modalities.base import ColumnEncoder, Features, Modality
 from mmdiffusion_jax.modalities.gaussian import Gaussian
 from mmdiffusion_jax.modalities.heads import bounded_log_std, per_pixel
 from mmdiffusion_jax.modalities.image import check_pixels
@@ -172,6 +172,22 @@ class LatentImage(Gaussian):
         """
         fields = super().encoder_fields
         return fields | {"autoencoder": self.identity if self.autoencoder else ""}
+
+    def check_successor(self, name: str, successor: Modality) -> None:
+        """As of any modality, and that the latents are those of the same autoencoder.
+
+        Raises:
+            ValueError: another autoencoder, or one on one side alone; as of any modality.
+        """
+        super().check_successor(name, successor)
+        old, new = (one.encoder_fields["autoencoder"] for one in (self, successor))
+        if old != new:
+            raise errors.invalid(
+                f"config.modalities.{name}.autoencoder",
+                f"one of identity {new!r}" if new else "none",
+                f"that of identity {old!r}, as deployed" if old else "none, as deployed",
+                "keep it, or give latents of another autoencoder a new name",
+            )
 
     @property
     def identity(self) -> str:

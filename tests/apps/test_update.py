@@ -2,13 +2,16 @@
 
 import json
 import shutil
+import sys
 
 import chex
 import jax
 import pytest
 
 from mmdiffusion_jax import apps, graceful
+from mmdiffusion_jax.experiment import contents
 from tests.apps.small import SMALL, launch
+from tests.graceful.small import built_with
 
 SUCCESSOR = ("--config=configs/graceful_update.py", *SMALL[1:], "--config.training.num_steps=4")
 
@@ -56,6 +59,40 @@ def test_it_goes_on_and_nowhere_else(updated, finished, tmp_path):
     shutil.copytree(finished, other)
     with pytest.raises(ValueError, match="`workdir`: got"):
         apps.update(config_of(updated), str(other), [str(finished)])
+
+
+def test_an_encoder_without_parameters_is_trained_to_go_with_nothing(updated):
+    """What the record says of it, in runs of before as well, is not believed."""
+    assert json.loads((updated / "update.json").read_text())["compatible_with"]["image"]
+    new = apps.freeze(str(updated))
+    assert new.encoders["image"].compatible_with == ()
+    assert len(new.encoders["label"].compatible_with) == 1
+
+
+def test_embeddings_are_known_by_the_weights_of_training(tmp_path, monkeypatch):
+    """Whatever stands now where the weights were; without embeddings they count nothing."""
+    (tmp_path / contents.FILE).write_text(json.dumps({"data.embedder": "as in training"}))
+    spec = {"kind": "embedding", "dims": 8, "head_kind": "cosine"}
+    for modalities, digest in (({"e": spec}, "as in training"), ({}, "")):
+        built = built_with(modalities=modalities)
+        params = jax.jit(built.init)(jax.random.key(0))
+        module = sys.modules["mmdiffusion_jax.apps.update"]
+        monkeypatch.setattr(module, "load", lambda *_, of=(None, built, params), **__: of)
+        assert apps.freeze(str(tmp_path)).embedder == digest
+
+
+def test_an_update_is_compared_by_its_own_options(updated, tmp_path, monkeypatch):
+    passed = {}
+
+    def compare(*_, options, **__):
+        passed["options"] = options
+        raise InterruptedError
+
+    monkeypatch.setattr(graceful, "compare", compare)
+    with pytest.raises(InterruptedError):
+        apps.compare_update(str(updated), out=str(tmp_path))
+    record = json.loads((updated / "update.json").read_text())
+    assert passed["options"] == graceful.UpdateOptions(**record["options"])
 
 
 def test_ordinary_training_does_not_go_on_with_an_update(updated):

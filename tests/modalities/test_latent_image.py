@@ -71,6 +71,20 @@ def test_an_encoder_is_known_by_its_autoencoders_identity():
         latent.clone(autoencoder="no_such_module:f").encoder_fields  # noqa: B018
 
 
+def test_a_successor_has_the_same_autoencoder():
+    latent = modalities.LatentImage(latent=LATENT, autoencoder=PATH)
+    latent.check_successor("image", latent.clone(autoencoder=orthonormal()))
+    other = latent.clone(autoencoder=dataclasses.replace(orthonormal(), identity="other"))
+    without = latent.clone(autoencoder="")
+    for old, new, words in (
+        (latent, other, "got one of identity 'other', expected that of identity 'orthonormal'"),
+        (latent, without, "got none, expected that of identity 'orthonormal', as deployed"),
+        (without, latent, "got one of identity 'orthonormal', expected none, as deployed"),
+    ):
+        with pytest.raises(ValueError, match=rf"`config.modalities.image.autoencoder`: {words}"):
+            old.check_successor("image", new)
+
+
 @pytest.fixture
 def config(tmp_path):
     config = experiment.default_config()

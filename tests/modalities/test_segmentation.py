@@ -109,3 +109,16 @@ def test_values_are_shown_in_viridis():
 def test_bad_fields(fields, words):
     with pytest.raises(ValueError, match=words):
         Segmentation(latent=(4, 4, 1), **fields)
+
+
+def test_a_successor_marks_unknown_pixels_by_the_same_integer():
+    def masks(**fields):
+        return Segmentation(latent=(4, 4, 3), **fields)
+
+    deployed = masks(num_classes=3, void=255)
+    deployed.check_successor("mask", masks(num_classes=5, void=255))
+    masks(num_classes=3).check_successor("mask", deployed)
+    for void in (None, 254):
+        words = rf"`config.modalities.mask`: got {void} for classes .* expected 255, as deployed"
+        with pytest.raises(ValueError, match=words):
+            deployed.check_successor("mask", masks(num_classes=5, void=void))

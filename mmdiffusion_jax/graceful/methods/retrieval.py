@@ -32,8 +32,9 @@ def retrieve(
     """Sorts a gallery by cosine for each query; what has the query's label is relevant.
 
     The average precision of a query is the mean, over the relevant items, of the share of relevant
-    ones among those sorted no later. Where one side has more coordinates, its first ones count.
-    Queries without a relevant item are left out.
+    ones among those sorted no later. Items of the same cosine are sorted in one random order, the
+    same in each call, as the gallery's own may know the labels. Where one side has more
+    coordinates, its first ones count. Queries without a relevant item are left out.
 
     Args:
         queries: (n, d).
@@ -62,7 +63,8 @@ def retrieve(
     relevant = query_labels[:, None] == gallery_labels
     if same_examples:
         np.fill_diagonal(relevant, False)
-    order = np.argsort(-cosines, axis=1, kind="stable")
+    shuffled = np.random.default_rng(0).permutation(cosines.shape[1])
+    order = shuffled[np.argsort(-cosines[:, shuffled], axis=1, kind="stable")]
     hits = np.take_along_axis(relevant, order, axis=1)
     totals = hits.sum(axis=1)
     counted = totals > 0

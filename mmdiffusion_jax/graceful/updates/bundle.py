@@ -1,6 +1,7 @@
 """A deployed model in one file: parameters, class prototypes and fingerprints of its encoders."""
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from mmdiffusion_jax import errors, experiment, ranges
+from mmdiffusion_jax import errors, experiment, metrics, ranges
 from mmdiffusion_jax.graceful.updates.fingerprints import Encoder, fingerprint
 from mmdiffusion_jax.training import read_safetensors, write_safetensors
 
@@ -26,12 +27,14 @@ class Bundle:
         params: its averaged parameters.
         encoders: {modality: identity of its encoder}.
         prototypes: {modality: (classes, …)}, mean directions of stored latents by class.
+        embedder: `embedder_digest` of it, empty where that is not known.
     """
 
     built: experiment.Experiment
     params: Any
     encoders: Mapping[str, Encoder]
     prototypes: Mapping[str, np.ndarray]
+    embedder: str = ""
 
     def known_batch(
         self, values: Mapping[str, jax.Array], masks: Mapping[str, jax.Array]
@@ -69,6 +72,18 @@ def encoder_of(
     return Encoder(fingerprint(encoder, about), compatible_with)
 
 
+def embedder_digest(built: experiment.Experiment) -> str:
+    """The digest of the weights of `data.embedder`, as `experiment.data_digests` gives it.
+
+    It is empty where no modality is an embedding, no embedder is set, or its file is not there.
+    """
+    embedder = built.settings.data.embedder
+    if not embedder or not any(x.is_embedding for x in built.model.modalities.values()):
+        return ""
+    file = metrics.embedder_file(embedder)
+    return "" if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def freeze(
     built: experiment.Experiment,
     params: Any,
@@ -95,7 +110,7 @@ def freeze(
         name: encoder_of(built, params, name, tuple((compatible_with or {}).get(name, ())))
         for name in built.model.modalities
     }
-    return Bundle(built, params, encoders, dict(prototypes or {}))
+    return Bundle(built, params, encoders, dict(prototypes or {}), embedder_digest(built))
 
 
 def write_bundle(path: str | os.PathLike[str], bundle: Bundle) -> None:
@@ -105,6 +120,7 @@ def write_bundle(path: str | os.PathLike[str], bundle: Bundle) -> None:
         "format": _FORMAT,
         "config": bundle.built.settings.to_dict(),
         "encoders": {name: dataclasses.asdict(x) for name, x in bundle.encoders.items()},
+        "embedder": bundle.embedder,
     }
     tensors = {"params": bundle.params, "prototypes": dict(bundle.prototypes)}
     write_safetensors(path, tensors, about)
@@ -142,4 +158,6 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
                 f"{now.fingerprint}, as this code makes it",
                 "read it with the version that wrote it, or freeze the model anew",
             )
-    return Bundle(built, params, encoders, tensors.get("prototypes", {}))
+    # Files of earlier versions do not say it.
+    embedder = about.get("embedder", embedder_digest(built))
+    return Bundle(built, params, encoders, tensors.get("prototypes", {}), embedder)

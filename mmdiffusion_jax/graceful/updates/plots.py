@@ -58,7 +58,8 @@ def plot_report(report: Report, file: str | os.PathLike[str]) -> None:
             label=f"{name}: as deployed",
         )
     if not report.search:
-        search.text(0.5, 0.5, "encoders are the deployed ones", ha="center", va="center")
+        word = "could not be measured" if report.not_searched else "encoders are the deployed ones"
+        search.text(0.5, 0.5, word, ha="center", va="center")
         search.set_axis_off()
     search.set(title="index: mAP", xlabel="share encoded anew", ylim=(0, 1.05))
     for axes in (decisions, search):

@@ -20,7 +20,7 @@ from mmdiffusion_jax.graceful.methods.retrieval import (
 from mmdiffusion_jax.graceful.updates.bundle import Bundle
 from mmdiffusion_jax.graceful.updates.deployed import deployed_terms, with_encoders
 from mmdiffusion_jax.graceful.updates.options import UpdateOptions
-from mmdiffusion_jax.graceful.updates.successor import check_successor, decided_by
+from mmdiffusion_jax.graceful.updates.successor import check_embedder, check_successor, decided_by
 from mmdiffusion_jax.model import Diffusion, ModelFunctions, split_presence
 
 _SHOWN = 20
@@ -51,6 +51,10 @@ class Limits:
 @dataclasses.dataclass(frozen=True)
 class Denoising:
     """Mean squared errors of the predicted noise, by denoiser and latents.
+
+    All are measured in the tasks, by the weighting and at the t of the deployed model's loss. A
+    successor that is not shown all that the deployed model is shown is given none of it, and then
+    its errors do not compare with the deployed model's.
 
     Attributes:
         deployed: the deployed denoiser on stored latents.
@@ -101,6 +105,9 @@ class Report:
         search: {modality: retrieval across the encoders}, where the encoders differ and the
             examples have labels.
         left_out: {modality: why its decisions could not be compared}.
+        distances: {modality: root mean square of E_new − E_old, over the examples that have it},
+            where the encoders differ.
+        not_searched: {modality: why `search` lacks it}, where the encoders differ.
     """
 
     num_examples: int
@@ -109,9 +116,14 @@ class Report:
     denoising: Denoising
     search: Mapping[str, Search]
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    distances: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    not_searched: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def problems(self, limits: Limits | None = None) -> list[str]:
-        """The reasons against the update, one sentence each; an empty list allows it."""
+        """The reasons against the update, one sentence each; an empty list allows it.
+
+        A `retrieval_loss` of 1 asks nothing of retrieval, not even that it can be measured.
+        """
         limits = limits or Limits()
         reasons = [
             f"the encoder of {name!r} is neither the deployed one nor trained to go with it"
@@ -121,6 +133,11 @@ class Report:
         reasons += [
             f"the decisions on {name!r} could not be compared: {reason}"
             for name, reason in self.left_out.items()
+        ]
+        reasons += [
+            f"retrieval by {name!r} could not be compared: {reason}"
+            for name, reason in self.not_searched.items()
+            if limits.retrieval_loss < 1
         ]
         for name, flip in self.decisions.items():
             if flip.negative > limits.negative_flips:
@@ -191,6 +208,10 @@ class Report:
                     (f"{name}: {what}, old queries in a new index", cells.old_new),
                     (f"{name}: {what}, new queries in a new index", cells.new_new),
                 ]
+        rows += [
+            (f"{name}: root mean square of new encodings less stored ones", distance)
+            for name, distance in self.distances.items()
+        ]
         lines = [f"| {self.num_examples} examples | |", "|---|---:|"]
         lines += [
             f"| {name}: decisions that are known | {flip.count:,} |"
@@ -201,6 +222,7 @@ class Report:
             for name, search in self.search.items()
         ]
         lines += [f"| {name}: decisions | {reason} |" for name, reason in self.left_out.items()]
+        lines += [f"| {name}: retrieval | {reason} |" for name, reason in self.not_searched.items()]
         lines += [f"| {what} | {x:.4f} |" for what, x in rows]
         lines += [
             f"| {name}: encoder goes with what is stored | {'yes' if fits else 'no'} |"
@@ -227,6 +249,7 @@ def compare(
     num_examples: int = 1000,
     repeats: int = 8,
     seed: int = 0,
+    options: UpdateOptions | None = None,
 ) -> Report:
     """Compares a successor with what is deployed, on examples that neither was trained on.
 
@@ -240,11 +263,13 @@ def compare(
         num_examples: the first ones that have the primary are compared.
         repeats: draws of t and noise an example, for the denoisers' errors.
         seed: of all draws.
+        options: that the successor was trained with; left out, the defaults.
 
     Raises:
         ValueError: a successor that cannot take the place of what is deployed.
     """
-    check_successor(deployed, successor.built, UpdateOptions())
+    check_successor(deployed, successor.built, options or UpdateOptions())
+    check_embedder(deployed, successor.embedder)
     primary = deployed.built.model.primary
     rows = data.rows_with(source, [primary], num_examples)
     if not len(rows):
@@ -254,6 +279,7 @@ def compare(
     columns = source.take(rows)
     key = jax.random.key(seed)
     decisions, left_out = _decisions(key, deployed, successor, columns, rows)
+    distances, search, not_searched = _search(deployed, successor, columns, rows)
     return Report(
         num_examples=len(rows),
         compatible={
@@ -262,8 +288,10 @@ def compare(
         },
         decisions=decisions,
         denoising=_denoising(key, deployed, successor, columns, repeats),
-        search=_search(deployed, successor, columns, rows),
+        search=search,
         left_out=left_out,
+        distances=distances,
+        not_searched=not_searched,
     )
 
 
@@ -284,9 +312,12 @@ def _decisions(
     decisions, left_out = {}, {}
     for name in names:
         modality = deployed.built.model.modalities[name]
-        known, truth = (np.asarray(x) for x in modality.split_unknown(jnp.asarray(columns[name])))
-        present = data.present(columns, [name])
-        known = known & present.reshape(-1, *[1] * (known.ndim - 1))
+        x = jnp.asarray(columns[name])
+        known, truth = (np.asarray(part) for part in modality.split_unknown(x))
+        present = data.present(columns, [name]).reshape(-1, *[1] * (known.ndim - 1))
+        # The successor may call unknown what is no class to the deployed model.
+        theirs = successor.built.model.modalities[name].split_unknown(x)[0]
+        known = known & present & np.asarray(theirs)
         if not known.any():
             left_out[name] = "no example says what is right"
             continue
@@ -309,14 +340,18 @@ def _denoising(
     theirs = deployed.known_batch(values, masks)
     ours = tuple({**new, **old} for old, new in zip(theirs, successor.known_batch(values, masks)))
 
+    # What is shown tells on an error only in the tasks that show it.
+    settings = deployed.built.settings
+    options = settings.loss.of_simple_loss() if settings.shows else None
+
     def error(
         reader: Bundle,
         batch: Any,
         model: Callable[[ModelFunctions, ModelFunctions], ModelFunctions],
     ) -> float:
-        # What the reader is shown tells on its error only in the tasks that show it.
-        settings = reader.built.settings
-        options = settings.loss.of_simple_loss() if settings.shows else None
+        # A reader that is not shown as much has no such tasks.
+        fits = set(settings.shows) <= set(reader.built.settings.shows)
+        asked = options if fits else None
 
         @jax.jit
         def part(key: jax.Array, params: Any, rows: Any) -> jax.Array:
@@ -325,7 +360,7 @@ def _denoising(
                 for x, p in zip((deployed, successor), params, strict=True)
             )
             diffusion = Diffusion(reader.built.process, model(old, new))
-            term = lambda key: deployed_terms(key, diffusion, rows[0], rows[1], options)[0]  # noqa: E731
+            term = lambda key: deployed_terms(key, diffusion, rows[0], rows[1], asked)[0]  # noqa: E731
             return jnp.mean(jax.lax.map(term, jax.random.split(key, repeats)))
 
         size = reader.built.evaluation.batch_size
@@ -352,42 +387,61 @@ def _denoising(
 
 def _search(
     deployed: Bundle, successor: Bundle, columns: Mapping[str, np.ndarray], rows: np.ndarray
-) -> dict[str, Search]:
+) -> tuple[dict[str, float], dict[str, Search], dict[str, str]]:
+    """Distances, retrieval, and the reasons against it, by modality whose encoders differ."""
     labels = next(
         (name for name, kind in deployed.built.model.modalities.items() if kind.num_labels), "label"
     )
-    if labels not in columns or np.ndim(columns[labels]) != 1:
-        return {}
-    searches = {}
+    has_labels = labels in columns and np.ndim(columns[labels]) == 1
+    distances, searches, reasons = {}, {}, {}
     for name, encoder in deployed.encoders.items():
         if successor.encoders[name].fingerprint == encoder.fingerprint:
             continue
         x, fits = deployed.built.model.modalities[name].readable(jnp.asarray(columns[name]))
-        kept = np.flatnonzero(data.present(columns, [name, labels]) & np.asarray(fits))
-        truth = np.asarray(columns[labels])[kept]
-        if len(truth) == len(np.unique(truth)):  # nothing to find: no two of one class
+        kept = np.flatnonzero(data.present(columns, [name]) & np.asarray(fits))
+        if not len(kept):
+            reasons[name] = "no example has it"
             continue
         old, new = (_encodings(bundle, name, x[kept]) for bundle in (deployed, successor))
-        pairs = {
-            "old_old": (old, old),
-            "new_old": (new, old),
-            "old_new": (old, new),
-            "new_new": (new, new),
-        }
-        figures = {
-            cell: retrieve(queries, truth, gallery, truth, same_examples=True)
-            for cell, (queries, gallery) in pairs.items()
-        }
-        was, now = (truth[nearest(queries, old, same_examples=True)] for queries in (old, new))
-        items = flips(was, now, truth)
-        searches[name] = Search(
-            precision=Cells(**{cell: x.mean_average_precision for cell, x in figures.items()}),
-            top_1=Cells(**{cell: x.top_1 for cell, x in figures.items()}),
-            items=dataclasses.replace(items, broken=rows[kept[items.broken]]),
-            migration=tuple(migration_curve(new, truth, old, new, truth)),
-            num_examples=len(kept),
-        )
-    return searches
+        distances[name] = float(np.sqrt(np.mean((new - old) ** 2)))
+        if not has_labels:
+            reasons[name] = "the examples have no labels, one each"
+            continue
+        # An encoding of zeros, such as that of silence, has no direction to be found by.
+        there = data.present(columns, [labels])[kept] & old.any(axis=1)
+        if not new[there].any(axis=1).all():
+            reasons[name] = "encodings that had a direction are zeros now"
+            continue
+        old, new, kept = old[there], new[there], kept[there]
+        truth = np.asarray(columns[labels])[kept]
+        if len(truth) == len(np.unique(truth)):
+            reasons[name] = "no two of the examples that can be searched have the same label"
+            continue
+        searches[name] = _searched(old, new, truth, rows[kept])
+    return distances, searches, reasons
+
+
+def _searched(old: np.ndarray, new: np.ndarray, truth: np.ndarray, rows: np.ndarray) -> Search:
+    """Retrieval of labelled examples (n,), in these rows of the data, by encodings (n, d)."""
+    pairs = {
+        "old_old": (old, old),
+        "new_old": (new, old),
+        "old_new": (old, new),
+        "new_new": (new, new),
+    }
+    figures = {
+        cell: retrieve(queries, truth, gallery, truth, same_examples=True)
+        for cell, (queries, gallery) in pairs.items()
+    }
+    was, now = (truth[nearest(queries, old, same_examples=True)] for queries in (old, new))
+    items = flips(was, now, truth)
+    return Search(
+        precision=Cells(**{cell: x.mean_average_precision for cell, x in figures.items()}),
+        top_1=Cells(**{cell: x.top_1 for cell, x in figures.items()}),
+        items=dataclasses.replace(items, broken=rows[items.broken]),
+        migration=tuple(migration_curve(new, truth, old, new, truth)),
+        num_examples=len(rows),
+    )
 
 
 def _encodings(bundle: Bundle, name: str, x: jax.Array) -> np.ndarray:

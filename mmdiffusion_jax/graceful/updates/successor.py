@@ -25,7 +25,7 @@ from mmdiffusion_jax import data, errors, experiment, training
 from mmdiffusion_jax.graceful.methods.compatibility import mix_stored
 from mmdiffusion_jax.graceful.methods.decisions import ensemble_logits, focal_distillation
 from mmdiffusion_jax.graceful.updates.alignment import aligned_encoders
-from mmdiffusion_jax.graceful.updates.bundle import Bundle
+from mmdiffusion_jax.graceful.updates.bundle import Bundle, embedder_digest
 from mmdiffusion_jax.graceful.updates.deployed import (
     LatentMap,
     deployed_terms,
@@ -63,6 +63,7 @@ def constraint(
         raise errors.invalid("deployed", "none", "a bundle or more", "freeze one")
     for bundle in (*deployed, *ensemble):
         check_successor(bundle, built, options)
+        check_embedder(bundle, embedder_digest(built))
     count = len(deployed)
     newest = deployed[-1]
     encoders = {
@@ -100,7 +101,7 @@ def constraint(
             for term, value in terms.items():
                 total += getattr(options, term) * value
                 metrics[f"deployed_{index}/{term}"] = value
-        teachers = [(x.built, constants[first + i]) for i, x in enumerate(ensemble or [newest])]
+        teachers = [(x, constants[first + i]) for i, x in enumerate(ensemble or [newest])]
         for number, name in enumerate(decided_by(newest) if options.flips else ()):
             noise_key = jax.random.fold_in(key, count + number)
             apart = _distillation(
@@ -239,6 +240,21 @@ def check_successor(
         modality.check_successor(name, theirs)
 
 
+def check_embedder(bundle: Bundle, embedder: str) -> None:
+    """Checks that embeddings are made by the deployed model's network, where both are known.
+
+    Raises:
+        ValueError: an embedder of another digest.
+    """
+    if bundle.embedder and embedder and embedder != bundle.embedder:
+        raise errors.invalid(
+            "config.data.embedder",
+            f"weights of digest {embedder[:12]}",
+            f"those of digest {bundle.embedder[:12]}, as deployed",
+            "name the same file, or give embeddings of another network a new name",
+        )
+
+
 def _terms(
     key: jax.Array, bundle: Bundle, params: Any, successor: ModelFunctions, values: Any, masks: Any
 ) -> tuple[jax.Array, jax.Array]:
@@ -254,18 +270,24 @@ def _terms(
 def _distillation(
     key: jax.Array,
     successor: tuple[experiment.Experiment, Any],
-    teachers: Sequence[tuple[experiment.Experiment, Any]],
+    teachers: Sequence[tuple[Bundle, Any]],
     name: str,
     values: Any,
     masks: Any,
     options: UpdateOptions,
 ) -> jax.Array:
     """The mean of focal distillation over the entries of one modality whose truth is known."""
-    everyone, built = [*teachers, successor], successor[0]
+    built, params = successor
     primary = built.model.primary
     # As the decisions are made that are to stay: by one call, if the primary is shown to all.
-    given = (primary,) if all(primary in each.model.shows for each, _ in everyone) else ()
-    *old, logits = (_heads(key, *each, values, name, masks, given) for each in everyone)
+    shown = (x.model.shows for x in (built, *(teacher.built for teacher, _ in teachers)))
+    given = (primary,) if all(primary in names for names in shown) else ()
+    # Of classes that came later a teacher reads nothing.
+    old = [
+        _heads(key, _diffusion(x.built, p), x.known_batch(values, masks), name, given)
+        for x, p in teachers
+    ]
+    logits = _heads(key, _diffusion(built, params), (values, masks), name, given)
     old_logits = ensemble_logits(jnp.stack(old))
     known, classes = built.model.modalities[name].split_unknown(values[name])
     apart = focal_distillation(
@@ -285,22 +307,18 @@ def _distillation(
 
 def _heads(
     key: jax.Array,
-    built: experiment.Experiment,
-    params: Any,
-    values: Any,
+    diffusion: Diffusion,
+    batch: tuple[Mapping[str, jax.Array], Mapping[str, jax.Array]],
     name: str,
-    masks: Any,
     given: Sequence[str],
 ) -> jax.Array:
-    names = built.model.modalities
-    return heads_at_noise(
-        key,
-        Diffusion(built.process, built.model.functions(params)),
-        {name: values[name] for name in names},
-        name,
-        {name: mask for name, mask in masks.items() if name in names},
-        given,
-    )
+    names = diffusion.model.modalities
+    values, masks = ({n: x for n, x in of_all.items() if n in names} for of_all in batch)
+    return heads_at_noise(key, diffusion, values, name, masks, given)
+
+
+def _diffusion(built: experiment.Experiment, params: Any) -> Diffusion:
+    return Diffusion(built.process, built.model.functions(params))
 
 
 @dataclasses.dataclass(frozen=True)

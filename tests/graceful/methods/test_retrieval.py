@@ -68,6 +68,17 @@ def test_the_first_coordinates_meet_a_smaller_gallery():
     )
 
 
+def test_where_cosines_tie_the_gallery_is_not_read_in_its_own_order():
+    """A constant encoder finds half of a class of two by chance, of a sorted gallery too."""
+    labels = np.repeat(np.arange(2), 200)
+    rows = np.ones((400, 4))
+    for figures in (
+        graceful.retrieve(rows, labels, rows, labels, same_examples=True),
+        graceful.retrieve(rows, labels, rows, labels),
+    ):
+        assert figures.mean_average_precision == pytest.approx(0.5, abs=0.04)
+
+
 def test_gain_and_criterion():
     cells = graceful.Cells(old_old=0.6, new_old=0.7, old_new=0.65, new_new=0.75)
     assert cells.is_compatible

@@ -1,5 +1,8 @@
 """Bundles of a deployed model: there and back, and everything that is none."""
 
+import hashlib
+import shutil
+
 import chex
 import jax
 import numpy as np
@@ -7,7 +10,7 @@ import pytest
 
 from mmdiffusion_jax import experiment, graceful, training
 from tests.experiment.before import in_the_old_form
-from tests.graceful.small import built_with
+from tests.graceful.small import built_with, source
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +76,39 @@ def test_a_fingerprint_is_of_the_encoder_and_not_of_the_rest(built, params):
     other = experiment.build(config)
     again = graceful.encoder_of(other, jax.jit(other.init)(jax.random.key(1)), "image").fingerprint
     assert again == first["image"]
+
+
+def test_another_embedder_is_noticed(tmp_path):
+    """By its weights: a copy elsewhere is the same, and a file of before says nothing."""
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(name.encode())
+    shutil.copy(tmp_path / "a", tmp_path / "copy")
+
+    def built(embedder):
+        spec = {"kind": "embedding", "dims": 8, "head_kind": "cosine"}
+        config = experiment.config_of(built_with(modalities={"e": spec}).settings.to_dict())
+        config.data.embedder = str(tmp_path / embedder)
+        return experiment.build(config)
+
+    one = built("a")
+    bundle = graceful.freeze(one, jax.device_get(jax.jit(one.init)(jax.random.key(0))))
+    file = tmp_path / "deployed.safetensors"
+    graceful.write_bundle(file, bundle)
+    (tmp_path / "a").write_bytes(b"replaced")
+    again = graceful.read_bundle(file)
+    assert again.embedder == bundle.embedder
+    for fits in ("copy", "missing"):
+        graceful.constraint([again], built(fits), graceful.UpdateOptions())
+    words = r"`config.data.embedder`: got weights of digest .* as deployed"
+    for other in ("a", "b"):
+        with pytest.raises(ValueError, match=words):
+            graceful.constraint([again], built(other), graceful.UpdateOptions())
+    with pytest.raises(ValueError, match=words):
+        graceful.compare(again, graceful.freeze(built("b"), bundle.params), source())
+    tensors, about = training.read_safetensors(file)
+    del about["embedder"]
+    training.write_safetensors(file, tensors, about)
+    assert graceful.read_bundle(file).embedder == hashlib.sha256(b"replaced").hexdigest()
 
 
 def test_a_damaged_file_and_files_of_another_kind(bundle, tmp_path):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmdiffusion_jax import data, graceful, objective
+from mmdiffusion_jax import data, experiment, graceful, objective
+from mmdiffusion_jax.graceful.updates import report as module
 from mmdiffusion_jax.model import Diffusion
 from tests.graceful.small import built_with, examples, frozen, source
 from tests.graceful.updates.test_bundle import changed
@@ -121,15 +122,21 @@ def test_declared_compatibility_counts(deployed, successor):
     assert report.compatible == {"image": True, "label": True}
 
 
-@pytest.mark.long
-def test_unknown_entries_are_not_counted(deployed):
-    """Half of the pixels are void: shares are of the others."""
-    one, two = (frozen(built_with(masks=True), seed=seed) for seed in (0, 1))
+def masks_with_void():
+    """The digits' images in two channels, with random masks of which half of the rows is void."""
     columns = examples()
     columns["image"] = np.repeat(columns["image"], 2, axis=-1)
     mask = np.random.default_rng(1).integers(0, 3, (40, 8, 8))
     mask[:, ::2] = 255
-    columns["mask"] = mask.astype(np.int32)
+    return {**columns, "mask": mask.astype(np.int32)}
+
+
+@pytest.mark.long
+def test_unknown_entries_are_not_counted(deployed):
+    """Half of the pixels are void: shares are of the others."""
+    one, two = (frozen(built_with(masks=True), seed=seed) for seed in (0, 1))
+    columns = masks_with_void()
+    mask = columns["mask"]
     report = graceful.compare(one, two, data.ArraySource(columns), repeats=1)
     given = {"image": columns["image"]}
     was, now = (
@@ -212,6 +219,117 @@ def test_decisions_that_nothing_is_known_of_are_a_problem(deployed, successor):
     assert words in report.problems(graceful.Limits(1.0, 1.0, 100.0, 1.0))
 
 
+def test_what_is_unknown_to_the_successor_alone_is_no_decision():
+    """The deployed model has no void: a void pixel was wrong in both, and is no decision."""
+    without = {"kind": "segmentation", "num_classes": 3}
+    one = frozen(built_with(masks=True, modalities={"mask": without}))
+    two = frozen(built_with(masks=True), seed=1)
+    columns = masks_with_void()
+    decided = np.zeros((40, 8, 8), np.int32)
+    for bundle, values in ((one, decided), (two, decided + 1)):
+        answer = lambda *_, values=values: {"mask": values, "label": columns["label"]}  # noqa: E731
+        bundle.built.__dict__["generate"] = answer
+    flipped = module._decisions(jax.random.key(0), one, two, columns, np.arange(40))[0]["mask"]
+    known = columns["mask"] != 255
+    assert flipped.count == known.sum()
+    assert flipped.negative == pytest.approx(np.mean(columns["mask"][known] == 0))
+
+
+def test_retrieval_among_labels_that_are_all_distinct_is_not_measured(deployed, successor):
+    """The distance of the encodings needs no labels."""
+    columns = {"image": examples()["image"][:10], "label": np.arange(10)}
+    distances, search, reasons = module._search(deployed, successor, columns, np.arange(10))
+    why = "no two of the examples that can be searched have the same label"
+    assert (search, reasons) == ({}, {"label": why})
+    old, new = (
+        np.asarray(x.built.model.functions(x.params).modalities["label"].encode(np.arange(10)))
+        for x in (deployed, successor)
+    )
+    assert distances["label"] == pytest.approx(np.sqrt(np.mean((new - old) ** 2)), rel=1e-5)
+
+
+@pytest.mark.parametrize("more", [{}, {"label": np.zeros((40, 10), np.int32)}])
+def test_retrieval_without_labels_is_not_measured(more):
+    """A model of images and masks, of data that have no labels or several each."""
+    config = built_with(masks=True).settings.to_dict()
+    del config["modalities"]["label"], config["process"]["weights"]["label"]
+    config["loss"] |= {"tasks": {"image, mask": 1.0}, "dropout": {}, "scales": {}}
+    built = experiment.build(experiment.config_of(config))
+    one, two = (frozen(built, seed=seed) for seed in (0, 1))
+    columns = {**masks_with_void(), **more}
+    if not more:
+        del columns["label"]
+    distances, search, reasons = module._search(one, two, columns, np.arange(40))
+    assert distances["mask"] > 0
+    assert (search, reasons) == ({}, {"mask": "the examples have no labels, one each"})
+
+
+def test_a_report_without_retrieval_says_so(report, tmp_path):
+    silent = dataclasses.replace(report, search={}, not_searched={"label": "no labels"})
+    words = "retrieval by 'label' could not be compared: no labels"
+    assert words in silent.problems(graceful.Limits(1.0, 1.0, 100.0, 0.99))
+    assert words not in silent.problems(graceful.Limits(1.0, 1.0, 100.0, 1.0))
+    assert "| label: retrieval | no labels |" in silent.table()
+    distance = report.distances["label"]
+    assert f"root mean square of new encodings less stored ones | {distance:.4f} |" in (
+        report.table()
+    )
+    graceful.plot_report(silent, tmp_path / "report.png")
+
+
+def test_encodings_of_zeros_are_left_out_of_the_search(deployed, successor, monkeypatch):
+    """One example is silent: the rest is searched, and broken examples keep their rows."""
+    encode = module._encodings
+
+    both = [deployed, successor]
+
+    def silent(bundle, name, x):
+        encoded = encode(bundle, name, x).copy()
+        encoded[3] *= bundle not in both
+        return encoded
+
+    columns, rows = examples(), np.arange(40)
+    rest = np.delete(rows, 3)
+    want = module._search(
+        deployed, successor, {name: x[rest] for name, x in columns.items()}, rest
+    )[1]["label"]
+    monkeypatch.setattr(module, "_encodings", silent)
+    got = module._search(deployed, successor, columns, rows)[1]["label"]
+    assert got.num_examples == 39
+    assert got.precision == pytest.approx(want.precision)
+    np.testing.assert_array_equal(got.items.broken, want.items.broken)
+    both.remove(deployed)
+    _, search, reasons = module._search(deployed, successor, columns, rows)
+    assert (search, reasons) == ({}, {"label": "encodings that had a direction are zeros now"})
+
+
+def test_both_denoisers_are_measured_by_the_deployed_models_loss(deployed):
+    """The same parameters trained by another weighting have the same errors."""
+    config = experiment.config_of(deployed.built.settings.to_dict())
+    assert config.loss.weighting.kind == "v"
+    config.loss.weighting.kind = "none"
+    same = graceful.freeze(experiment.build(config), deployed.params)
+    errors = graceful.compare(deployed, same, source(16), repeats=1).denoising
+    assert errors.successor == pytest.approx(errors.deployed, rel=1e-5)
+
+
+@pytest.mark.long
+def test_a_successor_that_is_shown_less_or_more_is_measured_as_well(deployed):
+    """Without the tasks that it has no part in; the deployed model's errors stay what they are."""
+    config = deployed.built.settings.to_dict()
+    config["loss"] |= {"tasks": {"image, label": 1.0}, "dropout": {}}
+    blind = frozen(experiment.build(experiment.config_of(config)))
+    assert deployed.built.settings.shows
+    assert not blind.built.settings.shows
+    alone = graceful.compare(deployed, deployed, source(16), repeats=1).denoising
+    less, more = (
+        graceful.compare(old, new, source(16), repeats=1).denoising
+        for old, new in ((deployed, blind), (blind, deployed))
+    )
+    assert less.deployed == pytest.approx(alone.deployed)
+    assert np.isfinite([*dataclasses.astuple(less), *dataclasses.astuple(more)]).all()
+
+
 def test_a_report_as_text_json_and_picture(report, tmp_path):
     table = report.table()
     assert "| 40 examples | |" in table
@@ -227,6 +345,9 @@ def test_a_report_as_text_json_and_picture(report, tmp_path):
 def test_who_cannot_be_compared(deployed):
     with pytest.raises(ValueError, match=r"`config.process.num_steps`: got 9"):
         graceful.compare(deployed, frozen(built_with(num_steps=9)), source())
+    other = frozen(built_with(num_steps=9))
+    undecided = graceful.UpdateOptions(flips=0.0)
+    assert graceful.compare(deployed, other, source(8), repeats=1, options=undecided)
     worse = dataclasses.replace(
         deployed, params=changed(deployed.params, "modalities_label", "table")
     )

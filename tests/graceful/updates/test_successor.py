@@ -12,6 +12,7 @@ from flax import traverse_util
 
 from mmdiffusion_jax import evaluation, experiment, graceful, objective
 from mmdiffusion_jax.graceful import UpdateOptions
+from mmdiffusion_jax.graceful.updates import successor as module
 from mmdiffusion_jax.model import Diffusion
 from tests.graceful.small import built_with, examples, frozen, source
 from tests.mixture_world import TABLE, MixtureWorld
@@ -317,6 +318,32 @@ def test_later_classes_are_nothing_to_the_deployed_model(deployed, mix):
     assert jnp.isfinite(table).all()
     # With everything stored mixed in, states still carry the new code of what was never stored.
     assert float(jnp.abs(table[11]).max()) > 0
+
+
+def test_a_teacher_is_not_asked_about_classes_that_came_later(monkeypatch):
+    """It is given another class in their place, which counts as absent; the successor all."""
+    mask = {"kind": "segmentation", "num_classes": 5, "void": 255}
+    old = frozen(built_with(masks=True))
+    new = built_with(masks=True, modalities={"mask": mask})
+    batch = jax.tree.map(jnp.asarray, examples(4))
+    batch["image"] = jnp.repeat(batch["image"], 2, axis=-1)
+    batch["mask"] = jnp.full((4, 8, 8), 2).at[1:3].set(4)
+    asked = []
+
+    def heads(key, diffusion, values, name, masks, given):
+        asked.append((values["mask"], masks.get("mask")))
+        return jnp.zeros((4, 10))
+
+    monkeypatch.setattr(module, "heads_at_noise", heads)
+    shapes = jax.eval_shape(new.init, KEY)
+    params = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    teachers, options = [(old, old.params)], UpdateOptions()
+    module._distillation(KEY, (new, params), teachers, "label", batch, {}, options)
+    (theirs, present), (ours, whole) = asked
+    assert int(theirs.max()) == 2
+    assert present.tolist() == [True, False, False, True]
+    np.testing.assert_array_equal(ours, batch["mask"])
+    assert whole is None
 
 
 @pytest.mark.parametrize(
