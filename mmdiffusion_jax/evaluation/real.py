@@ -215,8 +215,8 @@ class RealData:
     def _train_sets(self, count: int) -> Iterator[np.ndarray]:
         """The features of disjoint sets of so many training images."""
         (images,) = self.train_of(self.primary)
-        if not 1 <= count <= len(images):
-            raise errors.invalid("count", count, f"1 … {len(images)} training images", "change it")
+        if not 1 <= count <= (most := self.most_for_floor):
+            raise errors.invalid("count", count, f"1 … {most} training images", "change it")
         if self._kind == EFFICIENTNET:
             x = self._train_features
         else:
