@@ -39,10 +39,18 @@ def data_digests(config: ConfigDict) -> dict[str, str]:
         digests["data.folder"] = data.tfds_digest(section.folder, (section.train, section.test))
     if section.source in data.SMALL_SETS:
         digests["data.path"] = data.small_set_digest(section.source, section.path)
-    # One that is missing is missed where its features are wanted.
-    if section.embedder and (file := metrics.embedder_file(section.embedder)) is not None:
-        digests["data.embedder"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    if digest := embedder_digest(section.embedder):
+        digests["data.embedder"] = digest
     return digests
+
+
+def embedder_digest(embedder: str) -> str:
+    """The digest of the weights of `data.embedder`; empty where none is set or its file is gone.
+
+    One that is missing is missed where its features are wanted.
+    """
+    file = metrics.embedder_file(embedder) if embedder else None
+    return "" if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def read_digests(workdir: Path) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """A deployed model in one file: parameters, class prototypes and fingerprints of its encoders."""
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +9,8 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from mmdiffusion_jax import errors, experiment, metrics, ranges
+from mmdiffusion_jax import errors, experiment, ranges
+from mmdiffusion_jax.experiment import contents
 from mmdiffusion_jax.graceful.updates.fingerprints import Encoder, fingerprint
 from mmdiffusion_jax.training import read_safetensors, write_safetensors
 
@@ -77,11 +77,9 @@ def embedder_digest(built: experiment.Experiment) -> str:
 
     It is empty where no modality is an embedding, no embedder is set, or its file is not there.
     """
-    embedder = built.settings.data.embedder
-    if not embedder or not any(x.is_embedding for x in built.model.modalities.values()):
+    if not any(x.is_embedding for x in built.model.modalities.values()):
         return ""
-    file = metrics.embedder_file(embedder)
-    return "" if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+    return contents.embedder_digest(built.settings.data.embedder)
 
 
 def freeze(
