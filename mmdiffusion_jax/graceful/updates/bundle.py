@@ -157,5 +157,5 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
                 "read it with the version that wrote it, or freeze the model anew",
             )
     # Files of earlier versions do not say it.
-    embedder = about.get("embedder", embedder_digest(built))
+    embedder = about["embedder"] if "embedder" in about else embedder_digest(built)
     return Bundle(built, params, encoders, tensors.get("prototypes", {}), embedder)
