@@ -83,11 +83,11 @@ def collectives(program: str) -> list[Collective]:
 
 def _walk(bodies: dict[str, list[str]], name: str, times: int) -> Iterator[Collective]:
     for line in bodies.get(name, []):
-        found = _OPERATION.search(line)
-        if found:
+        match = _OPERATION.search(line)
+        if match:
             devices = _group_size(line)
             if devices > 1:
-                yield Collective(found[2], _size(found[1], found[2]), devices, times)
+                yield Collective(match[2], _size(match[1], match[2]), devices, times)
             continue
         trips = _TRIPS.search(line)
         for callee in _CALLS.findall(line):

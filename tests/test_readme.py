@@ -70,8 +70,8 @@ def test_points_of_labels_are_of_these_labels(names, params):
     points = jax.jit(names["points_of"])(params, jax.random.key(0), labels)
     assert share_of_their_label(points, labels) >= 0.97
     true = clusters(jax.random.key(2), 2000)
-    own = jnp.median(jnp.linalg.norm(true["point"] - CENTRES[true["label"]], axis=-1))
-    assert jnp.median(jnp.linalg.norm(points - CENTRES[labels], axis=-1)) < 2 * own
+    spread = jnp.median(jnp.linalg.norm(true["point"] - CENTRES[true["label"]], axis=-1))
+    assert jnp.median(jnp.linalg.norm(points - CENTRES[labels], axis=-1)) < 2 * spread
 
 
 def test_joint_samples_agree_and_labels_are_read(names, params):

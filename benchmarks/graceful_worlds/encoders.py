@@ -122,13 +122,13 @@ def _update(key: jax.Array, world: World) -> dict[str, dict[str, jax.Array]]:
         "head_only": (NEW, train([old["head"]])),
         "free": (NEW, train()),
     }
-    found = {}
+    outcomes = {}
     for name, (net, model) in models.items():
         embeddings = net.of(model["net"], world["x_test"])
         errors = jax.vmap(lambda k, e=embeddings: denoising_error(denoiser, k, latent(e)))(
             jax.random.split(keys[4], 32)
         )
-        found[name] = {
+        outcomes[name] = {
             "embeddings": embeddings,
             "accuracy": accuracy(
                 graceful.cosine_logits(embeddings, model["head"], SCALE), world["y_test"]
@@ -138,13 +138,13 @@ def _update(key: jax.Array, world: World) -> dict[str, dict[str, jax.Array]]:
             ),
             "denoiser": jnp.mean(errors),
         }
-    return found
+    return outcomes
 
 
 def _chain(key: jax.Array, world: World) -> dict[str, dict[str, jax.Array]]:
     """One seed: three updates in a row, and the last one without the oldest constraint."""
     heads: list[jax.Array] = []
-    found = {}
+    outcomes = {}
 
     def add(name: str, net: Mlp, count: int, constraints: Sequence[jax.Array], number: int) -> Any:
         model = train_encoder(
@@ -156,7 +156,7 @@ def _chain(key: jax.Array, world: World) -> dict[str, dict[str, jax.Array]]:
         )
         embeddings = net.of(model["net"], world["x_test"])
         logits = graceful.cosine_logits(embeddings, model["head"], SCALE)
-        found[name] = {"embeddings": embeddings, "accuracy": accuracy(logits, world["y_test"])}
+        outcomes[name] = {"embeddings": embeddings, "accuracy": accuracy(logits, world["y_test"])}
         return model["head"]
 
     for number, (count, net) in enumerate(CHAIN):
@@ -165,7 +165,7 @@ def _chain(key: jax.Array, world: World) -> dict[str, dict[str, jax.Array]]:
     last = len(CHAIN) - 1
     add("without_oldest", net, count, heads[1:last], last)
     add("free", net, count, (), last)
-    return found
+    return outcomes
 
 
 def _across(
@@ -226,9 +226,9 @@ def chain_rows(seeds: Sequence[int]) -> dict[str, np.ndarray]:
     """
     world = worlds(seeds)
     models = jax.device_get(jax.jit(jax.vmap(_chain))(keys_of(seeds), world))
-    found = {}
+    figures = {}
     for name, model in models.items():
-        found[f"chain_accuracy_{name}"] = model["accuracy"]
-        found[f"chain_map_{name}_own"] = _across(models, world["y_test"], name, name)
-        found[f"chain_map_{name}_oldest"] = _across(models, world["y_test"], name, "0")
-    return found
+        figures[f"chain_accuracy_{name}"] = model["accuracy"]
+        figures[f"chain_map_{name}_own"] = _across(models, world["y_test"], name, name)
+        figures[f"chain_map_{name}_oldest"] = _across(models, world["y_test"], name, "0")
+    return figures

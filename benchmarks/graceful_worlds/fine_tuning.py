@@ -98,9 +98,9 @@ def _by_steps(key: jax.Array, task: World) -> dict[str, Any]:
 def _in_closed_form(params: Any, task: World, alpha: jax.Array) -> jax.Array:
     """One seed: accuracy of linear quadratic fine-tuning. Not for `jax.vmap`, see `closed_form`."""
     wanted = graceful.targets(task["y"], NUM_CLASSES, alpha)
-    found = graceful.closed_form(LEAKY.of, params, task["x"], wanted, WEIGHT_DECAY)
+    solution = graceful.closed_form(LEAKY.of, params, task["x"], wanted, WEIGHT_DECAY)
     f_lin = graceful.linearised(LEAKY.of, params)
-    delta = ravel_pytree(params)[1](found.delta)
+    delta = ravel_pytree(params)[1](solution.delta)
     return accuracy(f_lin(delta, task["x_test"]), task["y_test"])
 
 
@@ -110,7 +110,7 @@ def fine_tuning_rows(seeds: Sequence[int]) -> dict[str, np.ndarray]:
     Args:
         seeds: fresh ones.
     """
-    found: dict[str, np.ndarray] = {}
+    figures: dict[str, np.ndarray] = {}
     for domain, shots in [*(("inverted", shots) for shots in SHOTS), ("shifted", 5)]:
         tasks = stacked([_task(seed, shots, domain) for seed in seeds])
         rows = jax.device_get(jax.jit(jax.vmap(_by_steps))(keys_of(seeds), tasks))
@@ -122,15 +122,15 @@ def fine_tuning_rows(seeds: Sequence[int]) -> dict[str, np.ndarray]:
             ]
             rows[name] = np.array(each)
         tail = f"{domain}_{shots}_shots"
-        found |= {f"accuracy_{name}_{tail}": values for name, values in rows.items()}
-        found[f"lqf_gap_{tail}"] = rows["nonlinear"] - rows["lqf"]
-        found[f"lqf_over_naive_{tail}"] = rows["lqf"] - rows["naive"]
-        found[f"alpha_1_loss_{tail}"] = rows["lqf"] - rows["alpha_1"]
+        figures |= {f"accuracy_{name}_{tail}": values for name, values in rows.items()}
+        figures[f"lqf_gap_{tail}"] = rows["nonlinear"] - rows["lqf"]
+        figures[f"lqf_over_naive_{tail}"] = rows["lqf"] - rows["naive"]
+        figures[f"alpha_1_loss_{tail}"] = rows["lqf"] - rows["alpha_1"]
     # The worst of the numbers of shots, by the mean over seeds.
     for name, worst in (("lqf_gap", np.argmax), ("lqf_over_naive", np.argmin)):
-        every = [found[f"{name}_inverted_{shots}_shots"] for shots in SHOTS]
-        found[name] = every[int(worst([values.mean() for values in every]))]
-    return found
+        every = [figures[f"{name}_inverted_{shots}_shots"] for shots in SHOTS]
+        figures[name] = every[int(worst([values.mean() for values in every]))]
+    return figures
 
 
 def exactness_rows(seeds: Sequence[int]) -> dict[str, np.ndarray]:
@@ -194,16 +194,16 @@ def _leave_one_out_error(
 
 def _suboptimality(params: Any, x: jax.Array, wanted: jax.Array) -> dict[str, jax.Array]:
     """(loss after the steps − least loss) / (loss at first − least loss), of one seed."""
-    found = graceful.closed_form(_apply, params, x, wanted, STEP_WEIGHT_DECAY)
+    solution = graceful.closed_form(_apply, params, x, wanted, STEP_WEIGHT_DECAY)
     f_lin, (_, unravel) = graceful.linearised(_apply, params), ravel_pytree(params)
     loss = functools.partial(
         graceful.quadratic_loss, f_lin, x=x, wanted=wanted, weight_decay=STEP_WEIGHT_DECAY
     )
     zeros = jax.tree.map(jnp.zeros_like, params)
-    least, most = loss(unravel(found.delta)), loss(zeros)
+    least, most = loss(unravel(solution.delta)), loss(zeros)
     factors = graceful.kronecker_factors(LEAKY, params, x)
     kronecker = graceful.kronecker_preconditioner(factors, STEP_WEIGHT_DECAY)
-    curvature = unravel(jnp.sum(found.jacobian**2, axis=(0, 1)) + STEP_WEIGHT_DECAY)
+    curvature = unravel(jnp.sum(solution.jacobian**2, axis=(0, 1)) + STEP_WEIGHT_DECAY)
 
     def after(precondition: Callable[[Any], Any]) -> jax.Array:
         rates = _rates(loss, precondition, zeros)

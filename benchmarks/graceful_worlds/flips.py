@@ -76,8 +76,8 @@ def _train(
         # Who is right is asked of the deployed model, whoever teaches.
         filtered = graceful.focal_weights(teacher, y[rows], arm.alpha, arm.beta)
         if members is not None:
-            own = jax.vmap(lambda p: NEW.of(p, x[rows]))(members)
-            mean = graceful.ensemble_logits(own)
+            each = jax.vmap(lambda p: NEW.of(p, x[rows]))(members)
+            mean = graceful.ensemble_logits(each)
             teacher = teacher + arm.ensemble * (mean - teacher)
         apart = graceful.focal_distillation(logits, teacher, y[rows], 1.0, 0.0)
         return jnp.mean(weights * nats + filtered * apart)
@@ -105,7 +105,7 @@ def _update(
     members = jax.vmap(member)(jax.random.split(member_key, MEMBERS))
     # The same start and batches for all arms: what differs is what they are held to.
     start = NEW.init(new_key, x[:1])
-    found = {"old": jnp.argmax(OLD.of(old, world["x_test"]), axis=-1)}
+    decisions = {"old": jnp.argmax(OLD.of(old, world["x_test"]), axis=-1)}
     for net, some, begin, teachers in ((NEW, arms, start, members), (OLD, warm_arms, old, None)):
         if not some:
             continue
@@ -116,8 +116,8 @@ def _update(
             )
         )(numbers)
         logits = jax.vmap(lambda p, net=net: net.of(p, world["x_test"]))(params)
-        found |= dict(zip(some, jnp.argmax(logits, axis=-1), strict=True))
-    return found
+        decisions |= dict(zip(some, jnp.argmax(logits, axis=-1), strict=True))
+    return decisions
 
 
 def flip_rows(seeds: Sequence[int]) -> dict[str, np.ndarray]:
@@ -148,7 +148,7 @@ def arm_rows(
         jax.jit(jax.vmap(functools.partial(_update, arms, warm_arms)))(keys_of(split_seeds), world)
     )
     names = (*arms, *warm_arms)
-    found: dict[str, list[float]] = {}
+    figures: dict[str, list[float]] = {}
     for name in names:
         every = [
             graceful.flips(old, new, right)
@@ -156,11 +156,11 @@ def arm_rows(
                 decided["old"], decided[name], np.asarray(world["y_test"]), strict=True
             )
         ]
-        found[f"negative_flips_{name}"] = [flip.negative for flip in every]
-        found[f"error_{name}"] = [flip.new_error for flip in every]
-        found[f"relative_negative_flips_{name}"] = [flip.relative_negative for flip in every]
-        found["error_old"] = [flip.old_error for flip in every]
-    rows = {name: np.reshape(x, (len(seeds), SPLITS)).mean(axis=1) for name, x in found.items()}
+        figures[f"negative_flips_{name}"] = [flip.negative for flip in every]
+        figures[f"error_{name}"] = [flip.new_error for flip in every]
+        figures[f"relative_negative_flips_{name}"] = [flip.relative_negative for flip in every]
+        figures["error_old"] = [flip.old_error for flip in every]
+    rows = {name: np.reshape(x, (len(seeds), SPLITS)).mean(axis=1) for name, x in figures.items()}
     for name in names:
         # Of the sum over seeds, as flips are few.
         cut = 1 - rows[f"negative_flips_{name}"].sum() / rows["negative_flips_free"].sum()

@@ -26,10 +26,10 @@ def range_rows(seeds: Sequence[int]) -> dict[str, np.ndarray]:
     arms = {"free": Arm()} | {f"weight_{weight:g}": Arm(0.0, weight) for weight in WEIGHTS}
     flips = arm_rows(seeds, arms, {})
     kept = ("negative_flip_cut_weight_", "error_increase_weight_")
-    found = {name: values for name, values in flips.items() if name.startswith(kept)}
+    figures = {name: values for name, values in flips.items() if name.startswith(kept)}
     for width in WIDTHS:
-        found |= _scale_rows(seeds, width)
-    return found
+        figures |= _scale_rows(seeds, width)
+    return figures
 
 
 def _scale_rows(seeds: Sequence[int], width: int) -> dict[str, np.ndarray]:
@@ -40,18 +40,18 @@ def _scale_rows(seeds: Sequence[int], width: int) -> dict[str, np.ndarray]:
         keys_of(seeds), world, jnp.array(SCALES)
     )
     rows = jax.device_get(rows)
-    found = {}
+    figures = {}
     for index, scale in enumerate(SCALES):
         tail = f"d{width}_scale{scale:g}"
         for name, queries in (("old_old", "old"), ("new_old", "new")):
-            found[f"map_{name}_{tail}"] = precision(
+            figures[f"map_{name}_{tail}"] = precision(
                 rows[queries][:, index], rows["old"][:, index], world["y_test"]
             )
-        found[f"cross_map_over_old_{tail}"] = (
-            found[f"map_new_old_{tail}"] - found[f"map_old_old_{tail}"]
+        figures[f"cross_map_over_old_{tail}"] = (
+            figures[f"map_new_old_{tail}"] - figures[f"map_old_old_{tail}"]
         )
-        found[f"new_accuracy_{tail}"] = rows["accuracy"][:, index]
-    return found
+        figures[f"new_accuracy_{tail}"] = rows["accuracy"][:, index]
+    return figures
 
 
 def _update(width: int, key: jax.Array, world: World, scale: jax.Array) -> dict[str, jax.Array]:

@@ -85,16 +85,16 @@ def small_query_rows(seeds: Sequence[int]) -> dict[str, np.ndarray]:
     )
     best = _small(tried[0].architecture)
     _, held = _train(best, small_keys, world, large, True)
-    _, own = _train(best, small_keys, world, large, False)
+    _, independent = _train(best, small_keys, world, large, False)
     labels = world["y_test"]
-    alone = precision(own, own, labels)
+    alone = precision(independent, independent, labels)
     across = precision(held, large["test"], labels)
     count = len(labels)
     return {
         "small_query_map": across,
         "small_query_map_own": alone,
         "small_query_map_gain": across - alone,
-        "small_query_map_independent": precision(own, large["test"], labels),
+        "small_query_map_independent": precision(independent, large["test"], labels),
         "large_query_map": precision(large["test"], large["test"], labels),
         "small_query_macs_ratio": np.full(count, macs(LARGE) / tried[0].cost),
         "small_query_width": np.full(count, tried[0].architecture["width"]),

@@ -116,12 +116,12 @@ def graceful_benchmark(num_seeds: int, first_seed: int, out: str, ranges: bool =
 
 
 def _passes(row: Row, values: np.ndarray) -> bool:
-    found = values if row.every else np.mean(values)
+    figure = values if row.every else np.mean(values)
     # A figure that is no number does not pass.
     return bool(
-        np.all(np.isfinite(found))
-        and (row.least is None or np.all(found >= row.least))
-        and (row.most is None or np.all(found <= row.most))
+        np.all(np.isfinite(figure))
+        and (row.least is None or np.all(figure >= row.least))
+        and (row.most is None or np.all(figure <= row.most))
     )
 
 

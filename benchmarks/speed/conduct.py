@@ -37,7 +37,7 @@ def run(only: Collection[str], quick: bool, out: str) -> None:
         before = report.stolen()
         rows = {}
         try:
-            found = benchmark.measure(QUICK if quick else FULL)
+            measured = benchmark.measure(QUICK if quick else FULL)
         except Unavailable as reason:
             skipped = dict.fromkeys(benchmark.goals, str(reason))
         except RuntimeError as error:
@@ -48,7 +48,7 @@ def run(only: Collection[str], quick: bool, out: str) -> None:
             share = taken / all_there_was if all_there_was else 0.0
             rows = {
                 row: report.entry(x, benchmark.goals[row], benchmark.title, share, quick)
-                for row, x in found.items()
+                for row, x in measured.items()
             }
         results = report.merge(folder, about, rows, skipped)
         report.write(folder, results)

@@ -104,15 +104,15 @@ class Worker:
 
     def _receive(self) -> Any:
         try:
-            found = self._connection.recv()
+            message = self._connection.recv()
         except (EOFError, ConnectionResetError):
             self._process.wait()
             self._errors.seek(0)
             words = self._errors.read().decode(errors="replace")[-_LAST_WORDS:]
             raise RuntimeError(f"{self._target} died:\n{words}") from None
-        if isinstance(found, Unavailable):
-            raise found
-        return found
+        if isinstance(message, Unavailable):
+            raise message
+        return message
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ class Benchmark:
 
     Attributes:
         goals: {row: greatest value that will do, or None where there is no goal}.
-        measure: how long to take → {row: what was found}.
+        measure: how long to take → {row: what was measured}.
         title: what is compared.
     """
 
@@ -97,7 +97,7 @@ def flops(pace: Pace) -> dict[str, Row]:
 
 def cold_compile(pace: Pace) -> dict[str, Row]:
     """The first train step of a process, with nothing compiled before."""
-    found: dict[str, list[float]] = {"ours": [], "torch": []}
+    seconds: dict[str, list[float]] = {"ours": [], "torch": []}
     for _ in range(max(1, pace.rounds // 11)):
         with tempfile.TemporaryDirectory() as empty:
             cold = {**CPU, "TORCHINDUCTOR_CACHE_DIR": empty}
@@ -106,8 +106,8 @@ def cold_compile(pace: Pace) -> dict[str, Row]:
                 ("torch", f"{RIVAL}:arms", {"size": sizes.DIT, "compiled": True}),
             ):
                 with Worker(target, options, cold) as worker:
-                    found[name].append(worker.run("train").seconds)
-    measured = Measured(found, {})
+                    seconds[name].append(worker.run("train").seconds)
+    measured = Measured(seconds, {})
     return {"cold_compile_over_torch_compile": ratio("ours", "torch", measured, size=sizes.DIT)}
 
 

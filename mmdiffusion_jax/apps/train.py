@@ -52,10 +52,11 @@ def train(
         )
     require_writable(workdir)
     pretrained = experiment.open_pretrained(built, workdir)  # refused before anything is written
-    source, test = open_data(config)
+    splits = open_splits(config)
+    source = splits.train
     config = experiment.draw_scarce_last(config, built, source)
     built = experiment.build(config)
-    monitor = evaluation.monitor(built, test, profile)
+    monitor = evaluation.monitor(built, splits.validation, profile)
     with hold(workdir, config, retuned) as folder, report.live(folder) as written:
         monitor = dataclasses.replace(monitor, written=written)
         return experiment.fit(built, source, folder, monitor, pretrained=pretrained)
@@ -73,14 +74,25 @@ def train_to_the_end(config: ConfigDict, workdir: str) -> None:
         raise KeyboardInterrupt(f"{workdir} is at step {taken} of {num_steps}; run again to go on")
 
 
-def open_data(config: ConfigDict) -> tuple[data.Source, data.Source]:
-    """Opens the data: process 0 first, which may have to prepare them, then the others."""
+def open_splits(config: ConfigDict) -> experiment.Splits:
+    """Opens the data to train on: process 0 first, which may have to prepare them, then the others.
+
+    It warns of a checkpoint or an average that the test split would choose.
+    """
     if jax.process_index() > 0:
         multihost_utils.sync_global_devices("data are prepared")
-        return experiment.open_data(config)
-    opened = experiment.open_data(config)
+        return experiment.open_splits(config)
+    splits = experiment.open_splits(config)
     multihost_utils.sync_global_devices("data are prepared")
-    return opened
+    options = config.training
+    choices = [name for name in ("best_metric", "ema_widths") if options[name]]
+    if choices and not config.data.held_out:
+        logging.warning(
+            "The test split chooses for training.%s, so its figures will be a little too good: "
+            "config.data.held_out=0.05 holds training examples out for that.",
+            " and training.".join(choices),
+        )
+    return splits
 
 
 def open_moved_data(

@@ -14,8 +14,8 @@ from mmdiffusion_jax.apps.train import (
     UPDATE_FILE,
     hold,
     load,
-    open_data,
     open_moved_data,
+    open_splits,
     require_writable,
 )
 from mmdiffusion_jax.experiment.contents import read_digests
@@ -73,15 +73,15 @@ def update(
     experiment.check_workdir(workdir, config)
     record = _record(options, bundles, members)
     _check_record(workdir, record)
-    source, test = open_data(config)
-    monitor = evaluation.monitor(built, test, profile)
+    splits = open_splits(config)
+    monitor = evaluation.monitor(built, splits.validation, profile)
     with hold(workdir, config) as folder, report.live(folder) as written:
         monitor = dataclasses.replace(monitor, written=written)
         if jax.process_index() == 0:
             for index, bundle in enumerate(bundles):
                 graceful.write_bundle(folder / f"deployed-{index}.safetensors", bundle)
             files.write_text(folder / UPDATE_FILE, json.dumps(record, indent=2) + "\n")
-        return graceful.update(bundles, built, source, folder, monitor, options, members)
+        return graceful.update(bundles, built, splits.train, folder, monitor, options, members)
 
 
 def freeze(workdir: str, checkpoint: str = "newest") -> graceful.Bundle:

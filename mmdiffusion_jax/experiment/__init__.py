@@ -26,7 +26,7 @@ from mmdiffusion_jax.experiment.scarce import draw_scarce_last
 from mmdiffusion_jax.experiment.sections import EvaluationOptions, SamplingOptions
 from mmdiffusion_jax.experiment.sections.reading import read as read_section
 from mmdiffusion_jax.experiment.settings import Settings, default_config, read_settings
-from mmdiffusion_jax.experiment.sources import open_data
+from mmdiffusion_jax.experiment.sources import Splits, open_data, open_splits
 from mmdiffusion_jax.experiment.workdir import (
     check_workdir,
     config_of,
@@ -45,6 +45,7 @@ __all__ = [
     "SamplingOptions",
     "Settings",
     "Shared",
+    "Splits",
     "abstract_state",
     "build",
     "call_in_file",
@@ -69,6 +70,7 @@ __all__ = [
     "of_this_version",
     "open_data",
     "open_pretrained",
+    "open_splits",
     "read_config",
     "read_config_file",
     "read_pretrained",

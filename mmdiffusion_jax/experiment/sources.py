@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -21,8 +22,28 @@ _MOVED = (
 )
 
 
+class Splits(NamedTuple):
+    """The data of an experiment.
+
+    Attributes:
+        train: what is trained on, without what `data.held_out` holds out.
+        test: what a trained model is judged on.
+        validation: what evaluations while training take: what is held out, or the test split.
+    """
+
+    train: data.Source
+    test: data.Source
+    validation: data.Source
+
+
 def open_data(config: ConfigDict, whole: bool = False) -> tuple[data.Source, data.Source]:
-    """Opens the training and the test split, and checks them; the digits are prepared first.
+    """The training and the test split, as `open_splits` opens them."""
+    splits = open_splits(config, whole)
+    return splits.train, splits.test
+
+
+def open_splits(config: ConfigDict, whole: bool = False) -> Splits:
+    """Opens the splits of an experiment, and checks them; the digits are prepared first.
 
     Images of a latent modality are encoded once, into `latents` in the data's folder, and embedded
     once by the large network of `data.embedder`, into `embeddings`, see `data.cache_latents`;
@@ -57,6 +78,9 @@ def open_data(config: ConfigDict, whole: bool = False) -> tuple[data.Source, dat
         source = add_derived(source, modalities, split, config.seed)
         check_source(source, modalities, split)
         if split == "train":
+            if section.held_out:
+                with under("config.data"):
+                    source, held_out = _hold_out(source, section.held_out)
             for name in section.portions:
                 ranges.check_one_of("config.data.portions", name, source.columns)
             with under("config.data"):
@@ -64,7 +88,8 @@ def open_data(config: ConfigDict, whole: bool = False) -> tuple[data.Source, dat
                 for seed, name in enumerate(sorted(kept)):
                     source = _keep(source, name, kept[name], seed)
         opened.append(source)
-    return opened[0], opened[1]
+    train, test = opened
+    return Splits(train, test, held_out if section.held_out else test)
 
 
 def mirror(
@@ -91,6 +116,27 @@ def mirror(
                 f"add {name!r}, or leave the column out of the data to have it drawn",
             )
     return data.Mirrored(source, names)
+
+
+def _hold_out(source: data.Source, share: float) -> tuple[data.Source, data.Source]:
+    """The examples that are trained on, and a share that is not; what is derived is drawn anew.
+
+    Raises:
+        ValueError: a share that leaves either part empty.
+    """
+    count = len(source)
+    if not 0 < round(count * share) < count:
+        raise errors.invalid(
+            "held_out",
+            share,
+            f"a share of the {count} training examples that leaves neither part empty",
+            "choose another, or 0 to evaluate on the test split while training",
+        )
+
+    def part(index: int) -> data.Source:
+        return data.beneath(source, lambda plain: data.split_off(plain, share, seed=0)[index])
+
+    return part(0), part(1)
 
 
 def _keep(source: data.Source, name: str, count: int, seed: int) -> data.Source:

@@ -25,27 +25,27 @@ KEYS = {
 
 def rows(seeds):
     """Each figure at its limit on the first seed and far beyond on the others."""
-    found = {}
+    figures = {}
     for row in TABLE:
         limit = row.least if row.least is not None else row.most
         beyond = limit + 1 if row.least is not None else limit - 1
-        found[row.name] = np.array([limit, *[beyond] * (len(seeds) - 1)])
+        figures[row.name] = np.array([limit, *[beyond] * (len(seeds) - 1)])
         if row.sham:
-            found[row.sham] = np.zeros(len(seeds))
-    return found
+            figures[row.sham] = np.zeros(len(seeds))
+    return figures
 
 
 def test_the_file_has_means_seeds_and_verdicts(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(table, "PARTS", (rows,))
     out = tmp_path / "new" / "f.json"
     graceful_benchmark(3, 7, str(out))
-    found = json.loads(out.read_text())
-    assert found.keys() >= KEYS
-    assert all(found["passed"].values())
-    assert found["first_seed"] == 7
+    figures = json.loads(out.read_text())
+    assert figures.keys() >= KEYS
+    assert all(figures["passed"].values())
+    assert figures["first_seed"] == 7
     for name in KEYS:
-        assert found[name] == pytest.approx(np.mean(found["seeds"][name]))
-        assert found["spread"][name] == pytest.approx(np.std(found["seeds"][name], ddof=1))
+        assert figures[name] == pytest.approx(np.mean(figures["seeds"][name]))
+        assert figures["spread"][name] == pytest.approx(np.std(figures["seeds"][name], ddof=1))
     assert "| cross_map_gain |" in capsys.readouterr().out
 
 

@@ -56,6 +56,7 @@ WHOLE = {
 REAL = {
     "augmentation.rate": (-0.1, 1.1),
     "process.weights.label.scale": (-1.0, INF),
+    "data.held_out": (-0.1, 1.0, INF),
     "data.portions.label": (0, 1.0, -0.1, INF),
     "loss.scales.label": (-0.1, INF),
     "loss.dropout.label": (-0.1, 1.1),

@@ -80,9 +80,9 @@ def test_what_is_there_is_kept_when_a_section_breaks(session, monkeypatch, capsy
         raise Unavailable("there is no moon")
         yield
 
-    made = {"counted": counted, "breaks": breaks, "refuses": refuses}
-    monkeypatch.setattr(sections, "SECTIONS", made)
-    broken = sessions.run(session, list(made))
+    replaced = {"counted": counted, "breaks": breaks, "refuses": refuses}
+    monkeypatch.setattr(sections, "SECTIONS", replaced)
+    broken = sessions.run(session, list(replaced))
     assert broken == {"breaks": "it broke:\nits last words"}
     text = (session.out / "gpu.md").read_text()
     assert "| apples | pears |\n|---|---|\n| 1 | 0.1235 |\n| 2 | none |\n\n| plums |" in text

@@ -25,13 +25,13 @@ def broken(pace):
 
 @pytest.fixture
 def benchmarks(monkeypatch):
-    made = {
+    three = {
         "apples": suite.Benchmark({"apples_over_pears": 0.5}, measured(apples_over_pears=0.4), "a"),
         "pair": suite.Benchmark({"one": 1.0, "two": None}, measured(one=1.5, two=0.25), "b"),
         "moon": suite.Benchmark({"tides": 1.0}, unavailable, "c"),
     }
-    monkeypatch.setattr(conduct, "BENCHMARKS", made)
-    return made
+    monkeypatch.setattr(conduct, "BENCHMARKS", three)
+    return three
 
 
 def read(folder):
@@ -40,16 +40,16 @@ def read(folder):
 
 def test_every_row_is_written_with_its_goal(benchmarks, tmp_path, capsys):
     conduct.run([], False, str(tmp_path / "new"))
-    found = read(tmp_path / "new")
-    assert (found["apples_over_pears"], found["one"], found["two"]) == (0.4, 1.5, 0.25)
-    assert {name: row["met"] for name, row in found["details"].items()} == {
+    written = read(tmp_path / "new")
+    assert (written["apples_over_pears"], written["one"], written["two"]) == (0.4, 1.5, 0.25)
+    assert {name: row["met"] for name, row in written["details"].items()} == {
         "apples_over_pears": True,
         "one": False,
         "two": None,
     }
-    assert found["skipped"] == {"tides": "it needs a moon"}
-    assert found["details"]["one"]["rounds"] == conduct.FULL.rounds
-    assert found["versions"]["jax"].count(".") >= 2
+    assert written["skipped"] == {"tides": "it needs a moon"}
+    assert written["details"]["one"]["rounds"] == conduct.FULL.rounds
+    assert written["versions"]["jax"].count(".") >= 2
     table = (tmp_path / "new" / "results.md").read_text()
     assert "| `one` | 1.500 | 1.500–1.500 | ≤ 1.0 | no |" in table
     assert "- `tides`: it needs a moon." in table
@@ -59,9 +59,9 @@ def test_every_row_is_written_with_its_goal(benchmarks, tmp_path, capsys):
 def test_only_some_and_the_others_stay(benchmarks, tmp_path):
     conduct.run([], False, str(tmp_path))
     conduct.run(["two"], True, str(tmp_path))
-    found = read(tmp_path)
-    assert found["details"]["two"]["quick"]
-    assert not found["details"]["apples_over_pears"]["quick"]
+    written = read(tmp_path)
+    assert written["details"]["two"]["quick"]
+    assert not written["details"]["apples_over_pears"]["quick"]
 
 
 def test_results_of_other_versions_go(benchmarks, tmp_path):
@@ -77,9 +77,9 @@ def test_one_that_breaks_leaves_the_others(benchmarks, tmp_path):
     benchmarks["apples"] = suite.Benchmark({"apples_over_pears": 0.5}, broken, "a")
     with pytest.raises(RuntimeError, match="apples: its last words"):
         conduct.run([], False, str(tmp_path))
-    found = read(tmp_path)
-    assert found["skipped"]["apples_over_pears"] == "it broke"
-    assert found["one"] == 1.5
+    written = read(tmp_path)
+    assert written["skipped"]["apples_over_pears"] == "it broke"
+    assert written["one"] == 1.5
 
 
 def test_an_unknown_name(benchmarks, tmp_path):

@@ -53,8 +53,8 @@ def test_a_side_that_dies_leaves_its_last_words():
 
 
 def test_a_block_is_what_its_turns_take_on_average():
-    found = blocks(Measured({"a": [1, 3, 2, 8], "b": [1, 1, 5, 6]}, {"a": [0, 1, 0, 2]}), 2)
-    assert found == Measured({"a": [2, 5], "b": [1, 5.5]}, {"a": [0.5, 1]})
+    merged = blocks(Measured({"a": [1, 3, 2, 8], "b": [1, 1, 5, 6]}, {"a": [0, 1, 0, 2]}), 2)
+    assert merged == Measured({"a": [2, 5], "b": [1, 5.5]}, {"a": [0.5, 1]})
 
 
 def test_the_median_of_ratios_and_its_spread_are_numpys():

@@ -27,8 +27,8 @@ def test_a_turn_of_the_loop(tmp_path):
 def test_both_pipelines_go_on_after_an_epoch(tmp_path, pipeline):
     path = tmp_path / "a.npz"
     np.savez(path, image=np.zeros((12, 2, 2, 1), np.uint8), label=np.arange(12))
-    own = {"num_workers": 0} if pipeline is rival_loader.pipeline else {}
-    take = pipeline(str(path), batch_size=4, **own)["batches"]
+    options = {"num_workers": 0} if pipeline is rival_loader.pipeline else {}
+    take = pipeline(str(path), batch_size=4, **options)["batches"]
     seen = take(3) + take(4)
     assert sorted(np.concatenate(seen[:3])) == list(range(12))
     assert [len(labels) for labels in seen] == [4] * 7

@@ -105,9 +105,10 @@ def test_the_same_steps(sides, monkeypatch):
     built, model = experiment.build(ours.config_of(size)), copy.deepcopy(model)
     step = ours.TrainStep(built, ours.random_batch(built))
     # The step gives up the state that it is handed.
-    own = (jax.tree.map(jnp.copy, params) for _ in range(2))
+    copies = (jax.tree.map(jnp.copy, params) for _ in range(2))
     step.state = jax.device_put(
-        dataclasses.replace(step.state, params=next(own), ema=next(own)), step.state.step.sharding
+        dataclasses.replace(step.state, params=next(copies), ema=next(copies)),
+        step.state.step.sharding,
     )
     training = rival.Training(model)
     x = step.batch["image"]
