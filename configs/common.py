@@ -1,4 +1,4 @@
-"""What the configs of the four settings and the fifth have in common; no config itself."""
+"""What the configs of the five settings have in common; no config itself."""
 
 from collections.abc import Callable, Mapping
 

@@ -37,7 +37,6 @@ def _published() -> ConfigDict:
     config = common.published()
     config.data.source = "npz"
     config.data.train, config.data.test = "train.npz", "test.npz"
-    config.evaluation.features = "features.safetensors"
     _add_modalities(config, dims=512, grid=(8, 8))
     return config
 

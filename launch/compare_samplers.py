@@ -24,7 +24,9 @@ def main(argv: list[str]) -> None:
     """Parses the flags and compares."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    steps = [int(x) for x in _STEPS.value]
+    if not all(number.isdecimal() for number in _STEPS.value):
+        raise app.UsageError(f"--steps={','.join(_STEPS.value)}: whole numbers, as in 5,10,15")
+    steps = [int(number) for number in _STEPS.value]
     apps.compare_samplers(
         _WORKDIR.value, _OUT.value, _SAMPLERS.value, steps, _PLACES(), **_OPTIONS()
     )

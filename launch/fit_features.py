@@ -11,7 +11,7 @@ _DATA = flags.DEFINE_string("data", None, "An .npz file, or a small set.", requi
 _OUT = flags.DEFINE_string("out", None, "The .safetensors file to be written.", required=True)
 _TEST = flags.DEFINE_string("test", None, "Another .npz file, to measure the accuracy on.")
 _PATH = flags.DEFINE_string("path", "", "The folder of the small sets.")
-_SIZE = flags.DEFINE_list("size", ["0", "0"], "height,width of a small set's images.")
+_SIZE = flags.DEFINE_list("size", [], "height,width of a small set's images; as they are without.")
 _IMAGE = flags.DEFINE_string("image", "image", "The name of the images in the files.")
 _LABEL = flags.DEFINE_string("label", "label", "The name of the labels in the files.")
 _NUM_STEPS = flags.DEFINE_integer("num_steps", 2000, "Batches that are learned from.")
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
             _DATA.value,
             _TEST.value,
             _PATH.value,
-            (int(_SIZE.value[0]), int(_SIZE.value[-1])),
+            apps.parse_size(_SIZE.value) if _SIZE.value else (0, 0),
             _IMAGE.value,
             _LABEL.value,
         ),

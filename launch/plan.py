@@ -24,6 +24,10 @@ def main(argv: list[str]) -> None:
     """Parses the flags and prints the plan."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    needs = (("utilisation", "peak"), ("peak", "bandwidth"), ("bandwidth", "peak"))
+    for name, other in (*needs, ("hosts", "store_bandwidth")):
+        if flags.FLAGS[name].present and flags.FLAGS[other].value is None:
+            raise app.UsageError(f"--{name} without --{other} says nothing; give both")
     cost = apps.plan(_CONFIG.value, _DEVICES.value)
     print(cost.table())
     if _PEAK.value and _BANDWIDTH.value:

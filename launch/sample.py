@@ -20,7 +20,7 @@ _SHARD_SIZE = flags.DEFINE_integer("shard_size", None, "Samples a file; ten batc
 _PNG = flags.DEFINE_bool("png", False, "Also write every sample as a PNG file, into OUT/png.")
 _CHECKPOINT = apps.define_checkpoint_flag()
 _TRAJECTORY = flags.DEFINE_integer("trajectory", None, "States on the way, of ten samples.")
-_OPTIONS = apps.define_sampling_flags()
+_OPTIONS = apps.define_sampling_flags(weaker=True)
 
 
 def main(argv: list[str]) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from absl import flags
+from absl import app, flags
 
 from mmdiffusion_jax import apps
 
@@ -28,6 +28,8 @@ _SBATCH = flags.DEFINE_string("sbatch", "", "With --slurm: options such as '--ti
 
 def main(argv: list[str]) -> None:
     """Parses the flags and runs the sweep."""
+    if _SBATCH.value and not (_SLURM.value or _SUBMIT.value):
+        raise app.UsageError("--sbatch without --slurm or --submit says nothing; give one of them")
     runs = apps.expand_sweep(_CONFIG.value, _WORKDIR.value, argv[1:])
     here = Path(__file__).parent
     train = [sys.executable, str(here / "train.py")]

@@ -75,6 +75,10 @@ def evaluate(
             figures.append(figure)
         if not options and checkpoint == "newest":
             _write(files.to_path(workdir), figures, shams)
+        else:
+            print(
+                "# printed only: metrics.json is of the newest checkpoint by the workdir's config"
+            )
         runs.append(figures)
     if len(runs) > 1 and len({*judged_by.values()}) > 1:
         print(f"# no means over runs that are judged by different {_listed(judged_by)}")

@@ -51,7 +51,17 @@ def fit_features(
             that cannot be written.
     """
     file = files.writable_file(out, "out", suffix=".safetensors")
-    if where.path in data.SMALL_SETS:
+    small = where.path in data.SMALL_SETS
+    unused = (
+        [("test", where.test, None)]
+        if small
+        else [("path", where.folder, ""), ("size", where.size, (0, 0))]
+    )
+    for name, value, default in unused:
+        if value != default:
+            kind = "a small set, which has its test split" if small else "an .npz file"
+            raise errors.invalid(name, value, f"nothing beside {kind}", "leave it out")
+    if small:
         folder = str(files.local_path(where.folder, "path")) if where.folder else ""
         open_split = data.SMALL_SETS[where.path]
         sources = [open_split(folder, split, where.size) for split in ("train", "test")]

@@ -167,6 +167,8 @@ def _run(
     config.data.mirrored = tuple(name for name in config.data.mirrored if name in columns)
     config.seed = seed
     config.training.eval_every = config.training.sample_every = 0
+    # All of the pairs are trained on, and nothing is chosen by the examples that judge.
+    config.data.held_out, config.training.best_metric, config.training.ema_widths = 0.0, "", ()
     data.write_npz(config.data.train, columns)
     file = place / "figures.json"
     if file.exists():

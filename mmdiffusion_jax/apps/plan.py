@@ -30,8 +30,9 @@ class Plan:
         activation_bytes: of a device: what the forward pass keeps for the backward pass, every
             elementwise result included; a compiler saves a third or more of it by fusion.
         batch_bytes: of a device: two batches that are being loaded and one in use.
-        sent_bytes: of a device: the ring sum of the gradients over its replicas, 2 b (n − 1)/n, and
-            gathering parameters, b (n − 1)/n. Sums of activations over tensor are left out.
+        sent_bytes: of a device: the ring sum of the gradients over its replicas, 2 b (n − 1)/n for
+            each part of a batch that is gone through in parts, and gathering parameters,
+            b (n − 1)/n. Sums of activations over tensor are left out.
     """
 
     devices: tuple[int, int, int]
@@ -143,7 +144,8 @@ def plan(config: ConfigDict, num_devices: int) -> Plan:
     part = steps.batch_size // (replicas * steps.accumulate)
     batch = _batch(built, part)
     gathered = whole if options.fsdp > 1 else 0
-    sent = 2 * whole * (replicas - 1) / replicas + gathered * (options.fsdp - 1) / options.fsdp
+    summed = 2 * whole * (replicas - 1) / replicas * steps.accumulate
+    sent = summed + gathered * (options.fsdp - 1) / options.fsdp
     return Plan(
         devices=(data, options.fsdp, options.tensor),
         batch_size=steps.batch_size,

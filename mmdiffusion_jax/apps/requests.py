@@ -23,7 +23,7 @@ class Request:
             of its shape, true where every sample keeps the value.
         begin: "name:level@FILE", values from which samples begin in the place of noise, at a level
             of noise in (0, 1].
-        weaker: the workdir of a weaker model for autoguidance, or empty.
+        weaker: the workdir of a weaker model, or empty; `autoguidance` is then other than 1.
     """
 
     num_samples: int | None = None
@@ -123,6 +123,27 @@ def check_decoder_guidance(options: Mapping[str, Any], given: Collection[str]) -
                 f"one of the given modalities {sorted(given)}",
                 "give it, or use the classifier-free form",
             )
+
+
+def check_autoguidance(options: Mapping[str, Any], has_weaker: bool) -> None:
+    """Checks that a request which states a scale of autoguidance has the weaker model for it.
+
+    A config may have a scale for the requests that name a weaker model; these are not all.
+
+    Raises:
+        ValueError: `autoguidance` of the options is not 1, and there is no weaker model.
+
+    Example:
+        >>> check_autoguidance({"autoguidance": 2.0}, has_weaker=True)
+    """
+    scale = options.get("autoguidance", 1.0)
+    if scale != 1 and not has_weaker:
+        raise errors.invalid(
+            "autoguidance",
+            f"{scale!r} without a weaker model",
+            "`weaker` beside it",
+            "name the model, or leave the scale out",
+        )
 
 
 def _check_part(argument: str, text: str, is_whole: object, expected: str) -> None:

@@ -11,7 +11,13 @@ import numpy as np
 from absl import logging
 
 from mmdiffusion_jax import errors, evaluation, experiment, files, sampling, training
-from mmdiffusion_jax.apps.requests import Request, check_decoder_guidance, parse_given, parse_parts
+from mmdiffusion_jax.apps.requests import (
+    Request,
+    check_autoguidance,
+    check_decoder_guidance,
+    parse_given,
+    parse_parts,
+)
 from mmdiffusion_jax.apps.shards import write_shards
 from mmdiffusion_jax.apps.train import load
 from mmdiffusion_jax.networks import MultiModalModel
@@ -53,13 +59,15 @@ def sample(
 
     Raises:
         ValueError: bad options, bad values of `given`, guidance by the head of a modality that is
-            not given, a workdir without a trained experiment, a trajectory where there is none; or
-            a folder that cannot be written to or has anything else in it. Nothing is written then.
+            not given, a weaker model without a scale of `autoguidance` or a scale without the
+            model, a workdir without a trained experiment, a trajectory where there is none; or a
+            folder that cannot be written to or has anything else in it. Nothing is written then.
     """
     workdir = str(files.to_path(workdir, "workdir"))
     folder = None if out is None else files.writable_folder(out, "out")
-    _, built, params = load(workdir, options, checkpoint)
     request = request or Request()
+    check_autoguidance(options, bool(request.weaker))
+    _, built, params = load(workdir, options, checkpoint)
     fixed, begin = parse_parts(request, built.model.modalities)
     parts: dict[str, Any] = {"fixed": fixed, "begin": begin}
     lengths = [len(part.values) for of_names in parts.values() for part in of_names.values()]

@@ -74,6 +74,8 @@ def update(
     record = _record(options, bundles, members)
     _check_record(workdir, record)
     splits = open_splits(config)
+    config = experiment.draw_scarce_last(config, built, splits.train)
+    built = experiment.build(config)
     monitor = evaluation.monitor(built, splits.validation, profile)
     with hold(workdir, config) as folder, report.live(folder) as written:
         monitor = dataclasses.replace(monitor, written=written)

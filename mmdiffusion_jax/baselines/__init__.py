@@ -17,6 +17,7 @@ from mmdiffusion_jax.baselines.separate.functions import SeparateFunctions, sepa
 from mmdiffusion_jax.baselines.separate.loss import separate_loss_terms
 from mmdiffusion_jax.baselines.separate.network import SeparateModel
 from mmdiffusion_jax.baselines.separate.sample import sample_separate
+from mmdiffusion_jax.baselines.separate.unused import leave_unused_out, unused_by_separate
 
 __all__ = [
     "ARMS",
@@ -30,6 +31,7 @@ __all__ = [
     "arms_table",
     "equal_steps",
     "hide_squares",
+    "leave_unused_out",
     "make_arm",
     "make_predictor",
     "make_variant",
@@ -40,4 +42,5 @@ __all__ = [
     "sample_separate",
     "separate_loss_terms",
     "separate_state",
+    "unused_by_separate",
 ]

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from mmdiffusion_jax import errors, ranges
+from mmdiffusion_jax.baselines.separate.unused import leave_unused_out
 
 _MASKED_IMAGE = "masked_image"
 _AUGMENTATION_RATE = 0.5
@@ -62,13 +64,18 @@ def single_augmented(config: ConfigDict) -> dict[str, ConfigDict]:
 
 
 def separate(config: ConfigDict) -> dict[str, ConfigDict]:
-    """One model of all modalities with separate diffusions, in noise and in time."""
+    """One model of all modalities with separate diffusions, in noise and in time.
+
+    What the config sets and these make no use of is left out, and the log names it.
+    """
     part = config.copy_and_resolve_references()
     part.formulation = "separate"
-    part.process.shares = ConfigDict()
-    part.process.variance = "posterior"
-    part.loss.kind = "simple"
-    return {"joint": _plainly_sampled(part)}
+    if left_out := leave_unused_out(part):
+        logging.info(
+            "The arm 'separate' leaves out %s, of which separate diffusions make no use.",
+            ", ".join(left_out),
+        )
+    return {"joint": part}
 
 
 ARMS: Mapping[str, Callable[[ConfigDict], dict[str, ConfigDict]]] = {

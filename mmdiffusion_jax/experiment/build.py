@@ -89,14 +89,22 @@ class Experiment:
             weaker: the experiment and the parameters of `sampling.autoguidance`.
 
         Raises:
-            ValueError: more steps than the schedule has, options that the formulation lacks, or a
-                weaker experiment with another process or other modalities.
+            ValueError: more steps than the schedule has, options that the formulation lacks, a
+                weaker experiment with another process or other modalities, or one whose guidance
+                has a scale of 1, at which it does nothing.
         """
         options.times_given_primary(self.process.schedule)
         formulation = self._formulation(dataclasses.replace(self.settings, sampling=options))
         if weaker is not None:
             other, params = weaker
             self._check_weaker(other)
+            if options.autoguidance == 1:
+                raise errors.invalid(
+                    "autoguidance",
+                    "1.0, no guidance, beside a weaker model",
+                    "another scale, above 1 to amplify the difference",
+                    "give one, such as 2.0, or leave `weaker` out",
+                )
             formulation = dataclasses.replace(formulation, weaker=other.model)
             return Generator(self.model, formulation.sample, options, self.process, params)
         prior = self.process if formulation.has_bound else None
@@ -176,7 +184,7 @@ class Experiment:
         """
         ours, theirs = (
             {
-                jax.tree_util.keystr(keys): (leaf.shape, str(leaf.dtype))
+                jax.tree_util.keystr(keys): f"{leaf.dtype}{list(leaf.shape)}"
                 for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
             }
             for tree in (self.param_shapes, params)

@@ -2,12 +2,12 @@
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from mmdiffusion_jax import baselines, errors, ranges, sampling
 from mmdiffusion_jax.experiment.formulation import Formulation, Shared
-from mmdiffusion_jax.experiment.sections import SamplingOptions
 from mmdiffusion_jax.experiment.settings import Settings
 from mmdiffusion_jax.modalities import MODALITIES
 from mmdiffusion_jax.networks import MultiModalModel
@@ -65,18 +65,12 @@ def _separate(
 
 
 def _check_separate(settings: Settings) -> None:
-    _require_plain("process.variance", settings.process.variance, "posterior")
-    _require_plain("process.shares", settings.process.shares, {})
-    _require_plain("loss.kind", settings.loss.kind, "simple")
-    options, plain = settings.sampling, SamplingOptions()
-    for name in ("guidance", "decoder_guidance", "estimate", "read", "read_noise", "corrections"):
-        _require_plain(f"sampling.{name}", getattr(options, name), getattr(plain, name))
-
-
-def _require_plain(path: str, value: Any, plain: Any) -> None:
-    if value != plain:
+    for path, accepted in baselines.unused_by_separate(settings.to_dict()).items():
         raise errors.invalid(
-            path, value, f"{plain!r} where modalities diffuse separately", "change it"
+            path,
+            operator.attrgetter(path)(settings),
+            f"{' or '.join(map(repr, accepted))} where modalities diffuse separately",
+            "change it",
         )
 
 

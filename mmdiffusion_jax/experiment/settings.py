@@ -21,6 +21,7 @@ from mmdiffusion_jax.experiment.sections import (
 from mmdiffusion_jax.experiment.sections.choices import Choice, complete, make
 from mmdiffusion_jax.experiment.sections.reading import check_whole_numbers, default_of, read, under
 from mmdiffusion_jax.modalities import MODALITIES, Modality
+from mmdiffusion_jax.model.believing import check_beliefs
 from mmdiffusion_jax.networks import DiT, UNet, UViT
 from mmdiffusion_jax.sampling import parse_order
 from mmdiffusion_jax.training import ShardingOptions, TrainingOptions
@@ -62,7 +63,8 @@ class Settings:
         evaluation: how much is evaluated.
 
     Raises:
-        ValueError: an unknown modality, or a value out of its range.
+        ValueError: an unknown modality, a value out of its range, or what `loss.believed` is drawn
+            from that no task knows.
     """
 
     seed: int = 0
@@ -130,6 +132,7 @@ class Settings:
             known = _known(tasks, kinds)
             for name in loss.believed:
                 ranges.check_one_of("believed", name, set(known) - {self.primary})
+            check_beliefs(loss.believed, model.parse_tasks(tasks, kinds), known)
         changes: dict[str, Any] = {"tasks": tasks}
         changes["dropout"] = {**dict.fromkeys(known, _DROPOUT), **loss.dropout}
         if known and loss.weighting == {"kind": "auto"} and self.process.target != "noise":

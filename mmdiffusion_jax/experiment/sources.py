@@ -1,7 +1,7 @@
 """The data of an experiment, checked against its modalities."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,7 +80,7 @@ def open_splits(config: ConfigDict, whole: bool = False) -> Splits:
         if split == "train":
             if section.held_out:
                 with under("config.data"):
-                    source, held_out = _hold_out(source, section.held_out)
+                    source, held_out = _hold_out(source, section.held_out, modalities)
             for name in section.portions:
                 ranges.check_one_of("config.data.portions", name, source.columns)
             with under("config.data"):
@@ -118,11 +118,14 @@ def mirror(
     return data.Mirrored(source, names)
 
 
-def _hold_out(source: data.Source, share: float) -> tuple[data.Source, data.Source]:
+def _hold_out(
+    source: data.Source, share: float, names: Iterable[str]
+) -> tuple[data.Source, data.Source]:
     """The examples that are trained on, and a share that is not; what is derived is drawn anew.
 
     Raises:
-        ValueError: a share that leaves either part empty.
+        ValueError: a share that leaves either part empty, or training without any example of one of
+            these modalities.
     """
     count = len(source)
     if not 0 < round(count * share) < count:
@@ -136,7 +139,16 @@ def _hold_out(source: data.Source, share: float) -> tuple[data.Source, data.Sour
     def part(index: int) -> data.Source:
         return data.beneath(source, lambda plain: data.split_off(plain, share, seed=0)[index])
 
-    return part(0), part(1)
+    rest, held_out = part(0), part(1)
+    for name in sorted(names):
+        if name in rest.columns and not len(data.rows_with(rest, [name], 1)):
+            raise errors.invalid(
+                "held_out",
+                share,
+                f"a share that leaves training an example with {name!r}",
+                "lower it",
+            )
+    return rest, held_out
 
 
 def _keep(source: data.Source, name: str, count: int, seed: int) -> data.Source:

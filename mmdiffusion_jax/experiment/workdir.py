@@ -1,6 +1,7 @@
 """The folder of an experiment, which keeps its config."""
 
 import contextlib
+import copy
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from absl import logging
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import errors, files
+from mmdiffusion_jax import baselines, errors, files
 from mmdiffusion_jax.experiment import contents
 from mmdiffusion_jax.experiment.contents import data_digests
 from mmdiffusion_jax.experiment.sections.choices import complete
@@ -224,7 +225,7 @@ def config_of(values: Mapping[str, Any]) -> ConfigDict:
         >>> config.latent, config.sampling.sampler.eta
         ((8, 8, 1), 0.5)
     """
-    values = dict(values)
+    values = dict(copy.deepcopy(values))
     section = dict(values.get("sampling", {}))
     # Earlier versions wrote this field of one sampler beside the samplers.
     if (eta := section.pop("eta", None)) is not None:
@@ -239,6 +240,9 @@ def config_of(values: Mapping[str, Any]) -> ConfigDict:
     if values.get("formulation", "shared") == "shared" and loss.get("kind", "simple") == "simple":
         loss.setdefault("tasks", {", ".join(sorted(values.get("modalities", {}))): 1.0})
     values["loss"] = loss
+    # Earlier versions took and kept what separate diffusions ignore.
+    if values.get("formulation") == "separate":
+        baselines.leave_unused_out(values)
     return ConfigDict(read_settings(values).to_dict())
 
 

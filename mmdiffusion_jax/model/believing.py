@@ -2,16 +2,57 @@
 
 import dataclasses
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import jax
 import jax.numpy as jnp
 
+from mmdiffusion_jax import errors
 from mmdiffusion_jax.model.absence import choose_rows
 from mmdiffusion_jax.model.calls import call_modality, draw, head_of
 from mmdiffusion_jax.model.diffusion import Diffusion
 from mmdiffusion_jax.model.roles import Role, Roles
+from mmdiffusion_jax.model.tasks import Task
 from mmdiffusion_jax.process.checks import expect_name
+
+
+def check_beliefs(believed: Collection[str], tasks: Iterable[Task], shows: Collection[str]) -> None:
+    """Checks that a belief is drawn from what the network is shown.
+
+    Where a task knows x_i, x̂_i is drawn from all else that the task names. The call that draws it
+    has no state, and so sees no more of these modalities than it is shown: of one that is never
+    shown x̂_i would be independent, and p(x_asked | x̂_i) be learned from pairs that say nothing.
+
+    Args:
+        believed: the names of what examples that lack it are to believe.
+        tasks: the tasks of training.
+        shows: the names of what the network is shown.
+
+    Raises:
+        ValueError: a believed name that a task knows beside a modality that is not shown.
+
+    Example:
+        >>> from mmdiffusion_jax.model import parse_tasks
+        >>> tasks = parse_tasks({"image | label": 1.0}, ["image", "label"])
+        >>> check_beliefs(["label"], tasks, shows=["image", "label"])
+        >>> check_beliefs(["label"], tasks, shows=["label"])
+        Traceback (most recent call last):
+        ValueError: `believed`: got 'label', which the task 'image | label' has drawn from 'image',
+        expected ...; add a task that shows it, such as 'label | image', or leave 'label' out.
+    """
+    for task in tasks:
+        for name in sorted(set(believed) & set(task.known) - set(task.asked)):
+            sources = sorted({*task.asked, *task.known} - {name})
+            if hidden := sorted(set(sources) - set(shows)):
+                raise errors.invalid(
+                    "believed",
+                    f"{name!r}, which the task {str(task)!r} has drawn from "
+                    f"{', '.join(map(repr, sources))}",
+                    f"that the network is shown {', '.join(map(repr, hidden))}, as a draw that "
+                    "does not see it is independent of it",
+                    f"add a task that shows it, such as {str(Task((name,), tuple(sources)))!r}, or "
+                    f"leave {name!r} out",
+                )
 
 
 def with_beliefs(
@@ -63,10 +104,13 @@ def _drawn(
 
 
 def _as_known(roles: Roles, name: str) -> Roles:
-    """The roles that know all that the task has but this modality, and carry nothing."""
+    """The roles that know all that the task has but this modality, and carry nothing.
+
+    What is asked for counts where no state carries it too, as in a task without one.
+    """
     values = {}
     for other in roles.values:
-        has = roles.carried(other) | roles.known(other) | roles.diffused(other)
+        has = roles.present(other) | roles.known(other)
         value = jnp.where(has, int(Role.PRESENT | Role.KNOWN), 0)
         values[other] = jnp.zeros_like(value) if other == name else value
     return dataclasses.replace(roles, values=values)

@@ -110,9 +110,13 @@ def encode(model: ModelFunctions, batch: Batch, roles: Roles) -> tuple[CleanStat
     expect("model", model, ModelFunctions)
     columns = {name: column(batch, name, model.modalities) for name in model.modalities}
     expect_roles(roles, model.modalities, columns[model.primary].shape[0])
+    # What is asked for without a state has its encoding too: beliefs are drawn from it.
     encodings = {
         name: encode_present(
-            model, name, x, roles.carried(name) | roles.known(name) | roles.diffused(name)
+            model,
+            name,
+            x,
+            roles.carried(name) | roles.known(name) | roles.diffused(name) | roles.present(name),
         )
         for name, x in columns.items()
     }

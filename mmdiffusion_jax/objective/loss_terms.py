@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mmdiffusion_jax.means import Mean, Scalar, Worst
+from mmdiffusion_jax.means import Mean, Scalar, Worst, join
 from mmdiffusion_jax.model import where_present
 
 
@@ -60,8 +60,8 @@ class LossTerms:
 
         Args:
             axis_name: of `shard_map` or `pmap`, where each device has a part of the batch. The
-                examples are then counted over all devices, so that the mean over the devices of
-                loss and scalars is that of the whole batch.
+                examples are then counted, and the worst one is sought, over all devices, so that
+                the mean over the devices of loss and scalars is that of the whole batch.
 
         Returns:
             The loss, a scalar, and scalars: `loss`, of each term its `Mean` by its name, and with
@@ -72,7 +72,11 @@ class LossTerms:
         scalars: dict[str, Scalar] = {"loss": loss, **means}
         if self.t is not None:
             index, score = self.worst()
-            scalars["worst_t"] = Worst(score, self.t[index].astype(jnp.float32))
+            worst = Worst(score, self.t[index].astype(jnp.float32))
+            if axis_name is not None:
+                everywhere = {"worst_t": jax.lax.all_gather(worst, axis_name)}
+                worst = join(everywhere)["worst_t"]
+            scalars["worst_t"] = worst
         return loss, scalars
 
     def means(self, axis_name: str | None = None) -> dict[str, Mean]:

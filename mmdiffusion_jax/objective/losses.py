@@ -1,6 +1,8 @@
 """Training losses: "simple", a weighted regression with the heads' likelihoods, and "bound"."""
 
 import dataclasses
+import functools
+import logging
 import math
 from collections.abc import Mapping
 
@@ -21,7 +23,7 @@ from mmdiffusion_jax.model import (
     training_roles,
 )
 from mmdiffusion_jax.model.batches import column
-from mmdiffusion_jax.model.believing import with_beliefs
+from mmdiffusion_jax.model.believing import check_beliefs, with_beliefs
 from mmdiffusion_jax.model.diffusion import expect_diffusion
 from mmdiffusion_jax.model.showing import shown_at_random
 from mmdiffusion_jax.model.tasks import Task
@@ -72,7 +74,8 @@ class LossOptions:
             them alone.
         believed: the names of what the network is shown as the model itself draws it from what an
             example has, where the example lacks it and its task knows it: p(image | label) then
-            learns from images without labels too. Such a draw costs a call without gradient.
+            learns from images without labels too. The model has to show all that the task names
+            besides, as the draw is made from that. It costs a call without gradient.
         shown_noise: {name: share} of the examples that know a modality in which the network is
             shown it at a noise level drawn from all; left out, it is shown without noise.
         timesteps: how t is drawn: "uniform", "antithetic" or "stratified".
@@ -170,6 +173,9 @@ def simple_loss(
     count only the examples where the modality is present; placeholders of the others, be they not a
     number, enter neither the loss nor its gradient.
 
+    Without tasks nothing is known and nothing is shown: a model that `shows` learns no conditional,
+    of which the log warns once. `simple_loss_terms`, which evaluations take, does not warn.
+
     Args:
         key: a typed key; splits into t, noise and dropout.
         diffusion: the process and the model.
@@ -189,8 +195,9 @@ def simple_loss(
 
     Raises:
         ValueError: bad masks, batches, scales or rates; a task that knows what the model does not
-            show, as no network could learn its conditional; `believed`, `shown_noise` or
-            `pure_noise` without tasks.
+            show, as no network could learn its conditional; `believed` of what is drawn from a
+            modality that the model does not show; `believed`, `shown_noise` or `pure_noise` without
+            tasks.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -210,7 +217,10 @@ def simple_loss(
         >>> float(scalars["x/squared_error"].count)
         3.0
     """
-    return simple_loss_terms(key, diffusion, batch, presence, options).reduce(axis_name)
+    terms = simple_loss_terms(key, diffusion, batch, presence, options)
+    if diffusion.model.shows and (options is None or options.tasks is None):
+        _warn_of_unread("simple_loss", tuple(diffusion.model.shows))
+    return terms.reduce(axis_name)
 
 
 def simple_loss_terms(
@@ -246,6 +256,7 @@ def simple_loss_terms(
     drop_key, draw_key = jax.random.split(key)
     tasks, believed = options.tasks, options.believed
     roles = training_roles(model, batch, presence, options.dropout, drop_key, tasks, believed)
+    check_beliefs(believed, parsed, model.shows)
     clean, roles = encode(model, batch, roles)
     belief_key = jax.random.fold_in(drop_key, 2 + len(model.modalities))
     roles = with_beliefs(belief_key, diffusion, roles, believed)
@@ -323,6 +334,19 @@ def _tasks_of(model: ModelFunctions, options: LossOptions) -> dict[Task, float]:
     return tasks
 
 
+@functools.cache
+def _warn_of_unread(loss: str, shows: tuple[str, ...]) -> None:
+    """Once, as a loss is called in every step, or traced several times."""
+    # Python's own log, as the losses need JAX alone.
+    logging.getLogger(__name__).warning(
+        "%s trains without tasks a model that shows %s: it is never shown anything in training, "
+        "and so cannot read what samples are given. Name tasks in LossOptions(tasks=…) of "
+        "`simple_loss`, such as those of `default_tasks`, or leave `shows` out.",
+        loss,
+        ", ".join(map(repr, shows)),
+    )
+
+
 def bound_loss(
     key: jax.Array,
     diffusion: Diffusion,
@@ -336,7 +360,7 @@ def bound_loss(
     All modalities are asked for together, nothing is known, and so the network is never shown
     anything, whatever the model `shows`. Samples and conditional bounds of such a model do show
     what is known, which it has not learned to read: train it by `simple_loss` with tasks, or leave
-    `shows` out of a model that is trained by this loss alone.
+    `shows` out of a model that is trained by this loss alone. The log warns of it once.
 
     Arguments and errors are those of `bound_estimate`. Returns the loss, a scalar, and scalars by
     name: `loss` and, in nats per example, a `Mean` for `bound/prior`, `bound/posterior`,
@@ -358,7 +382,10 @@ def bound_loss(
         >>> loss.shape, "bound/posterior" in scalars
         ((), True)
     """
-    return bound_loss_terms(key, diffusion, batch, presence, timesteps=timesteps).reduce()
+    terms = bound_loss_terms(key, diffusion, batch, presence, timesteps=timesteps)
+    if diffusion.model.shows:
+        _warn_of_unread("bound_loss", tuple(diffusion.model.shows))
+    return terms.reduce()
 
 
 def bound_loss_terms(

@@ -60,7 +60,7 @@ class Group:
 
 
 def groups_of_run(names: Sequence[str]) -> list[Group]:
-    """The charts of one run: figures of training and of the test split over each other first.
+    """The charts of one run: figures of training and of evaluations over each other first.
 
     Then come the others by the first part of their name, the norms of the gradients of each part
     of the network last.
@@ -69,7 +69,7 @@ def groups_of_run(names: Sequence[str]) -> list[Group]:
         >>> names = ["train/loss", "train/gradient_norm/a", "speed/x", "eval/loss", "train/b"]
         >>> for group in groups_of_run(names):
         ...     print(group.title, [chart.title for chart in group.charts])
-        Training and test split ['loss']
+        Training and evaluation ['loss']
         Training ['b']
         Speed and memory ['x']
         Gradient norms by part of the network (1) ['gradient_norm/a']
@@ -85,14 +85,14 @@ def groups_of_run(names: Sequence[str]) -> list[Group]:
     ]
     rest = [x for x in names if x.removeprefix(_TRAINING).removeprefix(_TEST) not in both]
     lines = {name: [Line("", name, _label(name))] for name in rest}
-    first = [Group("Training and test split", tuple(joint))] if joint else []
+    first = [Group("Training and evaluation", tuple(joint))] if joint else []
     return [*first, *_grouped(lines)]
 
 
 def _label(name: str) -> str:
-    """Whose figure it is, of a run: of training, of the test split, or of neither."""
+    """Whose figure it is, of a run: of training, of an evaluation, or of neither."""
     if name.startswith(_TEST):
-        return "test, averaged parameters"
+        return "evaluation, averaged parameters"
     return "training" if name.startswith(_TRAINING) else ""
 
 

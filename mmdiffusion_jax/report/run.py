@@ -96,7 +96,7 @@ class RunPage:
                 element("progress", max=num_steps, value=min(step, num_steps), aria_label="Steps")
             )
         tiles = [("step", f"{step:,} of {num_steps:,}" if known else f"{step:,}")]
-        for title, name in (("training loss", "train/loss"), ("test loss", "eval/loss")):
+        for title, name in (("training loss", "train/loss"), ("evaluation loss", "eval/loss")):
             if (value := self._curves.last(name)) is not None:
                 tiles.append((title, tables.number(value)))
         rate = self._curves.last("speed/steps_per_second")

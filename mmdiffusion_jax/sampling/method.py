@@ -63,9 +63,15 @@ class Method:
             by heart, and one that sees noise does not. Left out, it is shown without noise.
         read: the returned values: "most_likely" under the heads at the last t (or under the pooled
             heads), or a "draw" from the heads at the last t.
-        corrections: Langevin steps at each t after it is reached, z ← z + ½σ² s + σ ξ with the
-            score s = −ε̂ / σ of the guided estimate (Song & Ermon 2019); one call of the model
-            each.
+        corrections: Langevin steps at each t after it is reached (Song & Ermon 2019),
+            z ← z − δ σ ε̂(z + κ σ ξ) + sqrt(2δ) σ ξ, δ = ½, ξ ~ N(0, I), with ε̂ of the guided
+            estimate; one call of the model each. Without κ the variance would settle too high by
+            1 / (1 − δ/2), 4/3, where the data are points. κ = (sqrt(2δ) − sqrt(2δ − δ²)) / δ = 0.27
+            lets Gaussian data of any variance keep theirs to half a percent. Less noise,
+            sqrt(2δ − δ²) σ ξ and no κ, is right for points but loses a share δ/2 of the variance of
+            broad data. On N(0, 1), points and a mixture, at 20 states and 100, a δ of ¼ keeps the
+            variance no better, and moves half as far. Only the law at one t is kept: with few
+            states the steps between them have errors that corrections lessen, not remove.
 
     Raises:
         ValueError: an unknown name, or a value of another kind.

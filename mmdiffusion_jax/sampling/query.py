@@ -4,11 +4,12 @@ Guidance and thresholding are decorators of these, denoiser → denoiser.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from mmdiffusion_jax.model import (
     CleanState,
@@ -120,6 +121,35 @@ def plain_denoiser(query: Query, keys: jax.Array | None = None) -> Denoiser:
         return denoise(diffusion, t, z_t, roles, at_t)
 
     return estimate
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawingDenoiser:
+    """A denoiser whose encodings are draws, and which can be had with other draws.
+
+    Attributes:
+        denoiser: the one with draws of `keys`, as `make` makes it.
+        make: the denoiser with draws of these (batch,) typed keys.
+        keys: (batch,) typed keys.
+    """
+
+    denoiser: Denoiser
+    make: Callable[[jax.Array], Denoiser]
+    keys: jax.Array
+
+    def __call__(self, t: jax.Array, z_t: jax.Array, roles: Roles) -> NoisyState:
+        """The estimates of the parts of a state."""
+        return self.denoiser(t, z_t, roles)
+
+
+def redrawn(denoiser: Denoiser, number: ArrayLike) -> Denoiser:
+    """The denoiser with draws of its own for this number, where it draws: it itself elsewhere.
+
+    A denoiser draws by its keys and t alone, so that two calls at the same t would draw the same.
+    """
+    if not isinstance(denoiser, DrawingDenoiser):
+        return denoiser
+    return denoiser.make(jax.vmap(lambda key: jax.random.fold_in(key, number))(denoiser.keys))
 
 
 def with_given(denoiser: Denoiser, query: Query, moments: bool = False) -> Denoiser:

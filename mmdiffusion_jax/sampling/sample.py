@@ -47,8 +47,9 @@ def sample(
     Σ_t log p(x_i | z_t) / n, as in L2 of the bound, and steppers and decorators are not used.
 
     Warns where states begin in pure noise that the process has not at that t: where the weights of
-    a modality that is generated together with the primary leave more than 1 nat of it in z_T (L0),
-    and where `Method.times` begin at a signal-to-noise ratio that is above 0.01, far below T.
+    a modality that is generated together with the primary leave more than 1 nat of it in the state
+    at which `Method.times` begin (below T, and twice what the rule "bump" leaves at σ = 80), and
+    where they begin at a signal-to-noise ratio that is above 0.01, far below T.
 
     Args:
         key: a typed key, example k then uses `fold_in(key, k)`; or (num_samples,) typed keys, one

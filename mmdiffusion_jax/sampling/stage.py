@@ -29,7 +29,13 @@ from mmdiffusion_jax.sampling.method import Method
 from mmdiffusion_jax.sampling.order import Stage, parse_order
 from mmdiffusion_jax.sampling.plan import Plan, plan
 from mmdiffusion_jax.sampling.prior import warn_of_the_start
-from mmdiffusion_jax.sampling.query import Query, make_query, plain_denoiser, with_given
+from mmdiffusion_jax.sampling.query import (
+    DrawingDenoiser,
+    Query,
+    make_query,
+    plain_denoiser,
+    with_given,
+)
 
 Values = Mapping[str, jax.Array]
 
@@ -144,9 +150,7 @@ class Run:
         carried -= set(model.only_known)
         roles = query_roles(model.modalities, len(self.keys), given, carried, shown)
         roles = self._shown(query, roles)[0]
-        denoiser = self._denoiser(query)
-        if fixed is not None:
-            denoiser = with_fixed(denoiser, model, fixed, self.shape)
+        denoiser = self._denoiser(query, fixed)
         read_keys = self._read_keys()
 
         def read(t: jax.Array, z_t: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -182,15 +186,23 @@ class Run:
         last = {name: x[-1] for name, x in values.items()}
         return last, Trajectory(visited, states, clean, values)
 
-    def _denoiser(self, query: Query) -> Denoiser:
-        """The model's, guided, and with the given values of what states carry in their place."""
-        method = self.method
-        denoiser = plain_denoiser(query, self._draw_keys())
-        decorators = method.decorators
-        for decorate in [decoder_guidance()] if decorators is None else decorators:
-            denoiser = decorate(denoiser, query)
-            expect_callable("decorators", denoiser, "from a decorator")
-        return with_given(denoiser, query, moments=method.estimate == "moments")
+    def _denoiser(self, query: Query, fixed: Fixed | None) -> Denoiser:
+        """The model's, guided, and with what is given or fixed in the place of its estimates."""
+
+        def make(keys: jax.Array | None) -> Denoiser:
+            denoiser = plain_denoiser(query, keys)
+            decorators = self.method.decorators
+            for decorate in [decoder_guidance()] if decorators is None else decorators:
+                denoiser = decorate(denoiser, query)
+                expect_callable("decorators", denoiser, "from a decorator")
+            denoiser = with_given(denoiser, query, moments=self.method.estimate == "moments")
+            if fixed is None:
+                return denoiser
+            return with_fixed(denoiser, query.diffusion.model, fixed, self.shape)
+
+        keys = self._draw_keys()
+        denoiser = make(keys)
+        return denoiser if keys is None else DrawingDenoiser(denoiser, make, keys)
 
     def _shown(self, query: Query, roles: Roles) -> list[Roles]:
         """The roles with what is known to be shown, at each of its noise levels."""

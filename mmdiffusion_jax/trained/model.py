@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from mmdiffusion_jax import apps, data, errors, evaluation, experiment, objective, ranges, sampling
+from mmdiffusion_jax.apps.requests import check_autoguidance
 from mmdiffusion_jax.modalities import Modality
 from mmdiffusion_jax.trained.values import given_arrays, numbers
 
@@ -94,7 +95,7 @@ class Model:
             keep: {name: `mm.pure.Fixed(values, mask)`}, true where samples keep the values.
             begin: {name: `mm.pure.Noised(values, level)`}, from which samples begin in the place of
                 noise, at a level of noise in (0, 1].
-            weaker: the model of `autoguidance`.
+            weaker: the model of `autoguidance`, whose scale is then other than 1.
             **options: fields of `experiment.SamplingOptions` in place of the config's, such as
                 `sampler="ddim"`, `num_steps=20`, `guidance={"label": 1.5}`.
 
@@ -103,8 +104,9 @@ class Model:
             that are drawn "never" are left out.
 
         Raises:
-            ValueError: an unknown modality or option, a value of another shape, kind or range, or
-                nothing left to generate; nothing is drawn then.
+            ValueError: an unknown modality or option, a value of another shape, kind or range,
+                nothing left to generate, or `weaker` and a scale of `autoguidance` one without the
+                other; nothing is drawn then.
 
         Example:
             >>> import mmdiffusion_jax as mm
@@ -114,6 +116,7 @@ class Model:
             ((2, 8, 8, 1), dtype('uint8'), [3, 3])
         """
         apps.check_decoder_guidance(options, given or {})
+        check_autoguidance(options, weaker is not None)
         parts: list[Any] = [*(keep or {}).values(), *(begin or {}).values()]
         lengths = tuple(len(part.values) for part in parts)
         arrays, count = given_arrays(self.modalities, given or {}, num_samples, lengths)

@@ -62,6 +62,11 @@ class BestCheckpoint:
         if self._checkpoints is not None:
             self._checkpoints.poll()
 
+    def wait(self) -> None:
+        """Waits until the last save is done and sealed, as `Checkpoints.wait`."""
+        if self._checkpoints is not None:
+            self._checkpoints.wait()
+
     def offer(
         self, step: int, state: Any, figures: Mapping[str, float], position: Mapping[str, Any]
     ) -> None:

@@ -93,7 +93,13 @@ def train(
         ) as checkpoints,
         StopSignal() as stop,
     ):
-        restored = checkpoints.restore(state)
+        template = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+        )
+        if checkpoints.steps():
+            # What is restored takes its place; devices have none for both.
+            jax.tree.map(lambda x: x.delete(), state)
+        restored = checkpoints.restore(template)
         checkpoints.trim()  # what a process that was killed had no time to delete
         start, first_example = 0, 0
         pending: list[StepReport] = []
@@ -112,9 +118,10 @@ def train(
 
         def catch_up(writer: MetricWriter, best: BestCheckpoint) -> None:
             if lacks_evaluation:
-                figures = monitor.evaluate(on_this_process(state.ema))
-                writer.write(start, _prefixed("eval", figures))
+                figures = monitor.evaluate(on_this_process(averaged))
                 best.offer(start, state, figures, resumed)
+                best.wait()  # before the line by which the evaluation counts as there
+                writer.write(start, _prefixed("eval", figures))
             if lacks_picture:
                 _draw(writer, start, averaged, monitor.picture)
 
@@ -177,34 +184,40 @@ def train(
                 position: dict[str, Any] = {"next_example": first_example + taken}
                 if saving and pending:
                     position["unlogged"] = [x.to_json() for x in jax.device_get(pending)]
+                # A signal may leave little time: what is due is made up for on resuming.
+                hurried = stopping and index < options.num_steps
+                evaluating = _due(index, options.eval_every, options.num_steps) and not hurried
+                choosing = bool(state.averages) and index == options.num_steps
+                figures: Mapping[str, float] = {}
                 try:
-                    figures: Mapping[str, float] | None = None
-                    if state.averages and index == options.num_steps:
+                    if choosing:
                         position["average"], figures = _choose_average(
                             writer, index, state, monitor
                         )
-                    evaluating = _due(index, options.eval_every, options.num_steps)
-                    if evaluating:
-                        if figures is None:
-                            figures = monitor.evaluate(on_this_process(state.ema))
-                        writer.write(index, _prefixed("eval", figures))
-                        best.offer(index, state, figures, position)
+                    elif evaluating:
+                        figures = monitor.evaluate(on_this_process(state.ema))
                 except Exception:
-                    if saving and not (state.averages and index == options.num_steps):
+                    if saving and not choosing:
                         writer.flush()
+                        best.wait()
                         checkpoints.save(index, state, position)
                     raise
-                # After the evaluation, so that a run interrupted in it repeats it.
+                if evaluating:
+                    best.offer(index, state, figures, position)
+                    writer.write(index, _prefixed("eval", figures))
+                # After the evaluation, so that a run interrupted in it repeats it, and after the
+                # best checkpoint is there, which a run that goes on from here does not make again.
                 if saving:
                     writer.flush()
+                    best.wait()
                     checkpoints.save(index, state, position)
-                drawing = _due(index, options.sample_every, options.num_steps)
+                drawing = _due(index, options.sample_every, options.num_steps) and not hurried
                 if drawing:
                     _draw(writer, index, state.averaged(position), monitor.picture)
                 if monitor.written is not None and (saving or evaluating or drawing):
                     monitor.written(index)
                 watch.pause(time.monotonic() - paused)
-                if stopping and index < options.num_steps:
+                if hurried:
                     logging.warning("Stopped by a signal at step %d; run again to go on.", index)
                     break
             window.close()

@@ -29,7 +29,8 @@ class TrainingOptions:
             held-out examples is lowest.
         max_skipped: the run ends when so many steps in a row were left out as not finite.
         log_every: metrics are averaged over this interval and written.
-        eval_every: evaluation on the test split, and after the last step.
+        eval_every: evaluation on the test split, or what `data.held_out` holds out of training, and
+            after the last step.
         sample_every: a picture of samples, and after the last step.
         checkpoint_every: a checkpoint; the last step always has one, 0 or not.
         keep: how many of the newest checkpoints stay.

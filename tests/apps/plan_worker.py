@@ -17,6 +17,7 @@ CASES = (
     ("dit", TWO_BY_FOUR),
     ("unet", TWO_BY_FOUR),
     ("uvit", TWO_BY_FOUR),
+    ("dit", {**TWO_BY_FOUR, "accumulate": 4}),
     *(("dit", mesh) for mesh in ({"data": 1}, {"data": 2}, {"data": 4}, {"data": 8}, {"fsdp": 8})),
     ("unet", {"data": 8}),
     ("uvit", {"data": 8}),
@@ -40,8 +41,10 @@ def main(numbers):
         config = config_of(name)
         config.training.batch_size = 256
         config.sharding.min_size = 64
-        config.sharding.update(options)
-        devices = math.prod(options.values())
+        mesh_of = {axis: size for axis, size in options.items() if axis != "accumulate"}
+        config.training.accumulate = options.get("accumulate", 1)
+        config.sharding.update(mesh_of)
+        devices = math.prod(mesh_of.values())
         planned = apps.plan(config, devices)
         built = experiment.build(config)
         mesh = training.make_mesh(built.sharding, jax.devices()[:devices])

@@ -63,6 +63,8 @@ def test_no_label_is_present(files):
     [
         ({"path": "missing.npz"}, r"missing\.npz"),
         ({"test": "missing.npz"}, r"missing\.npz"),
+        ({"size": (8, 8)}, r"`size`: got \(8, 8\), expected nothing beside an \.npz file"),
+        ({"folder": "data"}, "`path`: got data, expected nothing beside an .npz file"),
         ({"test": "large.npz"}, r"`test`: got 'image' of shape \(n, \*\(9, 8\)\), expected"),
         ({"out": "features.npz"}, r"`out`: got '.*features\.npz', expected a file \*\.safe"),
         ({"out": "missing/features.safetensors"}, "folder that exists"),

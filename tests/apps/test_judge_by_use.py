@@ -1,6 +1,7 @@
 """Generated pairs as training data, on the finished run of the launch scripts' tests."""
 
 import json
+import shutil
 import sys
 
 import jax
@@ -82,6 +83,28 @@ def test_more_pairs_than_there_are_real_ones_and_what_training_lacks(finished, t
     (tmp_path / "w" / "config.json").write_text(json.dumps(values))
     table = judge(tmp_path / "w", tmp_path / "out", num_pairs=9, num_seeds=1)
     assert "| figure | generated (9) | real (5) | both (14) |" in table
+
+
+def test_predictors_are_trained_on_all_of_their_pairs(finished, tmp_path, monkeypatch):
+    """Also where the model of the pairs had held examples out of training."""
+    workdir = tmp_path / "w"
+    shutil.copytree(finished, workdir)
+    values = json.loads((workdir / "config.json").read_text())
+    values["data"]["held_out"] = 0.25
+    values["training"]["best_metric"] = "loss"
+    (workdir / "config.json").write_text(json.dumps(values))
+    configs = []
+
+    def look(config, folder):
+        configs.append(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MODULE, "train_to_the_end", look)
+    with pytest.raises(KeyboardInterrupt):
+        judge(workdir, tmp_path / "out")
+    splits = experiment.open_splits(configs[0])
+    assert len(splits.train) == 12
+    assert configs[0].training.best_metric == ""
 
 
 def test_a_predictor_has_the_rest_of_the_config(finished):

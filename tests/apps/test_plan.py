@@ -11,13 +11,17 @@ from tests.apps.small import launch, run_python
 
 @pytest.mark.long
 def test_a_plan_is_what_the_compiler_makes_of_it():
-    done = run_python("tests/apps/plan_worker.py", 0, 1, 2, devices=8)
+    done = run_python("tests/apps/plan_worker.py", 0, 1, 2, 3, devices=8)
     assert done.returncode == 0, done.stderr
     for record in json.loads(done.stdout):
         name = record["case"]
-        for key, tolerance in (("flops", 0.05), ("arguments", 0.03), ("sent", 0.05)):
+        in_parts = "accumulate" in name  # of a loop the compiler counts one pass
+        tolerances = {"arguments": 0.03, "sent": 0.05} | ({} if in_parts else {"flops": 0.05})
+        for key, tolerance in tolerances.items():
             planned, compiled = record[key]
             assert abs(planned - compiled) <= tolerance * compiled, (name, key, planned, compiled)
+        if in_parts:
+            continue
         planned, compiled = record["temporary"]
         # Of a small U-Net's results between convolutions a compiler keeps few.
         most = 3.0 if name.startswith("unet") else 2.5
@@ -46,6 +50,8 @@ def test_a_plan_is_printed_for_devices_that_are_not_there():
     ("arguments", "words"),
     [
         (("--devices=6", "--config.sharding.fsdp=4"), "`devices`: got 6, expected a multiple"),
+        (("--peak=1e12",), "--peak without --bandwidth says nothing"),
+        (("--hosts=4",), "--hosts without --store_bandwidth says nothing"),
         (("--devices=7",), "`config.training.batch_size`: got 64, expected a multiple of 7"),
     ],
 )

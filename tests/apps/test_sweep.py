@@ -70,8 +70,10 @@ def write_config(tmp_path):
     return write
 
 
-def finish(a_run, step, **metrics):
+def finish(a_run, step, evaluated=True, **metrics):
     """What a run leaves behind that has reached this step."""
+    if evaluated:
+        metrics = {"eval/loss": 1.0, **metrics}
     (a_run.workdir / "checkpoints" / str(step)).mkdir(parents=True)
     lines = [{"step": step, "train/loss": 2.0}, {"step": step, **metrics}]
     text = "".join(json.dumps(line) + "\n" for line in lines)
@@ -184,6 +186,15 @@ def test_bad_files_and_flags(tmp_path, write_config):
         apps.expand_sweep(config, str(tmp_path), ["--config.seed=1"])
 
 
+def test_options_of_a_cluster_without_the_cluster(tmp_path):
+    done = launch(
+        "sweep", "--config=configs/smoke.py", f"--workdir={tmp_path / 'w'}", "--sbatch=--time=1"
+    )
+    assert done.returncode == 1
+    assert "--sbatch without --slurm or --submit says nothing" in done.stderr
+    assert not (tmp_path / "w").exists()
+
+
 def test_another_experiment_under_the_same_name_is_refused(tmp_path, write_config):
     config = write_config(SEEDS)
     third = apps.expand_sweep(config, str(tmp_path))[2]
@@ -228,6 +239,21 @@ def test_what_is_done_is_not_trained_again(tmp_path, write_config, train):
     assert apps.train_sweep(runs, train) == 0
     assert starts(tmp_path) == wanted
     assert apps.sweep_commands(runs, train) == []
+
+
+def test_a_run_whose_last_evaluation_failed_is_not_done(tmp_path, write_config, train):
+    """Its checkpoint is there, and the evaluation is made up for when it is started again."""
+    runs = apps.expand_sweep(write_config("[{'seed': k} for k in range(3)]"), str(tmp_path))
+    finish(runs[0], 100)
+    finish(runs[1], 100, evaluated=False)
+    finish(runs[2], 100)
+    (runs[2].workdir / "exit_code").write_text("1")
+    states = states_of(apps.collect_sweep(runs, str(tmp_path)), tmp_path)
+    assert [states[run.name] for run in runs] == [
+        "done", "step 100, to be evaluated", "failed with exit code 1"
+    ]  # fmt: skip
+    assert apps.train_sweep(runs, train, max_parallel=1) == 0
+    assert starts(tmp_path) == [" ".join(run.arguments) for run in runs[1:]]
 
 
 def test_a_failed_run_stops_no_other(tmp_path, write_config, train):

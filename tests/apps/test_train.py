@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import experiment, training
+from mmdiffusion_jax import apps, experiment, training
 from tests.apps.small import SMALL, launch
 
 
@@ -80,3 +80,16 @@ def test_a_run_from_before_an_option_has_its_default(finished, tmp_path):
     config = experiment.read_config(tmp_path)
     assert config.sampling.grid == experiment.default_config().sampling.grid
     assert experiment.build(config).evaluation.num_scored > 0
+
+
+def test_parameters_are_read_without_the_rest_of_the_state(finished, monkeypatch):
+    """A device need not have room for what training holds beside them."""
+    *_, (_, ema, _) = restored(finished)
+
+    def refuse(*arguments):
+        raise AssertionError("the whole state is read")
+
+    monkeypatch.setattr(training.Checkpoints, "restore", refuse)
+    _, _, params = apps.load(str(finished))
+    chex.assert_trees_all_equal(jax.device_get(params), ema)
+    assert {x.sharding.device_set.pop() for x in jax.tree.leaves(params)} == {jax.devices()[0]}

@@ -7,8 +7,9 @@ import sys
 import chex
 import jax
 import pytest
+from ml_collections import ConfigDict
 
-from mmdiffusion_jax import apps, graceful
+from mmdiffusion_jax import apps, experiment, graceful
 from mmdiffusion_jax.experiment import contents
 from tests.apps.small import SMALL, launch
 from tests.graceful.small import built_with
@@ -143,3 +144,11 @@ def test_bad_requests(finished, updated, tmp_path):
     with pytest.raises(ValueError, match=r"`workdir`: got a damaged .*update.json"):
         apps.freeze(str(harmed))
     assert not (tmp_path / "w").exists()
+
+
+def test_what_is_scarce_is_drawn_last_as_in_training(updated, finished, tmp_path, monkeypatch):
+    config = config_of(updated)
+    config.data.kept = ConfigDict({"label": 20})
+    monkeypatch.setattr(graceful, "update", lambda *arguments: None)
+    apps.update(config, str(tmp_path / "w"), [str(finished)])
+    assert experiment.read_config(tmp_path / "w").sampling.unknown == "absent"

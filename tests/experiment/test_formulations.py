@@ -1,12 +1,14 @@
 """Each formulation trains two steps, draws what it can, and refuses what it cannot."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from ml_collections import ConfigDict
 
 from configs import smoke
 from mmdiffusion_jax import baselines, experiment, sampling
@@ -183,6 +185,7 @@ def test_augmented_examples_are_told_apart():
         ("predict", "predict.given", ("imge",), "`config.predict.given`: got 'imge'"),
         ("separate", "process.variance", "learned", "'posterior' where modalities diffuse"),
         ("separate", "loss.kind", "bound", "'simple' where modalities diffuse"),
+        ("separate", "augmentation.rate", 0.5, "`config.augmentation.rate`: got 0.5, .*0.0 where"),
         ("shared", "augmentation.rate", 1.5, "`config.augmentation.rate`: got 1.5"),
     ],
 )
@@ -248,3 +251,80 @@ def test_what_separate_states_cannot_do():
     instance = experiment.build(config_of("separate"))
     with pytest.raises(ValueError, match=r"`sampling.guidance`: got .* diffuse separately"):
         instance.generator(SamplingOptions(guidance={"label": 2.0}))
+
+
+IGNORED = {
+    "loss.timesteps": "stratified",
+    "loss.logit_normal": (0.0, 1.0),
+    "loss.dropout": {"label": 0.3},
+    "loss.pure_noise": 0.5,
+    "loss.shown_noise": {"label": 0.5},
+    "loss.believed": ("label",),
+    "sampling.threshold": "dynamic",
+    "sampling.autoguidance": 3.0,
+    "sampling.order": ("label", "image"),
+    "sampling.unknown": "estimated",
+    "sampling.shown_levels": {"label": (0.5,)},
+    "sampling.estimate": "draw",
+    "sampling.read": "draw",
+    "sampling.corrections": 2,
+    "primary_as_state": True,
+}
+
+
+def with_value(config, path, value):
+    *outer, key = path.split(".")
+    section = config
+    for name in outer:
+        section = section[name]
+    section[key] = value
+    return config
+
+
+@pytest.mark.parametrize("path", IGNORED)
+def test_separate_states_refuse_what_they_ignore_and_their_arm_leaves_it_out(path, caplog):
+    config = with_value(config_of("separate"), path, IGNORED[path])
+    words = rf"`config.{path}`: got .*, expected .* where modalities diffuse separately; change it"
+    with pytest.raises(ValueError, match=words):
+        experiment.check_config(config)
+    with caplog.at_level("INFO", "absl"):
+        want = baselines.make_arm(config_of("shared"), "separate")["joint"]
+        assert not caplog.text
+        shared = with_value(config_of("shared"), path, IGNORED[path])
+        part = baselines.make_arm(shared, "separate")["joint"]
+    assert caplog.text.count(f"The arm 'separate' leaves out {path}, of which") == 1
+    settings = experiment.check_config(part)
+    if path == "sampling.threshold":
+        # As near as they come, and what they have always made of it.
+        assert settings.sampling.threshold == "static"
+        want.sampling.threshold = "static"
+    assert settings == experiment.check_config(want)
+
+
+def test_separate_states_take_what_they_can_and_rates_of_zero():
+    for threshold in ("auto", "none", "static"):
+        config = with_value(config_of("separate"), "sampling.threshold", threshold)
+        limit = experiment.build(config).formulation.limit
+        assert limit == (None if threshold == "none" else 1.0)
+    config = config_of("separate")
+    config.loss.dropout = config.loss.shown_noise = {"label": 0.0}
+    config.loss.weighting, config.loss.scales = "p2", {"label": 0.2}
+    experiment.check_config(config)
+
+
+def test_a_config_from_a_file_leaves_out_the_same():
+    """Files have lists in place of tuples."""
+    values = json.loads(json.dumps(experiment.read_settings(config_of("shared")).to_dict()))
+    values["loss"] |= {"tasks": {}, "dropout": {"label": 0.2}, "logit_normal": [0.0, 1.0]}
+    left_out = baselines.leave_unused_out(values)
+    assert left_out == ["loss.dropout", "loss.logit_normal"]
+    assert not baselines.unused_by_separate(values)
+    experiment.check_config(ConfigDict({**values, "formulation": "separate"}))
+
+
+def test_a_stored_config_of_separate_states_that_kept_what_they_ignore_is_read():
+    values = config_of("separate").to_dict()
+    plain = experiment.config_of(values)
+    values["loss"]["dropout"] = {"label": 0.2}
+    assert experiment.config_of(values) == plain
+    assert values["loss"]["dropout"] == {"label": 0.2}

@@ -82,6 +82,17 @@ def test_a_share_that_leaves_nothing(config, share):
         experiment.open_splits(config)
 
 
+def test_a_share_that_leaves_training_without_a_modality(config):
+    config.data.held_out = 0.5
+    kept = values_of(experiment.open_splits(config).train)
+    values = np.arange(NUM)
+    images = np.tile(values.astype(np.uint8)[:, None, None, None], (1, 8, 8, 1))
+    present = values == next(x for x in values if x not in kept)
+    np.savez(config.data.train, image=images, label=values % 10, label_present=present)
+    with pytest.raises(ValueError, match=r"`config\.data\.held_out`: got 0\.5, .* with 'label'"):
+        experiment.open_splits(config)
+
+
 def test_a_share_of_all(config):
     config.data.held_out = 1.0
     with pytest.raises(ValueError, match=r"`config\.data\.held_out`: got 1"):

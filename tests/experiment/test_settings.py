@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs import smoke
+from configs import digits, image_segmentation, smoke
 from mmdiffusion_jax import apps, experiment, objective, process
 
 
@@ -107,3 +107,38 @@ def test_a_weighting_has_its_parameters():
     weighting = experiment.read_settings(config).loss.make_weighting()
     snr = np.array([0.5, 2.0, 8.0], np.float32)
     np.testing.assert_allclose(weighting(snr), objective.min_snr_weighting(2.0)(snr))
+
+
+def believing(tasks):
+    config = smoke.get_config()
+    config.loss.tasks, config.loss.believed = tasks, ("label",)
+    return config
+
+
+def test_what_is_believed_is_drawn_from_what_tasks_know():
+    tasks = {"image, label": 0.5, "image | label": 0.5}
+    words = (
+        r"`config\.loss\.believed`: got 'label', which the task 'image \| label' has drawn from "
+        r"'image', .*; add a task that shows it, such as 'label \| image', or leave 'label' out"
+    )
+    with pytest.raises(ValueError, match=words):
+        experiment.read_settings(believing(tasks))
+    for other in ("label | image", "image | image"):
+        settings = experiment.read_settings(believing({**tasks, other: 0.5}))
+        assert settings.shows == ("image", "label")
+    # Neither are tasks that no example draws.
+    with pytest.raises(ValueError, match=r"`config\.loss\.believed`"):
+        experiment.read_settings(believing({**tasks, "label | image": 0.0}))
+    # The default tasks show everything.
+    assert experiment.read_settings(believing({})).loss.believed == ("label",)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [digits.get_config("few_labels"), image_segmentation.get_config("few")],
+    ids=["digits", "image_segmentation"],
+)
+def test_configs_that_believe(config):
+    settings = experiment.build(config).settings
+    assert settings.loss.believed
+    assert {settings.primary, *settings.loss.believed} <= set(settings.shows)

@@ -58,6 +58,43 @@ def test_a_belief_is_a_draw_from_what_the_example_has():
     assert not shown.asked("x0").any()
 
 
+def test_a_belief_sees_what_is_asked_for_without_a_state():
+    """x̂_0 ~ p(x_0 | x_1): the task has no state that could carry x_1."""
+    functions, _, roles = roles_of({"x1 | x0": 1.0}, ("x0",))
+    assert not roles.carries_any().any()
+    shown = with_beliefs(jax.random.key(1), WORLD.diffusion(functions), roles, ("x0",))
+    codes = np.asarray(shown.encodings["x0"]) @ np.linalg.inv(WORLD.codes["x0"]).T
+    mean, left = law_of(BATCH, "x0", ["x1"])
+    white = np.linalg.solve(np.linalg.cholesky(left), (codes - mean)[LACKING].T)
+    assert min(stats.kstest(row, "norm").pvalue for row in white) > 0.001
+
+
+@pytest.mark.parametrize(
+    ("task", "shows", "drawn_from", "mend"),
+    [
+        ("p | x0", ("x0",), "'p'", "'x0 | p'"),
+        ("p, x1 | x0", ("p", "x0"), "'p', 'x1'", "'x0 | p, x1'"),
+        ("p | x0, x1", ("x0", "x1"), "'p', 'x1'", "'x0 | p, x1'"),
+        ("x1 | x0", ("p", "x0"), "'x1'", "'x0 | x1'"),
+    ],
+)
+def test_a_belief_is_drawn_from_what_is_shown(task, shows, drawn_from, mend):
+    """Else it would be independent of what p(asked | x0) is to be learned from."""
+
+    def loss(shows, **options):
+        diffusion = WORLD.diffusion(dataclasses.replace(WORLD.model(), shows=shows))
+        options = objective.LossOptions(tasks={task: 1.0, "p, x0": 1.0}, **options)
+        return objective.simple_loss(
+            jax.random.key(0), diffusion, BATCH, {"x0": ~LACKING}, options
+        )[0]  # fmt: skip
+
+    words = f"`believed`: got 'x0', which the task '{task}' has drawn from {drawn_from}, .*{mend}"
+    with pytest.raises(ValueError, match=words.replace("|", r"\|")):
+        loss(shows, believed=("x0",))
+    assert jnp.isfinite(loss(shows))
+    assert jnp.isfinite(loss(WORLD.everyone, believed=("x0",)))
+
+
 def test_nothing_is_believed_unless_it_is_named():
     _, _, roles = roles_of({"p | x0, x1": 1.0})
     assert not roles.believed("x0").any()

@@ -53,12 +53,28 @@ def main():
     for name, value in truth.items():
         np.testing.assert_allclose(metrics[name].value, value, rtol=1e-4)
         np.testing.assert_allclose(replica_metrics[name].value, [value] * DEVICES, rtol=1e-4)
+    # The t of the worst example of all, not a mean of those of the parts.
+    worst = [
+        part_loss(1.1, jax.random.fold_in(key, i),
+                  {n: x[i * EACH : (i + 1) * EACH] for n, x in batch.items()})[1]["worst_t"]
+        for i in range(DEVICES)
+    ]  # fmt: skip
+    of_all = max(worst, key=lambda each: float(each.score))
+    assert abs(float(of_all.value) - np.mean([float(each.value) for each in worst])) > 0.1
+    for place in (metrics["worst_t"], *_of_replicas(replica_metrics["worst_t"])):
+        assert float(place) == float(of_all)
+        np.testing.assert_allclose(place.score, of_all.score, rtol=1e-4)
     # A mean of the parts' means would be something else.
     assert abs(float(truth["x0/loss"]) - np.mean([
         part_loss(1.1, jax.random.fold_in(key, i),
                   {n: x[i * EACH : (i + 1) * EACH] for n, x in batch.items()})[1]["x0/loss"].value
         for i in range(DEVICES)
     ])) > 1e-3  # fmt: skip
+
+
+def _of_replicas(stacked):
+    """The scalars of each device."""
+    return [jax.tree.map(lambda x, place=place: x[place], stacked) for place in range(DEVICES)]
 
 
 if __name__ == "__main__":

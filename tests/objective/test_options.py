@@ -1,11 +1,14 @@
 """Options of the training loss without an effect, or with another than meant, are refused."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mmdiffusion_jax import model, objective
+from mmdiffusion_jax.objective import losses
 from tests import plain_model
 from tests.shown_world import ShownWorld
 
@@ -63,6 +66,33 @@ def test_without_tasks_nothing_is_known(options, words):
     with pytest.raises(ValueError, match=words):
         loss(WORLD.model(), **options)
     assert jnp.isfinite(loss(WORLD.model(), tasks={"p | x0": 1.0}, **options))
+
+
+@pytest.mark.parametrize("name", ["simple_loss", "bound_loss"])
+def test_a_model_that_shows_and_is_never_shown_anything_is_warned_of_once(name, caplog):
+    """Its samples show what is given, which no step of such a training has taught it to read."""
+    losses._warn_of_unread.cache_clear()
+    shown, blind = WORLD.model(), dataclasses.replace(WORLD.model(), shows=())
+    tasks = objective.LossOptions(tasks={"p | x0": 1.0})
+
+    def calls(functions, *options):
+        loss, diffusion = getattr(objective, name), WORLD.diffusion(functions)
+        for key in jax.random.split(KEY, 3):
+            jax.jit(lambda key: loss(key, diffusion, BATCH, None, *options)[0])(key)
+            loss(key, diffusion, BATCH, None, *options)
+
+    calls(blind)
+    getattr(objective, f"{name}_terms")(KEY, WORLD.diffusion(shown), BATCH)
+    if name == "simple_loss":
+        calls(shown, tasks)
+    assert not caplog.text
+    calls(shown)
+    if name == "simple_loss":
+        calls(shown, objective.LossOptions(dropout={"x0": 0.1}))
+    (only,) = [record.getMessage() for record in caplog.records]
+    assert only.startswith(f"{name} trains without tasks a model that shows 'p', 'x0'")
+    assert "LossOptions(tasks=…)" in only
+    assert "`default_tasks`" in only
 
 
 def test_one_modality_has_no_tasks():

@@ -99,6 +99,45 @@ def test_decoder_at_scale_one_is_bayes_rule(count, carried):
     np.testing.assert_array_equal(got.clean.encodings["x0"], carried * query.encodings["x0"])
 
 
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
+@pytest.mark.parametrize("weight", [0.7, 0.0])
+def test_classifier_free_after_the_head_amplifies_bayes_rule(scale, weight):
+    """Scale 0 is the estimate without the label, 1 Bayes' rule; also where the drift is nothing."""
+    world, z_t = MixtureWorld(STEPS, weight=weight, probabilities=(0.5, 0.3, 0.2)), states()
+    labels = np.arange(len(TIMES)) % 3
+    query, denoiser = query_of(world, label=jnp.asarray(labels))
+    for decorate in (
+        sampling.decoder_guidance(),
+        sampling.classifier_free_guidance("label", scale),
+    ):
+        denoiser = decorate(denoiser, query)
+    got = denoiser(TIMES, z_t, roles_of(query, label=1))
+    t = np.asarray(TIMES)
+    bar, noise = (
+        np.asarray(table)[t][:, None] for table in (world.schedule.alpha_bar,
+        world.schedule.noise_variance)
+    )  # fmt: skip
+    drift = np.asarray(world.process.weights.marginal["label"])[t][:, None] * TABLE[labels]
+    centre = CENTRES[labels]
+    gain = np.sqrt(bar) * SPREAD**2 / (bar * SPREAD**2 + noise)
+    with_label = centre + gain * (z_t - drift - np.sqrt(bar) * centre)
+    without, _ = clean_of_clusters(world, z_t - drift, 0)
+    want = without + scale * (with_label - without)
+    np.testing.assert_allclose(got.clean.z_0, want, rtol=1e-6, atol=1e-9)
+
+
+def test_the_head_after_classifier_free_adds_its_term_as_it_is():
+    world, z_t = MixtureWorld(STEPS, probabilities=(0.5, 0.3, 0.2)), states()
+    query, plain = query_of(world, label=jnp.arange(len(TIMES)) % 3)
+    roles, by_head = roles_of(query, label=1), sampling.decoder_guidance()
+    amplified = sampling.classifier_free_guidance("label", 2.5)(plain, query)
+    plain_z_0, z_0, guided, both = (
+        denoiser(TIMES, z_t, roles).clean.z_0
+        for denoiser in (plain, amplified, by_head(plain, query), by_head(amplified, query))
+    )
+    np.testing.assert_allclose(both - z_0, guided - plain_z_0, rtol=1e-6, atol=1e-9)
+
+
 def read_all(**options):
     """ẑ_0 without guidance, and with either kind of it."""
     query, plain = query_of(LinearWorld(2, STEPS), x0=states(1), x1=states(2))

@@ -72,6 +72,43 @@ def test_it_is_said_once():
     assert len(caught) == 1
 
 
+def test_weights_that_leave_much_where_the_grid_begins():
+    """They fall to 0 at T alone; the warning names the t from which nothing of them is left."""
+    table = np.full(101, 2.0)
+    table[[0, 99, 100]] = 0
+    weights = process.modality_weights(SCHEDULE, {"y": table}, given="marginal")
+    whole = Diffusion(process.Process(SCHEDULE, weights), plain_model.shared())
+    (text,) = said(None, sampling.Method("ddim", [98, 50, 1]), whole)
+    assert "The weights of 'y' leave about 4.0 nats in the state at t = 98 of 100" in text
+    assert "where `times` begin" in text
+    assert text.endswith("Begin at t = 99.")
+    for first in (99, 100):
+        assert said(None, sampling.Method("ddim", [first, 50, 1]), whole) == []
+
+
+def test_weights_that_leave_as_much_at_the_end_have_no_better_beginning():
+    whole = diffusion(process.Constant(2.0))
+    (text,) = said(None, sampling.Method("ddim", [99, 50, 1]), whole)
+    assert "4.0 nats in the last state (L0), and 4.0 at t = 99 of 100, where `times`" in text
+    assert "fall to 0 at t = T" in text
+
+
+@pytest.mark.parametrize("name", ["karras", "log_snr"])
+def test_a_bump_in_many_dimensions_may_begin_where_the_grids_do(name):
+    """They neglect 1/80 of the signal, and as much of what drives; twice of it is told."""
+    shape, grid = (2, 64 * 64 * 3), sampling.GRIDS[name](SCHEDULE, 5)
+    for scale, count in ((1.0, 0), (2.0, 1)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            sampling.sample(
+                jax.random.key(0),
+                diffusion(process.Bump(scale)),
+                shape,
+                method=sampling.Method("ddim", grid),
+            )
+        assert len(caught) == count
+
+
 @pytest.mark.parametrize("times", [[50, 20, 1], [93, 1], [1]])
 def test_a_grid_that_begins_where_much_is_left(times):
     whole, method = diffusion("bump"), sampling.Method("ddim", times)

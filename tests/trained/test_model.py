@@ -195,6 +195,9 @@ def test_it_computes_on_the_device_that_is_asked_for(finished):
         (lambda m: m.sample(0), "`num_samples`: got 0"),
         (lambda m: m.sample(2, num_step=3), "did you mean 'num_steps'"),
         (lambda m: m.sample(2, decoder_guidance={"label": 1.0}), "`decoder_guidance`: got 'label'"),
+        (lambda m: m.sample(2, weaker=m), "`autoguidance`: got 1.0, no guidance, beside a weaker"),
+        (lambda m: m.sample(2, weaker=m, autoguidance=1.0), "`autoguidance`: got 1.0, no guidance"),
+        (lambda m: m.sample(2, autoguidance=2.0), "`autoguidance`: got 2.0 without a weaker model"),
         (lambda m: m.sample(7, given=examples()), "`given`: got all of"),
         (lambda m: m.bound({"image": examples()["image"]}), "`batch`: got nothing for 'label'"),
         (lambda m: m.bound(examples(), given="label"), r"`given`: got 'label', expected a list"),
@@ -210,6 +213,27 @@ def test_it_computes_on_the_device_that_is_asked_for(finished):
 def test_bad_input_is_one_clear_error(model, call, words):
     with pytest.raises(ValueError, match=words):
         call(model)
+
+
+def test_a_command_whose_weaker_model_or_scale_is_alone(finished, tmp_path):
+    out = tmp_path / "out"
+    request = apps.Request(2, weaker=str(finished))
+    with pytest.raises(ValueError, match=r"`autoguidance`: got 1\.0, no guidance, beside a weaker"):
+        apps.sample(str(finished), str(out), request)
+    with pytest.raises(ValueError, match=r"`autoguidance`: got 2\.0 without a weaker model"):
+        apps.sample(str(finished), str(out), apps.Request(2), autoguidance=2.0)
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_the_scale_of_a_config_waits_for_a_request_with_a_weaker_model():
+    config = experiment.read_config_file("smoke")
+    plain = mm.untrained(config)
+    config.sampling.autoguidance = 2.0
+    scaled = mm.untrained(config)
+    assert_same(scaled.sample(2, num_steps=2), plain.sample(2, num_steps=2))
+    assert len(scaled.sample(2, weaker=plain, num_steps=2)["image"]) == 2
+    with pytest.raises(ValueError, match=r"`autoguidance`: got 1\.0, no guidance"):
+        scaled.sample(2, weaker=plain, autoguidance=1.0, num_steps=2)
 
 
 def test_a_model_without_one_space_has_no_bound():

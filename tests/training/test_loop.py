@@ -1,5 +1,10 @@
 """What the loop keeps where an evaluation or a picture fails, and what an interval of 0 means."""
 
+import gc
+import os
+import time
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +12,8 @@ import optax
 import pytest
 
 from mmdiffusion_jax import training
+from mmdiffusion_jax.training import loop
+from mmdiffusion_jax.training.step_folders import StepFolders
 
 PICTURE = np.zeros((2, 2, 3), np.uint8)
 
@@ -227,3 +234,75 @@ def test_what_is_written_is_told_when_it_is_there(tmp_path):
 
     train(tmp_path, written=written, eval_every=3, sample_every=4, checkpoint_every=2)
     assert seen == [(2, [], 0), (3, [3], 0), (4, [3, 4], 1)]
+
+
+def test_a_run_that_goes_on_holds_no_more_than_one_that_begins(tmp_path):
+    """What is restored takes the place of the fresh state on the devices."""
+    held = []
+
+    def written(step):
+        gc.collect()
+        held.append(sum(x.shape == (4,) for x in jax.live_arrays()))
+
+    train(tmp_path / "whole", written=written)
+    train(tmp_path / "cut", num_steps=2)
+    train(tmp_path / "cut", written=written)
+    # Parameters, their average and two moments, beside what other tests have left.
+    assert held[-1] <= held[1]
+
+
+def test_the_best_checkpoint_is_there_before_one_that_a_run_goes_on_from(tmp_path, monkeypatch):
+    """So that no evaluation whose checkpoint was lost counts as offered."""
+    commit = os.rename
+    seen = []
+
+    def slow(source, target, **options):
+        if "best" in Path(target).parts:
+            time.sleep(0.3)
+        commit(source, target, **options)
+
+    class Watched(training.Checkpoints):
+        def save(self, step, state, position):
+            if self._folder.name == "checkpoints":
+                seen.append((step, StepFolders(tmp_path / "best").committed()))
+            super().save(step, state, position)
+
+    monkeypatch.setattr(os, "rename", slow)
+    monkeypatch.setattr(loop, "Checkpoints", Watched)
+    losses = iter([3.0, 1.0, 2.0, 2.0])
+    options = {"best_metric": "loss", "eval_every": 1, "checkpoint_every": 1}
+    train(tmp_path, lambda params: {"loss": next(losses)}, **options)
+    assert seen == [(1, [1]), (2, [2]), (3, [2]), (4, [2])]
+
+
+def test_a_signal_leaves_what_is_due_to_the_run_that_goes_on(tmp_path, monkeypatch):
+    calls = []
+
+    def evaluate(params):
+        calls.append(np.asarray(params["w"]))
+        return {"loss": float(np.abs(calls[-1]).sum())}
+
+    train(tmp_path / "whole", evaluate)
+    at_once, calls = calls, []
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.StopSignal, "requested", lambda self, step: step == 2)
+        train(tmp_path / "stopped", evaluate)
+    assert kept(tmp_path / "stopped") == [2]
+    assert (calls, pictures(tmp_path / "stopped")) == ([], [])
+    train(tmp_path / "stopped", evaluate)
+    np.testing.assert_array_equal(calls, at_once)
+    assert pictures(tmp_path / "stopped") == pictures(tmp_path / "whole")
+
+
+def test_a_late_evaluation_is_of_the_average_that_was_chosen(tmp_path):
+    widths = (0.28, 0.01)
+
+    def size(params):
+        return {"loss": float(jnp.abs(params["w"]).sum())}
+
+    train(tmp_path, size, ema_widths=widths, eval_every=0)
+    train(tmp_path, size, ema_widths=widths, eval_every=4)
+    lines = training.read_metrics(tmp_path / "metrics.jsonl")
+    figures = {name: value for line in lines for name, value in line.items()}
+    losses = [figures[f"average/{width}/loss"] for width in ("ema", *widths)]
+    assert figures["eval/loss"] == min(losses) != figures["average/ema/loss"]

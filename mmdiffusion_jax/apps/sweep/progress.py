@@ -26,7 +26,7 @@ class Progress:
     Attributes:
         step: the newest in its metrics, 0 before the first.
         num_steps: of the whole run.
-        done: whether the last step is trained and saved, or one beyond it.
+        done: whether the last step is trained, evaluated and saved, or one beyond it.
         exit_code: of a failure on this machine, None without one.
         metrics: the newest value of each.
         changes: the settings of a run that is done that are others now, in words.
@@ -55,6 +55,8 @@ class Progress:
             return f"step {self.step}, beyond num_steps {self.num_steps}"
         if self.done:
             return "done"
+        if self.step == self.num_steps:
+            return f"step {self.step}, to be evaluated"
         return f"step {self.step} of {self.num_steps}" if self.step else "not started"
 
 
@@ -74,13 +76,18 @@ def progress_of(run: SweepRun) -> Progress:
     lines = training.read_metrics(file) if file.exists() else []
     steps = [line["step"] for line in lines if "train/loss" in line]
     step = steps[-1] if steps else 0
-    num_steps = experiment.read_settings(run.config).training.num_steps
+    options = experiment.read_settings(run.config).training
     metrics = {name: value for line in lines for name, value in line.items() if name != "step"}
     failure = run.workdir / EXIT_CODE_FILE
-    done = step >= num_steps and (run.workdir / "checkpoints" / str(step)).is_dir()
+    saved = step >= options.num_steps and (run.workdir / "checkpoints" / str(step)).is_dir()
+    # A run whose last evaluation failed has its checkpoint all the same.
+    evaluated = not options.eval_every or any(
+        name.startswith("eval/") for line in lines if line["step"] == step for name in line
+    )
+    done = saved and evaluated and not failure.exists()
     return Progress(
         step=step,
-        num_steps=num_steps,
+        num_steps=options.num_steps,
         done=done,
         exit_code=json.loads(failure.read_text()) if failure.exists() else None,
         metrics=metrics,

@@ -23,7 +23,7 @@ class Separate:
         schedule: the noise schedule, of all modalities.
         model: joins the parts.
         latent: the shape of each modality's state.
-        options: of the loss; the dropout and the draw of t are not used.
+        options: of the loss, of which scales and weighting alone are used.
         method: how samples are drawn.
         limit: the estimate of the primary's clean state is clipped to ± this; None leaves it.
     """

@@ -1,12 +1,13 @@
 """Classifier-free guidance: the effect of a modality on ẑ_0, amplified."""
 
+import dataclasses
 import math
 
 import jax
 import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
-from mmdiffusion_jax.model import Denoiser, NoisyState, Roles
+from mmdiffusion_jax.model import Denoiser, NoisyState, Role, Roles
 from mmdiffusion_jax.process.checks import expect_number
 from mmdiffusion_jax.process.forward import at
 from mmdiffusion_jax.sampling.guidance.options import EVERYWHERE, GuidanceOptions, check_modality
@@ -25,7 +26,9 @@ def classifier_free_guidance(
     "Without" is the same state with modality i taken out of the drift, z_t − w̄_t^(i) E_i, and of
     what the network sees; E_i is the given encoding, or the model's estimate where i is generated
     too. It costs a second call of the model, and training must have dropped that modality from some
-    states.
+    states. What is in front of it in a list of decorators is asked without the modality as well:
+    [decoder_guidance(), classifier_free_guidance(…)] amplifies Bayes' term too, and the other way
+    round that term is added as it is to what this one amplifies.
 
     Args:
         name: a modality that training dropped from some states. Where it is itself what is
@@ -70,9 +73,16 @@ def classifier_free_guidance(
                 encoding = query.encodings.get(name, plain.clean.encodings[name])
                 encoding = roles.mask({name: encoding})[name]
                 drift = at(process.weights.marginal[name], t, z_t) * encoding
-            without = denoiser(t, z_t - drift, roles.without(name)).clean.z_0
+            without = denoiser(t, z_t - drift, _not_given(roles, name)).clean.z_0
             return options.amplify(process.schedule, plain, without, scale)
 
         return guide
 
     return decorate
+
+
+def _not_given(roles: Roles, name: str) -> Roles:
+    """The same roles, but that nothing has the modality: no state, no network and no caller."""
+    roles = roles.without(name)
+    value = roles.values[name] & ~int(Role.PRESENT)
+    return dataclasses.replace(roles, values={**roles.values, name: value})

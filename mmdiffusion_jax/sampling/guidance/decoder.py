@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.model import Denoiser, NoisyState, Roles, call_modality, head_of
+from mmdiffusion_jax.model.absence import where_present
 from mmdiffusion_jax.process.checks import at_least, expect_names, expect_number
 from mmdiffusion_jax.process.forward import at, root_at, weighted_sum
 from mmdiffusion_jax.sampling.guidance.options import EVERYWHERE, GuidanceOptions, check_modality
@@ -28,8 +29,13 @@ def decoder_guidance(
     The drift of i in z_t does not tell all of x_i: E[ε | z_t, x_i] is
     E[ε | z_t] − sqrt(1 − ᾱ_t) ∇ log p(x_i | z_t), and the given E_i replaces Ê_i in the shift. With
     scale 1, exact heads and one given modality this makes conditional sampling exact; with several
-    it is exact where they are independent given z_t (`Method.corrections` remove the rest). After
+    it is exact where they are independent given z_t (`Method.corrections` lessen the rest). After
     Dhariwal & Nichol 2021, algorithm 2, whose classifier is a second network.
+
+    Examples whose roles lack the value of i (`Roles.present`) have no G_i, as in the "without" of
+    `classifier_free_guidance`. In front of that one in a list of decorators it is so amplified as
+    well: at scale 0 the estimate is the unconditional one, at 1 this one. Behind it, Bayes' term is
+    added to the amplified estimate as it is.
 
     Args:
         scales: {secondary modality whose value is given: scale}; 0 is no guidance, 1 is Bayes'
@@ -82,13 +88,14 @@ def decoder_guidance(
                         shape=z.shape[:1],
                         dtype=z.dtype,
                     )
-                    total = total + scale * log_prob.sum()
+                    total = total + scale * where_present(roles.present(name), log_prob).sum()
                 return total, state
 
             (_, plain), gradient = jax.value_and_grad(score, has_aux=True)(z_t)
             given = roles.mask({name: query.encodings[name] for name in used})
             innovation = {
-                name: scale * (given[name] - plain.clean.encodings[name])
+                name: scale
+                * where_present(roles.present(name), given[name] - plain.clean.encodings[name])
                 for name, scale in used.items()
             }
             shift = at(schedule.noise_variance, t, z_t) * gradient

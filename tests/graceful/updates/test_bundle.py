@@ -136,7 +136,7 @@ def test_a_bundle_of_other_code(bundle, tmp_path, monkeypatch):
 
 
 def test_parameters_and_names_of_another_experiment(built, params):
-    with pytest.raises(ValueError, match=r"`params`: got \(\(.*as its config says"):
+    with pytest.raises(ValueError, match=r"`params`: got float32\[.*as its config says"):
         graceful.freeze(built_with(width=32), params)
     with pytest.raises(ValueError, match=r"`prototypes`: got .labels.*did you mean .label"):
         graceful.freeze(built, params, {"labels": np.eye(10)})
