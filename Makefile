@@ -23,8 +23,9 @@ quickstart: $(VENV)/.base
 	$(BIN)/python launch/evaluate.py --workdir=$(WORKDIR)
 	$(BIN)/python launch/sample.py --workdir=$(WORKDIR) --out=$(WORKDIR)/joint
 
+# A process more than cores, as some tests wait for other processes and for leases.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # A part of a few minutes, for other Pythons and packages, each in its own VENV.
 test-part: $(VENV)/.test
@@ -34,7 +35,7 @@ test-part: $(VENV)/.test
 test-long: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m long
 
-# The notebooks that `make test` has no time for, at their small size.
+# The notebooks, at their small size.
 test-notebooks: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 -m long tests/docs/test_notebooks.py
 

@@ -39,6 +39,7 @@ _PURE = ("process", "objective", "sampling", "baselines")
 _cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/mmdiffusion_jax/xla")
 jax.config.update("jax_compilation_cache_dir", os.path.expanduser(_cache))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+xla.share_contexts()
 # Tracing makes many objects, and most of them stay.
 gc.set_threshold(20_000, 20, 20)
 

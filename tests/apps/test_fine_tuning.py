@@ -27,6 +27,7 @@ def stored(workdir, step):
     return {name: x for name, x in leaves.items() if name.startswith("ema/")}
 
 
+@pytest.mark.long
 def test_a_run_begins_from_another_and_goes_on_without_it(finished, tmp_path):
     place, workdir = tmp_path / "source", tmp_path / "w"
     shutil.copytree(finished, place)

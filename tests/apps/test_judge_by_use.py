@@ -27,6 +27,7 @@ def pairs_of(file):
         return list(zip(map(np.ndarray.tobytes, columns["image"]), columns["label"].tolist()))
 
 
+@pytest.mark.long
 def test_predictors_of_generated_and_of_real_pairs(finished, tmp_path, capsys, monkeypatch):
     table = judge(finished, tmp_path)
     assert table in capsys.readouterr().out

@@ -41,7 +41,13 @@ def test_the_command_says_what_came_of_it_and_last_the_config(tmp_path):
     assert "picture/s]" in done.stderr
 
 
-@pytest.mark.parametrize("kinds", [(), ("label",), ("mask",), ("label", "mask")])
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        ("label", "mask"),
+        *(pytest.param(kinds, marks=pytest.mark.long) for kinds in ((), ("label",), ("mask",))),
+    ],
+)
 def test_the_config_trains(tmp_path, kinds):
     """It needs none of this project's configs, fits its data, and a step of training is finite."""
     draw(tmp_path)
@@ -60,6 +66,8 @@ def test_the_config_trains(tmp_path, kinds):
     if "label" in kinds:
         assert config.modalities.label.class_names == ("cat o' nine", "пёс")
     config.training.batch_size, config.process.num_steps = 4, 3
+    # Levels are all alike, and take long to compile.
+    config.backbone.channel_mults = (1,)
     config.sampling.num_steps = 3
     built = experiment.build(config)
     train, test = experiment.open_data(config)

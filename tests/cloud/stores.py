@@ -13,7 +13,13 @@ import time
 import urllib.parse
 import urllib.request
 
+import pytest
+
 BUCKET = "runs"
+# Of a test that takes seconds with a store, and is of what stands above the stores.
+IN_ONE = pytest.mark.parametrize(
+    "store", ["gs", pytest.param("s3", marks=pytest.mark.long)], indirect=True
+)
 
 
 def free_port():

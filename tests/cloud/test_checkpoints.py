@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mmdiffusion_jax import files, training
+from tests.cloud.stores import IN_ONE
 
 
 @pytest.fixture
@@ -41,6 +42,7 @@ def names(folder):
     return {x.relative_to(folder.parent).as_posix() for x in folder.parent.rglob("*")}
 
 
+@IN_ONE
 def test_the_newest_steps_stay_and_come_back(folder, caplog):
     assert restored(folder, read_only=True) is None
     save(folder, 5, 6, 7, keep=2)
@@ -60,6 +62,7 @@ def test_a_part_is_read_alone(folder):
     assert part.state["w"].tolist() == [1.0, 1.0]
 
 
+@IN_ONE
 @pytest.mark.parametrize("harm", ["changed", "gone", "of another size"])
 def test_a_harmed_step_is_named_and_put_aside_and_the_older_one_read(folder, caplog, harm):
     save(folder, 5, 6)
@@ -81,6 +84,7 @@ def test_a_harmed_step_is_named_and_put_aside_and_the_older_one_read(folder, cap
     assert restored(folder) == (6, [5, 6])
 
 
+@IN_ONE
 def test_a_step_that_was_not_committed_is_no_step(folder):
     save(folder, 5, 6)
     (folder / "6" / "commit_success.txt").unlink()
@@ -101,6 +105,7 @@ def test_a_step_without_a_digest_is_read_and_sealed(folder, caplog):
     assert "checkpoints.digests/5.json" in names(folder)
 
 
+@IN_ONE
 def test_a_listing_that_lags_costs_at_most_the_newest_step(folder, store):
     save(folder, 5)
 

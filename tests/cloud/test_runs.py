@@ -12,10 +12,12 @@ from mmdiffusion_jax import files
 from mmdiffusion_jax.files import buckets
 from tests.apps.small import SMALL, launch
 from tests.cloud import lives
+from tests.cloud.stores import IN_ONE
 from tests.faults import dying, outcomes, tiny
 from tests.processes import TINY, Running, together
 
 
+@IN_ONE
 def test_a_run_killed_at_its_writes_ends_as_if_it_had_not_been(unharmed, store, place, tmp_path):
     """On a disk it would have ended with the same bits."""
     killed = lives.harass(store, place, tmp_path / "log", random.Random(store.scheme), 4)
@@ -33,6 +35,7 @@ def stand_still_with_short_leases():
     dying.stand_still(5)
 
 
+@IN_ONE
 def test_a_second_run_is_refused_and_a_killed_one_replaced(unharmed, store, place, tmp_path):
     log, second = tmp_path / "log", tmp_path / "second"
     first = Running(TINY, f"--workdir={place}", log=log, prepare=(stand_still_with_short_leases,))
@@ -65,6 +68,7 @@ def lose(place):
     dying._at_call(dying.speed.Stopwatch, "count", 5, fault=take_over)
 
 
+@IN_ONE
 def test_a_run_that_lost_its_folder_ends_in_one_line(store, place, tmp_path):
     status, said = lives.live(store, place, tmp_path / "log", prepare=(lose, place))
     assert status == 1

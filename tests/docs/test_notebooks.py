@@ -140,25 +140,14 @@ def of_codes(kept):
     return kept["labels"][distances.argmin(axis=1)] == np.arange(10)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "judged", "title", "tolerance"),
     [
         ("losses_in_your_own_code", of_points, "Equinox, point and label together", 0.001),
         ("digits", of_digits, "images of given labels", 0.12),
-        pytest.param(
-            "own_pictures",
-            of_masks,
-            "drawn together, pixels of masks by the rule",
-            0.001,
-            marks=pytest.mark.long,
-        ),
-        pytest.param(
-            "replacing_a_model",
-            of_codes,
-            "graceful, labels found in the index",
-            0.11,
-            marks=pytest.mark.long,
-        ),
+        ("own_pictures", of_masks, "drawn together, pixels of masks by the rule", 0.001),
+        ("replacing_a_model", of_codes, "graceful, labels found in the index", 0.11),
     ],
 )
 def test_a_notebook_runs_and_its_figures_hold(

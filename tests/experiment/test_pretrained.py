@@ -176,7 +176,7 @@ def test_a_name_in_the_place_of_another_does_not_get_its_inputs(trained, tmp_pat
         *((kind, ()) for kind in BACKBONES),
         # The others have a token more than a source that is shown nothing.
         ("dit", ("label",)),
-        ("unet", ("label",)),
+        pytest.param("unet", ("label",), marks=pytest.mark.long),
     ],
 )
 def test_at_first_it_does_what_the_source_does(tmp_path, kind, without):
@@ -189,7 +189,9 @@ def test_at_first_it_does_what_the_source_does(tmp_path, kind, without):
 
 
 @pytest.mark.parametrize("scan", [False, True])
-@pytest.mark.parametrize(("kind", "depth"), [("dit", 2), ("uvit", 5)])
+@pytest.mark.parametrize(
+    ("kind", "depth"), [("dit", 2), pytest.param("uvit", 5, marks=pytest.mark.long)]
+)
 def test_blocks_are_taken_into_a_scan_and_out_of_one(tmp_path, kind, depth, scan):
     spec = {**BACKBONES[kind], "depth": depth}
     source = small_config({**spec, "scan_layers": not scan})

@@ -69,6 +69,7 @@ def test_the_table_has_means_spreads_and_ratios():
     assert rows["steps of training"] == ["100", "100 (× 1.00)"]
 
 
+@pytest.mark.long
 def test_a_run_is_kept_and_read_again(tmp_path, monkeypatch, caplog):
     """Of ours and diffusers, with hackable-diffusion left out for one reason."""
     pytest.importorskip("diffusers")
