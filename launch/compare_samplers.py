@@ -17,7 +17,7 @@ _SAMPLERS = flags.DEFINE_list(
 )
 _STEPS = flags.DEFINE_list("steps", "5,10,15,20,50,100", "Numbers of visited states.")
 _PLACES = apps.define_data_flags()
-_OPTIONS = apps.define_sampling_flags()
+_OPTIONS = apps.define_sampling_flags(compared=True)
 
 
 def main(argv: list[str]) -> None:

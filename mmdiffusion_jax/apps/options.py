@@ -15,20 +15,21 @@ CHECKPOINTS = ("newest", "best")
 """The checkpoints of a run that can be read: its last, or the one with the best evaluation."""
 
 
-def define_sampling_flags(weaker: bool = False) -> Callable[[], dict[str, Any]]:
+def define_sampling_flags(
+    weaker: bool = False, compared: bool = False
+) -> Callable[[], dict[str, Any]]:
     """Defines a flag for each sampling option, which replaces the option of a run.
 
     Args:
         weaker: whether the command takes a weaker model, and so the scale of autoguidance.
+        compared: whether the command compares samplers and numbers of states, which then no flag
+            replaces.
 
     Returns:
         A function that gives, after parsing, {name: value} of the flags that were set.
     """
     plain: list[flags.FlagHolder[Any]] = [
-        flags.DEFINE_string("sampler", None, "ancestral, ddim, 'ddim(eta=0.5)', heun, …"),
-        flags.DEFINE_integer("num_steps", None, "How many states are visited."),
         flags.DEFINE_string("grid", None, "Which: uniform, quadratic, log_snr or karras."),
-        flags.DEFINE_float("eta", None, "A field of ddim: 0 adds no noise, 1 is ancestral."),
         flags.DEFINE_float("guidance_rescale", None, "Back to the unguided spread, 0 to 1."),
         flags.DEFINE_float("guidance_limit", None, "Greatest RMS of guidance; 0 for none."),
         flags.DEFINE_string("threshold", None, "Of the clean state: auto, none, static, dynamic."),
@@ -41,6 +42,12 @@ def define_sampling_flags(weaker: bool = False) -> Callable[[], dict[str, Any]]:
         flags.DEFINE_integer("corrections", None, "Langevin steps at each state."),
         flags.DEFINE_integer("batch_size", None, "Samples at once."),
     ]
+    if not compared:
+        plain += (
+            flags.DEFINE_string("sampler", None, "ancestral, ddim, 'ddim(eta=0.5)', heun, …"),
+            flags.DEFINE_integer("num_steps", None, "How many states are visited."),
+            flags.DEFINE_float("eta", None, "A field of ddim: 0 adds no noise, 1 is ancestral."),
+        )
     if weaker:
         plain.append(flags.DEFINE_float("autoguidance", None, "Scale by which --weaker guides."))
     scales = (

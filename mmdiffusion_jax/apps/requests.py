@@ -95,6 +95,7 @@ def parse_parts(
         _check_part("keep", text, path, "name@FILE, as in image@test.npz")
         ranges.check_one_of("keep", name, names)
         _check_once("keep", name, fixed)
+        _check_has_mask(name, path)
         fixed[name] = sampling.Fixed(
             _read_file("keep", name, path), _read_file("keep", f"{name}_keep", path).astype(bool)
         )
@@ -219,6 +220,17 @@ def _given_value(
         raise errors.invalid(
             f"given {name}", repr(value), "a whole number", f"for a file write {name}@{value}"
         ) from None
+
+
+def _check_has_mask(name: str, path: str) -> None:
+    file = files.local_path(path, f"keep {name}")
+    if file.suffix == ".npy" or f"{name}_keep" not in data.open_npz(file).columns:
+        raise errors.invalid(
+            "keep",
+            f"{path!r}, which has no {name}_keep",
+            f"an .npz file with {name} and {name}_keep, booleans of its shape",
+            f"store {name}_keep beside {name}, True where a number is kept",
+        )
 
 
 def _read_file(argument: str, name: str, path: str) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Bad flags end in one line and touch nothing."""
 
+import numpy as np
 import pytest
 
 from configs import smoke
@@ -66,6 +67,18 @@ def test_bad_requests_leave_no_folder(finished, tmp_path, options, words):
     others = {name: x for name, x in options.items() if name not in asked}
     with pytest.raises(ValueError, match=words):
         apps.sample(str(finished), str(tmp_path / "out"), apps.Request(**asked), **others)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["values.npz", "values.npy"])
+def test_what_is_kept_needs_a_mask(finished, tmp_path, name):
+    """Once the values of an .npy file were their mask as well."""
+    image = np.zeros((2, 8, 8, 1), np.uint8)
+    np.savez(tmp_path / "values.npz", image=image)
+    np.save(tmp_path / "values.npy", image)
+    request = apps.Request(keep=[f"image@{tmp_path / name}"])
+    with pytest.raises(ValueError, match=f"`keep`: got .*{name}', which has no image_keep, exp"):
+        apps.sample(str(finished), str(tmp_path / "out"), request)
     assert not (tmp_path / "out").exists()
 
 

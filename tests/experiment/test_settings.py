@@ -67,7 +67,7 @@ def test_flags_choose_and_set_fields(tmp_path, flags, schedule, sampler):
     ("path", "value", "words"),
     [
         ("process.schedule", "cosin", r"`config\.process\.schedule`.*did you mean 'cosine'"),
-        ("process.schedule", "linear(offset=1)", r"schedule`: got 'offset', a field of another"),
+        ("process.schedule", "linear(offset=1)", r"schedule`: got 'offset', a field of 'cosine'"),
         ("process.schedule", {"kind": "cosine", "ofset": 1}, r"got 'ofset'.*mean 'offset'"),
         ("process.schedule", "cosine(offset='0')", r"config\.process\.schedule\.offset`: got '0'"),
         (

@@ -72,12 +72,13 @@ def complete(argument: str, value: Choice, table: Table, key: str = "kind") -> d
     for field in given:
         if field in fields:
             continue
-        if any(field in fields_of(other) for other in table.values()):
+        others = [other for other in table if field in fields_of(table[other])]
+        if others:
             raise errors.invalid(
                 argument,
-                f"{field!r}, a field of another {key}",
+                f"{field!r}, a field of {' and '.join(map(repr, others))}",
                 f"the fields of {name!r}: {', '.join(sorted(fields)) or 'none'}",
-                f"write the section anew, as {{{key!r}: {name!r}}}",
+                f"choose {others[0]!r}, or write the section anew, as {{{key!r}: {name!r}}}",
             )
         none = f"{name!r} has no fields"
         raise errors.unknown(argument, field, fields, none=none)

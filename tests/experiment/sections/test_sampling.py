@@ -15,7 +15,10 @@ from mmdiffusion_jax.experiment import SamplingOptions
         ({"num_steps": 0}, "`sampling.num_steps`: got 0, expected 1 or more"),
         ({"batch_size": 0}, "`sampling.batch_size`: got 0"),
         ({"corrections": -1}, "`sampling.corrections`: got -1"),
-        ({"sampler": "ancestral(eta=0.5)"}, "`sampling.sampler`: got 'eta', a field of another"),
+        (
+            {"sampler": "ancestral(eta=0.5)"},
+            "`sampling.sampler`: got 'eta', a field of 'ddim', .*choose 'ddim'",
+        ),
         ({"sampler": {"kind": "ddim", "eta": 1.5}}, "`sampling.sampler.eta`: got 1.5"),
         ({"sampler": {"kind": "dim"}}, "`sampling.sampler.kind`.*did you mean 'ddim'"),
         ({"sampler": "ddim(etta=0)"}, "`sampling.sampler`: got 'etta'.*did you mean 'eta'"),
