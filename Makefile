@@ -29,7 +29,7 @@ test: lint
 
 # A part of a few minutes, for other Pythons and packages, each in its own VENV.
 test-part: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PART)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(PART)
 
 # What takes too long for every change: before a release, and after a change of what it is about.
 test-long: $(VENV)/.test

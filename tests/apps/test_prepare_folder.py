@@ -1,5 +1,6 @@
 """From a folder of pictures to a config that trains, by the command, and what it says."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -65,6 +66,7 @@ def test_the_config_trains(tmp_path, kinds):
     assert set(config.modalities) == {"image", *kinds}
     if "label" in kinds:
         assert config.modalities.label.class_names == ("cat o' nine", "пёс")
+    jax.eval_shape(experiment.build(config).init, jax.random.key(0))
     config.training.batch_size, config.process.num_steps = 4, 3
     # Levels are all alike, and take long to compile.
     config.backbone.channel_mults = (1,)
