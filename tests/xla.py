@@ -1,4 +1,7 @@
-"""Flags of XLA, which ends a process without a word at one that it does not know."""
+"""How tests compile: with flags of XLA that this jaxlib knows, and in shared contexts of MLIR.
+
+XLA ends a process without a word at a flag that it does not know.
+"""
 
 import functools
 import importlib.util
