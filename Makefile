@@ -2,7 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= workdirs/digits
-PART = $(addprefix tests/,process objective model networks training)
+PART = $(addprefix tests/,process model networks training \
+    $(patsubst %,objective/test_%.py,losses bound parallel))
 # The pins are those of Python 3.11. Others get the newest that there is, and no PyTorch, of which
 # most have builds for GPUs alone: the tests that compare with it are left out there.
 ifeq ($(shell $(PYTHON) -c 'import sys; print(*sys.version_info[:2])'),3 11)
