@@ -12,7 +12,7 @@ _TARGET = flags.DEFINE_string(
     "target", None, "What is predicted from the image, such as mask; left out where one can be."
 )
 _PAIRS = flags.DEFINE_integer("num_pairs", None, "Generated pairs; left out, as many as real ones.")
-_STEPS = flags.DEFINE_integer("steps", None, "Of training; left out, as many as the model's.")
+_STEPS = flags.DEFINE_integer("steps", None, "Of training; left out, as the model's config says.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "How often all is done.")
 _OUT = flags.DEFINE_string("out", None, "For the results; left out, a folder in the workdir.")
 _PLACES = apps.define_data_flags()

@@ -30,10 +30,10 @@ def main(argv: list[str]) -> None:
             raise app.UsageError(f"--{name} without --{other} says nothing; give both")
     cost = apps.plan(_CONFIG.value, _DEVICES.value)
     print(cost.table())
-    if _PEAK.value and _BANDWIDTH.value:
+    if _PEAK.value is not None and _BANDWIDTH.value is not None:
         steps = _CONFIG.value.training.num_steps
         print(cost.time_table(_PEAK.value, _SHARE.value, _BANDWIDTH.value, steps))
-    if _STORE.value:
+    if _STORE.value is not None:
         seconds = cost.checkpoint_seconds(_STORE.value, _HOSTS.value)
         print(f"{'a checkpoint is written in':<32}{seconds:.3g} s, while training goes on")
 

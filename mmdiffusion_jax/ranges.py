@@ -85,6 +85,26 @@ def check_real(
     raise errors.invalid(argument, _shown(value), _interval(least, most, ends), "change it")
 
 
+def check_names(argument: str, names: Collection[str], known: Collection[str]) -> None:
+    """Checks that names are some of the known ones, at least one and each once.
+
+    Raises:
+        ValueError: no name, an unknown one, or one twice.
+
+    Example:
+        >>> check_names("arms", ["single", "single"], ["multi", "single"])
+        Traceback (most recent call last):
+        ...
+        ValueError: `arms`: got 'single' twice, expected each once; leave one out.
+    """
+    if not names:
+        raise errors.invalid(argument, "none", f"some of {sorted(known)}", "name one or more")
+    for name in names:
+        check_one_of(argument, name, known)
+        if list(names).count(name) > 1:
+            raise errors.invalid(argument, f"{name!r} twice", "each once", "leave one out")
+
+
 def check_one_of(argument: str, value: object, known: Collection[str]) -> None:
     """Checks that a value is one of the known names.
 

@@ -4,6 +4,8 @@ x_p ~ N(m, diag v), x_i = A_i x_p + noise; encoders are linear maps into the lat
 denoiser and heads are conditional expectations of one joint Gaussian.
 """
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,6 +41,7 @@ class LinearWorld:
         seed: int = 0,
         log_snr: tuple[float, float] = (5.0, -8.0),
         scale: float = 0.7,
+        shares: Mapping[str, float] | None = None,
     ) -> None:
         rng = np.random.default_rng(seed)
         self.names = tuple(f"x{i}" for i in range(count))
@@ -58,8 +61,12 @@ class LinearWorld:
         lift = np.vstack([np.eye(DIMS), *maps])
         noise = np.diag([0.0] * DIMS + [0.3] * (DIMS * count))
         self.covariance = lift @ spread @ lift.T + noise
-        # One set of tables for each choice of what the state carries; bit i stands for x_i.
-        self.by_carried = [self._conditionals(bits) for bits in range(2**count)]
+        total = sum(shares.values()) if shares else 1.0
+        self.shares = {"p": 1.0, **{name: x / total for name, x in (shares or {}).items()}}
+        self.model_shares = shares
+        # One set of tables for each choice of what the state carries; bit i stands for x_i, the
+        # highest for the primary.
+        self.by_carried = [self._conditionals(bits) for bits in range(2 ** (count + 1))]
         self.observe, self.gain, self.left = self.by_carried[-1]
 
     def _conditionals(self, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -68,9 +75,13 @@ class LinearWorld:
             np.asarray(table, np.float64)[:, None, None]
             for table in (self.schedule.alpha_bar, self.schedule.noise_variance)
         )
-        blocks = [np.sqrt(bar) * np.eye(DIMS)]
+        signal, has_primary = np.sqrt(bar), bits >> len(self.names) & 1
+        if not has_primary:  # Without it the state at t = 0 is nothing at all.
+            noise = np.concatenate([np.ones_like(noise[:1]), noise[1:]])
+        blocks = [has_primary * self.shares["p"] * signal * np.eye(DIMS)]
         for i, (name, encoder) in enumerate(zip(self.names, self.encoders, strict=True)):
             drift = np.asarray(self.process.weights.marginal[name], np.float64)[:, None, None]
+            drift = drift + self.shares.get(name, 0.0) * signal
             blocks.append((bits >> i & 1) * drift * encoder)
         maps = np.concatenate(blocks, axis=2)
         seen = maps @ self.covariance
@@ -97,7 +108,10 @@ class LinearWorld:
 
         def denoise(z_t: jax.Array, t: jax.Array, roles: Roles) -> Prediction:
             bits = sum(
-                (roles.carried(name).astype(t.dtype) << i for i, name in enumerate(self.names)),
+                (
+                    roles.carried(name).astype(t.dtype) << i
+                    for i, name in enumerate((*self.names, "p"))
+                ),
                 jnp.zeros_like(t),
             )
             residual = z_t - jnp.einsum("bij,j->bi", observe[bits, t], mu)
@@ -147,5 +161,5 @@ class LinearWorld:
             },
             primary="p",
             sees_roles=True,
-            **options,
+            **{"shares": self.model_shares, **options},
         )

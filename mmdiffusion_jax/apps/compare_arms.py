@@ -73,14 +73,14 @@ def compare_arms(
         The table.
 
     Raises:
-        ValueError: unknown names, fewer than one seed, a bad config, bad data, or a workdir with
-            runs of another config or on other data.
+        ValueError: unknown names, none or one twice, fewer than one seed, a bad config, bad data,
+            or a workdir with runs of another config or on other data.
         KeyboardInterrupt: a signal stopped a run; it has a checkpoint, and no figures yet.
     """
     if num_seeds < 1:
         raise errors.invalid("seeds", num_seeds, "1 or more", "raise it")
-    for budget in budgets:
-        ranges.check_one_of("budgets", budget, baselines.BUDGETS)
+    ranges.check_names("budgets", budgets, baselines.BUDGETS)
+    ranges.check_names("arms", arms, {*baselines.ARMS, *(variants or {})})
     config = experiment.local_paths(config)
     folder = files.writable_folder(workdir, "workdir")
     if steps is not None:
@@ -89,8 +89,6 @@ def compare_arms(
     # A modality may be written as its name and fields in one string.
     config.modalities = ConfigDict(settings.to_dict()["modalities"])
     variants = variants or {}
-    for arm in arms:
-        ranges.check_one_of("arms", arm, {*baselines.ARMS, *variants})
     plans = {
         arm: {"joint": baselines.make_variant(config, arm, variants[arm])}
         if arm in variants

@@ -7,7 +7,7 @@ from typing import Any
 
 from absl import logging
 
-from mmdiffusion_jax import errors, evaluation, files
+from mmdiffusion_jax import errors, evaluation, experiment, files, ranges, sampling
 from mmdiffusion_jax.apps.train import load, open_moved_data
 
 
@@ -40,9 +40,12 @@ def compare_samplers(
         if name in options:
             raise errors.invalid(name, options[name], "nothing, as all are compared", f"see {mend}")
     folder = files.writable_folder(out, "out")
+    ranges.check_names("samplers", samplers, sampling.SAMPLERS)
+    ranges.check_names("steps", [str(x) for x in steps], [str(x) for x in steps])
+    opened = [(workdir, *load(workdir, options)) for workdir in workdirs]
+    _check_alike({workdir: built for workdir, _, built, _ in opened})
     runs = []
-    for workdir in workdirs:
-        config, built, params = load(workdir, options)
+    for workdir, config, built, params in opened:
         splits = open_moved_data(workdir, config, places)
         run = []
         for figures in evaluation.compare_samplers(built, params, *splits, samplers, steps):
@@ -57,3 +60,25 @@ def compare_samplers(
     evaluation.plot_samplers(runs, folder / "samplers.png")
     print(table)
     return table
+
+
+def _check_alike(runs: Mapping[str, experiment.Experiment]) -> None:
+    """Checks that figures of several workdirs may be averaged.
+
+    Raises:
+        ValueError: other numbers of samples or steps of the process, or other features.
+    """
+    first, *others = runs
+    for name, of in (
+        ("process.num_steps", lambda built: built.process.num_steps),
+        ("evaluation.num_samples", lambda built: built.evaluation.num_samples),
+        ("evaluation.features", lambda built: built.evaluation.features),
+    ):
+        for other in others:
+            if of(runs[other]) != of(runs[first]):
+                raise errors.invalid(
+                    "workdir",
+                    f"{other} with {name} {of(runs[other])!r}",
+                    f"{of(runs[first])!r}, as {first} has, for means over both",
+                    "compare them one by one",
+                )

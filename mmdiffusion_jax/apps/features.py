@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from mmdiffusion_jax import data, errors, files, metrics
+from mmdiffusion_jax import data, errors, files, metrics, ranges
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +50,7 @@ def fit_features(
         ValueError: a file that is missing, has other contents or no example with both, or an output
             that cannot be written.
     """
+    ranges.check_whole("seed", seed, 0, ranges.MAX_SEED)
     file = files.writable_file(out, "out", suffix=".safetensors")
     small = where.path in data.SMALL_SETS
     unused = (

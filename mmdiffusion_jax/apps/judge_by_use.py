@@ -52,7 +52,7 @@ def judge_by_use(
         target: the modality that is predicted; left out, the only one that can be.
         num_pairs: how many are generated; left out, as many as there are real ones. Of real pairs
             as many are used, or all where there are fewer.
-        steps: of training each predictor; left out, as many as the model has taken.
+        steps: of training each predictor; left out, `training.num_steps` of the model's config.
         num_seeds: how often all is done, with the seeds 0, 1, …
         out: the folder for the results, on a disk; left out, `judged_by_use` in the workdir.
         places: {key of `config.data`: where the data are now}, if they have moved.

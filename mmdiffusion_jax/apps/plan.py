@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import AbstractMesh
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import errors, experiment, training
+from mmdiffusion_jax import errors, experiment, ranges, training
 from mmdiffusion_jax.training import sharding
 
 
@@ -60,7 +60,16 @@ class Plan:
             peak: FLOP/s of a device.
             utilisation: the share of it that is reached.
             bandwidth: bytes a second that a device sends.
+
+        Raises:
+            ValueError: numbers that are not above 0, or a share above 1.
         """
+        for name, value, most in (
+            ("peak", peak, math.inf),
+            ("utilisation", utilisation, 1.0),
+            ("bandwidth", bandwidth, math.inf),
+        ):
+            ranges.check_real(name, value, 0, most, "(]")
         computing = self.flops / (math.prod(self.devices) * peak * utilisation)
         return computing, self.sent_bytes / bandwidth
 
@@ -101,7 +110,11 @@ class Plan:
         Args:
             bandwidth: bytes a second that a host writes.
             hosts: how many write at once.
+
+        Raises:
+            ValueError: a bandwidth that is not above 0.
         """
+        ranges.check_real("store_bandwidth", bandwidth, 0, ends="()")
         return self.checkpoint_bytes / (bandwidth * hosts)
 
 
@@ -120,6 +133,7 @@ def plan(config: ConfigDict, num_devices: int) -> Plan:
         >>> cost.devices, round(cost.state_bytes / cost.parameters, 2)  # in float32: 4 numbers
         ((8, 1, 1), 16.0)
     """
+    ranges.check_whole("devices", num_devices, 1)
     built = experiment.build(config)
     options, steps = built.sharding, built.training
     others = options.fsdp * options.tensor

@@ -1,6 +1,7 @@
 """Reads a request for samples from the words of a command line."""
 
 import dataclasses
+import re
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -96,13 +97,19 @@ def parse_parts(
         ranges.check_one_of("keep", name, names)
         _check_once("keep", name, fixed)
         _check_has_mask(name, path)
-        fixed[name] = sampling.Fixed(
-            _read_file("keep", name, path), _read_file("keep", f"{name}_keep", path).astype(bool)
-        )
+        mask = _read_file("keep", f"{name}_keep", path)
+        if mask.dtype != bool and not np.isin(mask, (0, 1, 255)).all():
+            raise errors.invalid(
+                f"keep {name}",
+                f"{name}_keep of {mask.dtype}, with values that are neither 0 nor 1",
+                "booleans, true for what is to stay",
+                "store a comparison, such as mask > 0.5",
+            )
+        fixed[name] = sampling.Fixed(_read_file("keep", name, path), mask.astype(bool))
     for text in request.begin:
         what, _, path = text.partition("@")
         name, _, number = what.partition(":")
-        is_number = number.replace(".", "", 1).isdigit()
+        is_number = re.fullmatch(r"[0-9]*\.?[0-9]+|[0-9]+\.", number) is not None
         _check_part("begin", text, path and is_number, "name:level@FILE, as in image:0.6@test.npz")
         ranges.check_one_of("begin", name, names)
         _check_once("begin", name, begin)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from mmdiffusion_jax import errors, evaluation, experiment, files, sampling, training
+from mmdiffusion_jax import errors, evaluation, experiment, files, ranges, sampling, training
 from mmdiffusion_jax.apps.requests import (
     Request,
     check_autoguidance,
@@ -66,6 +66,7 @@ def sample(
     workdir = str(files.to_path(workdir, "workdir"))
     folder = None if out is None else files.writable_folder(out, "out")
     request = request or Request()
+    ranges.check_whole("seed", request.seed, 0, ranges.MAX_SEED)
     check_autoguidance(options, bool(request.weaker))
     _, built, params = load(workdir, options, checkpoint)
     fixed, begin = parse_parts(request, built.model.modalities)

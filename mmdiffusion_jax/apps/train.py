@@ -35,13 +35,20 @@ def train(
         The state after the last step taken.
 
     Raises:
-        ValueError: a bad config, bad data, a workdir that cannot be written to, that holds another
-            experiment or that another run is writing to, or a `config.init_from` that does not
-            serve.
+        ValueError: a bad config, bad data, a profile of steps that are not taken, a workdir that
+            cannot be written to, that holds another experiment or that another run is writing to,
+            or a `config.init_from` that does not serve.
     """
     config = experiment.local_paths(config)
     workdir = str(files.to_path(workdir, "workdir"))
     built = experiment.build(config)
+    if profile is not None and profile[0] > built.training.num_steps:
+        raise errors.invalid(
+            "profile",
+            f"step {profile[0]} first",
+            f"steps in 1 … {built.training.num_steps}, which are taken",
+            "record earlier ones",
+        )
     experiment.share_batch(built)
     experiment.check_workdir(workdir, config, retuned)
     if (files.to_path(workdir) / UPDATE_FILE).exists():

@@ -33,9 +33,15 @@ def unknown_override(arguments: Iterable[str]) -> str | None:
             table = tables().get(path.removeprefix("config."))
             if table is not None and (error := _not_in_choice(path, key, section, table)):
                 return error
-            # Sections named by the modalities may be empty.
-            if not isinstance(section, Mapping) or not section:
+            if not isinstance(section, Mapping):
                 break
+            if not section:  # Sections named by the modalities may be empty.
+                return errors.message(
+                    f"{path}.{key}",
+                    "a flag",
+                    "a key that the config file names, as flags add none",
+                    f"write {path} = {{{key!r}: …}} there",
+                )
             if key not in section:
                 return _unknown_key(path, key, section)
             path, section = f"{path}.{key}", section[key]

@@ -314,6 +314,12 @@ class ModelFunctions:
                 rest = rest - share * encodings[name]
         return rest / shares[self.primary]
 
+    def with_encodings(
+        self, z_0: jax.Array, encodings: Mapping[str, jax.Array], others: Mapping[str, jax.Array]
+    ) -> jax.Array:
+        """z_0 of these secondaries' encodings, with others in their place; the primary's stays."""
+        return self.clean_state({**others, self.primary: self.primary_encoding(z_0, encodings)})
+
 
 def check_parts(denoise: Any, modalities: Any, primary: str, target: str) -> None:
     """Checks what every formulation of a model is made of.

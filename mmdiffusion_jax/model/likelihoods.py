@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import log_ndtr
 
 from mmdiffusion_jax import errors
@@ -113,8 +114,9 @@ def discretised_gaussian_log_prob(
         (batch,), nats.
 
     Raises:
-        ValueError: fewer than two levels, shapes that do not agree, or unsigned integers as x: the
-            numbers of levels, such as 8-bit pixels, are not their values.
+        ValueError: fewer than two levels, shapes that do not agree, or as x the numbers of levels,
+            such as 8-bit pixels, which are not their values: unsigned integers and, outside jit,
+            values beyond [−1, 1].
 
     Example:
         >>> import jax.numpy as jnp
@@ -144,9 +146,11 @@ def discretised_gaussian_log_prob(
 
 
 def _levels(x: jax.Array, num_levels: int) -> jax.Array:
-    """x as an array, refused where its dtype says that it numbers the levels."""
+    """x as an array, refused where it numbers the levels, by its dtype or outside jit its range."""
     x = as_array("x", x)
-    if jnp.issubdtype(x.dtype, jnp.unsignedinteger):
+    is_known = x.size and not isinstance(x, jax.core.Tracer)
+    beyond = is_known and np.abs(np.asarray(x)).max() > 1 + 1 / num_levels
+    if jnp.issubdtype(x.dtype, jnp.unsignedinteger) or beyond:
         raise errors.invalid(
             "x",
             described(x),

@@ -162,8 +162,15 @@ class Roles:
         """
         value = jnp.where(rows, self._value(name) | int(Role.ESTIMATED), self._value(name))
         others = self.encodings.get(name, jnp.zeros_like(estimate))
-        encodings = {**self.encodings, name: choose_rows(rows, estimate, others)}
-        return dataclasses.replace(self, values={**self.values, name: value}, encodings=encodings)
+        levels = dict(self.levels)
+        if name in levels:  # An estimate is not noised, whatever a known value would have been.
+            levels[name] = jnp.where(rows, 0, levels[name])
+        return dataclasses.replace(
+            self,
+            values={**self.values, name: value},
+            encodings={**self.encodings, name: choose_rows(rows, estimate, others)},
+            levels=levels,
+        )
 
     def mask(self, encodings: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """{name: encodings (batch, *latent)}, zero where the state does not carry the modality.

@@ -155,7 +155,8 @@ def denoise(
 
     The network's prediction averages over the encodings, as z_t alone leaves them open. So ẑ_0 has
     to be solved for with the model's Ê_i even for a modality whose value is given; the given
-    encoding replaces the estimate afterwards.
+    encoding replaces the estimate afterwards. An example that lacks its primary has no part of it
+    in ẑ_0, whatever the network says.
 
     A self-conditioned model is called twice on the same state: the second call sees the estimates
     of the first beside z_t (Chen et al. 2022, "Analog bits").
@@ -202,6 +203,12 @@ def _estimate(
     estimates = roles.mask(estimate_encodings(model, prediction, keys))
     y_t = shift(process, t, z_t, estimates)
     pivot = to_pivot(process.schedule, t, y_t, prediction.value, model.target)
+    # Of an example that lacks its primary, z_0 is what the estimates have of it.
+    nothing = model.clean_state({**estimates, model.primary: jnp.zeros_like(z_t)})
+    held = roles.present(model.primary) | roles.carried(model.primary)
+    for name in model.diffusable:
+        held = held | roles.diffused(name)
+    pivot = choose_rows(held, pivot, to_pivot(process.schedule, t, y_t, nothing, "z_0"))
     return NoisyState(t, z_t, CleanState(pivot.z_0, estimates), pivot.noise, prediction)
 
 

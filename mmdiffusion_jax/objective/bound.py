@@ -267,7 +267,7 @@ def _at(encoded: EncodedBatch, pi: jax.Array, t: jax.Array, noise: jax.Array) ->
     return BoundTerms(
         prior=_prior(encoded),
         posterior=where_present(
-            roles.asked(model.primary), num_steps * posterior_term(diffusion, clean, state)
+            roles.carries_any(), num_steps * posterior_term(diffusion, clean, state)
         ),
         recovery=weight * recovery,
         reconstruction=jnp.where(

@@ -50,8 +50,8 @@ def flow_bound(
 
     A bound of −log p(X) like L0 + L1 + L2 + L3, but for another model with the same network, whose
     z_1 comes from the flow instead of the ancestral steps. The sum over i has the secondaries by
-    their heads and the primary by its reconstruction. As in `bound`, an example without its
-    primary has its recovery terms alone.
+    their heads and the primary by its reconstruction. An example without its primary has no
+    reconstruction; the rest bounds what it has, as its state carries that.
 
     Args:
         key: a typed key; splits into the draw of z_1 and the probes.
@@ -105,7 +105,7 @@ def _flow_bound(key: jax.Array, encoded: EncodedBatch, num_probes: int | None) -
     log_std = 0.5 * jnp.log(diffusion.process.schedule.noise_variance[1].astype(noise.dtype))
     log_q = gaussian_log_prob(jnp.zeros_like(noise), jnp.zeros_like(noise), noise)
     log_q = log_q - log_std * (noise.size // noise.shape[0])
-    total = where_present(roles.asked(model.primary), log_q - log_p)
+    total = where_present(roles.carries_any(), log_q - log_p)
     for term in recovery_terms(model, batch, roles, state).values():
         total = total + term
     return total + reconstruction_term(model, batch, roles, state)

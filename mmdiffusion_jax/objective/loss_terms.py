@@ -93,8 +93,7 @@ class LossTerms:
 
     def weigh(self, means: Mapping[str, Mean]) -> Any:
         """Σ_k scale_k · mean of term k, of means of these terms over whatever examples."""
-        parts = [self.terms[name].scale * mean.value for name, mean in means.items()]
-        return sum(parts[1:], parts[0])
+        return self._total({name: mean.value for name, mean in means.items()})
 
     def worst(self) -> tuple[jax.Array, jax.Array]:
         """The place in the batch of the example that is not finite, or else has the largest loss.
@@ -109,5 +108,11 @@ class LossTerms:
 
     def per_example(self) -> jax.Array:
         """Σ_k scale_k · term k where it counts, (batch,): what each example adds to the loss."""
-        parts = [term.scale * where_present(term.mask, term.values) for term in self.terms.values()]
-        return sum(parts[1:], parts[0])
+        return self._total(
+            {name: where_present(term.mask, term.values) for name, term in self.terms.items()}
+        )
+
+    def _total(self, values: Mapping[str, Any]) -> Any:
+        """Σ_k scale_k · value of term k; what has no scale need not be finite."""
+        parts = [self.terms[name].scale * x for name, x in values.items() if self.terms[name].scale]
+        return sum(parts[1:], parts[0]) if parts else jnp.zeros_like(next(iter(values.values())))

@@ -153,6 +153,10 @@ def _plan(
             f"values in 1 … {num_steps}",
             "t = 0 is the clean state and has no step",
         )
+    if greatest == 1 < num_steps:
+        raise errors.invalid(
+            "times", "1 alone", "a t above 1 too", "name more: the steps from t > 1 are L1"
+        )
     # L3 needs t = 1 whatever was chosen; added here, it counts for L3 alone.
     steps = chosen if (chosen == 1).any() else np.append(chosen, 1)
     is_chosen = np.arange(len(steps)) < len(chosen)

@@ -202,6 +202,9 @@ def posterior(
     _, z_0 = check_state(schedule, t, z_0, "z_0")
     check_same_shape("z_0", z_0, "z_t", z_t)
     z_0 = z_0.astype(z_t.dtype)
+    # A step contracts by less than half precision resolves.
+    dtype = z_t.dtype
+    z_t, z_0 = (z.astype(widest(schedule.beta, z)) for z in (z_t, z_0))
     root, beta = root_at(schedule.retention, t, z_t), at(schedule.beta, t, z_t)
     noise, noise_before = (at(schedule.noise_variance, s, z_t) for s in (t, t - 1))
     weights = process.weights
@@ -209,8 +212,8 @@ def posterior(
     before = root_at(schedule.alpha_bar, t - 1, z_t) * z_0
     before = before + weighted_sum(weights.marginal, t - 1, z_t, encodings)
     return Gaussian(
-        mean=root * (noise_before / noise) * unshifted + (beta / noise) * before,
-        variance=beta * (noise_before / noise),
+        mean=(root * (noise_before / noise) * unshifted + (beta / noise) * before).astype(dtype),
+        variance=(beta * (noise_before / noise)).astype(dtype),
     )
 
 
@@ -256,8 +259,9 @@ def reverse_variance(
     upper = at(schedule.beta, t, like)
     if kind == "upper":
         return upper
-    noise, noise_before = (at(schedule.noise_variance, s, like) for s in (t, t - 1))
-    lower = upper * (noise_before / noise)
+    wide = _wide(schedule.beta, like)
+    noise, noise_before = (at(schedule.noise_variance, s, wide) for s in (t, t - 1))
+    lower = (at(schedule.beta, t, wide) * (noise_before / noise)).astype(like.dtype)
     if kind == "posterior":
         return lower
     if mix is None:
@@ -325,9 +329,12 @@ def root_at(table: jax.Array, t: jax.Array, like: jax.Array) -> jax.Array:
         >>> root_at(jnp.array([1e-8]), jnp.array([0]), jnp.zeros((1, 2), jnp.float16)).tolist()
         [[0.00010001659393310547]]
     """
-    values = jnp.asarray(table)
-    wide = jnp.zeros((0,) * like.ndim, widest(values, like))
-    return jnp.sqrt(at(values, t, wide)).astype(like.dtype)
+    return jnp.sqrt(at(table, t, _wide(table, like))).astype(like.dtype)
+
+
+def _wide(table: jax.Array, like: jax.Array) -> jax.Array:
+    """An empty array with the axes of `like`, in which a table keeps its digits."""
+    return jnp.zeros((0,) * like.ndim, widest(jnp.asarray(table), like))
 
 
 def weighted_sum(

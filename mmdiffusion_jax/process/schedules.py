@@ -98,6 +98,14 @@ def schedule_from_betas(betas: ArrayLike) -> Schedule:
         )
     beta = np.concatenate([[0.0], beta])
     log_alpha_bar = np.cumsum(np.log1p(-beta))
+    least = jnp.finfo(jnp.zeros(()).dtype).tiny
+    if np.exp(log_alpha_bar[-1]) < least:
+        raise errors.invalid(
+            "betas",
+            f"values that leave ᾱ_T at 10^{log_alpha_bar[-1] / np.log(10):.0f}",
+            f"ᾱ_T of at least {least:.2g}, the least number of its dtype",
+            "lower them, or take fewer steps",
+        )
     return Schedule(
         retention=jnp.asarray(1 - beta),
         alpha_bar=jnp.asarray(np.exp(log_alpha_bar)),
@@ -110,7 +118,8 @@ def linear_schedule(num_steps: int, beta_start: float = 1e-4, beta_end: float = 
     """β_t linear in t (Ho et al. 2020, section 4).
 
     `beta_start` and `beta_end` are meant for 1,000 steps; for another number they are multiplied
-    by 1000 / T, which leaves ᾱ_T nearly as it was, and capped at 0.999.
+    by 1000 / T and capped at 0.999. ᾱ_T, 4e-5 at 1,000 steps, is 2e-5 at 100 and smaller with
+    fewer; a single step leaves 0.9.
 
     Args:
         num_steps: T, at least 1.

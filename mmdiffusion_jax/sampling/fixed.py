@@ -77,7 +77,8 @@ class Noised:
         Raises:
             ValueError: a level below all visited t.
         """
-        left = grid.times[grid.times <= self.level * process.num_steps]
+        # 0.29 · 100 is below 29.
+        left = grid.times[grid.times <= self.level * process.num_steps + 1e-6]
         if not left.size:
             lowest = grid.times[-1] / process.num_steps
             raise errors.invalid(

@@ -53,7 +53,9 @@ def heads_given_primary(
 
     def refine(estimates: dict[str, jax.Array], t: jax.Array) -> tuple[Any, Any]:
         times = jnp.full(like.shape[:1], t, jnp.int32)
-        drift = {name: encodings.get(name, estimates[name]) for name in model.secondaries}
+        drift = roles.mask(
+            {name: encodings.get(name, estimates[name]) for name in model.secondaries}
+        )
         z_0 = model.clean_state({**drift, model.primary: like})
         state = marginal(process, times, z_0, drift)
         noise = normal(fold(fold(keys, NOISE), t), like.shape, like.dtype)

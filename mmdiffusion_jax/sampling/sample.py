@@ -151,7 +151,7 @@ def _generate(
     process, model = expect_diffusion(diffusion).process, diffusion.model
     method = expect("method", Method() if method is None else method, Method)
     for name in method.shown_levels:
-        expect_name("shown_levels", name, model.modalities)
+        expect_name("shown_levels", name, model.shows, none="the network is shown nothing")
     shape = as_shape(shape)
     values = check_given(model, shape, given)
     times = method.times
@@ -170,7 +170,15 @@ def _generate(
     for argument, of_names in parts.items():
         expect_names(argument, of_names, "a part of what is diffused")
     diffused = set()
-    for stage in stages_of(model, values, method.order):
+    stages = stages_of(model, values, method.order)
+    if places is not None and model.primary not in set().union(*stages):
+        raise errors.invalid(
+            "order",
+            list(method.order or ()),
+            f"an order with the primary {model.primary!r} for a trajectory",
+            "name it, or use sample: only its states are kept",
+        )
+    for stage in stages:
         part = run.of(stage, values)
         if part is None:
             drawn = run.answer(stage, values)

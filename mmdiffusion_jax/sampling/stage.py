@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmdiffusion_jax import errors
 from mmdiffusion_jax.model import (
     Denoiser,
     Diffusion,
@@ -118,12 +119,19 @@ class Run:
         shown = set(given) & set(model.shows)
         heads: Any
         if model.primary in given and model.primary not in shown:
-            carried = set(model.modalities) - shown - self._absent(stage, primary_given=True)
+            carried = {*stage, *given} - shown - self._absent(stage, primary_given=True)
             roles = self._shown(
                 query, query_roles(model.modalities, len(self.keys), given, carried, shown)
             )[0]
             heads = heads_given_primary(query, self.grid, self.keys, self._draw_keys(), roles)
         else:
+            if set(given) > shown:
+                raise errors.invalid(
+                    "order",
+                    f"{', '.join(stage)} by itself, while {sorted(set(given) - shown)} is given",
+                    f"nothing given but what the network is shown, {sorted(model.shows)}",
+                    f"generate {model.primary!r} in the same stage, or leave the order out",
+                )
             roles = query_roles(model.modalities, len(self.keys), given, shown=shown)
             heads = heads_given_known(self.diffusion, stage, self._shown(query, roles), self.shape)
         # What the primary is to be drawn from has to be a draw: of labels without anything given,

@@ -12,6 +12,7 @@ from PIL import Image
 from mmdiffusion_jax import apps, data, errors, evaluation, experiment, objective, ranges, sampling
 from mmdiffusion_jax.apps.requests import check_autoguidance
 from mmdiffusion_jax.modalities import Modality
+from mmdiffusion_jax.model import split_presence
 from mmdiffusion_jax.trained.values import given_arrays, numbers
 
 
@@ -131,7 +132,8 @@ class Model:
         `evaluation.seed` in the config and on an example's place in the batch.
 
         Args:
-            batch: {name: (examples, …)} of every modality.
+            batch: {name: (examples, …)} of every modality, and where a data set has them, masks
+                `<name>_present` of ones.
             given: the names of those that are given.
 
         Returns:
@@ -151,16 +153,25 @@ class Model:
             >>> terms.total.shape, bool((terms.posterior > 0).all())
             ((2,), True)
         """
+        values, presence = split_presence(batch)
+        for name, mask in presence.items():
+            if name in self.modalities and not np.asarray(mask, bool).all():
+                raise errors.invalid(
+                    f"batch['{name}_present']",
+                    f"{np.sum(~np.asarray(mask, bool))} examples without it",
+                    "examples that have every modality",
+                    "leave the others out",
+                )
         arrays = {}
         for name in self.modalities:
-            if name not in batch:
+            if name not in values:
                 raise errors.invalid(
                     "batch",
                     f"nothing for {name!r} among {sorted(batch)}",
                     f"an array for each of {sorted(self.modalities)}",
                     "give it, or leave the example out",
                 )
-            arrays[name] = self._checked("batch", name, batch[name])
+            arrays[name] = self._checked("batch", name, values[name])
         return self._bound_of(given)(self.params, data.ArraySource(arrays, "batch"))
 
     def num_dims(self, given: Collection[str] = ()) -> int:

@@ -176,6 +176,10 @@ def test_runs_of_another_config_are_refused(tmp_path):
         ({"arms": ["mult"]}, "`arms`: got 'mult'"),
         ({"num_seeds": 0}, "`seeds`: got 0"),
         ({"budgets": ["hours"]}, "`budgets`: got 'hours'"),
+        ({"budgets": ["steps", "steps"]}, "`budgets`: got 'steps' twice, expected each once"),
+        ({"budgets": []}, "`budgets`: got none, expected some of"),
+        ({"arms": ["multi", "multi"]}, "`arms`: got 'multi' twice"),
+        ({"arms": []}, "`arms`: got none"),
     ],
 )
 def test_bad_requests_leave_nothing_behind(tmp_path, options, words):

@@ -70,6 +70,7 @@ def test_no_label_is_present(files):
         ({"out": "missing/features.safetensors"}, "folder that exists"),
         ({"label": "lable"}, "`label`: got 'lable', expected one of .*did you mean 'label'"),
         ({"image": "label"}, r"`images`: got shape \(1497,\)"),
+        ({"seed": -1}, "`seed`: got -1, expected 0 … 4294967295"),
         ({"label": "image"}, r"`labels`: got uint8 of shape \(1497, 8, 8\)"),
     ],
 )
@@ -77,7 +78,9 @@ def test_bad_files_end_before_anything_is_written(files, changes, words):
     arguments = {"path": "train.npz", "out": "features.safetensors", **changes}
     for name in {"path", "out", "test"} & set(arguments):
         arguments[name] = str(files / arguments[name])
-    out = arguments.pop("out")
+    out, options = arguments.pop("out"), {}
+    if "seed" in arguments:
+        options["seed"] = arguments.pop("seed")
     with pytest.raises(ValueError, match=words):
-        apps.fit_features(apps.LabelledImages(**arguments), out)
+        apps.fit_features(apps.LabelledImages(**arguments), out, **options)
     assert not list(files.glob("**/features*"))

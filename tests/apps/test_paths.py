@@ -30,7 +30,10 @@ def a_sweep(workdir):
 # Inputs are missing everywhere: an error about the output comes before they are looked at.
 WRITERS = {
     "sample": ("out", lambda out: apps.sample("missing", str(out))),
-    "compare_samplers": ("out", lambda out: apps.compare_samplers(["missing"], str(out), [], [])),
+    "compare_samplers": (
+        "out",
+        lambda out: apps.compare_samplers(["missing"], str(out), ["ddim"], [2]),
+    ),
     "judge_by_use": ("out", lambda out: apps.judge_by_use("missing", out=str(out))),
     "compare_update": ("out", lambda out: apps.compare_update("missing", out=str(out))),
     "prepare": ("out", lambda out: apps.prepare("missing", str(out))),
@@ -74,7 +77,10 @@ PATHS = {
     "export workdir": ("workdir", lambda path: apps.export(path, "m.safetensors")),
     "export out": ("out", lambda path: apps.export("missing", path)),
     "load_export": ("path", lambda path: apps.load_export(path)),
-    "compare_samplers": ("workdir", lambda path: apps.compare_samplers([path], "out", [], [])),
+    "compare_samplers": (
+        "workdir",
+        lambda path: apps.compare_samplers([path], "out", ["ddim"], [2]),
+    ),
     "judge_by_use": ("workdir", lambda path: apps.judge_by_use(path)),
     "judge_by_use out": ("out", lambda path: apps.judge_by_use("missing", out=path)),
     "compare_update": ("workdir", lambda path: apps.compare_update(path)),

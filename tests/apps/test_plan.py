@@ -52,6 +52,8 @@ def test_a_plan_is_printed_for_devices_that_are_not_there():
         (("--devices=6", "--config.sharding.fsdp=4"), "`devices`: got 6, expected a multiple"),
         (("--peak=1e12",), "--peak without --bandwidth says nothing"),
         (("--hosts=4",), "--hosts without --store_bandwidth says nothing"),
+        (("--devices=0",), "`devices`: got 0, expected 1 or more"),
+        (("--peak=0", "--bandwidth=1e9"), "`peak`: got 0.0, expected a number above 0"),
         (("--devices=7",), "`config.training.batch_size`: got 64, expected a multiple of 7"),
     ],
 )

@@ -89,6 +89,16 @@ def test_keys_by_other_names(flag, key, meant):
     assert words.endswith(f"did you mean '{meant}'?"), words
 
 
+@pytest.mark.parametrize("key", ["sampling.guidance.label", "loss.dropout.label"])
+def test_a_flag_adds_no_key_to_an_empty_section(key):
+    words = experiment.unknown_override(["--config=digits", f"--config.{key}=2.0"])
+    section = key.rpartition(".")[0]
+    assert words == (
+        f"`config.{key}`: got a flag, expected a key that the config file names, as flags add "
+        f"none; write config.{section} = {{'label': …}} there."
+    )
+
+
 @pytest.mark.parametrize("is_package", [False, True])
 def test_a_file_may_import_its_neighbours_of_its_own_folder(tmp_path, is_package):
     """Two folders have neighbours of the same name, and each file gets its own."""

@@ -23,7 +23,7 @@ KAPPA = jnp.array([1.0, 2.0, 3.0])
 CALLS = {
     "categorical_log_prob": {"logits": jnp.eye(3), "classes": jnp.arange(3), "counted": None},
     "denoise": {"diffusion": DIFFUSION, "t": T, "z_t": Z, "roles": ROLES},
-    "discretised_gaussian_log_prob": {"mean": Z, "log_std": Z, "x": Z, "num_levels": 4},
+    "discretised_gaussian_log_prob": {"mean": Z, "log_std": Z, "x": jnp.tanh(Z), "num_levels": 4},
     "draw": {"model": NOTHING_READ, "name": "y", "keys": jax.random.split(KEY, 3), "head": Z},
     "encode": {"model": MODEL, "batch": BATCH, "roles": ROLES},
     "estimate_encodings": {"model": MODEL, "prediction": ANSWER},

@@ -109,6 +109,13 @@ def test_numbers_of_levels_are_refused_with_the_line_that_turns_them_into_values
     assert np.isfinite(discretised_gaussian_log_prob(mean, mean - 1, x, num_levels)).all()
 
 
+@pytest.mark.parametrize("dtype", [jnp.int32, jnp.float32])
+def test_numbers_of_levels_are_refused_by_their_range_too(dtype):
+    numbers, mean = jnp.array([[0, 128, 255]], dtype), jnp.zeros((1, 3))
+    with pytest.raises(ValueError, match=r"`x`: got .* expected values on the levels in \[−1, 1\]"):
+        discretised_gaussian_log_prob(mean, mean, numbers, 256)
+
+
 def test_signed_whole_numbers_may_be_levels():
     """−1 and 1 are the two levels, and −1, 0 and 1 the three."""
     mean, x = jnp.zeros((1, 3)), jnp.array([[-1, 0, 1]])

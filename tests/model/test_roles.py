@@ -1,5 +1,7 @@
 """Roles: what is present, what states carry, and who sees it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,6 +62,16 @@ def test_a_denoiser_that_sees_roles_gets_those_of_its_query():
         method = sampling.Method("ddim", [6, 1])
         sampling.sample(jax.random.key(0), diffusion, (1, 2), given, method)
         assert set(seen) == {False}
+
+
+def test_an_estimate_is_told_to_be_clear_where_a_known_value_would_be_noisy():
+    roles = model.query_roles(["image"], 3, given=["image"], shown=["image"])
+    levels = {"image": jnp.array([0.0, 0.5, 0.75])}
+    roles = dataclasses.replace(roles, encodings={"image": jnp.ones((3, 2))}, levels=levels)
+    rows = jnp.array([False, False, True])
+    seen = roles.with_estimate("image", rows, jnp.full((3, 2), 5.0))
+    assert seen.clarity("image").tolist() == [1.0, 0.5, 1.0]
+    assert seen.shown("image", jnp.zeros((3, 2)))[:, 0].tolist() == [1.0, 1.0, 5.0]
 
 
 def test_roles_go_through_compiled_functions():

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from mmdiffusion_jax import objective, process
 from mmdiffusion_jax.model import Diffusion, all_carried, encode, observe
@@ -51,6 +52,29 @@ def test_with_others_the_bound_stays_above(count, variance):
     # The upper variance is loose in another way with few steps; only the tight one must improve.
     if variance == "posterior":
         assert bounds[0] > bounds[-1]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_without_the_primary_it_bounds_what_is_left(count):
+    """Exactly above −log p(the secondaries), and with more steps closer to it."""
+    gaps, floor = [], 0.0
+    for num_steps in (4, 16, 64):
+        world = LinearWorld(count, num_steps)
+        batch, _ = world.draw(4000)
+        of_others = stats.multivariate_normal(world.mean[2:], world.covariance[2:, 2:])
+        others = np.concatenate([batch[name] for name in world.names], axis=1)
+        exact = -of_others.logpdf(others)
+        terms = jax.jit(
+            lambda batch, world=world: objective.bound(
+                jax.random.key(0), world.diffusion(), batch, {"p": jnp.zeros(4000)}
+            )
+        )({**batch, "p": jnp.full_like(batch["p"], jnp.nan)})
+        np.testing.assert_array_equal(terms.reconstruction, 0)
+        difference = np.asarray(terms.total) - exact
+        gaps.append(difference.mean())
+        floor = -4 * difference.std() / 4000**0.5
+        assert gaps[-1] > floor
+    assert gaps[0] > gaps[1] > gaps[2]
 
 
 def test_any_recovery_weights_give_a_bound():

@@ -48,6 +48,18 @@ def test_density_is_exact_and_of_second_order(count):
     assert 3.6 < changes[0] / changes[1] < 4.4
 
 
+def test_without_the_primary_the_bound_is_of_what_is_left():
+    world = LinearWorld(1, 100)
+    batch, _ = world.draw(2000)
+    exact = -stats.multivariate_normal(world.mean[2:], world.covariance[2:, 2:]).logpdf(batch["x0"])
+    got = jax.jit(
+        lambda key: objective.flow_bound(
+            key, world.diffusion(), batch, {"p": jnp.zeros(2000)}, num_probes=None
+        )
+    )(jax.random.key(0))
+    assert abs(np.mean(np.asarray(got) - exact)) < 0.005
+
+
 def test_probes_estimate_the_exact_trace():
     world = LinearWorld(1, 50)
     z, _ = first_states(world, 2000)

@@ -178,6 +178,22 @@ def test_every_scalar_of_a_loss_is_a_number():
     assert float(objective.LossTerms({"x": term}).reduce()[1]["x"]) == (1 + 5) / 2
 
 
+def test_what_has_no_scale_need_not_be_finite():
+    ones = jnp.ones(3)
+    parts = {
+        "image": objective.LossTerm(2 * ones, ones),
+        "label": objective.LossTerm(ones.at[1].set(jnp.nan), ones, scale=0.0),
+    }
+    terms = objective.LossTerms(parts)
+    loss, scalars = terms.reduce()
+    assert loss == 2
+    assert jnp.isnan(scalars["label"].value)
+    np.testing.assert_array_equal(terms.per_example(), 2 * ones)
+    alone = objective.LossTerms({"label": parts["label"]})
+    assert alone.reduce()[0] == 0
+    np.testing.assert_array_equal(alone.per_example(), 0 * ones)
+
+
 def test_the_loss_of_the_bound_shows_nothing():
     """Also of a model that shows what is known, as its docstring says."""
     world = ShownWorld(1, 6)

@@ -131,6 +131,7 @@ def test_an_absent_modality_does_not_count():
         ({"candidates": jnp.ones((1, 2))}, r"`candidates`: got shape \(1, 2\).*at least 2 rows"),
         ({"times": [0, 3]}, "`times`: got 0, expected values in 1 … 5"),
         ({"times": [3, 6]}, "`times`: got 6, expected values in 1 … 5"),
+        ({"times": [1]}, "`times`: got 1 alone, expected a t above 1 too"),
         ({"times": []}, "`times`: got .*a list of integers, not empty"),
         ({"times": [1.5]}, "`times`: got .*float64, expected a list of integers"),
         ({"batch": {}}, "`batch`: got no modality at all"),

@@ -148,6 +148,21 @@ def test_half_precision_stays_half():
     assert process.marginal(forward, jnp.ones(4, int), half, encodings).mean.dtype == (jnp.bfloat16)
 
 
+def test_a_step_back_in_half_precision_is_rounded_once():
+    """A step contracts by less than half precision resolves, so its factors must not be rounded."""
+    schedule = process.cosine_schedule(1000)
+    forward = process.Process(schedule)
+    z_t, z_0 = jax.random.normal(jax.random.key(0), (2, 999, 8), jnp.bfloat16)
+    t = jnp.arange(2, 1001)
+    half = process.posterior(forward, t, z_t, z_0, {})
+    wide = process.posterior(forward, t, *(z.astype(jnp.float32) for z in (z_t, z_0)), {})
+    for part in ("mean", "variance"):
+        assert getattr(half, part).dtype == jnp.bfloat16
+        np.testing.assert_array_equal(getattr(half, part), getattr(wide, part).astype(jnp.bfloat16))
+    variance = process.reverse_variance(schedule, t, z_t)
+    np.testing.assert_array_equal(variance, wide.variance.astype(jnp.bfloat16))
+
+
 def test_variances():
     schedule = process.cosine_schedule(8)
     like = jnp.zeros((7, 2))

@@ -120,6 +120,10 @@ def test_draws_are_uniform(name):
         (lambda: process.linear_schedule(2.5), "`num_steps`: got 2.5"),
         (lambda: process.schedule_from_betas([]), r"`betas`: got shape \(0,\)"),
         (lambda: process.schedule_from_betas([0.1, 1.0]), "`betas`: got 1.0 at t = 2"),
+        (
+            lambda: process.schedule_from_betas([0.999] * 20),
+            r"`betas`: got values that leave ᾱ_T at 10\^-60, expected ᾱ_T of at least",
+        ),
         (lambda: process.cosine_schedule(3).alpha(-1), "`num_modalities`: got -1"),
         (lambda: process.modality_weights(process.cosine_schedule(3), {"a": "bmp"}), "'bump'"),
         (lambda: process.modality_weights(process.cosine_schedule(3), {}, "margin"), "'marginal'"),

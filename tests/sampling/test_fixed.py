@@ -156,6 +156,14 @@ def test_a_fixed_part_has_its_share_of_the_clean_state():
     np.testing.assert_allclose(last, want, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("level", [0.1, 0.15, 0.35, 0.55, 0.95])
+def test_a_level_begins_at_its_t_whatever_its_last_digit(level):
+    """0.55 · 20 is above 11 in binary, and 0.35 · 20 may be below 7."""
+    method = sampling.Method("ddim", decorators=())
+    seen, *_ = states_of(method, begin=lambda x: sampling.Noised(x, level))
+    assert seen[0][0] == round(level * 20)
+
+
 @pytest.mark.parametrize(("given", "unknown"), [(("x0",), "auto"), ((), "absent")])
 def test_states_begin_with_all_shares_of_the_clean_state(given, unknown):
     """What the states do not carry has no share in them, as in training."""

@@ -10,6 +10,8 @@ import pytest
 
 from mmdiffusion_jax import sampling
 from mmdiffusion_jax.model import query_roles
+from mmdiffusion_jax.model.showing import shown_at
+from mmdiffusion_jax.sampling.guidance.options import GuidanceOptions
 from tests.linear_world import LinearWorld
 from tests.mixture_world import CENTRES, SPREAD, TABLE, MixtureWorld
 
@@ -89,7 +91,7 @@ def test_decoder_at_scale_one_is_bayes_rule(count, carried):
     got = denoiser(TIMES, z_t, roles_of(query, x0=carried, **({"x1": 0} if count == 2 else {})))
     for k, t in enumerate(np.asarray(TIMES)):
         rows = np.zeros((4, len(world.mean)))
-        rows[:2] = world.by_carried[carried][0][t]
+        rows[:2] = world.by_carried[2**count + carried][0][t]
         rows[2:, 2:4] = np.eye(2)
         noise = np.diag([float(world.schedule.noise_variance[t])] * 2 + [0.0, 0.0])
         seen = np.concatenate([z_t[k], value[k]]) - rows @ world.mean
@@ -331,6 +333,47 @@ def test_a_weaker_model_of_another_process(other, words):
         decorate(plain, query)
     with pytest.raises(ValueError, match=f"`weaker`: got a process {words}"):
         jax.jit(lambda z: decorate(plain, query)(TIMES, z, roles_of(query)).clean.z_0)(states())
+
+
+def test_a_weaker_model_is_shown_the_noise_that_the_sampled_one_is():
+    """In encodings of its own: what it sees is what its own value under the same noise would be."""
+    world, told = LinearWorld(1, STEPS), []
+    inner = world.model()
+
+    def denoise(z_t, t, roles):
+        told.append(roles)
+        return inner.denoise(z_t, t, roles)
+
+    code = inner.modalities["x0"]
+    double = dataclasses.replace(code, encode=lambda x: 2 * code.encode(x))
+    model = dataclasses.replace(
+        inner, denoise=denoise, shows=("x0",), modalities={**inner.modalities, "x0": double}
+    )
+    sampled = dataclasses.replace(inner, shows=("x0",))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(len(TIMES), 2)))
+    query, plain = query_of(world, sampled, x0=x)
+    roles = dataclasses.replace(
+        query_roles(inner.modalities, len(TIMES), ["x0"], ["p"], ["x0"]), encodings=query.encodings
+    )
+    keys, s = jax.random.split(jax.random.key(0), len(TIMES)), jnp.full(len(TIMES), 20)
+    noisy = shown_at(keys, world.schedule, roles, {"x0": s})
+    decorate = sampling.autoguidance(world.diffusion(model), 2.0)
+    decorate(plain, query)(TIMES, states(), noisy)
+    own = dataclasses.replace(roles, encodings={"x0": double.encode(x)})
+    expected = shown_at(keys, world.schedule, own, {"x0": s})
+    np.testing.assert_allclose(told[-1].encodings["x0"], expected.encodings["x0"], rtol=1e-6)
+    np.testing.assert_array_equal(told[-1].clarity("x0"), expected.clarity("x0"))
+
+
+def test_rescaling_leaves_an_estimate_of_one_value():
+    """A constant map has no deviation to be brought back to."""
+    query, _ = query_of(LinearWorld(1, STEPS))
+    ones = jnp.ones((len(TIMES), 2))
+    plain = sampling.plain_denoiser(query)(TIMES, states(), roles_of(query)).with_z_0(ones)
+    options = GuidanceOptions((0.0, math.inf), 1.0, math.inf)
+    schedule = query.diffusion.process.schedule
+    guided = options.amplify(schedule, plain, 0 * ones, 1.5)
+    np.testing.assert_allclose(guided.clean.z_0, 1.5)
 
 
 def test_a_weaker_model_whose_process_is_read_from_a_file():

@@ -153,7 +153,7 @@ def test_weights_of_zero_are_no_modality_at_all():
     world = LinearWorld(1, 20)
     model = world.model()
     zeros = process.modality_weights(world.schedule, {"x0": np.zeros(21)})
-    absent = all_carried(["x0"], 5).without("x0")
+    absent = all_carried(["p", "x0"], 5).without("x0")
     alone = dataclasses.replace(
         model,
         modalities={"p": model.modalities["p"]},

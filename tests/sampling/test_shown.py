@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from mmdiffusion_jax import sampling
+from tests.linear_world import LinearWorld
 from tests.shown_world import DIMS, ShownWorld, p_values
 
 NUM = 2000
@@ -63,6 +64,66 @@ def test_an_order_generates_what_it_names():
     assert set(samples) == {"x0", "p"}
     _, samples = drawn(("p",), order=("x1",))
     assert set(samples) == {"p", "x1"}
+
+
+def test_heads_alone_do_not_answer_for_what_they_are_not_shown():
+    """A stage without what is diffused is read from what is shown; x1 would not enter it."""
+    model = WORLD.model()
+    batch, _ = WORLD.draw(3)
+    for shows in ((), ("p", "x0")):
+        half = WORLD.diffusion(dataclasses.replace(model, shows=shows))
+        with pytest.raises(ValueError, match=r"`order`: got x0 by itself, while \['x1'\] is given"):
+            sampling.sample(
+                jax.random.key(0), half, (3, DIMS), {"x1": batch["x1"]},
+                sampling.Method(order=["x0"]),
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("shows", [("x0",), ()])
+def test_states_of_a_given_primary_carry_neither_what_is_shown_nor_what_is_left_out(shows):
+    """x0 is given, x1 is asked for: the states have what the roles of the network say."""
+    world, called = ShownWorld(2, 8), []
+    inner = world.model()
+
+    def denoise(z_t, t, roles):
+        called.append((int(t[0]), np.asarray(z_t), roles))
+        return inner.denoise(z_t, t, roles)
+
+    model = dataclasses.replace(inner, denoise=denoise, shows=shows)
+    batch, _ = world.draw(3)
+    states = {}
+    for value in (0.0, 100.0):
+        given = {"p": batch["p"], "x0": np.full((3, DIMS), value)}
+        with jax.disable_jit():
+            sampling.sample(
+                jax.random.key(0), world.diffusion(model), (3, DIMS), given,
+                sampling.Method(order=["x1"], decorators=()),
+            )  # fmt: skip
+        states[value] = called[0][1]
+        roles = called[0][2]
+        assert bool(roles.carried("x0").all()) == ("x0" not in shows)
+        called.clear()
+    same = np.allclose(states[0.0], states[100.0])
+    assert same == ("x0" in shows)
+
+
+def test_an_order_leaves_out_of_the_states_what_it_does_not_name():
+    world, called = LinearWorld(2, 8), []
+    inner = world.model()
+
+    def denoise(z_t, t, roles):
+        called.append(roles)
+        return inner.denoise(z_t, t, roles)
+
+    batch, _ = world.draw(3)
+    diffusion = world.diffusion(dataclasses.replace(inner, denoise=denoise))
+    with jax.disable_jit():
+        sampling.sample(
+            jax.random.key(0), diffusion, (3, DIMS), {"p": batch["p"]},
+            sampling.Method(order=["x1"], unknown="estimated"),
+        )  # fmt: skip
+    assert not any(roles.carried("x0").any() for roles in called)
+    assert all(roles.carried("x1").all() for roles in called)
 
 
 def test_levels_of_an_unknown_modality():

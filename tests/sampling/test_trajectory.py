@@ -83,6 +83,7 @@ def test_only_the_kept_states_are_held():
     [
         ({"num_states": 6}, "`num_states`: got 6, expected 1 … 5"),
         ({"num_states": 0}, "`num_states`: got 0, expected 1 or more"),
+        ({"order": ["x0"]}, r"`order`: got \['x0'\], expected an order with the primary 'p'"),
         ({"given": {"p": jnp.zeros((3, 2))}}, "`given`: got the primary 'p', expected other"),
     ],
 )

@@ -203,6 +203,10 @@ def test_it_computes_on_the_device_that_is_asked_for(finished):
         (lambda m: m.sample(2, autoguidance=2.0), "`autoguidance`: got 2.0 without a weaker model"),
         (lambda m: m.sample(7, given=examples()), "`given`: got all of"),
         (lambda m: m.bound({"image": examples()["image"]}), "`batch`: got nothing for 'label'"),
+        (
+            lambda m: m.bound({**examples(), "label_present": np.arange(7) > 1}),
+            r"`batch\['label_present'\]`: got 2 examples without it",
+        ),
         (lambda m: m.bound(examples(), given="label"), r"`given`: got 'label', expected a list"),
         (lambda m: m.bound(examples(), given=["lab"]), "`given`: got 'lab'.*did you mean"),
         (lambda m: m.bound(examples(), given=["label", "image"]), "`given`: got all of"),

@@ -183,14 +183,19 @@ class SamplingOptions:
             bounded: the modalities that keep z_0 within [−1, 1] where they are diffused.
         """
         limits = self._limits()
+        # Bayes' term of what only states carry is no amplification: the interval and the rescaling
+        # are of what is asked for by name.
+        of_bayes = sampling.EVERYWHERE, 0.0, limits[-1]
         decorators = [
             sampling.classifier_free_guidance(name, scale, *limits)
             for name, scale in sorted(self.guidance.items())
         ]
         scales = {**dict.fromkeys(carried, 1.0), **self.decoder_guidance}
-        by_heads = {name: x for name, x in sorted(scales.items()) if name in given}
-        if by_heads:
-            decorators.append(sampling.decoder_guidance(by_heads, *limits))
+        by_limits: dict[tuple[tuple[float, float], float, float], dict[str, float]] = {}
+        for name in sorted(set(scales) & set(given)):
+            alike = by_limits.setdefault(limits if name in self.decoder_guidance else of_bayes, {})
+            alike[name] = scales[name]
+        decorators += [sampling.decoder_guidance(heads, *of) for of, heads in by_limits.items()]
         threshold = self.threshold_of(bool(bounded))
         if threshold == "static":
             decorators.append(sampling.static_threshold(names=bounded))

@@ -1,6 +1,7 @@
 """Compares a successor with the deployed model, and refuses updates beyond given limits."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdiffusion_jax import data, errors
+from mmdiffusion_jax import data, errors, ranges
 from mmdiffusion_jax.graceful.methods.decisions import Flips, flips
 from mmdiffusion_jax.graceful.methods.retrieval import (
     Cells,
@@ -32,7 +33,7 @@ class UpdateRefused(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Limits of an update; shares in [0, 1].
+    """Limits of an update; shares in [0, 1], and ∞ for no limit.
 
     Attributes:
         negative_flips: greatest share of decisions that were right and become wrong, by modality.
@@ -46,6 +47,12 @@ class Limits:
     error_increase: float = 0.0
     denoiser_ratio: float = 1.1
     retrieval_loss: float = 0.01
+
+    def __post_init__(self) -> None:
+        # Below 0 a limit asks for fewer errors than before.
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) != math.inf:
+                ranges.check_real(field.name, getattr(self, field.name))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,6 +278,7 @@ def compare(
     check_successor(deployed, successor.built, options or UpdateOptions())
     check_embedder(deployed, successor.embedder)
     primary = deployed.built.model.primary
+    ranges.check_whole("num_examples", num_examples, 1)
     rows = data.rows_with(source, [primary], num_examples)
     if not len(rows):
         raise errors.invalid(

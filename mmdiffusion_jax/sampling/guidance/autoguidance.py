@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mmdiffusion_jax import errors
@@ -11,6 +12,7 @@ from mmdiffusion_jax.model import Denoiser, Diffusion, NoisyState, Roles
 from mmdiffusion_jax.model.diffusion import expect_diffusion
 from mmdiffusion_jax.process import Process
 from mmdiffusion_jax.process.checks import expect_number
+from mmdiffusion_jax.process.forward import root_at
 from mmdiffusion_jax.sampling.guidance.options import EVERYWHERE, GuidanceOptions
 from mmdiffusion_jax.sampling.query import Decorator, Query, make_query, plain_denoiser
 
@@ -28,7 +30,9 @@ def autoguidance(
     of errors, but larger ones, so that the difference points away from them; unlike classifier-free
     guidance this does not cost variety, and it serves samples of which nothing is given. It costs a
     call of the weaker model. The network of that one is shown what is known in its own encodings;
-    what the states carry beside z_0 has the encodings of the model that is sampled.
+    what the states carry beside z_0 has the encodings of the model that is sampled. In a list of
+    decorators it goes first: what is in front of it guides the sampled model alone, and would be
+    amplified as a part of the difference.
 
     Args:
         weaker: its process is the one that is sampled.
@@ -66,13 +70,27 @@ def autoguidance(
 
         def guide(t: jax.Array, z_t: jax.Array, roles: Roles) -> NoisyState:
             plain = denoiser(t, z_t, roles)
-            seen = dataclasses.replace(roles, encodings=theirs.encodings, levels={})
-            without = weak(t, z_t, seen).clean.z_0
+            seen = dataclasses.replace(roles, encodings=_noised(theirs, query, roles))
+            less, model = weak(t, z_t, seen).clean, theirs.diffusion.model
+            primary = model.primary_encoding(less.z_0, less.encodings)
+            parts = {**plain.clean.encodings, model.primary: primary}
+            without = query.diffusion.model.clean_state(parts)
             return options.amplify(query.diffusion.process.schedule, plain, without, scale)
 
         return guide
 
     return decorate
+
+
+def _noised(theirs: Query, ours: Query, roles: Roles) -> dict[str, jax.Array]:
+    """The weaker model's encodings of what is given, under the noise that ours are shown with."""
+    schedule, encodings = ours.diffusion.process.schedule, dict(theirs.encodings)
+    for name, level in roles.levels.items():
+        if name in encodings:
+            noisy, step = roles.encodings[name], jnp.round(level * schedule.num_steps)
+            signal = root_at(schedule.alpha_bar, step.astype(jnp.int32), noisy)
+            encodings[name] = noisy + signal * (encodings[name] - ours.encodings[name])
+    return encodings
 
 
 def _check_process(weaker: Process, sampled: Process) -> None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from mmdiffusion_jax import errors
 from mmdiffusion_jax.model import Denoiser, NoisyState, Role, Roles
 from mmdiffusion_jax.process.checks import expect_number
-from mmdiffusion_jax.process.forward import at
+from mmdiffusion_jax.process.forward import at, root_at
 from mmdiffusion_jax.sampling.guidance.options import EVERYWHERE, GuidanceOptions, check_modality
 from mmdiffusion_jax.sampling.query import Decorator, Query
 
@@ -23,12 +23,12 @@ def classifier_free_guidance(
 ) -> Decorator:
     """ẑ_0 ← ẑ_0(without i) + scale · ( ẑ_0(with i) − ẑ_0(without i) ) (Ho & Salimans 2022).
 
-    "Without" is the same state with modality i taken out of the drift, z_t − w̄_t^(i) E_i, and of
-    what the network sees; E_i is the given encoding, or the model's estimate where i is generated
-    too. It costs a second call of the model, and training must have dropped that modality from some
-    states. What is in front of it in a list of decorators is asked without the modality as well:
-    [decoder_guidance(), classifier_free_guidance(…)] amplifies Bayes' term too, and the other way
-    round that term is added as it is to what this one amplifies.
+    "Without" is the same state with modality i taken out of the drift, z_t − w̄_t^(i) E_i, of its
+    share in z_0, and of what the network sees; E_i is the given encoding, or the model's estimate
+    where i is generated too. It costs a second call of the model, and training must have dropped
+    that modality from some states. What is in front of it in a list of decorators is asked without
+    the modality as well: [decoder_guidance(), classifier_free_guidance(…)] amplifies Bayes' term
+    too, and the other way round that term is added as it is to what this one amplifies.
 
     Args:
         name: a modality that training dropped from some states. Where it is itself what is
@@ -69,11 +69,15 @@ def classifier_free_guidance(
 
         def guide(t: jax.Array, z_t: jax.Array, roles: Roles) -> NoisyState:
             plain, drift = denoiser(t, z_t, roles), jnp.zeros_like(z_t)
+            estimates = plain.clean.encodings
             if name in process.names:
-                encoding = query.encodings.get(name, plain.clean.encodings[name])
-                encoding = roles.mask({name: encoding})[name]
-                drift = at(process.weights.marginal[name], t, z_t) * encoding
-            without = denoiser(t, z_t - drift, _not_given(roles, name)).clean.z_0
+                encoding = query.encodings.get(name, estimates[name])
+                weight = at(process.weights.marginal[name], t, z_t)
+                if share := model.normalised_shares().get(name):
+                    weight = weight + share * root_at(process.schedule.alpha_bar, t, z_t)
+                drift = weight * roles.mask({name: encoding})[name]
+            less = denoiser(t, z_t - drift, _not_given(roles, name)).clean
+            without = model.with_encodings(less.z_0, less.encodings, estimates)
             return options.amplify(process.schedule, plain, without, scale)
 
         return guide

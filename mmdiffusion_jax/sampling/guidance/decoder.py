@@ -101,6 +101,9 @@ def decoder_guidance(
             shift = at(schedule.noise_variance, t, z_t) * gradient
             shift = shift - weighted_sum(tables, t, z_t, innovation)
             guided = plain.clean.z_0 + shift / root_at(schedule.alpha_bar, t, z_t)
+            estimates = plain.clean.encodings
+            moved = {name: estimates[name] + added for name, added in innovation.items()}
+            guided = model.with_encodings(guided, {**estimates, **moved}, estimates)
             return options.replace(schedule, plain, guided)
 
         return guide

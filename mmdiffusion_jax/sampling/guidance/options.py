@@ -52,7 +52,8 @@ class GuidanceOptions:
             guided = z_0 + added * jnp.minimum(1, self.limit / jnp.maximum(size, 1e-12))
         if self.rescale:
             before, after = (jnp.std(x, axis=axes, keepdims=True) for x in (z_0, guided))
-            ratio = before / jnp.maximum(after, 1e-12)
+            # An estimate of one value, as a constant map, has no deviation to be brought back to.
+            ratio = jnp.where(before > 0, before / jnp.maximum(after, 1e-12), 1)
             guided = guided * (self.rescale * ratio + (1 - self.rescale))
         if tuple(self.interval) != EVERYWHERE:
             sigma = jnp.sqrt(1 / at(schedule.snr, t, z_0))

@@ -1,9 +1,15 @@
 """What the section about sampling refuses."""
 
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from mmdiffusion_jax import sampling
 from mmdiffusion_jax.experiment import SamplingOptions
+from tests.linear_world import LinearWorld
 
 
 @pytest.mark.parametrize(
@@ -56,3 +62,21 @@ def test_a_sampler_is_named_with_its_fields(sampler, stepper):
     options = SamplingOptions(sampler=sampler)
     assert options.stepper() == stepper
     assert SamplingOptions(sampler=options.sampler) == options
+
+
+@pytest.mark.parametrize("options", [{"guidance_interval": (0.3, 5.0)}, {"guidance_rescale": 0.7}])
+def test_bayes_term_of_what_states_carry_is_not_cut_with_what_is_amplified(options):
+    """What nobody asked to amplify has its exact conditional at every noise level."""
+    world, count = LinearWorld(1, 60), 3000
+    key, y = jax.random.key(0), jnp.tile(jnp.array([[1.0, -0.5]]), (count, 1))
+    chosen = SamplingOptions(threshold="none", **options)
+
+    def drawn(decorators):
+        method = sampling.Method(decorators=decorators)
+        diffusion = world.diffusion()
+        return sampling.sample(key, diffusion, (count, 2), {"x0": y}, method)["p"]
+
+    named = chosen.decorators({"x0"}, {"x0"}, [])
+    np.testing.assert_array_equal(drawn(named), drawn(None))
+    asked = dataclasses.replace(chosen, decoder_guidance={"x0": 1.0}).decorators({"x0"}, {"x0"}, [])
+    assert np.abs(np.asarray(drawn(asked)) - np.asarray(drawn(None))).max() > 0.01

@@ -104,6 +104,13 @@ def test_a_bad_update_is_refused_with_the_examples_that_break(report):
     assert "the encoder of 'image'" not in words
 
 
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(graceful.Limits)])
+def test_a_limit_that_is_no_number_lets_nothing_through(name):
+    with pytest.raises(ValueError, match=f"`{name}`: got nan, expected a finite number"):
+        graceful.Limits(**{name: float("nan")})
+    assert getattr(graceful.Limits(**{name: float("inf")}), name) == float("inf")
+
+
 def test_an_error_that_is_no_number_is_no_reason_to_pass(report):
     denoising = dataclasses.replace(report.denoising, deployed_on_new=float("nan"))
     harmed = dataclasses.replace(report, denoising=denoising)
