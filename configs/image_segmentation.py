@@ -63,5 +63,5 @@ def _add_modalities(config: ConfigDict, mask: dict) -> None:
     )
     common.weigh_secondaries(config, scale=0.3)
     # Segmenting needs as many examples as generating; with the default mix the mean IoU of masks
-    # of given images was 0.27 in place of 0.30 in the small form.
+    # of given images was 0.27 in place of 0.30 in the small form, by AdamW.
     config.loss.tasks = ConfigDict({"image, mask": 0.1, "image | mask": 0.4, "mask | image": 0.5})

@@ -6,7 +6,7 @@
 Form `fashion`, which is the default, is images of Fashion-MNIST at 16 × 16 and their labels,
 `cifar` those of CIFAR-10 at 32 × 32, both with a diffusion transformer of 64 tokens. `fashion_unet`
 and `cifar_unet` have the U-Net of the small configs, which has no options of transformers: its arms
-are z_0, sigmoid, logit_normal, muon, both of these, primary_as_state and averages.
+are z_0, sigmoid, logit_normal, muon, muon_logit_normal, primary_as_state and averages.
 """
 
 from collections.abc import Mapping

@@ -28,7 +28,7 @@ class Plan:
         gathered_bytes: of a device: the parameters in use, where fsdp splits the stored ones.
         gradient_bytes: of a device, before they are added up.
         activation_bytes: of a device: what the forward pass keeps for the backward pass, every
-            elementwise result included; a compiler saves a third or more of it by fusion.
+            elementwise result included; a compiler saves a fifth or more of it by fusion.
         batch_bytes: of a device: two batches that are being loaded and one in use.
         sent_bytes: of a device: the ring sum of the gradients over its replicas, 2 b (n − 1)/n for
             each part of a batch that is gone through in parts, and gathering parameters,
