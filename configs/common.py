@@ -171,7 +171,8 @@ def weigh_secondaries(config: ConfigDict, scale: float = 0.03, dropout: float = 
     Args:
         config: with its modalities; changed in place.
         scale: λ of every secondary.
-        dropout: the share of examples whose state leaves it out, or in which it is hidden though known.
+        dropout: the share of examples whose state leaves it out, or in which it is hidden though
+            known.
     """
     others = [name for name in config.modalities if name != config.primary]
     config.process.weights = ConfigDict({n: {"rule": "bump", "scale": 0.5} for n in others})

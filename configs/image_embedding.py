@@ -59,8 +59,8 @@ def _cifar() -> ConfigDict:
 def _add_modalities(config: ConfigDict, dims: int, grid: tuple[int, int]) -> None:
     """Images are drawn before embeddings: an embedding from its own marginal is of no image.
 
-    By AdamW, joint samples of the form `small` had a Fréchet distance of 12.2 ± 3.1 in this order and of
-    92.3 ± 12.1 in the other, and cosines of 0.92 and 0.61 (three seeds).
+    By AdamW, joint samples of the form `small` had a Fréchet distance of 12.2 ± 3.1 in this order
+    and of 92.3 ± 12.1 in the other, and cosines of 0.92 and 0.61 (three seeds).
     """
     embedding = {"kind": "embedding", "dims": dims, "head_kind": "cosine", "grid": grid}
     config.modalities = ConfigDict({"image": {"kind": "image"}, "embedding": embedding})
