@@ -92,23 +92,15 @@ def _are_at_hand(source: Source, batch_size: int) -> bool:
 def _read(
     source: Source, batch_size: int, seed: int, start: int, rows: np.ndarray, num_threads: int
 ) -> Iterator[dict[str, np.ndarray]]:
+    batches = _Batches(source, batch_size, seed, rows)
+    if not num_threads:
+        yield from map(batches.__getitem__, itertools.count(start))
+        return
     # grain reads absl flags, which outside absl.app nobody has parsed.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
-    plain = source.source if isinstance(source, Derived) else source
-    # Batches of example numbers, so that a batch is one gather and no example costs Python's time.
-    order = _Batches(len(source), batch_size, seed, rows)
-    batches = grain.MapDataset.source(order).map(plain.take)
-    if isinstance(source, Derived):
-        derivations = source.derivations
-        batches = batches.map_with_index(
-            lambda index, batch: {
-                **batch,
-                **derive(derivations, batch, (seed, FRESH, index), rows, batch_size),
-            }
-        )
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=_READ_AHEAD)
-    iterator = iter(batches.to_iter_dataset(options))
+    iterator = iter(grain.MapDataset.source(batches).to_iter_dataset(options))
     if start:
         iterator.set_state({"next_index": start})
     try:
@@ -119,23 +111,34 @@ def _read(
 
 
 class _Batches:
-    """The example numbers of a process' rows of every batch, without end.
+    """A process' rows of every batch, without end; a batch is one gather a column.
 
     An epoch's order is one permutation, 8 bytes an example; the last two are kept, as threads that
     read ahead are on both sides of an epoch's end.
     """
 
-    def __init__(self, num_examples: int, batch_size: int, seed: int, rows: np.ndarray) -> None:
-        self._num_examples, self._batch_size, self._rows = num_examples, batch_size, rows
+    def __init__(self, source: Source, batch_size: int, seed: int, rows: np.ndarray) -> None:
+        self._derivations = source.derivations if isinstance(source, Derived) else None
+        self._source = source.source if isinstance(source, Derived) else source
+        self._batch_size, self._seed, self._rows = batch_size, seed, rows
         self._order = functools.lru_cache(maxsize=2)(
-            lambda epoch: np.random.default_rng((seed, epoch, _ORDER)).permutation(num_examples)
+            lambda epoch: np.random.default_rng((seed, epoch, _ORDER)).permutation(len(source))
         )
 
     def __len__(self) -> int:
         return sys.maxsize // self._batch_size
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        epochs, places = np.divmod(index * self._batch_size + self._rows, self._num_examples)
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        batch = self._source.take(self._examples(index))
+        if self._derivations is None:
+            return batch
+        seed = (self._seed, FRESH, index)
+        return {**batch, **derive(self._derivations, batch, seed, self._rows, self._batch_size)}
+
+    def _examples(self, index: int) -> np.ndarray:
+        """The numbers of the examples of a batch."""
+        num_examples = len(self._source)
+        epochs, places = np.divmod(index * self._batch_size + self._rows, num_examples)
         # A batch may be larger than an epoch and so reach over several.
         examples = np.empty_like(places)
         for epoch in np.unique(epochs).tolist():

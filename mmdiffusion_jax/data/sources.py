@@ -1,6 +1,5 @@
 """Where examples come from: arrays in memory, and parts of another source."""
 
-import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -12,10 +11,6 @@ from mmdiffusion_jax import errors
 Columns = dict[str, tuple[tuple[int, ...], np.dtype]]
 NUMBERS = "biuf"
 """The kinds of dtype that can be a column: booleans, integers and floats."""
-
-
-# XLA on a CPU copies an array that does not begin at a multiple of so many bytes.
-_ALIGNMENT = 64
 
 
 class Source(Protocol):
@@ -96,22 +91,9 @@ class ArraySource:
     def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The examples at `indices` (batch,): {column: (batch, …)}."""
         return {
-            column: _gather(array, indices).astype(self.columns[column][1], copy=False)
+            column: array[indices].astype(self.columns[column][1], copy=False)
             for column, array in self._arrays.items()
         }
-
-
-def _gather(array: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """`array[indices]` in new memory that XLA on a CPU need not copy."""
-    indices = np.asarray(indices)
-    if len(indices) and not -len(array) <= indices.min() <= indices.max() < len(array):
-        raise IndexError(f"{indices.min()} … {indices.max()} for {len(array)} examples")
-    shape = (len(indices), *array.shape[1:])
-    memory = np.empty(math.prod(shape) * array.itemsize + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    gathered: np.ndarray = np.ndarray(shape, array.dtype, memory, start)
-    # By "raise", `take` would gather into other memory first and copy that.
-    return np.take(array, indices, axis=0, out=gathered, mode="wrap")
 
 
 class Subset:

@@ -62,24 +62,6 @@ def test_numbers_of_every_width_and_byte_order_reach_the_device(dtype):
     np.testing.assert_array_equal(jax.jit(lambda x: x)(batch["x"]), np.arange(6) % 2)
 
 
-@pytest.mark.parametrize("count", [1, 7, 20])
-def test_a_batch_is_not_copied_to_a_cpu(count):
-    device = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
-    batch = data.ArraySource(ARRAYS).take(np.arange(count))
-    moved = next(data.to_device([{"image": batch["image"]}], device, batch_size=count))["image"]
-    assert moved.unsafe_buffer_pointer() == batch["image"].ctypes.data
-
-
-def test_rows_from_the_end_and_beyond_it():
-    source = data.ArraySource(ARRAYS)
-    np.testing.assert_array_equal(
-        source.take(np.array([-1, -20]))["label"], ARRAYS["label"][[-1, 0]]
-    )
-    for rows in ([0, 20], [-21, 0]):
-        with pytest.raises(IndexError, match=f"{rows[0]} … {rows[1]} for 20 examples"):
-            source.take(np.array(rows))
-
-
 def test_what_is_no_number_is_left_out():
     source = data.ArraySource({**ARRAYS, "caption": np.full(20, "words"), "any": np.full(9, None)})
     assert source.columns == data.ArraySource(ARRAYS).columns
