@@ -85,24 +85,23 @@ def check_real(
     raise errors.invalid(argument, _shown(value), _interval(least, most, ends), "change it")
 
 
-def check_names(argument: str, names: Collection[str], known: Collection[str]) -> None:
-    """Checks that names are some of the known ones, at least one and each once.
+def check_each_once(argument: str, values: Collection[object]) -> None:
+    """Checks that there is at least one value, and none twice.
 
     Raises:
-        ValueError: no name, an unknown one, or one twice.
+        ValueError: no value, or one twice.
 
     Example:
-        >>> check_names("arms", ["single", "single"], ["multi", "single"])
+        >>> check_each_once("steps", [5, 10, 5])
         Traceback (most recent call last):
         ...
-        ValueError: `arms`: got 'single' twice, expected each once; leave one out.
+        ValueError: `steps`: got 5 twice, expected each once; leave one out.
     """
-    if not names:
-        raise errors.invalid(argument, "none", f"some of {sorted(known)}", "name one or more")
-    for name in names:
-        check_one_of(argument, name, known)
-        if list(names).count(name) > 1:
-            raise errors.invalid(argument, f"{name!r} twice", "each once", "leave one out")
+    if not values:
+        raise errors.invalid(argument, "none", "one or more", "name some")
+    for value in values:
+        if list(values).count(value) > 1:
+            raise errors.invalid(argument, f"{value!r} twice", "each once", "leave one out")
 
 
 def check_one_of(argument: str, value: object, known: Collection[str]) -> None:

@@ -79,8 +79,14 @@ def compare_arms(
     """
     if num_seeds < 1:
         raise errors.invalid("seeds", num_seeds, "1 or more", "raise it")
-    ranges.check_names("budgets", budgets, baselines.BUDGETS)
-    ranges.check_names("arms", arms, {*baselines.ARMS, *(variants or {})})
+    variants = variants or {}
+    for argument, names, known in (
+        ("budgets", budgets, baselines.BUDGETS),
+        ("arms", arms, {*baselines.ARMS, *variants}),
+    ):
+        ranges.check_each_once(argument, names)
+        for name in names:
+            ranges.check_one_of(argument, name, known)
     config = experiment.local_paths(config)
     folder = files.writable_folder(workdir, "workdir")
     if steps is not None:
@@ -88,7 +94,6 @@ def compare_arms(
     settings = experiment.check_config(config)
     # A modality may be written as its name and fields in one string.
     config.modalities = ConfigDict(settings.to_dict()["modalities"])
-    variants = variants or {}
     plans = {
         arm: {"joint": baselines.make_variant(config, arm, variants[arm])}
         if arm in variants

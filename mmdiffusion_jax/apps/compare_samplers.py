@@ -7,7 +7,7 @@ from typing import Any
 
 from absl import logging
 
-from mmdiffusion_jax import errors, evaluation, experiment, files, ranges, sampling
+from mmdiffusion_jax import errors, evaluation, experiment, files, ranges
 from mmdiffusion_jax.apps.train import load, open_moved_data
 
 
@@ -40,8 +40,8 @@ def compare_samplers(
         if name in options:
             raise errors.invalid(name, options[name], "nothing, as all are compared", f"see {mend}")
     folder = files.writable_folder(out, "out")
-    ranges.check_names("samplers", samplers, sampling.SAMPLERS)
-    ranges.check_names("steps", [str(x) for x in steps], [str(x) for x in steps])
+    ranges.check_each_once("samplers", samplers)
+    ranges.check_each_once("steps", steps)
     opened = [(workdir, *load(workdir, options)) for workdir in workdirs]
     _check_alike({workdir: built for workdir, _, built, _ in opened})
     runs = []

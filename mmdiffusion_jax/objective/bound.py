@@ -50,7 +50,8 @@ def bound(
         key: a typed key.
         diffusion: the process and the model.
         batch: {name: x (batch, …)} for every modality.
-        presence: {name: (batch,) of 0 or 1}; left out, all is present.
+        presence: {name: (batch,) of 0 or 1}; left out, all is present. An example without its
+            primary has no L3, and the other terms bound −log p of what it has.
         recovery_weights: (T,) values π_t ≥ 0 that sum to one; left out, uniform.
         given: the names of the modalities that are given; the model shows them.
         order: the stages of a chain, such as ["label", "image"] for the bound of

@@ -99,7 +99,7 @@ def test_a_mask_that_says_neither_yes_nor_no(finished, tmp_path, value):
     [
         ([], [2], "`samplers`: got none"),
         (["ddim", "ddim"], [2], "`samplers`: got 'ddim' twice"),
-        (["ddim"], [2, 2], "`steps`: got '2' twice"),
+        (["ddim"], [2, 2], "`steps`: got 2 twice"),
     ],
 )
 def test_names_of_samplers_and_states(finished, tmp_path, samplers, steps, words):

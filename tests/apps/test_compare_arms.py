@@ -177,7 +177,7 @@ def test_runs_of_another_config_are_refused(tmp_path):
         ({"num_seeds": 0}, "`seeds`: got 0"),
         ({"budgets": ["hours"]}, "`budgets`: got 'hours'"),
         ({"budgets": ["steps", "steps"]}, "`budgets`: got 'steps' twice, expected each once"),
-        ({"budgets": []}, "`budgets`: got none, expected some of"),
+        ({"budgets": []}, "`budgets`: got none, expected one or more"),
         ({"arms": ["multi", "multi"]}, "`arms`: got 'multi' twice"),
         ({"arms": []}, "`arms`: got none"),
     ],
