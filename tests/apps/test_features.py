@@ -78,9 +78,7 @@ def test_bad_files_end_before_anything_is_written(files, changes, words):
     arguments = {"path": "train.npz", "out": "features.safetensors", **changes}
     for name in {"path", "out", "test"} & set(arguments):
         arguments[name] = str(files / arguments[name])
-    out, options = arguments.pop("out"), {}
-    if "seed" in arguments:
-        options["seed"] = arguments.pop("seed")
+    out, seed = arguments.pop("out"), arguments.pop("seed", 0)
     with pytest.raises(ValueError, match=words):
-        apps.fit_features(apps.LabelledImages(**arguments), out, **options)
+        apps.fit_features(apps.LabelledImages(**arguments), out, seed=seed)
     assert not list(files.glob("**/features*"))

@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 from scipy import stats
 
 from configs import smoke
-from mmdiffusion_jax import experiment, sampling
+from mmdiffusion_jax import experiment, process, sampling
+from mmdiffusion_jax.sampling.plan import plan
 from tests.linear_world import LinearWorld
 from tests.shown_world import DIMS, ShownWorld
 
@@ -156,12 +157,15 @@ def test_a_fixed_part_has_its_share_of_the_clean_state():
     np.testing.assert_allclose(last, want, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("level", [0.1, 0.15, 0.35, 0.55, 0.95])
-def test_a_level_begins_at_its_t_whatever_its_last_digit(level):
-    """0.55 · 20 is above 11 in binary, and 0.35 · 20 may be below 7."""
-    method = sampling.Method("ddim", decorators=())
-    seen, *_ = states_of(method, begin=lambda x: sampling.Noised(x, level))
-    assert seen[0][0] == round(level * 20)
+def test_a_level_begins_at_its_t_whatever_its_last_digit():
+    """0.29 · 100 is below 29 in binary, and 0.07 · 100 above 7."""
+    forward = process.Process(process.cosine_schedule(100))
+    grid = plan(forward, np.arange(100, 0, -1), "posterior")
+    begun = [
+        int(sampling.Noised(jnp.zeros((1, 2)), t / 100).rest_of(grid, forward).times[0])
+        for t in range(1, 101)
+    ]
+    assert begun == list(range(1, 101))
 
 
 @pytest.mark.parametrize(("given", "unknown"), [(("x0",), "auto"), ((), "absent")])
