@@ -101,7 +101,8 @@ class MetricWriter:
         known = _whole_lines(file) if file.exists() else []
         kept = [text + b"\n" for text, line in known if line["step"] <= resume_step]
         self._lines = files.LineWriter(file, kept)
-        self._tensorboard = _Events(self._workdir / "tensorboard", resume_step + 1)
+        self._purge_step = resume_step + 1
+        self._events: _Events | None = None
         self._mirror = _mirror.get()
         if self._mirror is not None:
             self._mirror.open(self._workdir)
@@ -145,7 +146,7 @@ class MetricWriter:
             name: value if math.isfinite(value) else str(value) for name, value in values.items()
         }
         self._lines.append(json.dumps({"step": int(step), **shown}, allow_nan=False) + "\n")
-        self._tensorboard.scalars(step, values)
+        self._tensorboard().scalars(step, values)
         if self._mirror is not None:
             self._mirror.write(step, values)
 
@@ -184,7 +185,7 @@ class MetricWriter:
             raise errors.invalid("name", name, "a path below `samples`", "leave out '..' and '/'")
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_png(path, image)
-        self._tensorboard.image(step, name, image)
+        self._tensorboard().image(step, name, image)
         if self._mirror is not None:
             self._mirror.write_image(step, name, image)
 
@@ -212,11 +213,17 @@ class MetricWriter:
         if not self._writes:
             return
         try:
-            with contextlib.closing(self._tensorboard):
+            with contextlib.closing(self._events) if self._events else contextlib.nullcontext():
                 self._lines.close()
         finally:
             if self._mirror is not None:
                 self._mirror.close(failed)
+
+    def _tensorboard(self) -> "_Events":
+        # Opened by what is written first, so that no run waits for its import before a step.
+        if self._events is None:
+            self._events = _Events(self._workdir / "tensorboard", self._purge_step)
+        return self._events
 
 
 class _Events:

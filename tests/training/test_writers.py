@@ -94,6 +94,14 @@ def test_metrics_resume_without_the_lines_that_will_come_again(tmp_path):
     assert list((tmp_path / "tensorboard").iterdir())
 
 
+def test_tensorboard_is_opened_by_what_is_written_first(tmp_path):
+    """Its import takes a second where PyTorch is installed, which no first step should wait for."""
+    with training.MetricWriter(tmp_path) as writer:
+        assert not (tmp_path / "tensorboard").exists()
+        writer.write(1, {"train/loss": 1.0})
+        assert list((tmp_path / "tensorboard").iterdir())
+
+
 def test_a_broken_line_in_the_middle_is_named_and_nothing_is_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"loss": 2}\n{"step": 3}\n')
