@@ -206,7 +206,7 @@ def _times(total: int, rows: list[np.ndarray], portions: list[float]) -> list[in
             more[part] = np.linalg.solve(gain[np.ix_(part, part)], lack[part])
         size = total + counts @ more
         is_met = (gain @ more >= lack - _ROUNDING * size).all()
-        if is_met and more.min(initial=0) >= 0 and size < total / _ROUNDING:
+        if is_met and (more >= 0).all() and size < total / _ROUNDING:
             break
     else:
         return None
