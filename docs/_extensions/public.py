@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 import tomllib
+import types
 from pathlib import Path
 from types import ModuleType
 
@@ -75,8 +76,10 @@ def docstring(public_name: str) -> str:
 def has_example(public_name: str) -> bool:
     """Whether a docstring has an example: of a function, of a class or of one of its methods."""
     value = value_of(public_name)
-    methods = vars(value).values() if inspect.isclass(value) else ()
-    texts = [getattr(method, "__doc__", None) or "" for method in methods]
+    # A number that a class holds has the docstring of `int`, with that one's example.
+    kinds = (types.FunctionType, classmethod, staticmethod, property, functools.cached_property)
+    held = vars(value).values() if inspect.isclass(value) else ()
+    texts = [method.__doc__ or "" for method in held if isinstance(method, kinds)]
     return any(">>> " in text for text in [docstring(public_name), *texts])
 
 

@@ -65,6 +65,11 @@ class Settings:
     Raises:
         ValueError: an unknown modality, a value out of its range, or what `loss.believed` is drawn
             from that no task knows.
+
+    Example:
+        >>> settings = Settings(modalities={"image": "image"})
+        >>> settings.modalities, settings.backbone["kind"], settings.backbone["width"]
+        ({'image': {'kind': 'image', 'num_levels': 256}}, 'dit', 64)
     """
 
     seed: int = 0

@@ -32,6 +32,11 @@ class Role(enum.IntFlag):
             draw, as if it were known.
         ESTIMATED: the network sees its own estimate of the encoding, from a first call on the same
             state, beside z_t, though it is asked for.
+
+    Example:
+        >>> given = Role.PRESENT | Role.KNOWN
+        >>> bool(given & Role.seen()), bool(given & Role.CARRIED)
+        (True, False)
     """
 
     PRESENT = 1

@@ -54,6 +54,24 @@ def test_what_is_whole_is_not(stub):
     assert stub("Acts.", {"mmdiffusion_jax.act": "why"}) == []
 
 
+def test_a_number_that_a_class_holds_is_no_example(monkeypatch):
+    """`int` shows how it is called in its docstring; interpreters too store numbers in classes."""
+
+    class Kind:
+        """Has a number."""
+
+        size = 3
+
+        def act(self):
+            """Acts."""
+
+    monkeypatch.setattr(public, "value_of", lambda name: Kind)
+    assert ">>> " in Kind.size.__doc__
+    assert not public.has_example("Kind")
+    Kind.act.__doc__ = ">>> Kind().act()"
+    assert public.has_example("Kind")
+
+
 def test_constants_have_the_string_below_them():
     assert public.docstring("mmdiffusion_jax.process.VARIANCES").startswith("The choices of")
     assert "pixels" in public.docstring("mmdiffusion_jax.evaluation.CLASSIFIER")
