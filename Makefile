@@ -29,7 +29,7 @@ test: lint
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # A part of a few minutes, for other Pythons and packages, each in its own VENV.
-test-part: $(VENV)/.test
+test-part: lint
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(PART)
 
 # What takes too long for every change: before a release, and after a change of what it is about.
