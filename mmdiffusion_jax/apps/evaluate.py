@@ -67,8 +67,8 @@ def evaluate(
                 judging = {key: (real, evaluation.sham_test(real))}
             real, shams = judging[key]
             print(shams.report(), flush=True)
-            print(f"Features: {real.features_name}", flush=True)
-            judged_by[workdir] = f"{real.features_name} and {real.num_samples} samples"
+            print(f"Features: {shams.features}", flush=True)
+            judged_by[workdir] = f"{shams.features} and {real.num_samples} samples"
         figures = []
         for figure in evaluation.evaluate(built, params, train, test, real):
             print(figure.line(_WIDTH), flush=True)

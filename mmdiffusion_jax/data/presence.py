@@ -211,12 +211,16 @@ def _times(total: int, rows: list[np.ndarray], portions: list[float]) -> list[in
     else:
         return None
     # Rounded from the most frequent on, each by what those before it came to: the scarcest, whose
-    # whole numbers are the finest, make up for the others. Of one it is p / (1 − p) · rest / n.
+    # whole numbers are the finest, make up for the others.
     for place in np.argsort(-counts, kind="stable"):
         more[place] = 0
-        rest = total - counts[place] + (counts - shared[place]) @ more
-        ideal = wanted[place] / (1 - wanted[place]) * rest / counts[place]
-        more[place] = max(0, round(ideal - shared[place] @ more / counts[place]) - 1)
+        count, size = counts[place], total + counts @ more
+        having = count + shared[place] @ more
+        exact = (wanted[place] * size - having) / ((1 - wanted[place]) * count)
+        # The nearer portion, which is not always that of the nearer whole number.
+        whole = max(0.0, np.floor(exact)) + np.arange(2)
+        reached = (having + count * whole) / (size + count * whole)
+        more[place] = whole[np.argmin(np.abs(reached - wanted[place]))]
     return [1 + int(each) for each in more]
 
 

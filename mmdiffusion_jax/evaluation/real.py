@@ -119,7 +119,7 @@ class RealData:
                 embedder = self.embedder
                 if len(images):
                     embedder.features(images)
-            if self.network is not None and self.features_name == embedder.identity:
+            if self.features_if_any == embedder.identity:
                 logging.warning(
                     "The embeddings and the features of the evaluation are of one network, %s: "
                     "images that follow their embedding are near to real ones by these features.",
@@ -157,6 +157,16 @@ class RealData:
     def features_name(self) -> str:
         """The identity of the features: figures of different features must never be compared."""
         return PIXELS if self.network is None else self.network.identity
+
+    @property
+    def features_if_any(self) -> str:
+        """The same, or "none" where a classifier has nothing to learn from in these data."""
+        try:
+            return self.features_name
+        except ValueError:
+            if self._kind != CLASSIFIER:
+                raise
+            return "none"
 
     @functools.cached_property
     def embedder(self) -> metrics.Embedder:

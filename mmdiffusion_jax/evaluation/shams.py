@@ -173,8 +173,11 @@ class ShamTest:
 def sham_test(real: RealData) -> ShamTest:
     """Tries the features and the judges of an evaluation; `ShamTest.warnings` says what fails.
 
+    Where the features are those of a classifier and the data have no classes for it, their name is
+    "none".
+
     Raises:
         ValueError: features or weights from files that do not take the images.
     """
     figures = values_of([*judge_figures(real), *sham_figures(real)])
-    return ShamTest(real.features_name, figures)
+    return ShamTest(real.features_if_any, figures)

@@ -87,7 +87,8 @@ def check_source(source: data.Source, modalities: Mapping[str, Modality], split:
         modalities[name].validate(f"{split} data, {name}", x)
         highest[name] = max(highest.get(name, -np.inf), float(x.max()))
         if x.dtype.kind == "f":
-            squares[name] = squares.get(name, 0.0) + float(np.linalg.norm(x)) ** 2
+            norm = float(np.linalg.norm(x.astype(np.float64, copy=False)))
+            squares[name] = squares.get(name, 0.0) + norm**2
             counts[name] = counts.get(name, 0) + x.size
     if split != "train":
         return

@@ -64,16 +64,15 @@ def open_splits(config: ConfigDict, whole: bool = False) -> Splits:
         check_opened(source, modalities, split)
         if section.source not in data.SMALL_SETS:
             source = _sized(source, tuple(section.size), modalities, split)
+        source = _add_embeddings(source, config, modalities, split)
         for name, modality in modalities.items():
             if name not in source.columns:
                 continue
             if encoder := modality.column_encoder(source.columns[name][1]):
-                for _, values in present_values(source, {name: modality}):
-                    encoder.validate(f"{split} data, {name}", values)
+                _check_pixels(source, name, modality, split)
                 caches = Path(section.folder) / "latents"
                 identity = encoder.identity + _contents(config, split)
                 source = data.cache_latents(source, name, encoder.encode, identity, caches)
-        source = _add_embeddings(source, config, modalities, split)
         plain = source
         source = add_derived(source, modalities, split, config.seed)
         check_source(source, modalities, split)
@@ -221,12 +220,26 @@ def _is_picture(modality: Modality | None, dtype: np.dtype) -> bool:
     return modality.is_image or modality.column_encoder(dtype) is not None
 
 
+def _check_pixels(source: data.Source, name: str, modality: Modality, split: str) -> None:
+    """Checks the images of a modality, before a network takes minutes to encode them."""
+    encoder = modality.column_encoder(source.columns[name][1])
+    if encoder is None:
+        check_source(source, {name: modality}, split)
+        return
+    for _, values in present_values(source, {name: modality}):
+        encoder.validate(f"{split} data, {name}", values)
+
+
 def _add_embeddings(
     source: data.Source, config: ConfigDict, modalities: Mapping[str, Modality], split: str
 ) -> data.Source:
-    """Adds the features of the primary by the network of `data.embedder`, as unit vectors.
+    """Adds the features of the primary's images by the network of `data.embedder`, as unit vectors.
 
     Those of a large network are computed once and kept on disk.
+
+    Raises:
+        ValueError: a primary that is no image, latents in the place of images, or a network of
+            another width.
     """
     missing = [
         name
@@ -235,13 +248,20 @@ def _add_embeddings(
     ]
     if not missing or not config.data.embedder or config.primary not in source.columns:
         return source
+    if not _is_picture(modalities[config.primary], source.columns[config.primary][1]):
+        raise errors.invalid(
+            "config.data.embedder",
+            f"{config.data.embedder!r} for {config.primary!r} of the {split} data, "
+            "whose values are no images",
+            "images, from which the network makes embeddings",
+            f"store a column {missing[0]!r} with the data, or images in the place of latents",
+        )
     with under("config.data"):
         network = metrics.read_embedder(config.data.embedder)
     for name in missing:
         _check_width(name, modalities[name], network)
     if isinstance(network, metrics.EfficientNetFeatures):
-        # Bad images are noticed before, not after, the minutes that this takes.
-        check_source(source, {config.primary: modalities[config.primary]}, split)
+        _check_pixels(source, config.primary, modalities[config.primary], split)
         caches = Path(config.data.folder) / "embeddings"
         identity = f"unit {network.identity}{_contents(config, split)}"
         encode = functools.partial(_unit_features, network)

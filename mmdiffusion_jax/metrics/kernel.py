@@ -23,13 +23,14 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, *, block_size: int = 1024) -> 
 
     Raises:
         ValueError: another rank, too few rows, values that are not finite, or different numbers
-            of features.
+            of features; or a block of less than one row.
 
     Example:
         >>> kernel_distance(np.array([[0.0], [0.0]]), np.array([[1.0], [1.0]]))
         7.0
     """
     x, y = checked_pair(x, y, at_least=2)
+    ranges.check_whole("block_size", block_size, 1)
     within = sum(
         (_kernel_sum(each, each, block_size) - _kernel(np.square(each).sum(1), each).sum())
         / (len(each) * (len(each) - 1))

@@ -67,7 +67,7 @@ class ConfusionStatistics(Sums):
                     f"whole numbers in 0 … {classes - 1}",
                     "name another number of classes, or the void one",
                 )
-        pairs = truth[counts].astype(np.int64) * classes + predicted[counts]
+        pairs = truth[counts].astype(np.int64) * classes + predicted[counts].astype(np.int64)
         return self.merge(
             type(self)(np.bincount(pairs, minlength=classes**2).reshape(classes, classes))
         )

@@ -307,4 +307,6 @@ def _cosines(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def _direction(x: jax.Array) -> jax.Array:
+    # In half precision the squares of large values overflow.
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return x * jax.lax.rsqrt(jnp.sum(x**2, axis=-1, keepdims=True) + 1e-12)

@@ -101,8 +101,8 @@ class MaskedImage(Image):
             )
         count, height, width, _ = x.shape
         visible = random_squares(rng, count, height, width, self.num_squares, self.square_size)
-        validity = np.where(visible[..., None], x.dtype.type(255), x.dtype.type(0))
-        return np.concatenate([x, validity], axis=-1)
+        validity = np.where(visible[..., None], np.uint8(255), np.uint8(0))
+        return np.concatenate([x.astype(np.uint8, copy=False), validity], axis=-1)
 
     @property
     def is_bounded(self) -> bool:

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from mmdiffusion_jax import data, metrics
-from mmdiffusion_jax.evaluation import conditional_figures, evaluate, joint_figures, values_of
+from mmdiffusion_jax.evaluation import (
+    conditional_figures,
+    evaluate,
+    joint_figures,
+    sham_test,
+    values_of,
+)
 from mmdiffusion_jax.modalities import Tokens
 from tests.evaluation.conftest import real_data
 
@@ -41,6 +47,23 @@ def test_one_test_example(built, digits):
     for name in ("bits_per_dim", "label_by_scoring/accuracy", "label_given_image/accuracy"):
         assert counts[name] == 1
     assert counts["judge/image_label/accuracy"] == 1
+
+
+def test_a_classifier_without_classes(digits):
+    """Only what its features are for is left out."""
+    columns, modalities = digits
+    names = ["image", "audio"]
+    real = real_data(
+        {name: columns[name] for name in names},
+        {name: modalities[name] for name in names},
+        features="classifier",
+    )
+    real.check()
+    shams = sham_test(real)
+    assert (shams.features, shams.figures) == ("none", {})
+    figures = list(joint_figures(real, {"image": columns["image"][400:]}))
+    assert values_of(figures) == {}
+    assert "with neither labels nor masks" in reasons_of(figures)["joint/frechet"]
 
 
 def test_modalities_without_a_figure(digits):

@@ -1,12 +1,13 @@
 """Embeddings by the network of natural images: made once, kept, and told by their weights."""
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mmdiffusion_jax import data, experiment, metrics
+from mmdiffusion_jax import data, experiment, metrics, modalities
 from mmdiffusion_jax.data import latents
 from mmdiffusion_jax.metrics.features import efficientnet
 from tests.experiment.test_checks import COUNT, IMAGES, PRESENT, config_of
@@ -94,6 +95,35 @@ def test_bad_data_are_noticed_before_they_are_embedded(config, counting):
         experiment.open_data(config)
     np.savez(config.data.train, other=IMAGES)
     with pytest.raises(ValueError, match="`train data`: got the arrays 'other', expected"):
+        experiment.open_data(config)
+
+
+def make_autoencoder():
+    """Means of 2 × 2 pixels, which are latents of as many channels as images have."""
+    return modalities.Autoencoder(
+        lambda x: x.reshape(-1, 4, 2, 4, 2, x.shape[-1]).mean((2, 4)), lambda z: z, "means"
+    )
+
+
+def test_images_are_embedded_and_not_their_latents(config, counting):
+    want = experiment.open_data(config)[0].take(np.arange(COUNT))
+    config.modalities.image = {
+        "kind": "latent_image", "autoencoder": f"{__name__}:make_autoencoder"
+    }  # fmt: skip
+    config.latent = (4, 4, 1)
+    shutil.rmtree(Path(config.data.folder, "embeddings"))
+    got = experiment.open_data(config)[0].take(np.arange(COUNT))
+    assert got["image"].shape == (COUNT, 4, 4, 1)
+    np.testing.assert_array_equal(got["vector"][PRESENT], want["vector"][PRESENT])
+
+
+def test_latents_that_the_data_hold_are_not_embedded(config, counting):
+    arrays = {"image": np.zeros((COUNT, 4, 4, 1), np.float32), "label": np.arange(COUNT) % 10}
+    for split in ("train", "test"):
+        np.savez(config.data[split], **arrays)
+    config.modalities.image = {"kind": "latent_image"}
+    config.latent = (4, 4, 1)
+    with pytest.raises(ValueError, match=r"`config\.data\.embedder`: got 'efficientnet' .* no im"):
         experiment.open_data(config)
 
 

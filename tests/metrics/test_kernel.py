@@ -59,6 +59,12 @@ def test_bad_subsets(options, words):
         metrics.kernel_distance_of_subsets(np.zeros((12, 2)), np.zeros((15, 2)), **options)
 
 
+@pytest.mark.parametrize("block_size", [0, -5])
+def test_bad_blocks(block_size):
+    with pytest.raises(ValueError, match=f"`block_size`: got {block_size}, "):
+        metrics.kernel_distance(np.zeros((5, 2)), np.zeros((5, 2)), block_size=block_size)
+
+
 def test_other_features_are_refused():
     with pytest.raises(ValueError, match="got 3 features, expected 2"):
         metrics.kernel_distance(np.zeros((5, 2)), np.zeros((5, 3)))

@@ -26,6 +26,13 @@ def test_against_scikit_learn(void):
     np.testing.assert_allclose(got.compute(), want.mean())
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint64])
+def test_classes_of_any_width(dtype):
+    want = counted(TRUTH, PREDICTED).matrix
+    for truth, predicted in ((TRUTH.astype(dtype), PREDICTED), (TRUTH, PREDICTED.astype(dtype))):
+        np.testing.assert_array_equal(counted(truth, predicted).matrix, want)
+
+
 def test_void_outside_the_classes_hides_what_was_predicted_there():
     truth, predicted = np.array([0, 1, 255]), np.array([0, 1, 99])
     assert counted(truth, predicted, void=255).pixel_accuracy() == 1.0

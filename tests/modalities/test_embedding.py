@@ -64,6 +64,20 @@ def test_cosine_depends_on_the_angle_alone():
     assert embedding.show(X)[0].endswith("…")
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 400.0])
+def test_half_precision_keeps_directions_of_any_length(scale):
+    """Squares above 65,504 overflow in it."""
+    embedding = Embedding(latent=LATENT, dims=32, head_kind="cosine")
+    half = jnp.asarray(scale * X, jnp.float16)
+    whole = half.astype(jnp.float32)
+    call = bound(embedding)
+    np.testing.assert_array_equal(call(half, method="encode"), call(whole, method="encode"))
+    head = {"natural": jnp.asarray(7 * X)}
+    log_prob = np.asarray(embedding.log_prob(head, half))
+    np.testing.assert_array_equal(log_prob, embedding.log_prob(head, whole))
+    assert np.ptp(log_prob - np.asarray(embedding.log_prob(head, -whole))) > 1
+
+
 @pytest.mark.parametrize("head_kind", ["gaussian", "cosine"])
 @pytest.mark.parametrize("dims", [3, 4, 5])
 def test_an_encoding_holds_what_it_is_one_to_one_of(head_kind, dims):

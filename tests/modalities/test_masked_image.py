@@ -45,6 +45,15 @@ def test_deriving_keeps_the_whole_picture_and_follows_the_generator():
     MASKED.validate("x", x)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int64])
+def test_pixels_of_any_width_are_the_same_masked_images(dtype):
+    photos = PHOTOS // 2  # as int8 holds
+    want = MASKED.derive(np.random.default_rng(3), photos)
+    got = MASKED.derive(np.random.default_rng(3), photos.astype(dtype))
+    assert got.dtype == np.uint8
+    np.testing.assert_array_equal(got, want)
+
+
 def test_the_encoder_sees_visible_pixels_only():
     x = MASKED.derive(np.random.default_rng(0), PHOTOS)
     hidden = x[..., 3] == 0
