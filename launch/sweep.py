@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from mmdiffusion_jax import apps
 
@@ -45,7 +45,12 @@ def main(argv: list[str]) -> None:
         code, at_once = 0, 1 if _PARALLEL.value is None else _PARALLEL.value
         if not _COLLECT.value:
             code = apps.train_sweep(runs, train, at_once, _RESTARTS.value)
-        print(apps.collect_sweep(runs, _WORKDIR.value, _METRICS.value))
+        try:
+            print(apps.collect_sweep(runs, _WORKDIR.value, _METRICS.value))
+        except ValueError as error:
+            if not code:
+                raise
+            logging.error("%s", error)  # whoever starts it again goes by the code of the runs
         sys.exit(code)
 
 

@@ -8,7 +8,7 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from mmdiffusion_jax import experiment, files, training
+from mmdiffusion_jax import errors, experiment, files, training
 from mmdiffusion_jax.apps.train import load
 
 
@@ -45,6 +45,13 @@ def load_export(
     """
     file = files.to_path(path, "path")
     params, about = training.read_safetensors(file)
+    if "config" not in about:
+        raise errors.invalid(
+            "path",
+            f"{str(file)!r}, which holds no config",
+            "a file that launch/export.py wrote",
+            "export the workdir to a file of its own",
+        )
     with experiment.of_this_version("path", file):
         config = experiment.config_of(about["config"])
         built = experiment.build(config)

@@ -109,7 +109,8 @@ class Categorical(Modality):
     def readable(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """x with 0 in place of later classes, and which examples have none of them."""
         is_known, classes = self.split_unknown(x)
-        fits = ~is_known | (classes < self.num_classes)
+        # A successor's mark for "not known" is no class here, and may be negative.
+        fits = ~is_known | ((classes >= 0) & (classes < self.num_classes))
         return jnp.where(fits, x, jnp.zeros_like(x)), fits.reshape(len(x), -1).all(axis=1)
 
     def check_successor(self, name: str, successor: Modality) -> None:

@@ -42,6 +42,7 @@ class BestCheckpoint:
         self._metric = options.best_metric
         self._sign = 1.0 if options.best_mode == "max" else -1.0
         self._step, self._value = -1, -math.inf
+        self._by_another = -1  # the step that is kept by another metric
         self._checkpoints: Checkpoints | None = None
         if self._metric:
             self._checkpoints = Checkpoints(folder, keep=1)
@@ -49,6 +50,8 @@ class BestCheckpoint:
             self._checkpoints.trim()
             if position.get("metric") == self._metric:
                 self._step, self._value = step, self._sign * position["value"]
+            else:
+                self._by_another = step
 
     def __enter__(self) -> Self:
         return self
@@ -90,6 +93,8 @@ class BestCheckpoint:
             position = {**position, "metric": self._metric, "value": self._sign * value}
             if self._beside is not None:
                 self._beside.wait()
+            if step <= self._by_another:  # no later step than those in a folder can be saved there
+                self._checkpoints.trim(keep=0)
             self._checkpoints.save(step, state, position)
             if self._beside is not None:
                 self._checkpoints.wait()

@@ -311,8 +311,8 @@ class Checkpoints:
         """
         return self._disk.committed()
 
-    def trim(self) -> None:
-        """Deletes the steps beyond `keep`, as a save does that has the time.
+    def trim(self, keep: int | None = None) -> None:
+        """Deletes the steps beyond the newest `keep`, as a save does that has the time.
 
         Example:
             >>> import tempfile
@@ -327,7 +327,8 @@ class Checkpoints:
             [6]
         """
         self._require_open()
-        for step in self._manager.all_steps()[: -self._keep]:
+        steps = self._manager.all_steps()
+        for step in steps[: len(steps) - (self._keep if keep is None else keep)]:
             if not self._keep_every or step % self._keep_every:
                 self._manager.delete(step)
                 if self._first:

@@ -42,7 +42,7 @@ def write_safetensors(
     for keys, leaf in traverse_util.flatten_dict(params).items():
         if any("/" in key for key in keys):
             raise errors.invalid("params", f"the key {keys!r}", "keys without '/'", "rename it")
-        tensors["/".join(keys)] = np.ascontiguousarray(jax.device_get(leaf))
+        tensors["/".join(keys)] = np.asarray(jax.device_get(leaf), order="C")
     # The format has no checksum of its own.
     metadata = {"about": json.dumps(about), "sha256": tree_digest(tensors)}
     with files.replacing(path) as stream:
@@ -91,7 +91,7 @@ def tree_digest(tree: Any) -> str:
     """
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.ascontiguousarray(jax.device_get(leaf))
+        array = np.asarray(jax.device_get(leaf), order="C")
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
         # A view: a copy of an array that is mapped from a file might not fit into memory.
         digest.update(array.reshape(-1).view(np.uint8).data)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from mmdiffusion_jax import apps, training
+from mmdiffusion_jax import apps, graceful, training
 from tests.apps.small import launch
 from tests.experiment.before import in_the_old_form
 
@@ -42,6 +42,14 @@ def test_an_export_of_before_samplers_and_schedules_had_fields(finished, tmp_pat
     training.write_safetensors(out, params, {"config": in_the_old_form(built.settings)})
     again, read, _ = apps.load_export(out)
     assert (again, read.settings) == (config, built.settings)
+
+
+def test_a_file_of_something_else(tmp_path):
+    file = tmp_path / "latents.safetensors"
+    stored = graceful.StoredLatents(graceful.Encoder("a"), np.ones((2, 3)))
+    graceful.write_latents(file, stored)
+    with pytest.raises(ValueError, match=r"`path`: got .*, which holds no config"):
+        apps.load_export(file)
 
 
 def test_bad_requests(finished, tmp_path):

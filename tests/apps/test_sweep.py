@@ -9,13 +9,15 @@ import shlex
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
 from mmdiffusion_jax import apps, experiment
-from tests.apps.small import SMALL, launch
+from tests.apps.small import ROOT, SMALL, launch
 
 CONFIG = """
 from configs import smoke
@@ -420,6 +422,30 @@ def test_what_is_done_by_other_settings_is_said(tmp_path, write_config, train, c
 
 
 # The launch script.
+
+STOPPED = """
+import runpy, sys
+from mmdiffusion_jax import apps
+apps.train_sweep = lambda *arguments: 75
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("flags", "code"), [((), 75), (("--collect",), 1)])
+def test_a_sweep_that_was_stopped_before_it_has_the_metric_asks_to_be_started_again(
+    tmp_path, write_config, flags, code
+):
+    config = write_config("[{'seed': 0}]")
+    (run,) = apps.expand_sweep(config, str(tmp_path))
+    run.workdir.mkdir()
+    (run.workdir / "metrics.jsonl").write_text('{"step": 50, "train/loss": 1.0}\n')
+    arguments = [f"--config={config}", f"--workdir={tmp_path}", "--metrics=eval/loss", *flags]
+    script = f"import sys; sys.argv = {['launch/sweep.py', *arguments]!r}{STOPPED}"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == code, done.stderr
+    assert "`metrics`: got 'eval/loss', expected one of 'train/loss'" in done.stderr
 
 
 @pytest.mark.long

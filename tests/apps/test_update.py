@@ -10,6 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from mmdiffusion_jax import apps, experiment, graceful
+from mmdiffusion_jax.apps.update import _record as record_of
 from mmdiffusion_jax.experiment import contents
 from tests.apps.small import SMALL, launch
 from tests.graceful.small import built_with
@@ -68,6 +69,18 @@ def test_an_encoder_without_parameters_is_trained_to_go_with_nothing(updated):
     new = apps.freeze(str(updated))
     assert new.encoders["image"].compatible_with == ()
     assert len(new.encoders["label"].compatible_with) == 1
+
+
+@pytest.mark.parametrize(("encoders", "names"), [("kept", ["image", "label"]), ("free", [])])
+def test_a_kept_encoder_goes_with_what_it_went_with(encoders, names):
+    built = built_with()
+    params = jax.device_get(jax.jit(built.init)(jax.random.key(0)))
+    bundles = [
+        graceful.freeze(built, params, {}, {name: [age] for name in ("image", "label")})
+        for age in ("oldest", "older")
+    ]
+    record = record_of(graceful.UpdateOptions(encoders=encoders), bundles, [])
+    assert record["compatible_with"] == {name: ["older"] for name in names}
 
 
 def test_embeddings_are_known_by_the_weights_of_training(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Checkpoints in buckets: an object that is put last commits them, and digests are the store's."""
 
+import json
 import re
 
 import jax
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 from mmdiffusion_jax import files, training
+from mmdiffusion_jax.apps.sweep.expand import expand_sweep
+from mmdiffusion_jax.apps.sweep.progress import progress_of
 from tests.cloud.stores import IN_ONE
 
 
@@ -132,3 +135,14 @@ def test_who_has_lost_the_folder_saves_nothing(folder, monkeypatch):
         with pytest.raises(ZeroDivisionError):
             checkpoints.save(6, state(6), {})
     assert not (folder / "6").exists()
+
+
+def test_a_run_of_a_sweep_whose_last_save_was_cut_off_is_not_done(place):
+    run = expand_sweep("configs/smoke.py", str(place))[0]
+    last = progress_of(run).num_steps
+    lines = [{"step": last, "train/loss": 0.5}, {"step": last, "eval/loss": 0.5}]
+    files.write_text(run.workdir / "metrics.jsonl", "".join(json.dumps(x) + "\n" for x in lines))
+    files.write_text(run.workdir / "checkpoints" / str(last) / "state" / "manifest.ocdbt", "x")
+    assert not progress_of(run).done
+    files.write_text(run.workdir / "checkpoints" / str(last) / "commit_success.txt", "x")
+    assert progress_of(run).done

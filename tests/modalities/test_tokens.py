@@ -42,6 +42,17 @@ def test_bytes_and_a_padding_they_cannot_hold():
     np.testing.assert_allclose((encoding**2).mean((1, 2, 3)), 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize("mark", [-1, 7, 99])
+def test_what_a_successor_marks_as_not_known_is_no_class_of_a_model_without_marks(mark):
+    tokens = Tokens(latent=(4, 4, 3), num_classes=7, length=5)
+    x = jnp.asarray([[0, 1, 2, 3, 4], [0, 1, 2, mark, mark]])
+    values, fits = tokens.readable(x)
+    assert fits.tolist() == [True, False]
+    assert values.min() >= 0
+    assert values.max() < 7
+    np.testing.assert_array_equal(values[0], x[0])
+
+
 def test_padding_counts_nothing():
     logits = jax.random.normal(jax.random.key(1), (3, 5, 7))
     log_prob = np.asarray(jax.nn.log_softmax(logits), np.float64)

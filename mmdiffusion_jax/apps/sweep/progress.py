@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from mmdiffusion_jax import experiment, training
 from mmdiffusion_jax.apps.sweep.expand import SweepRun
+from mmdiffusion_jax.training.step_folders import StepFolders
 
 # Holds the exit code of a run that failed on this machine, until it is started again.
 EXIT_CODE_FILE = "exit_code"
@@ -79,7 +80,7 @@ def progress_of(run: SweepRun) -> Progress:
     options = experiment.read_settings(run.config).training
     metrics = {name: value for line in lines for name, value in line.items() if name != "step"}
     failure = run.workdir / EXIT_CODE_FILE
-    saved = step >= options.num_steps and (run.workdir / "checkpoints" / str(step)).is_dir()
+    saved = step >= options.num_steps and step in StepFolders(run.workdir / "checkpoints").steps()
     # A run whose last evaluation failed has its checkpoint all the same.
     evaluated = not options.eval_every or any(
         name.startswith("eval/") for line in lines if line["step"] == step for name in line

@@ -171,6 +171,7 @@ def migration_curve(
     gallery_labels: np.ndarray,
     shares: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
     seed: int = 0,
+    same_examples: bool = False,
 ) -> list[tuple[float, Retrieval]]:
     """Retrieval with queries of the new encoder while the gallery is being encoded anew.
 
@@ -184,6 +185,7 @@ def migration_curve(
         gallery_labels: (m,).
         shares: of the gallery that is encoded anew.
         seed: of the order.
+        same_examples: as in `retrieve`.
 
     Returns:
         (share, figures) of each share.
@@ -213,5 +215,6 @@ def migration_curve(
         gallery = stored.copy()
         moved = order[: round(share * len(stored))]
         gallery[moved] = anew[moved]
-        curve.append((float(share), retrieve(queries, query_labels, gallery, gallery_labels)))
+        figures = retrieve(queries, query_labels, gallery, gallery_labels, same_examples)
+        curve.append((float(share), figures))
     return curve

@@ -120,10 +120,10 @@ class StoredLatents:
     Attributes:
         encoder: the one that made them.
         latents: (n, *latent).
-        columns: {name: (n, …)}, stored beside them, such as labels or identifiers.
+        columns: {name: (n, …)} numbers, stored beside them, such as labels or identifiers.
 
     Raises:
-        ValueError: columns of another length.
+        ValueError: columns of another length, or of texts or objects.
     """
 
     encoder: Encoder
@@ -132,6 +132,13 @@ class StoredLatents:
 
     def __post_init__(self) -> None:
         for name, column in self.columns.items():
+            if np.asarray(column).dtype.kind not in "biuf":
+                raise errors.invalid(
+                    f"columns[{name!r}]",
+                    f"dtype {np.asarray(column).dtype}",
+                    "numbers, which the file can hold",
+                    "number the values, and keep a table of them of your own",
+                )
             if len(column) != len(self.latents):
                 raise errors.invalid(
                     f"columns[{name!r}]",

@@ -59,9 +59,10 @@ class Limits:
 class Denoising:
     """Mean squared errors of the predicted noise, by denoiser and latents.
 
-    All are measured in the tasks, by the weighting and at the t of the deployed model's loss. A
-    successor that is not shown all that the deployed model is shown is given none of it, and then
-    its errors do not compare with the deployed model's.
+    Where known modalities are shown to the deployed model, all are measured in the tasks, by the
+    weighting and at the t of its loss, else with all modalities in the state, without weights and
+    at uniform t. A successor that is not shown all that the deployed model is shown is given none
+    of it, and then its errors do not compare with the deployed model's.
 
     Attributes:
         deployed: the deployed denoiser on stored latents.
@@ -447,7 +448,7 @@ def _searched(old: np.ndarray, new: np.ndarray, truth: np.ndarray, rows: np.ndar
         precision=Cells(**{cell: x.mean_average_precision for cell, x in figures.items()}),
         top_1=Cells(**{cell: x.top_1 for cell, x in figures.items()}),
         items=dataclasses.replace(items, broken=rows[items.broken]),
-        migration=tuple(migration_curve(new, truth, old, new, truth)),
+        migration=tuple(migration_curve(new, truth, old, new, truth, same_examples=True)),
         num_examples=len(rows),
     )
 

@@ -101,6 +101,18 @@ def test_a_migration_begins_and_ends_with_whole_galleries_and_never_moves_back()
     assert averages == sorted(averages)
 
 
+def test_in_a_migration_too_an_example_does_not_find_itself():
+    """Its ends are the cells of whole galleries."""
+    rng = np.random.default_rng(6)
+    old, new = rng.normal(size=(2, 50, 6))
+    labels = rng.integers(0, 5, 50)
+    curve = graceful.migration_curve(new, labels, old, new, labels, (0, 1), same_examples=True)
+    for (_, figures), gallery in zip(curve, (old, new)):
+        want = graceful.retrieve(new, labels, gallery, labels, same_examples=True)
+        assert figures == pytest.approx(want)
+    assert curve[-1][1].top_1 < 0.5
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

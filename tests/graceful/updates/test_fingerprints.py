@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from mmdiffusion_jax import graceful
+from mmdiffusion_jax import graceful, training
 from mmdiffusion_jax.graceful import Encoder, StoredLatents
 
 OLD, NEW = Encoder("old"), Encoder("new", compatible_with=("old",))
@@ -80,6 +80,21 @@ def test_a_damaged_file(stored, tmp_path):
     file.write_bytes(content)
     with pytest.raises(ValueError, match=r"`path`: got .*, which cannot be read"):
         graceful.read_latents(file, OLD)
+
+
+@pytest.mark.parametrize("column", [np.array(["a", "bc", "d"]), np.array([1, None, 2])])
+def test_columns_that_are_no_numbers(stored, column):
+    with pytest.raises(ValueError, match=r"`columns\['file'\]`: got dtype .*, expected numbers"):
+        StoredLatents(OLD, stored.latents, {"file": column})
+
+
+def test_scalars_are_no_vectors_of_one(tmp_path):
+    one, vector = {"a": np.float32(1)}, {"a": np.ones(1, np.float32)}
+    assert training.tree_digest(one) != training.tree_digest(vector)
+    for tree in (one, vector):
+        training.write_safetensors(tmp_path / "a.safetensors", tree, {})
+        read, _ = training.read_safetensors(tmp_path / "a.safetensors")
+        assert read["a"].shape == tree["a"].shape
 
 
 def test_columns_of_another_length(stored):

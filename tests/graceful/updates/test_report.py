@@ -86,7 +86,10 @@ def test_what_new_encodings_find_among_stored_ones(deployed, successor, report):
     np.fill_diagonal(cosines, -np.inf)
     wrong = labels[np.argmax(cosines, axis=1)] != labels
     assert search.items.new_error == pytest.approx(wrong.mean())
-    assert search.migration[0][1].mean_average_precision < search.migration[-1][1][1]
+    first, last = (search.migration[place][1] for place in (0, -1))
+    assert first == (search.top_1.new_old, search.precision.new_old)
+    assert last == (search.top_1.new_new, search.precision.new_new)
+    assert first.mean_average_precision < last.mean_average_precision
 
 
 def test_a_bad_update_is_refused_with_the_examples_that_break(report):
