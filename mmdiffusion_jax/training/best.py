@@ -93,8 +93,9 @@ class BestCheckpoint:
             position = {**position, "metric": self._metric, "value": self._sign * value}
             if self._beside is not None:
                 self._beside.wait()
-            if step <= self._by_another:  # no later step than those in a folder can be saved there
+            if step <= self._by_another:  # a folder takes no step before those that it has
                 self._checkpoints.trim(keep=0)
+            self._by_another = -1
             self._checkpoints.save(step, state, position)
             if self._beside is not None:
                 self._checkpoints.wait()

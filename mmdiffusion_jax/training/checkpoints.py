@@ -328,7 +328,7 @@ class Checkpoints:
         """
         self._require_open()
         steps = self._manager.all_steps()
-        for step in steps[: len(steps) - (self._keep if keep is None else keep)]:
+        for step in steps[: max(0, len(steps) - (self._keep if keep is None else keep))]:
             if not self._keep_every or step % self._keep_every:
                 self._manager.delete(step)
                 if self._first:

@@ -93,6 +93,13 @@ def test_the_newest_stay_and_those_that_are_kept_for_good(tmp_path, options, kep
     assert set(kept) <= set(digests)
 
 
+@pytest.mark.parametrize("keep", [0, 1, 2, 3, 5])
+def test_the_newest_stay_where_others_are_deleted(folder, keep):
+    with training.Checkpoints(folder) as checkpoints:
+        checkpoints.trim(keep)
+        assert checkpoints.steps() == [1, 2, 3][max(0, 3 - keep) :]
+
+
 def test_the_state_may_be_given_away_right_after_a_save(tmp_path):
     give_away = jax.jit(lambda tree: jax.tree.map(lambda x: x * 0, tree), donate_argnums=0)
     with training.Checkpoints(tmp_path) as checkpoints:

@@ -123,7 +123,7 @@ class StoredLatents:
         columns: {name: (n, …)} numbers, stored beside them, such as labels or identifiers.
 
     Raises:
-        ValueError: columns of another length, or of texts or objects.
+        ValueError: columns of another length, or of texts, dates or objects.
     """
 
     encoder: Encoder
@@ -132,7 +132,7 @@ class StoredLatents:
 
     def __post_init__(self) -> None:
         for name, column in self.columns.items():
-            if np.asarray(column).dtype.kind not in "biuf":
+            if np.asarray(column).dtype.kind in "OSUMm":
                 raise errors.invalid(
                     f"columns[{name!r}]",
                     f"dtype {np.asarray(column).dtype}",
