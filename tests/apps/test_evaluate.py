@@ -1,5 +1,6 @@
 """What `apps.evaluate` prints and keeps where figures differ, fail, or cannot be written."""
 
+import dataclasses
 import json
 import sys
 import types
@@ -106,7 +107,11 @@ def fitted(monkeypatch):
 
     monkeypatch.setattr(evaluation, "RealData", Fitted)
     shams = evaluation.ShamTest("pixels <b>", {"judge/image_label/accuracy": 0.5})
-    monkeypatch.setattr(evaluation, "sham_test", lambda real: shams)
+
+    def sham_test(real):
+        return dataclasses.replace(shams, features=real.features_name)
+
+    monkeypatch.setattr(evaluation, "sham_test", sham_test)
     return fitted, shams
 
 

@@ -170,12 +170,11 @@ def migration_curve(
     encoded_anew: np.ndarray,
     gallery_labels: np.ndarray,
     shares: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
-    seed: int = 0,
     same_examples: bool = False,
 ) -> list[tuple[float, Retrieval]]:
     """Retrieval with queries of the new encoder while the gallery is being encoded anew.
 
-    Items are encoded anew in one random order.
+    Items are encoded anew in one random order, the same in each call.
 
     Args:
         queries: (n, d), by the new encoder.
@@ -184,7 +183,6 @@ def migration_curve(
         encoded_anew: (m, d), the same items by the new one.
         gallery_labels: (m,).
         shares: of the gallery that is encoded anew.
-        seed: of the order.
         same_examples: as in `retrieve`.
 
     Returns:
@@ -209,7 +207,7 @@ def migration_curve(
         raise errors.invalid("shares", outside[0], "shares in [0, 1]", "correct it")
     features = min(stored.shape[1], anew.shape[1])
     stored, anew = (_unit_rows("gallery", x[:, :features]) for x in (stored, anew))
-    order = np.random.default_rng(seed).permutation(len(stored))
+    order = np.random.default_rng(0).permutation(len(stored))
     curve = []
     for share in shares:
         gallery = stored.copy()
