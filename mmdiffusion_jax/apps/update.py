@@ -190,7 +190,7 @@ def _record(
         for bundle in bundles:
             for name, encoder in bundle.encoders.items():
                 compatible.setdefault(name, []).append(encoder.fingerprint)
-    if options.encoders == "kept":  # bit for bit those of the newest, which go with what they did
+    elif options.encoders == "kept":  # bit for bit those of the newest, which go with what they did
         compatible = {n: list(x.compatible_with) for n, x in bundles[-1].encoders.items()}
     return {
         "options": dataclasses.asdict(options),

@@ -314,6 +314,9 @@ class Checkpoints:
     def trim(self, keep: int | None = None) -> None:
         """Deletes the steps beyond the newest `keep`, as a save does that has the time.
 
+        Args:
+            keep: how many stay; by default as many as the folder keeps.
+
         Example:
             >>> import tempfile
             >>> import jax.numpy as jnp

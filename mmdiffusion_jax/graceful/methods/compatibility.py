@@ -13,12 +13,14 @@ _TINY = 1e-12
 
 
 def unit(vectors: jax.Array) -> jax.Array:
-    """Vectors over their lengths, (…, features); a zero vector stays zero.
+    """Vectors over their lengths, (…, features), in float32 at least; a zero vector stays zero.
 
     Example:
         >>> [round(x, 3) for x in unit(jnp.array([3.0, 4.0])).tolist()]
         [0.6, 0.8]
     """
+    # In half precision the squares of large values overflow.
+    vectors = vectors.astype(jnp.promote_types(vectors.dtype, jnp.float32))
     square = jnp.sum(vectors**2, axis=-1, keepdims=True)
     return vectors * jax.lax.rsqrt(jnp.maximum(square, _TINY))
 

@@ -132,10 +132,11 @@ class StoredLatents:
 
     def __post_init__(self) -> None:
         for name, column in self.columns.items():
-            if np.asarray(column).dtype.kind in "OSUMm":
+            dtype = np.asarray(column).dtype
+            if dtype.kind in "OSUMm":
                 raise errors.invalid(
                     f"columns[{name!r}]",
-                    f"dtype {np.asarray(column).dtype}",
+                    f"dtype {dtype}",
                     "numbers, which the file can hold",
                     "number the values, and keep a table of them of your own",
                 )

@@ -24,6 +24,14 @@ def test_logits_are_scaled_cosines(stored):
     )
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_vectors_of_any_length_and_precision_become_unit_vectors(stored, dtype):
+    """Squares above 65,504 overflow in half precision."""
+    rows = jnp.asarray(400 * stored[0], dtype)
+    lengths = np.linalg.norm(np.asarray(graceful.unit(rows), np.float64), axis=1)
+    np.testing.assert_allclose(lengths, 1, rtol=1e-5)
+
+
 def test_the_loss_is_the_cross_entropy_of_the_frozen_head(stored):
     rows, labels, head = stored
     wide = np.hstack([rows, np.full((30, 2), 3.0, np.float32)])
